@@ -1,0 +1,66 @@
+package wire
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"net/url"
+	"strings"
+)
+
+// prefix begins every name and state key that is not a user's key as it stands: an escaped key, or a field
+// of the store's own, such as roomkv.parents.
+const prefix = "roomkv."
+
+// Name is the name that stands for key in a content. It is the key itself but for keys that begin with the
+// reserved prefix or hold a character that Dendrite mangles in names (see portable); these are escaped.
+func Name(key string) string {
+	if strings.HasPrefix(key, prefix) || !plainName(key) {
+		return escape(key)
+	}
+	return key
+}
+
+// Key is the inverse of Name. It is not ok for names of the store's own.
+func Key(name string) (key string, ok bool) {
+	escaped, found := strings.CutPrefix(name, prefix)
+	if !found {
+		return name, true
+	}
+	key, err := url.PathUnescape(escaped)
+	return key, err == nil && Name(key) == name
+}
+
+// StateKey is the state key of key's event in the per-key layout. It is the key itself wherever that makes a
+// state key, which lets opsdroid and people find it. Escaped are
+//   - a leading @, which the specification reserves for the user of that ID,
+//   - the empty key, whose state event is the dict of the single-state-key layout,
+//   - NUL, which PostgreSQL cannot store, and . and .., which proxies take for folders,
+//   - the reserved prefix.
+//
+// A key too long for a state key is hashed. That loses nothing, for the key stands in the content too.
+func StateKey(key string) string {
+	stateKey := key
+	if key == "" || key == "." || key == ".." || strings.HasPrefix(key, "@") ||
+		strings.HasPrefix(key, prefix) || strings.Contains(key, "\x00") {
+		stateKey = escape(key)
+	}
+	if len(stateKey) > MaxStateKey {
+		digest := sha256.Sum256([]byte(key))
+		return prefix + "%%" + base64.RawURLEncoding.EncodeToString(digest[:]) // %% is in no escaped key
+	}
+	return stateKey
+}
+
+func escape(key string) string {
+	var escaped strings.Builder
+	escaped.WriteString(prefix)
+	for i := range len(key) {
+		if c := key[i]; c < ' ' || c == '"' || c == '\\' || c == '%' {
+			fmt.Fprintf(&escaped, "%%%02X", c)
+		} else {
+			escaped.WriteByte(c)
+		}
+	}
+	return escaped.String()
+}

@@ -1,0 +1,133 @@
+// Package wire is the format of roomkv's state events, and the only code that knows its names.
+//
+// It is compatible with opsdroid's Matrix database in both directions. In the single-state-key layout one
+// state event holds the whole dict, name by name; in the per-key layout each key has a state event whose
+// content has that one name. What stands behind a name is the JSON value itself or a marker, an object
+// with exactly one of the names below.
+//
+// Everything here is pure: bytes in, values out, no network, and no panic on any input.
+package wire
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"maunium.net/go/mautrix/crypto/canonicaljson"
+	"maunium.net/go/mautrix/id"
+)
+
+// Limits of the Matrix specification, client-server API section "Size limits", in bytes.
+const (
+	MaxEvent    = 65536 // of a whole event, as canonical JSON with signatures
+	MaxStateKey = 255
+	MaxType     = 255
+)
+
+// The names of the markers. opsdroid knows the first alone.
+const (
+	encryptedMarker = "encrypted_val" // behind it the ID of the room event that holds the value
+	jsonMarker      = "json_val"      // behind it the value as JSON text
+	mediaMarker     = "media_val"     // behind it an encrypted attachment that holds the value
+)
+
+// ErrFormat is in every error about bytes that are not in this format.
+var ErrFormat = errors.New("not in the store's format")
+
+// Value is what a stored value says. Exactly one field is set.
+type Value struct {
+	JSON  json.RawMessage // the value itself
+	Event id.EventID      // the room event that holds the value
+	Media json.RawMessage // the attachment that holds the value
+}
+
+// Encode gives the form in which value, any JSON text, is stored: as it is wherever a Matrix event can hold
+// it and nobody would take it for a marker, else as its text. The error is ErrFormat, for bytes that are
+// not JSON.
+func Encode(value json.RawMessage) (stored json.RawMessage, err error) {
+	if !validJSON(value) {
+		return nil, fmt.Errorf("%w: not a JSON value", ErrFormat)
+	}
+	var compact bytes.Buffer
+	_ = json.Compact(&compact, value) // cannot fail: it is valid
+	if _, _, marked := marker(compact.Bytes()); marked || !portable(compact.Bytes()) {
+		return marshal(map[string]string{jsonMarker: compact.String()}), nil
+	}
+	return compact.Bytes(), nil
+}
+
+// EncodeReference gives the stored form of a value that is in the room event named.
+func EncodeReference(event id.EventID) json.RawMessage {
+	return marshal(map[string]id.EventID{encryptedMarker: event})
+}
+
+// Decode is the inverse of Encode and EncodeReference. The error is ErrFormat, for a marker with anything
+// else behind it than its name promises.
+func Decode(stored json.RawMessage) (Value, error) {
+	name, behind, marked := marker(stored)
+	if !marked {
+		return Value{JSON: stored}, nil
+	}
+	switch name {
+	case mediaMarker:
+		if len(behind) == 0 || behind[0] != '{' {
+			return Value{}, fmt.Errorf("%w: %s is not an object", ErrFormat, mediaMarker)
+		}
+		return Value{Media: behind}, nil
+	default:
+		var text *string
+		if err := json.Unmarshal(behind, &text); err != nil || text == nil {
+			return Value{}, fmt.Errorf("%w: %s is not a string", ErrFormat, name)
+		}
+		if name == encryptedMarker {
+			if *text == "" {
+				return Value{}, fmt.Errorf("%w: %s is empty", ErrFormat, name)
+			}
+			return Value{Event: id.EventID(*text)}, nil
+		}
+		if !validJSON(json.RawMessage(*text)) {
+			return Value{}, fmt.Errorf("%w: %s does not hold JSON", ErrFormat, name)
+		}
+		return Value{JSON: json.RawMessage(*text)}, nil
+	}
+}
+
+// marker tells whether stored is an object whose only member has the name of a marker.
+func marker(stored json.RawMessage) (name string, behind json.RawMessage, ok bool) {
+	if stored = bytes.TrimLeft(stored, " \t\r\n"); len(stored) == 0 || stored[0] != '{' {
+		return "", nil, false
+	}
+	var object map[string]json.RawMessage
+	if json.Unmarshal(stored, &object) != nil || len(object) != 1 {
+		return "", nil, false
+	}
+	for name, behind = range object {
+	}
+	return name, behind, name == encryptedMarker || name == jsonMarker || name == mediaMarker
+}
+
+// Size is the length of content as canonical JSON, in bytes: what it takes of MaxEvent.
+func Size(content json.RawMessage) int { return len(canonical(content)) }
+
+// Same tells whether two contents are one JSON value, whatever their order and spelling.
+func Same(a, b json.RawMessage) bool { return bytes.Equal(canonical(a), canonical(b)) }
+
+func canonical(content json.RawMessage) []byte {
+	text, err := canonicaljson.Marshal(content)
+	if err != nil {
+		return content
+	}
+	return text
+}
+
+// marshal encodes what cannot fail to encode, and leaves <, > and & readable.
+func marshal(v any) json.RawMessage {
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
+		panic(err) // a map of strings and of valid JSON always encodes
+	}
+	return bytes.TrimSuffix(text.Bytes(), []byte("\n"))
+}
