@@ -1,0 +1,87 @@
+package roomkv
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// The errors that a Store returns, for [errors.Is]. Each error's text adds the room, the key or the event and
+// what can be done. Where the homeserver refused something, errors.Is and errors.As find mautrix's error
+// beneath too, for example [mautrix.MForbidden]. No error's text holds a value.
+var (
+	// ErrNotFound: the room's memory has no such key.
+	ErrNotFound = errors.New("key not found")
+
+	// ErrTooLarge: what would be sent is larger than Matrix allows. The text says which limit, how large, and
+	// what to do about it.
+	ErrTooLarge = errors.New("too large")
+
+	// ErrForbidden: the client is in the room but may not do this. The text names the power level that
+	// it needs and the one it has.
+	ErrForbidden = errors.New("not allowed")
+
+	// ErrUnknownRoom: the room's name is not configured (see [WithRooms]), its alias does not resolve, or it
+	// is neither a name nor an alias nor a room ID.
+	ErrUnknownRoom = errors.New("unknown room")
+
+	// ErrNotJoined: the client's user is not in the room. A room ID that no room has ends here too, for
+	// homeservers do not tell the two apart. A user who has left may be shown the state as it was
+	// then, and a Get then returns that.
+	ErrNotJoined = errors.New("not in the room")
+
+	// ErrInvalidKey: the key is not valid UTF-8.
+	ErrInvalidKey = errors.New("invalid key")
+
+	// ErrInvalidValue: the value cannot be encoded as JSON.
+	ErrInvalidValue = errors.New("invalid value")
+
+	// ErrDecode: there is a value, but it does not fit what it should be decoded into. errors.As finds
+	// encoding/json's error beneath, whose own text may show the value.
+	ErrDecode = errors.New("value does not fit")
+
+	// ErrCorrupt: a state event of the store's type is not in the store's format, and the text names the
+	// event, or the homeserver gave something else than what it was asked for. Other keys can still be
+	// read and written; a Put or Delete of the key mends it.
+	ErrCorrupt = errors.New("corrupt state")
+
+	// ErrUndecryptable: the value is in an encrypted event that this store cannot read. The text names the
+	// event.
+	ErrUndecryptable = errors.New("cannot decrypt")
+
+	// ErrNoCrypto: the room is encrypted and the store cannot encrypt, so nothing was written.
+	ErrNoCrypto = errors.New("no encryption")
+
+	// ErrInvalidOption: New was given something it cannot work with.
+	ErrInvalidOption = errors.New("invalid option")
+)
+
+// failure is an error with a text of its own and others beneath it that are found but not printed, for
+// some of those print values.
+type failure struct {
+	text   string
+	causes []error
+}
+
+func (f *failure) Error() string   { return "roomkv: " + f.text }
+func (f *failure) Unwrap() []error { return f.causes }
+
+// fail makes a failure of kind, a sentinel of this file, with cause beneath where it is not nil.
+func fail(kind, cause error, format string, args ...any) error {
+	f := &failure{text: kind.Error() + ": " + fmt.Sprintf(format, args...), causes: []error{kind}}
+	if cause != nil {
+		f.causes = append(f.causes, cause)
+	}
+	return f
+}
+
+// failDecode describes a json.Unmarshal that failed without the value in its text.
+func failDecode(key string, dest any, cause error) error {
+	var mismatch *json.UnmarshalTypeError
+	if errors.As(cause, &mismatch) {
+		kind, _, _ := strings.Cut(mismatch.Value, " ") // "number 7" would show the value
+		return fail(ErrDecode, cause, "%q is or holds a JSON %s, which does not go into a Go %s (decoding into %T)", key, kind, mismatch.Type, dest)
+	}
+	return fail(ErrDecode, cause, "%q does not go into a %T", key, dest)
+}

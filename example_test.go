@@ -1,0 +1,138 @@
+package roomkv_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv"
+	"github.com/roomkv/roomkv/internal/homeserver/hstest"
+)
+
+// botAndRoom is a client that is logged in, and a room that its user is in and may send state to.
+func botAndRoom() (*mautrix.Client, id.RoomID) {
+	server, err := hstest.Shared()
+	if err != nil {
+		log.Fatal(err)
+	}
+	client, err := server.Register(context.Background(), "example")
+	if err != nil {
+		log.Fatal(err)
+	}
+	room, err := client.CreateRoom(context.Background(), &mautrix.ReqCreateRoom{Preset: "private_chat"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	return client, room.RoomID
+}
+
+func Example() {
+	ctx := context.Background()
+	client, room := botAndRoom()
+
+	store, err := roomkv.New(client, room.String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	type reminder struct {
+		Text string
+		Hour float64
+	}
+	if err := store.Put(ctx, "reminder", reminder{"water the plants", 17.5}); err != nil {
+		log.Fatal(err)
+	}
+	got, err := roomkv.Get[reminder](ctx, store, "reminder")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%s at %v\n", got.Text, got.Hour)
+
+	if err := store.Delete(ctx, "reminder"); err != nil {
+		log.Fatal(err)
+	}
+	_, err = roomkv.Get[reminder](ctx, store, "reminder")
+	fmt.Println(errors.Is(err, roomkv.ErrNotFound))
+	// Output:
+	// water the plants at 17.5
+	// true
+}
+
+func ExampleStore_All() {
+	ctx := context.Background()
+	client, room := botAndRoom()
+	store, err := roomkv.New(client, room.String(), roomkv.WithPerKeyState())
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := store.PutAll(ctx, map[string]any{"alice": 3, "bob": 5}); err != nil {
+		log.Fatal(err)
+	}
+	for entry, err := range store.All(ctx) {
+		if err != nil {
+			log.Print(err) // of this entry; the next may be fine
+			continue
+		}
+		var score int
+		if err := entry.Decode(&score); err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(entry.Key, score, entry.Sender == client.UserID)
+	}
+	// Output:
+	// alice 3 true
+	// bob 5 true
+}
+
+func ExampleStore_WithRoom() {
+	ctx := context.Background()
+	client, room := botAndRoom()
+	store, err := roomkv.New(client, "main", roomkv.WithRooms(map[string]string{"main": room.String()}))
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, lobby := botAndRoom()
+	if _, err := store.WithRoom(ctx, "loby"); errors.Is(err, roomkv.ErrUnknownRoom) {
+		fmt.Println("there is no room of that name")
+	}
+	other, err := store.WithRoom(ctx, lobby)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(errors.Is(other.Put(ctx, "topic", "hello"), roomkv.ErrNotJoined))
+	// Output:
+	// there is no room of that name
+	// true
+}
+
+func ExampleStore_InEventRoom() {
+	client, room := botAndRoom()
+	store, err := roomkv.New(client, room.String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	onMessage := store.InEventRoom(func(ctx context.Context, evt *event.Event, room *roomkv.Store) {
+		seen, err := roomkv.Get[int](ctx, room, evt.Sender.String())
+		if err != nil && !errors.Is(err, roomkv.ErrNotFound) {
+			log.Print(err)
+			return
+		}
+		if err := room.Put(ctx, evt.Sender.String(), seen+1); err != nil {
+			log.Print(err)
+		}
+		fmt.Println("messages so far:", seen+1)
+	})
+	client.Syncer.(mautrix.ExtensibleSyncer).OnEventType(event.EventMessage, onMessage)
+
+	// client.Sync() would now call it for each message. Here is what that does:
+	for range 2 {
+		onMessage(context.Background(), &event.Event{RoomID: room, Sender: "@alice:example.org"})
+	}
+	// Output:
+	// messages so far: 1
+	// messages so far: 2
+}

@@ -1,0 +1,224 @@
+package roomkv_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv"
+)
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+func readCloser(body string) io.ReadCloser { return io.NopCloser(strings.NewReader(body)) }
+
+// A user with the power to send state can put anything an event may hold where the store looks.
+func TestBadEntriesLeaveTheOthersAlone(t *testing.T) {
+	bad := map[string]string{
+		"number":    `{"encrypted_val":7}`,
+		"null":      `{"encrypted_val":null}`,
+		"not json":  `{"json_val":"{"}`,
+		"json type": `{"json_val":{"a":1}}`,
+		"media":     `{"media_val":"x"}`,
+		"cleartext": `{"encrypted_val":"$unknown"}`,
+		"in media":  `{"media_val":{"url":"mxc://example.org/x"}}`,
+	}
+	want := map[string]error{"cleartext": roomkv.ErrUndecryptable}
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		ctx := t.Context()
+		store, client, room := newStore(t, layout)
+		require.NoError(t, store.PutAll(ctx, map[string]any{"good": 1, "other": 2}))
+		entry, err := store.Entry(ctx, "good")
+		require.NoError(t, err)
+		where, err := client.GetEvent(ctx, room, id.EventID(entry.Revision))
+		require.NoError(t, err)
+		single := *where.StateKey != "good"
+
+		event := map[string]json.RawMessage{"good": json.RawMessage(`1`), "other": json.RawMessage(`2`), "roomkv.unknown": json.RawMessage(`[1]`)}
+		for key, stored := range bad {
+			event[key] = json.RawMessage(stored)
+			if !single {
+				_, err := client.SendStateEvent(ctx, room, database, key, map[string]json.RawMessage{key: json.RawMessage(stored)})
+				require.NoError(t, err)
+			}
+		}
+		if single {
+			_, err := client.SendStateEvent(ctx, room, database, *where.StateKey, event)
+			require.NoError(t, err)
+		}
+
+		for key := range bad {
+			err := store.Get(ctx, key, new(any))
+			kind := roomkv.ErrCorrupt
+			if want[key] != nil {
+				kind = want[key]
+			}
+			require.ErrorIs(t, err, kind, key)
+			assert.ErrorContains(t, err, "$", "it names the event")
+			assert.ErrorContains(t, err, key)
+			assert.ErrorIs(t, store.Pop(ctx, key, new(any)), kind, key)
+		}
+		got, err := roomkv.Get[int](ctx, store, "good")
+		require.NoError(t, err)
+		assert.Equal(t, 1, got)
+		assert.Eventually(t, func() bool { // the sync may lag behind what another client sent
+			keys, err := store.Keys(ctx)
+			return err == nil && len(keys) == len(bad)+2
+		}, 5*time.Second, 10*time.Millisecond)
+		failed := 0
+		for entry, err := range store.All(ctx) {
+			if err != nil {
+				failed++
+				assert.Contains(t, bad, entry.Key)
+			}
+		}
+		assert.Equal(t, len(bad), failed)
+
+		// Writing another key keeps the bad ones as they are; writing or deleting one mends it.
+		require.NoError(t, store.Put(ctx, "good", 3))
+		require.ErrorIs(t, store.Get(ctx, "number", new(any)), roomkv.ErrCorrupt)
+		require.NoError(t, store.Put(ctx, "number", 4))
+		require.NoError(t, store.Get(ctx, "number", new(int)))
+		require.NoError(t, store.Delete(ctx, "not json", "cleartext"))
+		require.ErrorIs(t, store.Get(ctx, "cleartext", new(any)), roomkv.ErrNotFound)
+		if single {
+			assert.Contains(t, rawState(t, client, room, database, *where.StateKey), `"roomkv.unknown":[1]`)
+		}
+	})
+}
+
+func TestRedactedStateIsEmpty(t *testing.T) {
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		ctx := t.Context()
+		store, client, room := newStore(t, layout)
+		require.NoError(t, store.Put(ctx, "k", 1))
+		entry, err := store.Entry(ctx, "k")
+		require.NoError(t, err)
+		_, err = client.RedactEvent(ctx, room, id.EventID(entry.Revision))
+		require.NoError(t, err)
+		require.Eventually(t, func() bool { return store.Get(ctx, "k", new(int)) != nil }, 5*time.Second, 10*time.Millisecond)
+		require.ErrorIs(t, store.Get(ctx, "k", new(int)), roomkv.ErrNotFound)
+		require.Eventually(t, func() bool {
+			keys, err := store.Keys(ctx)
+			return err == nil && len(keys) == 0
+		}, 5*time.Second, 10*time.Millisecond)
+		require.NoError(t, store.Delete(ctx, "k"))
+		require.NoError(t, store.Put(ctx, "k", 2))
+		require.NoError(t, store.Get(ctx, "k", new(int)))
+	})
+}
+
+// In the per-key layout an event counts for the key that is looked for under its state key, and no other.
+func TestKeysCannotBeShadowed(t *testing.T) {
+	ctx := t.Context()
+	store, client, room := newStore(t, roomkv.WithPerKeyState())
+	victim := strings.Repeat("long ", 60)
+	require.NoError(t, store.PutAll(ctx, map[string]any{"admin": "alice", victim: "alice"}))
+	for stateKey, content := range map[string]string{
+		"elsewhere":        `{"admin":"mallory"}`,
+		"roomkv.admin":     `{"admin":"mallory"}`,
+		"roomkv.%%hash":    fmt.Sprintf(`{%q:"mallory"}`, victim),
+		"roomkv.%41":       `{"A":"mallory"}`,
+		"":                 `{"admin":"mallory"}`,
+		"roomkv.@mallory:": `{"@alice:example.org":1}`,
+	} {
+		_, err := client.SendStateEvent(ctx, room, database, stateKey, json.RawMessage(content))
+		require.NoError(t, err)
+	}
+	for _, key := range []string{"admin", victim} {
+		got, err := roomkv.Get[string](ctx, store, key)
+		require.NoError(t, err)
+		assert.Equal(t, "alice", got)
+	}
+	require.Eventually(t, func() bool {
+		corrupt := 0
+		got := map[string]string{}
+		for entry, err := range store.All(ctx) {
+			if err != nil {
+				corrupt++
+				assert.ErrorIs(t, err, roomkv.ErrCorrupt)
+				assert.ErrorContains(t, err, "$")
+				continue
+			}
+			got[entry.Key] = string(entry.Value)
+		}
+		return corrupt == 4 && assert.ObjectsAreEqual(map[string]string{
+			"admin": `"alice"`, victim: `"alice"`, "elsewhere": `{"admin":"mallory"}`, // the first opsdroid's format
+		}, got)
+	}, 5*time.Second, 10*time.Millisecond)
+	keys, err := store.Keys(ctx)
+	require.NoError(t, err)
+	assert.Len(t, keys, 3)
+}
+
+// A homeserver can answer with what no homeserver should.
+func TestHostileHomeserver(t *testing.T) {
+	eventOf := func(content string) string {
+		return `{"event_id":"$evil","type":"` + roomkv.DefaultEventType + `","state_key":"k","sender":"@a:b","origin_server_ts":1,"content":` + content + `}`
+	}
+	syncOf := func(events string) string {
+		return `{"rooms":{"join":{"!room:example.org":{"state":{"events":` + events + `}}}}}`
+	}
+	deep := strings.Repeat(`[`, 20_000)
+	for _, body := range []string{
+		``, `null`, `7`, `"x"`, `[]`, `{}`, `{"event_id":7}`, `{"content":null}`, deep, "\x00", `{"rooms":7}`, `{"rooms":null}`,
+		eventOf(`null`), eventOf(`"k"`), eventOf(`[{"k":1}]`), eventOf(`7`), eventOf(`{"k":{"encrypted_val":[]}}`), eventOf(`{"k":` + deep),
+		`{"event_id":"$e","content":{"k":1},"origin_server_ts":"soon"}`, `{"event_id":"$e"}`,
+		syncOf(`null`), syncOf(`[null]`), syncOf(`[7]`), syncOf(`[{}]`), syncOf(`[` + eventOf(`"k"`) + `]`), syncOf(`[` + eventOf(`null`) + `]`),
+		`{"rooms":{"join":{"!room:example.org":null}}}`, `{"joined_rooms":7}`,
+	} {
+		eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+			client, err := mautrix.NewClient("http://homeserver.invalid", "@bot:example.org", "token")
+			require.NoError(t, err)
+			client.Client = &http.Client{Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: 200, Request: req, Body: readCloser(body)}, nil
+			})}
+			store, err := roomkv.New(client, "!room:example.org", layout, roomkv.WithEncryption(false))
+			require.NoError(t, err)
+			ctx := t.Context()
+			short := body[:min(len(body), 60)]
+			assert.Error(t, store.Get(ctx, "k", new(any)), short)
+			assert.NotPanics(t, func() {
+				_ = store.Put(ctx, "k", 1)
+				_ = store.Pop(ctx, "k", new(any))
+				_ = store.Delete(ctx, "k", "j")
+				_, _ = store.Keys(ctx)
+				for range store.All(ctx) {
+				}
+			}, short)
+		})
+	}
+}
+
+// The homeserver's words can repeat what it was sent.
+func TestErrorsDoNotEchoTheValue(t *testing.T) {
+	store, client, _ := newStore(t, roomkv.WithPerKeyState())
+	require.NoError(t, store.Put(t.Context(), "k", 1))
+	for _, status := range []int{400, 401, 403, 404, 405, 413, 418, 500} {
+		for _, format := range []string{`{"errcode":"M_BAD_JSON","error":%s}`, `{"errcode":"M_FORBIDDEN","error":%s}`, `<html>%s</html>`} {
+			client.Client = &http.Client{Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
+				if req.Method != http.MethodPut {
+					return http.DefaultTransport.RoundTrip(req)
+				}
+				sent, _ := io.ReadAll(req.Body)
+				echo, _ := json.Marshal("bad event: " + string(sent))
+				return &http.Response{StatusCode: status, Request: req, Body: readCloser(fmt.Sprintf(format, echo))}, nil
+			})}
+			err := store.Put(t.Context(), "k", "the secret value")
+			require.Error(t, err)
+			assert.NotContains(t, err.Error(), "secret", "HTTP %d %s", status, format)
+			assert.NotContains(t, fmt.Sprintf("%+v", err), "secret")
+		}
+	}
+}

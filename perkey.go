@@ -1,0 +1,123 @@
+package roomkv
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/wire"
+)
+
+// perKey is the layout with a state event for each key.
+type perKey struct{}
+
+func (perKey) read(ctx context.Context, state roomState, key string) (*record, error) {
+	evt, err := state.get(ctx, wire.StateKey(key))
+	if err != nil || evt == nil {
+		return nil, err
+	}
+	return parsePerKey(evt, wire.StateKey(key), state), nil
+}
+
+func (perKey) readAll(ctx context.Context, state roomState) ([]record, error) {
+	events, err := state.list(ctx)
+	if err != nil {
+		return nil, err
+	}
+	records := make([]record, 0, len(events))
+	for stateKey, evt := range events {
+		if found := parsePerKey(evt, stateKey, state); found != nil {
+			records = append(records, *found)
+		}
+	}
+	return records, nil
+}
+
+// commit is not atomic: Matrix has no request that sends two state events. It sends one a key, in the keys'
+// order, and stops at the first that fails.
+func (l perKey) commit(ctx context.Context, state roomState, edit edit) error {
+	// In one order everywhere, so that two edits never wait for each other.
+	keys := slices.Compact(slices.Sorted(slices.Values(edit.keys)))
+	for _, key := range keys {
+		unlock, err := commit.Lock(ctx, commit.Dict{Room: state.room, Type: state.eventType.Type, StateKey: wire.StateKey(key)})
+		if err != nil {
+			return err
+		}
+		defer unlock()
+	}
+
+	var found map[string]*record
+	if !edit.blind {
+		var err error
+		if found, err = l.readSome(ctx, state, keys); err != nil {
+			return err
+		}
+	}
+	changes, err := edit.apply(found)
+	if err != nil {
+		return err
+	}
+	contents := make(map[string]json.RawMessage, len(changes))
+	for key, stored := range changes {
+		contents[key] = wire.Deleted()
+		if stored != nil {
+			contents[key] = wire.PerKeyContent(key, stored)
+		}
+		if err := state.fits(wire.StateKey(key), contents[key]); err != nil {
+			return err
+		}
+	}
+	for done, key := range slices.Sorted(maps.Keys(contents)) {
+		stateKey := wire.StateKey(key)
+		event, err := state.put(ctx, stateKey, contents[key])
+		if err != nil && len(contents) > 1 {
+			return fmt.Errorf("%w (%d of %d keys were done before)", err, done, len(contents))
+		} else if err != nil {
+			return err
+		}
+		written.Add(commit.Dict{Room: state.room, Type: state.eventType.Type, StateKey: stateKey}, event)
+	}
+	return nil
+}
+
+// readSome reads the records of some keys in one request, whether that is one key or many.
+func (l perKey) readSome(ctx context.Context, state roomState, keys []string) (map[string]*record, error) {
+	found := make(map[string]*record, len(keys))
+	if len(keys) == 1 {
+		one, err := l.read(ctx, state, keys[0])
+		if one != nil {
+			found[keys[0]] = one
+		}
+		return found, err
+	}
+	events, err := state.list(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range keys {
+		if evt := events[wire.StateKey(key)]; evt != nil {
+			if one := parsePerKey(evt, wire.StateKey(key), state); one != nil {
+				found[key] = one
+			}
+		}
+	}
+	return found, nil
+}
+
+// parsePerKey reads the event of one key. It is nil where that was deleted.
+func parsePerKey(evt *stateEvent, stateKey string, state roomState) *record {
+	key, stored, ok, err := wire.ParsePerKey(stateKey, evt.Content)
+	if err == nil && !ok {
+		return nil
+	}
+	parsed := newRecord(key, stored, evt)
+	if err != nil {
+		parsed.err = fail(ErrCorrupt, err, "event %s, state %q in %s: %v", evt.ID, stateKey, state.room, err)
+	}
+	return parsed
+}
+
+func (perKey) advice() string { return "store less under one key" }

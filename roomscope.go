@@ -1,0 +1,90 @@
+package roomkv
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+)
+
+// WithRoom returns a store for the memory of another room, with the same client and options; opsdroid's
+// memory_in_room is its counterpart. The room is a room ID, an alias, or a name configured with [WithRooms].
+// The store it is called on stays as it is, and so does every other: scoping is a value, not a mutation.
+//
+// A room ID costs nothing; an alias is resolved here, at most once for all stores that came from one [New].
+// The error is [ErrUnknownRoom] where there is no such name or alias, or that of the request.
+func (s *Store) WithRoom(ctx context.Context, room id.RoomID) (*Store, error) {
+	scoped := &Store{core: s.core, room: string(room)}
+	if _, err := scoped.roomID(ctx); err != nil {
+		return nil, err
+	}
+	return scoped, nil
+}
+
+// InEventRoom makes an event handler of one that also gets the store of the event's room; opsdroid's
+// memory_in_event_room is its counterpart. The handler finds the same store with [FromContext] in its
+// context and in every context made from that. Handlers may run in any number of rooms at once and may
+// panic: each has a store of its own.
+//
+// For an event outside of any room, a to-device message for example, the store is there but each of its
+// methods fails with [ErrUnknownRoom].
+func (s *Store) InEventRoom(handle func(ctx context.Context, evt *event.Event, room *Store)) mautrix.EventHandler {
+	return func(ctx context.Context, evt *event.Event) {
+		scoped := &Store{core: s.core, room: string(evt.RoomID)}
+		handle(context.WithValue(ctx, scopeKey{}, scoped), evt, scoped)
+	}
+}
+
+// FromContext returns the store that [Store.InEventRoom] scoped to the event's room, for code that a handler
+// calls. It is not ok outside of such a handler.
+func FromContext(ctx context.Context) (room *Store, ok bool) {
+	room, ok = ctx.Value(scopeKey{}).(*Store)
+	return room, ok
+}
+
+type scopeKey struct{}
+
+// roomID is the ID of the store's room. An alias is resolved on first use and stays what it was then, also
+// when somebody points it elsewhere; a failure is not remembered.
+func (s *Store) roomID(ctx context.Context) (id.RoomID, error) {
+	room, err := s.core.lookUp(s.room)
+	if err != nil || strings.HasPrefix(room, "!") {
+		return id.RoomID(room), err
+	}
+	if known, ok := s.core.aliases.Load(room); ok {
+		return known.(id.RoomID), nil
+	}
+	resolved, err := s.core.client.ResolveAlias(ctx, id.RoomAlias(room))
+	switch {
+	case errors.Is(err, mautrix.MNotFound), errors.Is(err, mautrix.MInvalidParam):
+		return "", fail(ErrUnknownRoom, err, "no homeserver knows the alias %s", room)
+	case err != nil:
+		return "", &failure{text: "cannot resolve the alias " + room + ": " + err.Error(), causes: []error{err}}
+	}
+	if resolved == nil || !strings.HasPrefix(resolved.RoomID.String(), "!") {
+		return "", fail(ErrUnknownRoom, nil, "the homeserver names no room ID for the alias %s", room)
+	}
+	s.core.aliases.Store(room, resolved.RoomID)
+	return resolved.RoomID, nil
+}
+
+// lookUp gives the room ID or alias that a room's name stands for, and these as they are.
+func (s *settings) lookUp(room string) (string, error) {
+	if isRoom(room) {
+		return room, nil
+	}
+	if configured, ok := s.rooms[room]; ok {
+		return configured, nil
+	}
+	if room == "" {
+		return "", fail(ErrUnknownRoom, nil, "no room was given")
+	}
+	return "", fail(ErrUnknownRoom, nil, "%q is neither a room ID (!…) nor an alias (#…) nor a name configured with WithRooms", room)
+}
+
+func isRoom(room string) bool {
+	return len(room) > 1 && (room[0] == '!' || room[0] == '#')
+}

@@ -1,0 +1,307 @@
+package roomkv
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"iter"
+	"slices"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/wire"
+)
+
+// Store is a handle on the memory of one room. It is small, holds no connection of its own and needs no
+// closing. All methods are safe for concurrent use, also of several stores of the same room.
+//
+// A key is any valid UTF-8 string, the empty one included; others are [ErrInvalidKey]. A value is whatever
+// encoding/json can encode.
+//
+// Each method fails with the context's error when that ends first, and otherwise with the errors of this
+// package that it names or, where the homeserver refuses, with [ErrForbidden], [ErrNotJoined],
+// [ErrUnknownRoom] or an error in which errors.Is finds mautrix's. Rate limits (429) and gateway errors
+// (502 to 504) are waited out and tried again within the context's deadline, as often as the client's
+// DefaultHTTPRetries says, or 3 times where that is 0; [mautrix.WithMaxRetries] sets another number for a
+// context.
+type Store struct {
+	core *core
+	room string // room ID, alias or configured name
+}
+
+// core is what all stores that come from one New share.
+type core struct {
+	settings
+	client    *mautrix.Client
+	eventType event.Type
+	aliases   sync.Map // alias → id.RoomID
+	encrypted encryptedRooms
+}
+
+// Revision names the state event in which a value was read. Two revisions of a key are equal if that event
+// is the same one. In the single-state-key layout it changes with every key of the room.
+type Revision string
+
+// Entry is a key with its value and what Matrix knows of it.
+type Entry struct {
+	Key       string
+	Value     json.RawMessage
+	Revision  Revision
+	Sender    id.UserID // who sent the state event: in the single-state-key layout, who last changed any key
+	Time      time.Time // when, by the sender's homeserver's clock, to the millisecond
+	Encrypted bool      // whether the value was in an encrypted event
+}
+
+// Decode decodes the entry's value into dest as [Store.Get] does.
+func (e Entry) Decode(dest any) error {
+	if err := json.Unmarshal(e.Value, dest); err != nil {
+		return failDecode(e.Key, dest, err)
+	}
+	return nil
+}
+
+// New returns a store of the memory in a room that the client's user has joined. The room is a room ID
+// (!…), an alias (#…), or a name configured with [WithRooms]. New sends nothing: an alias is resolved when it is
+// first needed.
+//
+// The client must be logged in. The store uses it for requests alone and changes nothing about it.
+//
+// Errors: [ErrUnknownRoom] for a name that is not configured, [ErrInvalidOption].
+func New(client *mautrix.Client, room string, opts ...Option) (*Store, error) {
+	if client == nil {
+		return nil, fail(ErrInvalidOption, nil, "the client is nil")
+	}
+	settings := defaults()
+	for _, opt := range opts {
+		opt(&settings)
+	}
+	if err := settings.check(client.UserID); err != nil {
+		return nil, err
+	}
+	if _, err := settings.lookUp(room); err != nil {
+		return nil, err
+	}
+	return &Store{
+		core: &core{
+			settings:  settings,
+			client:    client,
+			eventType: event.Type{Type: settings.eventType, Class: event.StateEventType},
+		},
+		room: room,
+	}, nil
+}
+
+// Get decodes the value of key into dest, a pointer, as [json.Unmarshal] does. It takes one request.
+//
+// Errors: [ErrNotFound], [ErrDecode] if the value does not fit dest, [ErrUndecryptable], [ErrCorrupt].
+func (s *Store) Get(ctx context.Context, key string, dest any) error {
+	entry, err := s.Entry(ctx, key)
+	if err != nil {
+		return err
+	}
+	return entry.Decode(dest)
+}
+
+// Get returns the value of key as a T; see [Store.Get]. With an error it returns the zero T.
+func Get[T any](ctx context.Context, s *Store, key string) (T, error) {
+	var value T
+	if err := s.Get(ctx, key, &value); err != nil {
+		var zero T
+		return zero, err
+	}
+	return value, nil
+}
+
+// Entry returns the value of key with its revision, sender and time. It takes one request.
+//
+// Errors: [ErrNotFound], [ErrUndecryptable], [ErrCorrupt].
+func (s *Store) Entry(ctx context.Context, key string) (Entry, error) {
+	state, err := s.state(ctx, key)
+	if err != nil {
+		return Entry{}, err
+	}
+	found, err := s.core.layout.read(ctx, state, key)
+	if err != nil {
+		return Entry{}, err
+	}
+	if found == nil {
+		return Entry{}, notFound(key, state.room)
+	}
+	return found.entry(state.room)
+}
+
+// Put stores value under key, whatever was there. When it returns nil, the homeserver has the value. Where the
+// key has that value already, no event is sent. It takes at most two requests, the first one to a room a
+// third.
+//
+// Within this process no concurrent write is lost. Another process that writes the same dict at the same
+// time can overwrite this write, and this one that of the other, in the single-state-key layout whichever
+// keys they write.
+//
+// Errors: [ErrInvalidValue], [ErrTooLarge], [ErrNoCrypto], [ErrCorrupt].
+func (s *Store) Put(ctx context.Context, key string, value any) error {
+	return s.PutAll(ctx, map[string]any{key: value})
+}
+
+// PutAll stores every value under its key; see [Store.Put]. Nothing is sent unless all of them can be encoded
+// and fit.
+//
+// In the single-state-key layout that is one state event: all of it happens or nothing does. In the per-key
+// layout it is one event and one request a key, in the order of the keys; on an error those before it are
+// stored, and the text says how many.
+func (s *Store) PutAll(ctx context.Context, values map[string]any) error {
+	changes := make(map[string]json.RawMessage, len(values))
+	keys := make([]string, 0, len(values))
+	for key, value := range values {
+		stored, err := encode(key, value)
+		if err != nil {
+			return err
+		}
+		changes[key] = stored
+		keys = append(keys, key)
+	}
+	state, err := s.state(ctx, keys...)
+	if err != nil || len(values) == 0 {
+		return err
+	}
+	if err := state.mayWriteClear(ctx); err != nil {
+		return err
+	}
+	return s.core.layout.commit(ctx, state, edit{keys: keys, blind: true,
+		apply: func(map[string]*record) (map[string]json.RawMessage, error) { return changes, nil },
+	})
+}
+
+// Delete removes the keys. A key that is not there is no error and, if none is, no event. A value that cannot
+// be read can be deleted.
+//
+// It takes two requests and one state event in the single-state-key layout, and a request more and an event for
+// each key in the per-key layout, where it is not atomic; see [Store.PutAll].
+func (s *Store) Delete(ctx context.Context, keys ...string) error {
+	state, err := s.state(ctx, keys...)
+	if err != nil || len(keys) == 0 {
+		return err
+	}
+	return s.core.layout.commit(ctx, state, edit{keys: keys,
+		apply: func(found map[string]*record) (map[string]json.RawMessage, error) {
+			changes := make(map[string]json.RawMessage, len(found))
+			for key := range found {
+				changes[key] = nil
+			}
+			return changes, nil
+		},
+	})
+}
+
+// Pop removes key and decodes the value it had into dest, as [Store.Get] does. Of several callers in this process,
+// one gets it. Where the value cannot be decoded into dest nothing is removed; where the removal fails,
+// dest has the value all the same.
+//
+// Errors: those of [Store.Get] and [Store.Delete].
+func (s *Store) Pop(ctx context.Context, key string, dest any) error {
+	state, err := s.state(ctx, key)
+	if err != nil {
+		return err
+	}
+	return s.core.layout.commit(ctx, state, edit{keys: []string{key},
+		apply: func(found map[string]*record) (map[string]json.RawMessage, error) {
+			if found[key] == nil {
+				return nil, notFound(key, state.room)
+			}
+			entry, err := found[key].entry(state.room)
+			if err != nil {
+				return nil, err
+			}
+			return map[string]json.RawMessage{key: nil}, entry.Decode(dest)
+		},
+	})
+}
+
+// Keys returns the keys in the room, sorted, also those whose values cannot be read. It takes one request,
+// which brings the values too but neither the room's members nor any other state. A room without
+// memory has no keys, and that is no error.
+func (s *Store) Keys(ctx context.Context) ([]string, error) {
+	records, _, err := s.records(ctx)
+	if err != nil {
+		return nil, err
+	}
+	keys := make([]string, 0, len(records))
+	for _, record := range records {
+		if record.known() {
+			keys = append(keys, record.key)
+		}
+	}
+	return keys, nil
+}
+
+// All returns every entry, in the order of the keys, from one request, which is sent when the iteration begins.
+// A value that cannot be read is an error with the Entry's other fields set, and the iteration goes on; the
+// same error without a key stands for a state event whose key cannot be told. An error of the request
+// itself, with a zero Entry, is the only thing then.
+//
+// Errors: [ErrUndecryptable], [ErrCorrupt].
+func (s *Store) All(ctx context.Context) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		records, room, err := s.records(ctx)
+		if err != nil {
+			yield(Entry{}, err)
+			return
+		}
+		for _, record := range records {
+			if !yield(record.entry(room)) {
+				return
+			}
+		}
+	}
+}
+
+func (s *Store) records(ctx context.Context) ([]record, id.RoomID, error) {
+	state, err := s.state(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	records, err := s.core.layout.readAll(ctx, state)
+	slices.SortFunc(records, func(a, b record) int {
+		return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.event, b.event))
+	})
+	return records, state.room, err
+}
+
+// state gives access to the room for work on keys, once these are known to be valid.
+func (s *Store) state(ctx context.Context, keys ...string) (roomState, error) {
+	for _, key := range keys {
+		if !utf8.ValidString(key) {
+			return roomState{}, fail(ErrInvalidKey, nil, "%q is not valid UTF-8", key)
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return roomState{}, err
+	}
+	room, err := s.roomID(ctx)
+	return roomState{s.core, room}, err
+}
+
+// encode gives the stored form of a value. Its text keeps <, > and & as they are, for people read it too.
+func encode(key string, value any) (json.RawMessage, error) {
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(value); err != nil {
+		return nil, fail(ErrInvalidValue, err, "the %T for key %q cannot be encoded as JSON", value, key)
+	}
+	stored, err := wire.Encode(text.Bytes())
+	if err != nil {
+		return nil, fail(ErrInvalidValue, err, "the %T for key %q is encoded as something else than JSON in UTF-8", value, key)
+	}
+	return stored, nil
+}
+
+func notFound(key string, room id.RoomID) error {
+	return fail(ErrNotFound, nil, "%q in %s", key, room)
+}
