@@ -33,16 +33,13 @@ func (e *encryptedRooms) set(room id.RoomID, encrypted bool) {
 
 // mayWriteClear fails where a value must not be written in the clear: with ErrNoCrypto in an encrypted room,
 // and with the request's error where it is not known whether the room is one.
-func (r roomState) mayWriteClear(ctx context.Context) error {
-	if !r.encrypt {
-		return nil
-	}
-	encrypted, err := r.isEncrypted(ctx)
+func (e *encryptedRooms) mayWriteClear(ctx context.Context, state roomState) error {
+	encrypted, err := e.isEncrypted(ctx, state)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w; nothing was written, for the room may be encrypted", err)
 	}
 	if encrypted {
-		return fail(ErrNoCrypto, nil, "%s is encrypted and this version of roomkv cannot encrypt, so nothing was written; WithEncryption(false) would write values that the homeserver can read", r.room)
+		return fail(ErrNoCrypto, nil, "%s is encrypted and this version of roomkv cannot encrypt, so nothing was written; WithEncryption(false) would write values that the homeserver can read", state.room)
 	}
 	return nil
 }
@@ -50,22 +47,21 @@ func (r roomState) mayWriteClear(ctx context.Context) error {
 // isEncrypted asks the homeserver once a room. That the room became encrypted later is learnt from the
 // client's state store, which a client that syncs keeps up to date; what that store does not know it calls
 // unencrypted, so its no counts for nothing.
-func (r roomState) isEncrypted(ctx context.Context) (bool, error) {
-	encrypted, known := r.encrypted.get(r.room)
-	if !encrypted && r.client.StateStore != nil {
+func (e *encryptedRooms) isEncrypted(ctx context.Context, state roomState) (bool, error) {
+	encrypted, known := e.get(state.room)
+	if !encrypted && state.client.StateStore != nil {
 		// An error here is a reason to ask, which happens below where nothing is known.
-		synced, err := r.client.StateStore.IsEncrypted(ctx, r.room)
+		synced, err := state.client.StateStore.IsEncrypted(ctx, state.room)
 		encrypted = err == nil && synced
 	}
-	if encrypted || known {
-		r.encrypted.set(r.room, encrypted)
-		return encrypted, nil
+	if !encrypted && !known {
+		state.eventType = event.StateEncryption
+		evt, err := state.get(ctx, "")
+		if err != nil {
+			return false, err
+		}
+		encrypted = evt != nil
 	}
-
-	evt, err := r.getOf(ctx, event.StateEncryption, "")
-	if err != nil {
-		return false, fmt.Errorf("%w; nothing was written, for the room may be encrypted", err)
-	}
-	r.encrypted.set(r.room, evt != nil)
-	return evt != nil, nil
+	e.set(state.room, encrypted)
+	return encrypted, nil
 }

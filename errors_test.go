@@ -19,7 +19,6 @@ import (
 	"maunium.net/go/mautrix/event"
 
 	"github.com/roomkv/roomkv"
-	"github.com/roomkv/roomkv/internal/homeserver"
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
 )
 
@@ -35,6 +34,8 @@ func TestNewRefuses(t *testing.T) {
 		"space child as event type":   {roomkv.WithEventType("m.space.child")},
 		"long state key":              {roomkv.WithSingleStateKey(long)},
 		"somebody else's state key":   {roomkv.WithSingleStateKey("@alice:example.org")},
+		"event type not UTF-8":        {roomkv.WithEventType("\xff")},
+		"state key not UTF-8":         {roomkv.WithSingleStateKey("\xff")},
 		"a name that is an alias":     {roomkv.WithRooms(map[string]string{"#main:example.org": "!a:b"})},
 		"an empty name":               {roomkv.WithRooms(map[string]string{"": "!a:b"})},
 		"a name that names a name":    {roomkv.WithRooms(map[string]string{"main": "other", "other": "!a:b"})},
@@ -138,7 +139,7 @@ func TestTooLarge(t *testing.T) {
 			assert.ErrorContains(t, err, "65536")
 			assert.NotContains(t, err.Error(), "xxx")
 		}
-		recorder := homeserver.Record(client)
+		recorder := hstest.Record(client)
 		require.ErrorIs(t, store.PutAll(ctx, map[string]any{"a": 1, "z": strings.Repeat("x", 70_000)}), roomkv.ErrTooLarge)
 		for _, request := range recorder.Requests() {
 			assert.NotEqual(t, http.MethodPut, request.Method, "nothing is written where one value cannot be")
@@ -146,6 +147,9 @@ func TestTooLarge(t *testing.T) {
 		value, err := roomkv.Get[string](ctx, store, "k")
 		require.NoError(t, err)
 		assert.Len(t, value, 50_000, "the old value is as it was")
+		before, err := roomkv.Get[int](ctx, store, "before")
+		require.NoError(t, err)
+		assert.Equal(t, 1, before)
 	})
 
 	single, _, _ := newStore(t)
@@ -258,6 +262,13 @@ func TestRateLimitsAndGatewayErrorsAreWaitedOut(t *testing.T) {
 			require.Error(t, store.Put(mautrix.WithMaxRetries(t.Context(), 0), "k", 2))
 			assert.Equal(t, 1000-1, transport.left, "the context says how often")
 
+			alias, err := roomkv.New(client, "#nowhere:"+client.UserID.Homeserver())
+			require.NoError(t, err)
+			transport.left = 3
+			require.ErrorIs(t, alias.Put(t.Context(), "k", 2), roomkv.ErrUnknownRoom)
+			assert.Zero(t, transport.left, "an alias is worth waiting for too")
+			transport.left = 1000
+
 			client.DefaultHTTPBackoff = time.Hour
 			short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 			defer cancel()
@@ -285,7 +296,7 @@ func TestNeverPlaintextByAccident(t *testing.T) {
 		encryption := &event.Event{Type: event.StateEncryption, Content: event.Content{Parsed: &event.EncryptionEventContent{Algorithm: "m.megolm.v1.aes-sha2"}}}
 		room := hstest.Room(t, client, &mautrix.ReqCreateRoom{Preset: "private_chat", InitialState: []*event.Event{encryption}})
 		store := open(t, client, room, layout)
-		recorder := homeserver.Record(client)
+		recorder := hstest.Record(client)
 		for range 3 {
 			require.ErrorIs(t, store.Put(ctx, "k", "the secret value"), roomkv.ErrNoCrypto)
 			require.ErrorIs(t, store.PutAll(ctx, map[string]any{"k": 1}), roomkv.ErrNoCrypto)
@@ -298,7 +309,7 @@ func TestNeverPlaintextByAccident(t *testing.T) {
 		clear := open(t, client, room, layout, roomkv.WithEncryption(false))
 		require.NoError(t, clear.Put(ctx, "k", 1))
 		require.NoError(t, store.Get(ctx, "k", new(int)))
-		require.NoError(t, store.Delete(ctx, "k"), "a deletion holds no value")
+		require.NoError(t, store.Delete(ctx, "k"), "a deletion adds no value")
 
 		// The question fails: nothing is written either.
 		unsure := open(t, client, hstest.Room(t, client), layout)

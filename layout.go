@@ -20,9 +20,6 @@ type layout interface {
 
 	// commit carries out the edit while no other writer of this process touches its keys.
 	commit(ctx context.Context, state roomState, edit edit) error
-
-	// advice is what a user can do about an event that is too large.
-	advice() string
 }
 
 // record is what a state event says of one key.
@@ -36,7 +33,7 @@ type record struct {
 }
 
 func newRecord(key string, stored json.RawMessage, evt *stateEvent) *record {
-	return &record{key: key, stored: stored, event: evt.ID, sender: evt.Sender, time: evt.timestamp()}
+	return &record{key: key, stored: stored, event: evt.ID, sender: evt.Sender, time: time.UnixMilli(evt.Time)}
 }
 
 // edit is a change of some keys at once.
@@ -49,8 +46,8 @@ type edit struct {
 	blind bool
 }
 
-// known tells whether the record is of a key, not of an event whose key cannot be told.
-func (r *record) known() bool { return r.err == nil }
+// hasKey tells whether the record is of a key, not of an event whose key cannot be told.
+func (r *record) hasKey() bool { return r.err == nil }
 
 // entry reads the value. With an error it has all but that.
 func (r *record) entry(room id.RoomID) (Entry, error) {

@@ -3,6 +3,7 @@ package roomkv
 import (
 	"maps"
 	"strings"
+	"unicode/utf8"
 
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
@@ -77,6 +78,8 @@ func (s *settings) check(self id.UserID) error {
 	switch {
 	case s.eventType == "":
 		return fail(ErrInvalidOption, nil, "the event type is empty")
+	case !utf8.ValidString(s.eventType):
+		return fail(ErrInvalidOption, nil, "the event type is not valid UTF-8")
 	case len(s.eventType) > wire.MaxType:
 		return fail(ErrInvalidOption, nil, "the event type is %d bytes long and may be %d", len(s.eventType), wire.MaxType)
 	case isSpecified(s.eventType):
@@ -84,6 +87,8 @@ func (s *settings) check(self id.UserID) error {
 	}
 	if single, ok := s.layout.(singleKey); ok {
 		switch key := single.stateKey; {
+		case !utf8.ValidString(key):
+			return fail(ErrInvalidOption, nil, "the state key is not valid UTF-8")
 		case len(key) > wire.MaxStateKey:
 			return fail(ErrInvalidOption, nil, "the state key is %d bytes long and may be %d", len(key), wire.MaxStateKey)
 		case strings.HasPrefix(key, "@") && key != self.String():
@@ -105,4 +110,22 @@ func (s *settings) check(self id.UserID) error {
 func isSpecified(eventType string) bool {
 	known := event.Type{Type: eventType}
 	return strings.HasPrefix(eventType, "m.room.") || known.GuessClass() != event.UnknownEventType
+}
+
+// lookUp gives the room ID or alias that a room's name stands for, and these as they are.
+func (s *settings) lookUp(room string) (string, error) {
+	if isRoom(room) {
+		return room, nil
+	}
+	if configured, ok := s.rooms[room]; ok {
+		return configured, nil
+	}
+	if room == "" {
+		return "", fail(ErrUnknownRoom, nil, "no room was given")
+	}
+	return "", fail(ErrUnknownRoom, nil, "%q is neither a room ID (!…) nor an alias (#…) nor a name configured with WithRooms", room)
+}
+
+func isRoom(room string) bool {
+	return len(room) > 1 && (room[0] == '!' || room[0] == '#')
 }

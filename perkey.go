@@ -15,11 +15,12 @@ import (
 type perKey struct{}
 
 func (perKey) read(ctx context.Context, state roomState, key string) (*record, error) {
-	evt, err := state.get(ctx, wire.StateKey(key))
+	stateKey := wire.StateKey(key)
+	evt, err := state.get(ctx, stateKey)
 	if err != nil || evt == nil {
 		return nil, err
 	}
-	return parsePerKey(evt, wire.StateKey(key), state), nil
+	return parsePerKey(evt, stateKey, state), nil
 }
 
 func (perKey) readAll(ctx context.Context, state roomState) ([]record, error) {
@@ -39,10 +40,14 @@ func (perKey) readAll(ctx context.Context, state roomState) ([]record, error) {
 // commit is not atomic: Matrix has no request that sends two state events. It sends one a key, in the keys'
 // order, and stops at the first that fails.
 func (l perKey) commit(ctx context.Context, state roomState, edit edit) error {
+	return advise(l.send(ctx, state, edit), "store less under one key")
+}
+
+func (l perKey) send(ctx context.Context, state roomState, edit edit) error {
 	// In one order everywhere, so that two edits never wait for each other.
 	keys := slices.Compact(slices.Sorted(slices.Values(edit.keys)))
 	for _, key := range keys {
-		unlock, err := commit.Lock(ctx, commit.Dict{Room: state.room, Type: state.eventType.Type, StateKey: wire.StateKey(key)})
+		unlock, err := commit.Lock(ctx, state.dict(wire.StateKey(key)))
 		if err != nil {
 			return err
 		}
@@ -78,7 +83,7 @@ func (l perKey) commit(ctx context.Context, state roomState, edit edit) error {
 		} else if err != nil {
 			return err
 		}
-		written.Add(commit.Dict{Room: state.room, Type: state.eventType.Type, StateKey: stateKey}, event)
+		unlisted.Add(state.dict(stateKey), event)
 	}
 	return nil
 }
@@ -119,5 +124,3 @@ func parsePerKey(evt *stateEvent, stateKey string, state roomState) *record {
 	}
 	return parsed
 }
-
-func (perKey) advice() string { return "store less under one key" }

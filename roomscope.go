@@ -57,7 +57,7 @@ func (s *Store) roomID(ctx context.Context) (id.RoomID, error) {
 	if known, ok := s.core.aliases.Load(room); ok {
 		return known.(id.RoomID), nil
 	}
-	resolved, err := s.core.client.ResolveAlias(ctx, id.RoomAlias(room))
+	resolved, err := s.core.client.ResolveAlias(withRetries(ctx, s.core.client), id.RoomAlias(room))
 	switch {
 	case errors.Is(err, mautrix.MNotFound), errors.Is(err, mautrix.MInvalidParam):
 		return "", fail(ErrUnknownRoom, err, "no homeserver knows the alias %s", room)
@@ -69,22 +69,4 @@ func (s *Store) roomID(ctx context.Context) (id.RoomID, error) {
 	}
 	s.core.aliases.Store(room, resolved.RoomID)
 	return resolved.RoomID, nil
-}
-
-// lookUp gives the room ID or alias that a room's name stands for, and these as they are.
-func (s *settings) lookUp(room string) (string, error) {
-	if isRoom(room) {
-		return room, nil
-	}
-	if configured, ok := s.rooms[room]; ok {
-		return configured, nil
-	}
-	if room == "" {
-		return "", fail(ErrUnknownRoom, nil, "no room was given")
-	}
-	return "", fail(ErrUnknownRoom, nil, "%q is neither a room ID (!…) nor an alias (#…) nor a name configured with WithRooms", room)
-}
-
-func isRoom(room string) bool {
-	return len(room) > 1 && (room[0] == '!' || room[0] == '#')
 }

@@ -36,7 +36,7 @@ func (l singleKey) readAll(ctx context.Context, state roomState) ([]record, erro
 }
 
 func (l singleKey) commit(ctx context.Context, state roomState, edit edit) error {
-	unlock, err := commit.Lock(ctx, commit.Dict{Room: state.room, Type: state.eventType.Type, StateKey: l.stateKey})
+	unlock, err := commit.Lock(ctx, state.dict(l.stateKey))
 	if err != nil {
 		return err
 	}
@@ -72,11 +72,10 @@ func (l singleKey) commit(ctx context.Context, state roomState, edit edit) error
 		return nil
 	}
 	content := dict.Content()
-	if err := state.fits(l.stateKey, content); err != nil {
-		return err
+	if err = state.fits(l.stateKey, content); err == nil {
+		_, err = state.put(ctx, l.stateKey, content)
 	}
-	_, err = state.put(ctx, l.stateKey, content)
-	return err
+	return advise(err, "delete keys, store less under them, or use WithPerKeyState, where each key has that much to itself")
 }
 
 // dict reads the dict, which is empty where there is no event, and the event.
@@ -93,8 +92,4 @@ func (l singleKey) dict(ctx context.Context, state roomState) (wire.Dict, *state
 		return wire.Dict{}, nil, fail(ErrCorrupt, err, "event %s, state %q in %s: %v", evt.ID, l.stateKey, state.room, err)
 	}
 	return dict, evt, nil
-}
-
-func (singleKey) advice() string {
-	return "delete keys, store less under them, or use WithPerKeyState, where each key has that much to itself"
 }

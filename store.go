@@ -170,8 +170,10 @@ func (s *Store) PutAll(ctx context.Context, values map[string]any) error {
 	if err != nil || len(values) == 0 {
 		return err
 	}
-	if err := state.mayWriteClear(ctx); err != nil {
-		return err
+	if s.core.encrypt {
+		if err := s.core.encrypted.mayWriteClear(ctx, state); err != nil {
+			return err
+		}
 	}
 	return s.core.layout.commit(ctx, state, edit{keys: keys, blind: true,
 		apply: func(map[string]*record) (map[string]json.RawMessage, error) { return changes, nil },
@@ -233,7 +235,7 @@ func (s *Store) Keys(ctx context.Context) ([]string, error) {
 	}
 	keys := make([]string, 0, len(records))
 	for _, record := range records {
-		if record.known() {
+		if record.hasKey() {
 			keys = append(keys, record.key)
 		}
 	}
@@ -284,7 +286,7 @@ func (s *Store) state(ctx context.Context, keys ...string) (roomState, error) {
 		return roomState{}, err
 	}
 	room, err := s.roomID(ctx)
-	return roomState{s.core, room}, err
+	return roomState{s.core.client, room, s.core.eventType}, err
 }
 
 // encode gives the stored form of a value. Its text keeps <, > and & as they are, for people read it too.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strings"
@@ -19,7 +20,6 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv"
-	"github.com/roomkv/roomkv/internal/homeserver"
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
 )
 
@@ -61,6 +61,14 @@ func rawState(t testing.TB, client *mautrix.Client, room id.RoomID, eventType ev
 	var content json.RawMessage
 	require.NoError(t, client.StateEvent(t.Context(), room, eventType, stateKey, &content))
 	return string(content)
+}
+
+// eventually waits, in this goroutine, until done says so: for what another client sent to reach the sync.
+func eventually(t testing.TB, done func() bool, what string) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !done(); time.Sleep(10 * time.Millisecond) {
+		require.True(t, time.Now().Before(deadline), what)
+	}
 }
 
 func memoryOf(t testing.TB, store *roomkv.Store) map[string]string {
@@ -312,7 +320,7 @@ func TestEveryKeyWorks(t *testing.T) {
 func TestInvalidKeysAndValues(t *testing.T) {
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		store, client, _ := newStore(t, layout)
-		recorder := homeserver.Record(client)
+		recorder := hstest.Record(client)
 		ctx := t.Context()
 		for _, key := range []string{"\xff", "a\xc3", "\xed\xa0\x80"} {
 			assert.ErrorIs(t, store.Put(ctx, key, 1), roomkv.ErrInvalidKey)
@@ -354,10 +362,10 @@ func revisions(t *testing.T, store *roomkv.Store, keys ...string) (all []roomkv.
 	return all
 }
 
-func TestSeveralKeysAreOneCommit(t *testing.T) {
+func TestEventsPerWrite(t *testing.T) {
 	for name, events := range map[string]struct{ put, del int }{"single": {1, 1}, "perkey": {3, 2}} {
 		store, client, _ := newStore(t, layouts[name])
-		recorder := homeserver.Record(client)
+		recorder := hstest.Record(client)
 		require.NoError(t, store.PutAll(t.Context(), map[string]any{"a": 1, "b": 2, "c": 3}))
 		assert.Equal(t, events.put, writes(recorder), name)
 		recorder.Reset()
@@ -366,7 +374,7 @@ func TestSeveralKeysAreOneCommit(t *testing.T) {
 	}
 }
 
-func writes(recorder *homeserver.Recorder) (n int) {
+func writes(recorder *hstest.Recorder) (n int) {
 	for _, request := range recorder.Requests() {
 		if request.Method == http.MethodPut {
 			n++
@@ -376,13 +384,13 @@ func writes(recorder *homeserver.Recorder) (n int) {
 }
 
 func TestRequests(t *testing.T) {
-	for name, cost := range map[string]struct{ put, del, keys int }{
-		"single": {put: 2, del: 2, keys: 1},
-		"perkey": {put: 1, del: 2, keys: 1},
+	for name, cost := range map[string]struct{ put, same, putAll, del, delAll, keys int }{
+		"single": {put: 2, same: 1, putAll: 2, del: 2, delAll: 2, keys: 1},
+		"perkey": {put: 1, same: 1, putAll: 3, del: 2, delAll: 1 + 3, keys: 1},
 	} {
 		t.Run("layout="+name, func(t *testing.T) {
 			store, client, _ := newStore(t, layouts[name])
-			recorder := homeserver.Record(client)
+			recorder := hstest.Record(client)
 			ctx := t.Context()
 			count := func(what string, want int, do func() error) {
 				t.Helper()
@@ -395,16 +403,24 @@ func TestRequests(t *testing.T) {
 			count("put of another key", cost.put, func() error { return store.Put(ctx, "j", 2) })
 			count("get", 1, func() error { return store.Get(ctx, "k", new(int)) })
 			count("entry", 1, func() error { _, err := store.Entry(ctx, "k"); return err })
-			require.Eventually(t, func() bool { // until the sync shows the writes
+			eventually(t, func() bool {
 				recorder.Reset()
 				_, err := store.Keys(ctx)
 				return err == nil && recorder.Count() == cost.keys
-			}, 5*time.Second, 10*time.Millisecond, "keys")
+			}, "keys")
 			count("all", cost.keys, func() error {
 				for range store.All(ctx) {
 				}
 				return nil
 			})
+			count("put of what is there", cost.same, func() error { return store.Put(ctx, "k", 2) })
+			count("put of three", cost.putAll, func() error { return store.PutAll(ctx, map[string]any{"x": 1, "y": 2, "z": 3}) })
+			eventually(t, func() bool {
+				recorder.Reset()
+				_, err := store.Keys(ctx)
+				return err == nil && recorder.Count() == cost.keys
+			}, "keys")
+			count("delete of three", cost.delAll, func() error { return store.Delete(ctx, "x", "y", "missing", "z") })
 			count("delete", cost.del, func() error { return store.Delete(ctx, "k") })
 			count("delete of a missing key", 1, func() error { return store.Delete(ctx, "k") })
 			count("pop", cost.del, func() error { return store.Pop(ctx, "j", new(int)) })
@@ -429,11 +445,12 @@ func TestKeysAreCheapInALargeRoom(t *testing.T) {
 	for i := range keys {
 		values[fmt.Sprintf("key-%02d", i)] = map[string]any{"score": i, "name": "somebody"}
 	}
+	recorder := hstest.Record(client)
 	for name, layout := range layouts {
 		store := open(t, client, room, layout, roomkv.WithEventType("com.example."+name))
 		require.NoError(t, store.PutAll(t.Context(), values))
-		require.Eventually(t, func() bool { // until the sync shows the writes
-			recorder := homeserver.Record(client)
+		eventually(t, func() bool {
+			recorder.Reset()
 			got, err := store.Keys(t.Context())
 			require.NoError(t, err)
 			require.Len(t, got, keys)
@@ -441,7 +458,7 @@ func TestKeysAreCheapInALargeRoom(t *testing.T) {
 				assert.Less(t, len(request.Response), most, request.Path)
 			}
 			return recorder.Count() == 1
-		}, 5*time.Second, 10*time.Millisecond, name)
+		}, name)
 	}
 }
 
@@ -540,18 +557,22 @@ func TestConcurrentPopsShareNothing(t *testing.T) {
 // Random operations by many goroutines against a plain map, each goroutine with keys of its own.
 func TestSimulation(t *testing.T) {
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
-		const workers, steps = 6, 25
+		const workers, steps = 6, 30
 		store, _, _ := newStore(t, layout)
 		ctx := t.Context()
+		seed := rand.Uint64()
+		t.Logf("seed %d", seed)
 		var mu sync.Mutex
 		want := map[string]string{}
 		var group sync.WaitGroup
 		for worker := range workers {
 			group.Go(func() {
+				random := rand.New(rand.NewPCG(seed, uint64(worker)))
 				model := map[string]string{}
 				for step := range steps {
-					key := fmt.Sprintf("%d/%d", worker, (step*7+worker)%4)
-					switch (step*5 + worker) % 4 {
+					key := fmt.Sprintf("%d/%d", worker, random.IntN(4))
+					value, exists := model[key]
+					switch random.IntN(5) {
 					case 0, 1:
 						assert.NoError(t, store.Put(ctx, key, step))
 						model[key] = fmt.Sprint(step)
@@ -559,13 +580,15 @@ func TestSimulation(t *testing.T) {
 						assert.NoError(t, store.Delete(ctx, key))
 						delete(model, key)
 					case 3:
+						var got json.RawMessage
+						err := store.Pop(ctx, key, &got)
+						assert.Equal(t, exists, err == nil)
+						assert.Equal(t, value, string(got))
+						delete(model, key)
+					case 4:
 						got, err := store.Entry(ctx, key)
-						if value, ok := model[key]; ok {
-							assert.NoError(t, err)
-							assert.Equal(t, value, string(got.Value))
-						} else {
-							assert.ErrorIs(t, err, roomkv.ErrNotFound)
-						}
+						assert.Equal(t, exists, err == nil)
+						assert.Equal(t, value, string(got.Value))
 					}
 				}
 				mu.Lock()
@@ -607,11 +630,47 @@ func TestContextEnds(t *testing.T) {
 		assert.ErrorIs(t, store.Delete(ctx, "k"), context.Canceled)
 		_, err := store.Keys(ctx)
 		assert.ErrorIs(t, err, context.Canceled)
+		entries := 0
 		for _, err := range store.All(ctx) {
+			entries++
 			assert.ErrorIs(t, err, context.Canceled)
 		}
+		assert.Equal(t, 1, entries)
 		got, err := roomkv.Get[int](t.Context(), store, "k")
 		require.NoError(t, err)
 		assert.Equal(t, 1, got)
+	})
+}
+
+// A writer that gives up, in the middle of its request or while it waits for another writer, leaves the way free.
+func TestContextEndsInTheMiddle(t *testing.T) {
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		store, client, _ := newStore(t, layout)
+		require.NoError(t, store.Put(t.Context(), "k", 1))
+		direct := client.Client
+		sending := make(chan struct{}, 1)
+		client.Client = &http.Client{Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
+			if req.Method == http.MethodPut {
+				sending <- struct{}{}
+				<-req.Context().Done()
+				return nil, req.Context().Err()
+			}
+			return http.DefaultTransport.RoundTrip(req)
+		})}
+		first, cancelFirst := context.WithCancel(t.Context())
+		second, cancelSecond := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancelSecond()
+		result := make(chan error, 1)
+		go func() { result <- store.Put(first, "k", 2) }()
+		<-sending
+		require.ErrorIs(t, store.Put(second, "k", 3), context.DeadlineExceeded, "it waits for the first")
+		cancelFirst()
+		require.ErrorIs(t, <-result, context.Canceled)
+
+		client.Client = direct
+		require.NoError(t, store.Put(t.Context(), "k", 4))
+		got, err := roomkv.Get[int](t.Context(), store, "k")
+		require.NoError(t, err)
+		assert.Equal(t, 4, got)
 	})
 }

@@ -142,12 +142,15 @@ func otherRooms(ctx context.Context, bot *mautrix.Client, lobby, arena id.RoomID
 	if err := there.Put(ctx, "visits", 100); err != nil {
 		return err
 	}
-	for name, store := range map[string]*roomkv.Store{"lobby": store, "arena": there} {
-		visits, err := roomkv.Get[int](ctx, store, "visits")
+	for _, room := range []struct {
+		name  string
+		store *roomkv.Store
+	}{{"lobby", store}, {"arena", there}} {
+		visits, err := roomkv.Get[int](ctx, room.store, "visits")
 		if err != nil {
 			return err
 		}
-		fmt.Printf("  visits in the %s: %d\n", name, visits)
+		fmt.Printf("  visits in the %s: %d\n", room.name, visits)
 	}
 	return nil
 }
@@ -168,10 +171,16 @@ func keepScores(ctx context.Context, bot, user *mautrix.Client, lobby, arena id.
 	defer cancel()
 	answered := make(chan error, 1)
 	onMessage := store.InEventRoom(func(ctx context.Context, evt *event.Event, room *roomkv.Store) {
+		if evt.RoomID != lobby && evt.RoomID != arena || evt.Sender != user.UserID {
+			return // the account may be in other rooms, which are none of our business
+		}
 		if evt.Content.AsMessage().MsgType != event.MsgText { // bots answer with notices, so as not to answer each other
 			return
 		}
-		answered <- score(ctx, bot, evt, room)
+		select {
+		case answered <- score(ctx, bot, evt, room):
+		case <-ctx.Done():
+		}
 	})
 	bot.Syncer.(mautrix.ExtensibleSyncer).OnEventType(event.EventMessage, onMessage)
 	synced := make(chan error, 1)

@@ -24,7 +24,6 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv"
-	"github.com/roomkv/roomkv/internal/homeserver"
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
 )
 
@@ -38,7 +37,7 @@ var database = event.Type{Type: roomkv.DefaultEventType, Class: event.StateEvent
 // subject is one memory, and the state event that holds its key "k".
 type subject struct {
 	client   *mautrix.Client
-	recorder *homeserver.Recorder
+	recorder *hstest.Recorder
 	room     id.RoomID
 	store    *roomkv.Store
 	stateKey string
@@ -54,7 +53,7 @@ func newSubject(b *testing.B, layout roomkv.Option, stateKey string) subject {
 		values[fmt.Sprint("key ", i)] = i
 	}
 	require.NoError(b, store.PutAll(b.Context(), values))
-	return subject{client, homeserver.Record(client), room, store, stateKey}
+	return subject{client, hstest.Record(client), room, store, stateKey}
 }
 
 // each runs a benchmark of both layouts and all algorithms.
@@ -80,7 +79,7 @@ func each(b *testing.B, algorithms map[string]func(subject) func(*testing.B, int
 }
 
 // measure times op and, in turn with it, raw.
-func measure(b *testing.B, recorder *homeserver.Recorder, op, raw func(*testing.B, int)) {
+func measure(b *testing.B, recorder *hstest.Recorder, op, raw func(*testing.B, int)) {
 	var requests, n int
 	var opTime, rawTime time.Duration
 	for b.Loop() {
@@ -176,7 +175,7 @@ func BenchmarkKeys(b *testing.B) {
 				values[fmt.Sprintf("key-%02d", i)] = map[string]any{"score": i, "name": "somebody"}
 			}
 			require.NoError(b, store.PutAll(b.Context(), values))
-			recorder := homeserver.Record(client)
+			recorder := hstest.Record(client)
 			require.Eventually(b, func() bool { // until the sync shows every write
 				recorder.Reset()
 				_, err := store.Keys(b.Context())

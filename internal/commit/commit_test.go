@@ -62,30 +62,30 @@ func TestLockGivesUpWithTheContext(t *testing.T) {
 	again()
 }
 
-func TestWritten(t *testing.T) {
-	var written commit.Written
-	assert.Empty(t, written.Unseen("!room:example.org", "test"))
-	written.Add(dict("a"), "$1")
-	written.Add(dict("a"), "$2")
-	written.Add(dict("b"), "$3")
-	written.Add(commit.Dict{Room: "!other:example.org", Type: "test", StateKey: "a"}, "$4")
-	assert.Equal(t, map[string]id.EventID{"a": "$2", "b": "$3"}, written.Unseen("!room:example.org", "test"))
+func TestUnlisted(t *testing.T) {
+	var unlisted commit.Unlisted
+	assert.Empty(t, unlisted.In("!room:example.org", "test"))
+	unlisted.Add(dict("a"), "$1")
+	unlisted.Add(dict("a"), "$2")
+	unlisted.Add(dict("b"), "$3")
+	unlisted.Add(commit.Dict{Room: "!other:example.org", Type: "test", StateKey: "a"}, "$4")
+	assert.Equal(t, map[string]id.EventID{"a": "$2", "b": "$3"}, unlisted.In("!room:example.org", "test"))
 
-	written.Seen(dict("a"), "$1")
-	assert.Contains(t, written.Unseen("!room:example.org", "test"), "a", "a later write is still to be seen")
-	written.Seen(dict("a"), "$2")
-	written.Seen(dict("never"), "$2")
-	assert.Equal(t, map[string]id.EventID{"b": "$3"}, written.Unseen("!room:example.org", "test"))
+	unlisted.Forget(dict("a"), "$1")
+	assert.Contains(t, unlisted.In("!room:example.org", "test"), "a", "a later write is still to be seen")
+	unlisted.Forget(dict("a"), "$2")
+	unlisted.Forget(dict("never"), "$2")
+	assert.Equal(t, map[string]id.EventID{"b": "$3"}, unlisted.In("!room:example.org", "test"))
 }
 
-func TestWrittenIsBounded(t *testing.T) {
+func TestUnlistedIsBounded(t *testing.T) {
 	const most = 4096
-	var written commit.Written
+	var unlisted commit.Unlisted
 	for i := range most + 10 {
-		written.Add(dict(fmt.Sprint(i)), "$event")
+		unlisted.Add(dict(fmt.Sprint(i)), "$event")
 	}
-	unseen := written.Unseen("!room:example.org", "test")
-	assert.Len(t, unseen, most)
-	assert.NotContains(t, unseen, "9", "the oldest go first")
-	assert.Contains(t, unseen, "10")
+	writes := unlisted.In("!room:example.org", "test")
+	assert.Len(t, writes, most)
+	assert.NotContains(t, writes, "9", "the oldest go first")
+	assert.Contains(t, writes, "10")
 }

@@ -1,8 +1,8 @@
 // Package commit orders the writes to a dict.
 //
 // A dict is what one state event holds: the whole memory in the single-state-key layout, one key in the
-// per-key layout. A write reads it, changes it and sends it back; the lock here lets one writer of this
-// process at a time do that.
+// per-key layout. A write reads it, changes it and sends it back; [Lock] lets one writer of this process at a
+// time do that, and [Unlisted] knows which of its writes the homeserver's listings do not show yet.
 package commit
 
 import (

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"time"
@@ -109,13 +110,11 @@ func cacheDir(module string) (dir, version string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	for line := range strings.Lines(string(mod)) {
-		if fields := strings.Fields(line); len(fields) >= 2 && fields[len(fields)-2] == dendrite {
-			version = fields[len(fields)-1]
-		} else if len(fields) >= 2 && fields[0] == dendrite {
-			version = fields[1]
-		}
+	pinned := regexp.MustCompile(`\b` + dendrite + ` (v\S+)`).FindSubmatch(mod)
+	if pinned == nil {
+		return "", "", fmt.Errorf("%s does not pin %s", module, dendrite)
 	}
+	version = string(pinned[1])
 	digest := sha256.Sum256(append(mod, sum...))
 	name := fmt.Sprintf("dendrite-%s-%s-%x", version, runtime.Version(), digest[:6])
 	return filepath.Join(cache, "roomkv", name), version, nil

@@ -1,6 +1,7 @@
 package homeserver
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/pem"
 	"os"
@@ -49,14 +50,11 @@ logging: [{type: std, level: warn}]
 `))
 
 func writeConfig(dir string) error {
-	config, err := os.Create(filepath.Join(dir, configFile))
-	if err != nil {
+	var config bytes.Buffer
+	if err := configTemplate.Execute(&config, "_pragma=synchronous(0)"); err != nil {
 		return err
 	}
-	if err := configTemplate.Execute(config, "_pragma=synchronous(0)"); err != nil {
-		return err
-	}
-	if err := config.Close(); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, configFile), config.Bytes(), 0o600); err != nil {
 		return err
 	}
 

@@ -55,7 +55,7 @@ func TestAccounts(t *testing.T) {
 func TestRecorder(t *testing.T) {
 	client := hstest.Client(t)
 	room := hstest.Room(t, client)
-	recorder := homeserver.Record(client)
+	recorder := hstest.Record(client)
 	test := event.Type{Type: "com.example.test", Class: event.StateEventType}
 
 	_, err := client.SendStateEvent(t.Context(), room, test, "a/b", map[string]int{"n": 1})

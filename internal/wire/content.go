@@ -22,7 +22,7 @@ func ParseDict(content json.RawMessage) (Dict, error) {
 	}
 	dict := Dict{Stored: make(map[string]json.RawMessage, len(names)), reserved: map[string]json.RawMessage{}}
 	for name, stored := range names {
-		key, ok := Key(name)
+		key, ok := KeyOf(name)
 		if !ok {
 			dict.reserved[name] = stored
 			continue
@@ -72,7 +72,7 @@ func ParsePerKey(stateKey string, content json.RawMessage) (key string, stored j
 	}
 	if len(names) == 1 {
 		for name, stored := range names {
-			if key, ok := Key(name); ok && StateKey(key) == stateKey {
+			if key, ok := KeyOf(name); ok && StateKey(key) == stateKey {
 				return key, stored, true, nil
 			}
 		}

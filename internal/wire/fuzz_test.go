@@ -50,7 +50,7 @@ func checkValue(t *testing.T, text []byte) {
 
 // checkKey: a key has a name and a state key of its own, from which it can be told again.
 func checkKey(t *testing.T, key, other string) {
-	if back, ok := wire.Key(wire.Name(key)); !ok || back != key {
+	if back, ok := wire.KeyOf(wire.Name(key)); !ok || back != key {
 		t.Fatalf("%q is named %q, which is %q", key, wire.Name(key), back)
 	}
 	stateKey := wire.StateKey(key)

@@ -21,8 +21,8 @@ func Name(key string) string {
 	return key
 }
 
-// Key is the inverse of Name. It is not ok for names of the store's own.
-func Key(name string) (key string, ok bool) {
+// KeyOf is the inverse of Name. It is not ok for names of the store's own.
+func KeyOf(name string) (key string, ok bool) {
 	escaped, found := strings.CutPrefix(name, prefix)
 	if !found {
 		return name, true

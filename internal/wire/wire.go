@@ -57,12 +57,7 @@ func Encode(value json.RawMessage) (stored json.RawMessage, err error) {
 	return compact.Bytes(), nil
 }
 
-// EncodeReference gives the stored form of a value that is in the room event named.
-func EncodeReference(event id.EventID) json.RawMessage {
-	return marshal(map[string]id.EventID{encryptedMarker: event})
-}
-
-// Decode is the inverse of Encode and EncodeReference. The error is ErrFormat, for a marker with anything
+// Decode is the inverse of Encode, and reads references to values that are elsewhere. The error is ErrFormat, for a marker with anything
 // else behind it than its name promises.
 func Decode(stored json.RawMessage) (Value, error) {
 	name, behind, marked := marker(stored)

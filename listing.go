@@ -1,0 +1,145 @@
+package roomkv
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/commit"
+)
+
+// timelineLimit is how many of the latest events a listing brings beside the state, which may hold them already.
+// Synapse lets a new event follow 10 that were sent at the same time.
+const timelineLimit = 10
+
+// listing is what a listing does, for its errors.
+const listing = "list the keys"
+
+// unlisted is shared by all stores, for several may be of one room.
+var unlisted commit.Unlisted
+
+// list returns the current events of the store's type by state key. It is one initial sync that leaves out
+// everything else, so that its cost does not grow with the room's members or other state, and one more
+// request for each own write that the sync does not show; see [commit.Unlisted].
+func (r roomState) list(ctx context.Context) (map[string]*stateEvent, error) {
+	// Before the sync, for what is written after it need not be in its response.
+	pending := unlisted.In(r.room, r.eventType.Type)
+	events, err := r.sync(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for stateKey, own := range pending {
+		if evt := events[stateKey]; evt != nil && evt.ID == own {
+			unlisted.Forget(r.dict(stateKey), own)
+			continue
+		}
+		evt, err := r.get(ctx, stateKey)
+		if err != nil {
+			return nil, err
+		}
+		if evt == nil {
+			delete(events, stateKey)
+		} else {
+			events[stateKey] = evt
+		}
+		if evt == nil || evt.ID != own {
+			unlisted.Forget(r.dict(stateKey), own) // somebody else has written since
+		}
+	}
+	return events, nil
+}
+
+// sync returns the events of the store's type that an initial sync shows, by state key. Dendrite's sync learns of a
+// room a moment after the user has joined it, and is asked again until then.
+func (r roomState) sync(ctx context.Context) (map[string]*stateEvent, error) {
+	for wait := 10 * time.Millisecond; ; wait *= 2 {
+		events, found, err := r.syncOnce(ctx)
+		if found || err != nil {
+			return events, err
+		}
+		if r.hasLeft(ctx) {
+			return nil, r.notJoined(listing, nil)
+		}
+		if wait > 2*time.Second {
+			return nil, &failure{text: fmt.Sprintf("cannot %s in %s: the homeserver's sync leaves the room out", listing, r.room)}
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (r roomState) syncOnce(ctx context.Context) (current map[string]*stateEvent, found bool, err error) {
+	body, err := r.request(ctx, http.MethodGet, r.client.BuildURLWithQuery(
+		mautrix.ClientURLPath{"v3", "sync"},
+		map[string]string{"filter": r.listFilter(), "set_presence": string(event.PresenceOffline)},
+	), nil)
+	if err != nil {
+		return nil, false, r.explain(ctx, listing, err)
+	}
+	type events struct {
+		Events []*stateEvent `json:"events"`
+	}
+	var sync struct {
+		Rooms struct {
+			Join map[id.RoomID]*struct {
+				State    events `json:"state"`
+				Timeline events `json:"timeline"`
+			} `json:"join"`
+		} `json:"rooms"`
+	}
+	if err := json.Unmarshal(body, &sync); err != nil {
+		return nil, false, fail(ErrCorrupt, nil, "cannot %s in %s: the homeserver's answer is not a sync response", listing, r.room)
+	}
+	room := sync.Rooms.Join[r.room]
+	if room == nil {
+		return nil, false, nil
+	}
+	current = make(map[string]*stateEvent, len(room.State.Events))
+	for _, evt := range slices.Concat(room.State.Events, room.Timeline.Events) {
+		if evt != nil && evt.Type == r.eventType.Type && evt.StateKey != nil {
+			current[*evt.StateKey] = evt
+		}
+	}
+	return current, true, nil
+}
+
+// listFilter is written out, for mautrix's Filter omits empty lists, and an absent list matches everything.
+//
+// Every room has a create event, without which Synapse would leave out a room that has no memory yet.
+//
+// The timeline is there for Synapse: "state" is what was current before the timeline's first event, and
+// without a timeline after the room's latest event, which leaves out what was sent at the same time as that.
+//
+// Nothing can match account_data.not_types. The random name in it makes each filter another one, because Synapse
+// answers the same initial sync of a device from a cache for two minutes (sync_response_cache_duration),
+// without what was written since.
+func (r roomState) listFilter() string {
+	type part map[string]any
+	none := part{"types": []string{}}
+	filter, err := json.Marshal(part{
+		"presence":     none,
+		"account_data": part{"types": []string{}, "not_types": []string{"roomkv." + rand.Text()}},
+		"room": part{
+			"rooms":        []id.RoomID{r.room},
+			"state":        part{"types": []string{r.eventType.Type, event.StateCreate.Type}},
+			"timeline":     part{"types": []string{r.eventType.Type}, "limit": timelineLimit},
+			"ephemeral":    none,
+			"account_data": none,
+		},
+	})
+	if err != nil {
+		panic(err) // strings and numbers always encode
+	}
+	return string(filter)
+}
