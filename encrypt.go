@@ -44,7 +44,7 @@ func (e *encryptedRooms) mayWriteClear(ctx context.Context, state roomState) err
 	return nil
 }
 
-// isEncrypted asks the homeserver once a room. That the room became encrypted later is learnt from the
+// isEncrypted asks the homeserver once a room. That the room became encrypted later is learned from the
 // client's state store, which a client that syncs keeps up to date; what that store does not know it calls
 // unencrypted, so its no counts for nothing.
 func (e *encryptedRooms) isEncrypted(ctx context.Context, state roomState) (bool, error) {

@@ -18,8 +18,8 @@ var (
 	// what to do about it.
 	ErrTooLarge = errors.New("too large")
 
-	// ErrForbidden: the client is in the room but may not do this. The text names the power level that
-	// it needs and the one it has.
+	// ErrForbidden: the client is in the room but may not do this. Where that is for a lack of power, the text
+	// names the power level that it needs and the one it has.
 	ErrForbidden = errors.New("not allowed")
 
 	// ErrUnknownRoom: the room's name is not configured (see [WithRooms]), its alias does not resolve, or it
@@ -41,9 +41,10 @@ var (
 	// encoding/json's error beneath, whose own text may show the value.
 	ErrDecode = errors.New("value does not fit")
 
-	// ErrCorrupt: a state event of the store's type is not in the store's format, and the text names the
-	// event, or the homeserver gave something else than what it was asked for. Other keys can still be
-	// read and written; a Put or Delete of the key mends it.
+	// ErrCorrupt: a state event of the store's type is not in the store's format, and the text names the event.
+	// A bad value is replaced by a Put and removed by a Delete, and other keys can still be read and written.
+	// A dict that is no object, which homeservers do not accept, must be replaced by other means. So ends
+	// also an answer of the homeserver that is not what it was asked for.
 	ErrCorrupt = errors.New("corrupt state")
 
 	// ErrUndecryptable: the value is in an encrypted event that this store cannot read. The text names the

@@ -328,7 +328,7 @@ func TestNeverPlaintextByAccident(t *testing.T) {
 	})
 }
 
-// A room can become encrypted after the store has asked. What a syncing client has learnt of it counts.
+// A room can become encrypted after the store has asked. What a syncing client has learned of it counts.
 func TestRoomBecomesEncrypted(t *testing.T) {
 	ctx := t.Context()
 	store, client, room := newStore(t)
@@ -337,5 +337,5 @@ func TestRoomBecomesEncrypted(t *testing.T) {
 	require.NoError(t, client.StateStore.SetEncryptionEvent(ctx, room, &event.EncryptionEventContent{Algorithm: "m.megolm.v1.aes-sha2"}))
 	require.ErrorIs(t, store.Put(ctx, "k", 2), roomkv.ErrNoCrypto)
 	client.StateStore = mautrix.NewMemoryStateStore()
-	require.ErrorIs(t, store.Put(ctx, "k", 2), roomkv.ErrNoCrypto, "it is never unlearned")
+	require.ErrorIs(t, store.Put(ctx, "k", 2), roomkv.ErrNoCrypto, "it is never forgotten")
 }

@@ -15,7 +15,7 @@ import (
 // another.
 const DefaultEventType = "m.opsdroid.database"
 
-// Option changes how a [Store] that [New] makes works. Of two options that set the same, the later counts.
+// Option changes how a [Store] that [New] makes works. If two options set the same thing, the later one wins.
 type Option func(*settings)
 
 type settings struct {
@@ -47,16 +47,18 @@ func WithPerKeyState() Option {
 	return func(s *settings) { s.layout = perKey{} }
 }
 
-// WithEncryption tells whether values are to be encrypted in rooms that are (opsdroid: should_encrypt). It is
-// true by default, and a write that would put a value in the clear into an encrypted room is then refused
-// with [ErrNoCrypto]. This version cannot encrypt; false, the only way to write into an encrypted room, makes
-// values readable by the homeserver.
+// WithEncryption says whether values must be encrypted in encrypted rooms (opsdroid: should_encrypt). It is true by
+// default, and as this version cannot encrypt, a Put into an encrypted room is then refused with [ErrNoCrypto];
+// false stores values that the homeserver can read. Delete and Pop work either way.
+//
+// The homeserver is asked before the first Put to a room. That a room becomes encrypted later is learned from the
+// client's StateStore, so such a client must sync.
 func WithEncryption(encrypt bool) Option {
 	return func(s *settings) { s.encrypt = encrypt }
 }
 
-// WithEventType sets the event type of the state events that hold the memory, [DefaultEventType] by default.
-// opsdroid writes "dev.opsdroid.database", and its earlier versions "opsdroid.database". Two stores with
+// WithEventType sets the event type of the state events that hold the memory, [DefaultEventType] by default, which
+// no version of opsdroid writes, so that two bots do not meet in one memory by accident. opsdroid writes "dev.opsdroid.database", and its earlier versions "opsdroid.database". Two stores with
 // different event types, or different state keys, share a room without seeing each other.
 //
 // The type is at most 255 bytes and not one of the specification's own (m.room.… and the like, which would

@@ -11,8 +11,9 @@ import (
 )
 
 // WithRoom returns a store for the memory of another room, with the same client and options; opsdroid's
-// memory_in_room is its counterpart. The room is a room ID, an alias, or a name configured with [WithRooms].
-// The store it is called on stays as it is, and so does every other: scoping is a value, not a mutation.
+// memory_in_room is its counterpart. The room is a room ID, an alias, or a name configured with [WithRooms]; it is
+// an id.RoomID so that an event's RoomID and a constant both pass without conversion.
+// The store it is called on stays as it is.
 //
 // A room ID costs nothing; an alias is resolved here, at most once for all stores that came from one [New].
 // The error is [ErrUnknownRoom] where there is no such name or alias, or that of the request.
@@ -29,8 +30,8 @@ func (s *Store) WithRoom(ctx context.Context, room id.RoomID) (*Store, error) {
 // context and in every context made from that. Handlers may run in any number of rooms at once and may
 // panic: each has a store of its own.
 //
-// For an event outside of any room, a to-device message for example, the store is there but each of its
-// methods fails with [ErrUnknownRoom].
+// For an event outside of any room, a to-device message for example, the store is there but whatever it should
+// read or write fails with [ErrUnknownRoom].
 func (s *Store) InEventRoom(handle func(ctx context.Context, evt *event.Event, room *Store)) mautrix.EventHandler {
 	return func(ctx context.Context, evt *event.Event) {
 		scoped := &Store{core: s.core, room: string(evt.RoomID)}

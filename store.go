@@ -26,10 +26,15 @@ import (
 //
 // Each method fails with the context's error when that ends first, and otherwise with the errors of this
 // package that it names or, where the homeserver refuses, with [ErrForbidden], [ErrNotJoined],
-// [ErrUnknownRoom] or an error in which errors.Is finds mautrix's. Rate limits (429) and gateway errors
-// (502 to 504) are waited out and tried again within the context's deadline, as often as the client's
-// DefaultHTTPRetries says, or 3 times where that is 0; [mautrix.WithMaxRetries] sets another number for a
-// context.
+// [ErrUnknownRoom] or an error in which errors.Is finds mautrix's.
+//
+// Rate limits (429), gateway errors (502 to 504) and requests that do not get through are tried again within the
+// context's deadline: as often as the client's DefaultHTTPRetries says, or 3 times where that is 0, with
+// mautrix's back-off, by default 4, 8 and 16 seconds. [mautrix.WithMaxRetries] sets another number for a context.
+// When a write fails because no answer came, it may have happened all the same.
+//
+// The numbers of requests that methods name are without such retries, without the one that resolves an alias when
+// a store is first used, and without up to two that find out why the homeserver refused.
 type Store struct {
 	core *core
 	room string // room ID, alias or configured name
@@ -44,8 +49,8 @@ type core struct {
 	encrypted encryptedRooms
 }
 
-// Revision names the state event in which a value was read. Two revisions of a key are equal if that event
-// is the same one. In the single-state-key layout it changes with every key of the room.
+// Revision is the ID of the state event in which a value was read, and tells whether that has changed since. In the
+// single-state-key layout it changes whenever any key does.
 type Revision string
 
 // Entry is a key with its value and what Matrix knows of it.
@@ -55,7 +60,7 @@ type Entry struct {
 	Revision  Revision
 	Sender    id.UserID // who sent the state event: in the single-state-key layout, who last changed any key
 	Time      time.Time // when, by the sender's homeserver's clock, to the millisecond
-	Encrypted bool      // whether the value was in an encrypted event
+	Encrypted bool      // whether the value was in an encrypted event; in this version always false
 }
 
 // Decode decodes the entry's value into dest as [Store.Get] does.
@@ -70,7 +75,7 @@ func (e Entry) Decode(dest any) error {
 // (!…), an alias (#…), or a name configured with [WithRooms]. New sends nothing: an alias is resolved when it is
 // first needed.
 //
-// The client must be logged in. The store uses it for requests alone and changes nothing about it.
+// The client must be logged in. The store only sends requests with it and changes nothing about it.
 //
 // Errors: [ErrUnknownRoom] for a name that is not configured, [ErrInvalidOption].
 func New(client *mautrix.Client, room string, opts ...Option) (*Store, error) {
@@ -137,14 +142,17 @@ func (s *Store) Entry(ctx context.Context, key string) (Entry, error) {
 }
 
 // Put stores value under key, whatever was there. When it returns nil, the homeserver has the value. Where the
-// key has that value already, no event is sent. It takes at most two requests, the first one to a room a
-// third.
+// key has that value already, there is no new event; in the per-key layout that is Synapse's and Dendrite's doing,
+// which ignore state that is current already.
 //
-// Within this process no concurrent write is lost. Another process that writes the same dict at the same
-// time can overwrite this write, and this one that of the other, in the single-state-key layout whichever
-// keys they write.
+// It takes two requests in the single-state-key layout, one where nothing changes, and one in the per-key layout.
+// The first Put to a room takes one more, which asks whether the room is encrypted.
 //
-// Errors: [ErrInvalidValue], [ErrTooLarge], [ErrNoCrypto], [ErrCorrupt].
+// No Put of this process overwrites another key's. A process that writes the same state event at the same time can
+// lose this write, in the single-state-key layout whichever keys the two write.
+//
+// Errors: [ErrInvalidKey], [ErrInvalidValue], [ErrTooLarge], [ErrNoCrypto], and in the single-state-key layout
+// [ErrCorrupt].
 func (s *Store) Put(ctx context.Context, key string, value any) error {
 	return s.PutAll(ctx, map[string]any{key: value})
 }
@@ -155,6 +163,8 @@ func (s *Store) Put(ctx context.Context, key string, value any) error {
 // In the single-state-key layout that is one state event: all of it happens or nothing does. In the per-key
 // layout it is one event and one request a key, in the order of the keys; on an error those before it are
 // stored, and the text says how many.
+//
+// Errors: those of [Store.Put].
 func (s *Store) PutAll(ctx context.Context, values map[string]any) error {
 	changes := make(map[string]json.RawMessage, len(values))
 	keys := make([]string, 0, len(values))
@@ -180,11 +190,14 @@ func (s *Store) PutAll(ctx context.Context, values map[string]any) error {
 	})
 }
 
-// Delete removes the keys. A key that is not there is no error and, if none is, no event. A value that cannot
-// be read can be deleted.
+// Delete removes the keys. A key that is not there is no error and makes no event. A value that cannot be read can
+// be deleted.
 //
-// It takes two requests and one state event in the single-state-key layout, and a request more and an event for
-// each key in the per-key layout, where it is not atomic; see [Store.PutAll].
+// In the single-state-key layout it takes two requests and makes one state event, which holds the remaining keys, in
+// an encrypted room too. In the per-key layout it takes one request to read, for several keys those of [Store.Keys],
+// and then a request and an event for each key that is there, one after the other; see [Store.PutAll].
+//
+// Errors: [ErrInvalidKey], and in the single-state-key layout [ErrCorrupt].
 func (s *Store) Delete(ctx context.Context, keys ...string) error {
 	state, err := s.state(ctx, keys...)
 	if err != nil || len(keys) == 0 {
@@ -201,8 +214,8 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 	})
 }
 
-// Pop removes key and decodes the value it had into dest, as [Store.Get] does. Of several callers in this process,
-// one gets it. Where the value cannot be decoded into dest nothing is removed; where the removal fails,
+// Pop removes key and decodes the value it had into dest, as [Store.Get] does. If several callers in this process
+// pop the same key, exactly one gets the value. Where the value cannot be decoded into dest nothing is removed; where the removal fails,
 // dest has the value all the same.
 //
 // Errors: those of [Store.Get] and [Store.Delete].
@@ -225,9 +238,12 @@ func (s *Store) Pop(ctx context.Context, key string, dest any) error {
 	})
 }
 
-// Keys returns the keys in the room, sorted, also those whose values cannot be read. It takes one request,
-// which brings the values too but neither the room's members nor any other state. A room without
-// memory has no keys, and that is no error.
+// Keys returns the keys in the room, sorted, also those whose values cannot be read. A room without memory has no
+// keys, and that is no error.
+//
+// It takes one request, which brings the values too but neither the room's members nor any other state. In the
+// per-key layout that request is a sync, and there is one more for each write of this process that it does not
+// show yet.
 func (s *Store) Keys(ctx context.Context) ([]string, error) {
 	records, _, err := s.records(ctx)
 	if err != nil {
@@ -242,10 +258,12 @@ func (s *Store) Keys(ctx context.Context) ([]string, error) {
 	return keys, nil
 }
 
-// All returns every entry, in the order of the keys, from one request, which is sent when the iteration begins.
-// A value that cannot be read is an error with the Entry's other fields set, and the iteration goes on; the
-// same error without a key stands for a state event whose key cannot be told. An error of the request
-// itself, with a zero Entry, is the only thing then.
+// All returns every entry, in the order of the keys. It reads them when the iteration begins, with the requests that
+// [Store.Keys] takes.
+//
+// If that fails, All yields the error once, with a zero Entry. A value that cannot be read comes as an error beside
+// the Entry's other fields, and the iteration goes on. In the per-key layout a state event whose key cannot be told
+// comes as an error too, with an empty Key.
 //
 // Errors: [ErrUndecryptable], [ErrCorrupt].
 func (s *Store) All(ctx context.Context) iter.Seq2[Entry, error] {
