@@ -27,10 +27,12 @@ func TestMain(m *testing.M) { hstest.Main(m) }
 
 var database = event.Type{Type: roomkv.DefaultEventType, Class: event.StateEventType}
 
+const customStateKey = "a custom/state key"
+
 // layouts are what every test of the store's behaviour runs with.
 var layouts = map[string]roomkv.Option{
 	"single": roomkv.WithSingleStateKey(""),
-	"custom": roomkv.WithSingleStateKey("a custom/state key"),
+	"custom": roomkv.WithSingleStateKey(customStateKey),
 	"perkey": roomkv.WithPerKeyState(),
 }
 
@@ -61,6 +63,19 @@ func rawState(t testing.TB, client *mautrix.Client, room id.RoomID, eventType ev
 	var content json.RawMessage
 	require.NoError(t, client.StateEvent(t.Context(), room, eventType, stateKey, &content))
 	return string(content)
+}
+
+// dictStateKey is where the dict of the room is, in the layouts that have one.
+func dictStateKey(t testing.TB, client *mautrix.Client, room id.RoomID) (stateKey string, single bool) {
+	t.Helper()
+	for _, stateKey := range []string{"", customStateKey} {
+		err := client.StateEvent(t.Context(), room, database, stateKey, new(json.RawMessage))
+		if err == nil {
+			return stateKey, true
+		}
+		require.ErrorIs(t, err, mautrix.MNotFound)
+	}
+	return "", false
 }
 
 // eventually waits, in this goroutine, until done says so: for what another client sent to reach the sync.
@@ -159,9 +174,10 @@ func TestEntry(t *testing.T) {
 		assert.Equal(t, client.UserID, first.Sender)
 		assert.WithinRange(t, first.Time, before, time.Now().Add(time.Minute))
 		assert.False(t, first.Encrypted)
-		evt, err := client.GetEvent(ctx, room, id.EventID(first.Revision))
-		require.NoError(t, err, "the revision is the event's ID")
-		assert.Equal(t, roomkv.DefaultEventType, evt.Type.Type)
+		eventually(t, func() bool {
+			evt, err := client.GetEvent(ctx, room, id.EventID(first.Revision))
+			return err == nil && evt.Type.Type == roomkv.DefaultEventType
+		}, "the revision is the event's ID")
 
 		require.NoError(t, store.Put(ctx, "k", map[string]int{"n": 2}))
 		second, err := store.Entry(ctx, "k")
@@ -203,7 +219,7 @@ var (
 		`1.5`, `1.0`, `-0`, `1e-7`, `1152921504606846976`, `9007199254740992`, `123456789012345678901234567890`, `{"a":[{"b":0.1}]}`,
 		`{"encrypted_val":"x"}`, `{"json_val":"x"}`, `{"media_val":{}}`, `{"encrypted_val":{"deep":1.5}}`,
 		`"\ud800"`, `{"quote\"in name":1}`, `{"back\\slash":1}`, `{"nul\u0000":1}`, `{"line\nfeed":[1]}`,
-		strings.Repeat(`[`, 5000) + strings.Repeat(`]`, 5000),
+		strings.Repeat(`[`, 101) + strings.Repeat(`]`, 101), strings.Repeat(`[`, 5000) + strings.Repeat(`]`, 5000),
 	}
 )
 
@@ -477,6 +493,29 @@ func TestReadYourWrites(t *testing.T) {
 				delete(want, key)
 			}
 			require.Equal(t, want, memoryOf(t, other))
+		}
+	})
+}
+
+// Synapse answers the same initial sync from a cache for two minutes; a listing must not be the same.
+func TestListingsShowWhatOthersWrite(t *testing.T) {
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		ctx := t.Context()
+		store, client, room := newStore(t, layout)
+		other, err := hstest.Server(t).NewDevice(ctx, client.UserID)
+		require.NoError(t, err)
+		require.NoError(t, store.Put(ctx, "k", 1))
+		for i := range 3 {
+			assert.NotContains(t, memoryOf(t, store), fmt.Sprint("other's ", i))
+			// Not through a store, for all stores of a process know what any of them wrote.
+			stateKey := fmt.Sprint("other's ", i)
+			content := map[string]any{stateKey: i}
+			if dict, single := dictStateKey(t, client, room); single {
+				stateKey = dict
+			}
+			_, err := other.SendStateEvent(ctx, room, database, stateKey, content)
+			require.NoError(t, err)
+			eventually(t, func() bool { return memoryOf(t, store)[fmt.Sprint("other's ", i)] == fmt.Sprint(i) }, "it is not listed")
 		}
 	})
 }
