@@ -4,31 +4,46 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 )
 
-// encryptedRooms remembers what the homeserver said about rooms' encryption. The zero value is ready.
+// askAgain is how long the homeserver's word that a room is not encrypted counts.
+const askAgain = time.Minute
+
+// encryptedRooms remembers what the homeserver said about rooms' encryption. The zero value is ready, and methods
+// are safe for concurrent use.
 type encryptedRooms struct {
-	mu    sync.Mutex
-	known map[id.RoomID]bool // true stays: a room cannot be made unencrypted again
+	mu        sync.Mutex
+	encrypted map[id.RoomID]bool // for good: a room cannot be made unencrypted again
+	clear     map[id.RoomID]time.Time
 }
 
+// get is not known where the homeserver has not been asked within askAgain.
 func (e *encryptedRooms) get(room id.RoomID) (encrypted, known bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	encrypted, known = e.known[room]
-	return encrypted, known
+	if e.encrypted[room] {
+		return true, true
+	}
+	asked, ok := e.clear[room]
+	return false, ok && time.Since(asked) < askAgain
 }
 
 func (e *encryptedRooms) set(room id.RoomID, encrypted bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.known == nil {
-		e.known = map[id.RoomID]bool{}
+	if e.encrypted == nil {
+		e.encrypted, e.clear = map[id.RoomID]bool{}, map[id.RoomID]time.Time{}
 	}
-	e.known[room] = e.known[room] || encrypted
+	if encrypted {
+		e.encrypted[room] = true
+		delete(e.clear, room)
+	} else {
+		e.clear[room] = time.Now()
+	}
 }
 
 // mayWriteClear fails where a value must not be written in the clear: with ErrNoCrypto in an encrypted room,
@@ -44,17 +59,20 @@ func (e *encryptedRooms) mayWriteClear(ctx context.Context, state roomState) err
 	return nil
 }
 
-// isEncrypted asks the homeserver once a room. That the room became encrypted later is learned from the
-// client's state store, which a client that syncs keeps up to date; what that store does not know it calls
+// isEncrypted asks the homeserver, once a minute while the answer is no. Sooner than that, the client's state store
+// knows that the room became encrypted, if the client's sync feeds it; what that store does not know it calls
 // unencrypted, so its no counts for nothing.
 func (e *encryptedRooms) isEncrypted(ctx context.Context, state roomState) (bool, error) {
 	encrypted, known := e.get(state.room)
 	if !encrypted && state.client.StateStore != nil {
-		// An error here is a reason to ask, which happens below where nothing is known.
+		// An error here leaves it to the homeserver.
 		synced, err := state.client.StateStore.IsEncrypted(ctx, state.room)
 		encrypted = err == nil && synced
 	}
-	if !encrypted && !known {
+	if !encrypted && known {
+		return false, nil
+	}
+	if !encrypted {
 		state.eventType = event.StateEncryption
 		evt, err := state.get(ctx, "")
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -80,8 +81,11 @@ func fail(kind, cause error, format string, args ...any) error {
 // failDecode describes a json.Unmarshal that failed without the value in its text.
 func failDecode(key string, dest any, cause error) error {
 	var mismatch *json.UnmarshalTypeError
-	if errors.As(cause, &mismatch) {
+	if errors.As(cause, &mismatch) && mismatch.Type != nil {
 		kind, _, _ := strings.Cut(mismatch.Value, " ") // "number 7" would show the value
+		if !slices.Contains([]string{"object", "array", "string", "number", "bool"}, kind) {
+			kind = "value" // an UnmarshalJSON method made the error, of whatever it was given
+		}
 		return fail(ErrDecode, cause, "%q is or holds a JSON %s, which does not go into a Go %s (decoding into %T)", key, kind, mismatch.Type, dest)
 	}
 	return fail(ErrDecode, cause, "%q does not go into a %T", key, dest)

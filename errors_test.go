@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +28,7 @@ func TestNewRefuses(t *testing.T) {
 	self := client.UserID.String()
 	long := strings.Repeat("x", 256)
 	for name, opts := range map[string][]roomkv.Option{
+		"a nil option":                {nil},
 		"empty event type":            {roomkv.WithEventType("")},
 		"long event type":             {roomkv.WithEventType(long)},
 		"power levels as event type":  {roomkv.WithEventType("m.room.power_levels")},
@@ -175,12 +177,25 @@ func TestDecodeErrorsHideTheValue(t *testing.T) {
 	require.ErrorIs(t, err, roomkv.ErrDecode)
 	assert.NotContains(t, err.Error(), fmt.Sprint(secret))
 
+	require.NoError(t, store.Put(ctx, "s", "the secret value"))
+	for _, dest := range []any{&echo{}, &echo{reflect.TypeFor[int]()}} {
+		err = store.Get(ctx, "s", dest)
+		require.ErrorIs(t, err, roomkv.ErrDecode)
+		assert.NotContains(t, err.Error(), "secret")
+	}
 	for _, dest := range []any{nil, 7, (*int)(nil)} {
 		assert.ErrorIs(t, store.Get(ctx, "n", dest), roomkv.ErrDecode)
 	}
 	assert.ErrorIs(t, store.Put(ctx, "n", math.Inf(1)), roomkv.ErrInvalidValue)
 	var unsupported *json.UnsupportedTypeError
 	assert.ErrorAs(t, store.Put(ctx, "n", make(chan int)), &unsupported)
+}
+
+// echo is a destination whose error repeats what it was given.
+type echo struct{ of reflect.Type }
+
+func (e *echo) UnmarshalJSON(text []byte) error {
+	return &json.UnmarshalTypeError{Value: "secret" + string(text), Type: e.of}
 }
 
 // Neither mautrix's request log nor ours shows a value, at any level, whatever happens.

@@ -4,10 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"slices"
-	"time"
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
@@ -32,7 +30,7 @@ var unlisted commit.Unlisted
 func (r roomState) list(ctx context.Context) (map[string]*stateEvent, error) {
 	// Before the sync, for what is written after it need not be in its response.
 	pending := unlisted.In(r.room, r.eventType.Type)
-	events, err := r.sync(ctx)
+	events, err := r.current(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -57,29 +55,30 @@ func (r roomState) list(ctx context.Context) (map[string]*stateEvent, error) {
 	return events, nil
 }
 
-// sync returns the events of the store's type that an initial sync shows, by state key. Dendrite's sync learns of a
-// room a moment after the user has joined it, and is asked again until then.
-func (r roomState) sync(ctx context.Context) (map[string]*stateEvent, error) {
-	for wait := 10 * time.Millisecond; ; wait *= 2 {
-		events, found, err := r.syncOnce(ctx)
-		if found || err != nil {
-			return events, err
-		}
-		if r.hasLeft(ctx) {
-			return nil, r.notJoined(listing, nil)
-		}
-		if wait > 2*time.Second {
-			return nil, &failure{text: fmt.Sprintf("cannot %s in %s: the homeserver's sync leaves the room out", listing, r.room)}
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
+// current returns the current events of the store's type by state key, as an initial sync shows them. Where that
+// leaves out a room that the user is in, it reads the whole state, members and all: Dendrite's sync learns of
+// a room a moment after the user has joined it, and of nothing more once an event has put it out of step.
+func (r roomState) current(ctx context.Context) (map[string]*stateEvent, error) {
+	events, found, err := r.sync(ctx)
+	if found || err != nil {
+		return events, err
 	}
+	if r.hasLeft(ctx) {
+		return nil, r.notJoined(listing, nil)
+	}
+	body, err := r.request(ctx, http.MethodGet, r.client.BuildClientURL("v3", "rooms", r.room, "state"), nil)
+	if err != nil {
+		return nil, r.explain(ctx, listing, err)
+	}
+	var state []*stateEvent
+	if json.Unmarshal(body, &state) != nil {
+		return nil, fail(ErrCorrupt, nil, "cannot %s in %s: the homeserver's answer is not a list of events", listing, r.room)
+	}
+	return r.byStateKey(state), nil
 }
 
-func (r roomState) syncOnce(ctx context.Context) (current map[string]*stateEvent, found bool, err error) {
+// sync is one initial sync. It has not found the room where the response leaves it out.
+func (r roomState) sync(ctx context.Context) (current map[string]*stateEvent, found bool, err error) {
 	body, err := r.request(ctx, http.MethodGet, r.client.BuildURLWithQuery(
 		mautrix.ClientURLPath{"v3", "sync"},
 		map[string]string{"filter": r.listFilter(), "set_presence": string(event.PresenceOffline)},
@@ -105,13 +104,18 @@ func (r roomState) syncOnce(ctx context.Context) (current map[string]*stateEvent
 	if room == nil {
 		return nil, false, nil
 	}
-	current = make(map[string]*stateEvent, len(room.State.Events))
-	for _, evt := range slices.Concat(room.State.Events, room.Timeline.Events) {
+	return r.byStateKey(slices.Concat(room.State.Events, room.Timeline.Events)), true, nil
+}
+
+// byStateKey picks the events of the store's type. Of two with one state key it takes the later.
+func (r roomState) byStateKey(events []*stateEvent) map[string]*stateEvent {
+	picked := make(map[string]*stateEvent, len(events))
+	for _, evt := range events {
 		if evt != nil && evt.Type == r.eventType.Type && evt.StateKey != nil {
-			current[*evt.StateKey] = evt
+			picked[*evt.StateKey] = evt
 		}
 	}
-	return current, true, nil
+	return picked
 }
 
 // listFilter is written out, for mautrix's Filter omits empty lists, and an absent list matches everything.

@@ -55,8 +55,8 @@ func TestReadsWhatOpsdroidWrites(t *testing.T) {
 			}
 			store := open(t, client, hstest.Room(t, client, req), fixture.options()...)
 
+			eventually(t, func() bool { return len(memoryOf(t, store)) == len(fixture.Memory) }, "opsdroid's writes are not listed")
 			got := memoryOf(t, store)
-			assert.Len(t, got, len(fixture.Memory))
 			for key, value := range fixture.Memory {
 				assert.JSONEq(t, string(value), got[key], key)
 				var one json.RawMessage

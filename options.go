@@ -51,8 +51,8 @@ func WithPerKeyState() Option {
 // default, and as this version cannot encrypt, a Put into an encrypted room is then refused with [ErrNoCrypto];
 // false stores values that the homeserver can read. Delete and Pop work either way.
 //
-// The homeserver is asked before the first Put to a room. That a room becomes encrypted later is learned from the
-// client's StateStore, so such a client must sync.
+// The homeserver is asked before the first Put to a room, and before a Put when a minute has passed since. That a room
+// becomes encrypted in between is learned from the client's StateStore, where its sync feeds one.
 func WithEncryption(encrypt bool) Option {
 	return func(s *settings) { s.encrypt = encrypt }
 }

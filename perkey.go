@@ -88,7 +88,8 @@ func (l perKey) send(ctx context.Context, state roomState, edit edit) error {
 	return nil
 }
 
-// readSome reads the records of some keys in one request, whether that is one key or many.
+// readSome reads the records of some keys, several in one listing. What that does not show is asked for by itself, for
+// another client can have written it only just now.
 func (l perKey) readSome(ctx context.Context, state roomState, keys []string) (map[string]*record, error) {
 	found := make(map[string]*record, len(keys))
 	if len(keys) == 1 {
@@ -103,10 +104,17 @@ func (l perKey) readSome(ctx context.Context, state roomState, keys []string) (m
 		return nil, err
 	}
 	for _, key := range keys {
+		var one *record
 		if evt := events[wire.StateKey(key)]; evt != nil {
-			if one := parsePerKey(evt, wire.StateKey(key), state); one != nil {
-				found[key] = one
+			one = parsePerKey(evt, wire.StateKey(key), state)
+		}
+		if one == nil {
+			if one, err = l.read(ctx, state, key); err != nil {
+				return nil, err
 			}
+		}
+		if one != nil {
+			found[key] = one
 		}
 	}
 	return found, nil

@@ -84,6 +84,9 @@ func New(client *mautrix.Client, room string, opts ...Option) (*Store, error) {
 	}
 	settings := defaults()
 	for _, opt := range opts {
+		if opt == nil {
+			return nil, fail(ErrInvalidOption, nil, "an option is nil")
+		}
 		opt(&settings)
 	}
 	if err := settings.check(client.UserID); err != nil {
@@ -143,10 +146,10 @@ func (s *Store) Entry(ctx context.Context, key string) (Entry, error) {
 
 // Put stores value under key, whatever was there. When it returns nil, the homeserver has the value. Where the
 // key has that value already, there is no new event; in the per-key layout that is Synapse's and Dendrite's doing,
-// which ignore state that is current already.
+// which ignore state that the same user has made current already.
 //
 // It takes two requests in the single-state-key layout, one where nothing changes, and one in the per-key layout.
-// The first Put to a room takes one more, which asks whether the room is encrypted.
+// The first Put to a room, and one a minute after that, takes one more, which asks whether the room is encrypted.
 //
 // No Put of this process overwrites another key's. A process that writes the same state event at the same time can
 // lose this write, in the single-state-key layout whichever keys the two write.
@@ -194,8 +197,9 @@ func (s *Store) PutAll(ctx context.Context, values map[string]any) error {
 // be deleted.
 //
 // In the single-state-key layout it takes two requests and makes one state event, which holds the remaining keys, in
-// an encrypted room too. In the per-key layout it takes one request to read, for several keys those of [Store.Keys],
-// and then a request and an event for each key that is there, one after the other; see [Store.PutAll].
+// an encrypted room too. In the per-key layout it takes one request to read, for several keys those of [Store.Keys]
+// and one for each key that is missing there, and then a request and an event for each key that is there, one after
+// the other; see [Store.PutAll].
 //
 // Errors: [ErrInvalidKey], and in the single-state-key layout [ErrCorrupt].
 func (s *Store) Delete(ctx context.Context, keys ...string) error {
@@ -243,7 +247,7 @@ func (s *Store) Pop(ctx context.Context, key string, dest any) error {
 //
 // It takes one request, which brings the values too but neither the room's members nor any other state. In the
 // per-key layout that request is a sync, and there is one more for each write of this process that it does not
-// show yet.
+// show yet; what others wrote a moment ago can still be missing (Dendrite's sync lags some milliseconds behind).
 func (s *Store) Keys(ctx context.Context) ([]string, error) {
 	records, _, err := s.records(ctx)
 	if err != nil {

@@ -13,9 +13,10 @@ import (
 const prefix = "roomkv."
 
 // Name is the name that stands for key in a content. It is the key itself but for keys that begin with the
-// reserved prefix or hold a character that Dendrite mangles in names (see portable); these are escaped.
+// reserved prefix, hold a character that Dendrite mangles in names (see portable), or are names that Synapse
+// gives a meaning in the content of any event, and refuses other values for; these are escaped.
 func Name(key string) string {
-	if strings.HasPrefix(key, prefix) || !plainName(key) {
+	if strings.HasPrefix(key, prefix) || !plainName(key) || key == "redacts" || key == "m.relates_to" || key == "m.mentions" {
 		return escape(key)
 	}
 	return key
