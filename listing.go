@@ -14,29 +14,28 @@ import (
 	"github.com/roomkv/roomkv/internal/commit"
 )
 
-// timelineLimit is how many of the latest events a listing brings beside the state, which may hold them already.
-// Synapse lets a new event follow 10 that were sent at the same time.
-const timelineLimit = 10
+// timelineLimit is how many of the latest events a listing looks at beside the state, the most that Synapse gives by
+// default. They cost something only where a later one has taken their place.
+const timelineLimit = 100
 
 // listing is what a listing does, for its errors.
 const listing = "list the keys"
 
-// unlisted is shared by all stores, for several may be of one room.
-var unlisted commit.Unlisted
+// written is shared by all stores, for several may be of one room.
+var written commit.Written
 
 // list returns the current events of the store's type by state key. It is one initial sync that leaves out
 // everything else, so that its cost does not grow with the room's members or other state, and one more
-// request for each own write that the sync does not show; see [commit.Unlisted].
+// request for each own write that the sync does not show; see [commit.Written].
 func (r roomState) list(ctx context.Context) (map[string]*stateEvent, error) {
 	// Before the sync, for what is written after it need not be in its response.
-	pending := unlisted.In(r.room, r.eventType.Type)
+	pending := written.In(r.room, r.eventType.Type)
 	events, err := r.current(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for stateKey, own := range pending {
 		if evt := events[stateKey]; evt != nil && evt.ID == own {
-			unlisted.Forget(r.dict(stateKey), own)
 			continue
 		}
 		evt, err := r.get(ctx, stateKey)
@@ -49,7 +48,7 @@ func (r roomState) list(ctx context.Context) (map[string]*stateEvent, error) {
 			events[stateKey] = evt
 		}
 		if evt == nil || evt.ID != own {
-			unlisted.Forget(r.dict(stateKey), own) // somebody else has written since
+			written.Forget(r.dict(stateKey), own) // somebody else has written since
 		}
 	}
 	return events, nil

@@ -51,7 +51,7 @@ func (l perKey) send(ctx context.Context, state roomState, edit edit) error {
 		if err != nil {
 			return err
 		}
-		defer unlock()
+		defer state.unlock(unlock)
 	}
 
 	var found map[string]*record
@@ -83,7 +83,7 @@ func (l perKey) send(ctx context.Context, state roomState, edit edit) error {
 		} else if err != nil {
 			return err
 		}
-		unlisted.Add(state.dict(stateKey), event)
+		written.Add(state.dict(stateKey), event)
 	}
 	return nil
 }

@@ -40,7 +40,7 @@ func (l singleKey) commit(ctx context.Context, state roomState, edit edit) error
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer state.unlock(unlock)
 
 	dict, evt, err := l.dict(ctx, state)
 	if err != nil {

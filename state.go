@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
@@ -26,6 +27,15 @@ type roomState struct {
 	client    *mautrix.Client
 	room      id.RoomID
 	eventType event.Type
+	pending   *sync.WaitGroup // the writes that have not ended; see settling
+}
+
+// unlock gives a dict's lock back when every write has ended, which is later than now where a caller gave up.
+func (r roomState) unlock(unlock func()) {
+	go func() {
+		r.pending.Wait()
+		unlock()
+	}()
 }
 
 // dict names what the state event with the state key holds.
@@ -100,6 +110,7 @@ func (r roomState) request(ctx context.Context, method, url string, content json
 	req := mautrix.FullRequest{Method: method, URL: url, SensitiveContent: true}
 	if content != nil {
 		req.RequestJSON = content
+		req.Client = settlingClient(r.client.Client, r.pending)
 	}
 	return r.client.MakeFullRequest(withRetries(ctx, r.client), req)
 }

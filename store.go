@@ -31,7 +31,8 @@ import (
 // Rate limits (429), gateway errors (502 to 504) and requests that do not get through are tried again within the
 // context's deadline: as often as the client's DefaultHTTPRetries says, or 3 times where that is 0, with
 // mautrix's back-off, by default 4, 8 and 16 seconds. [mautrix.WithMaxRetries] sets another number for a context.
-// When a write fails because no answer came, it may have happened all the same.
+// When a write fails because no answer came, it may have happened all the same. Where that is because the context
+// ended, later writes to the same dict wait for it, for up to 10 seconds, so that it cannot undo them.
 //
 // The numbers of requests that methods name are without such retries, without the one that resolves an alias when
 // a store is first used, and without up to two that find out why the homeserver refused.
@@ -247,7 +248,7 @@ func (s *Store) Pop(ctx context.Context, key string, dest any) error {
 //
 // It takes one request, which brings the values too but neither the room's members nor any other state. In the
 // per-key layout that request is a sync, and there is one more for each write of this process that it does not
-// show yet; what others wrote a moment ago can still be missing (Dendrite's sync lags some milliseconds behind).
+// show; what others wrote a moment ago can still be missing (Dendrite's sync lags some milliseconds behind).
 func (s *Store) Keys(ctx context.Context) ([]string, error) {
 	records, _, err := s.records(ctx)
 	if err != nil {
@@ -308,7 +309,7 @@ func (s *Store) state(ctx context.Context, keys ...string) (roomState, error) {
 		return roomState{}, err
 	}
 	room, err := s.roomID(ctx)
-	return roomState{s.core.client, room, s.core.eventType}, err
+	return roomState{s.core.client, room, s.core.eventType, new(sync.WaitGroup)}, err
 }
 
 // encode gives the stored form of a value. Its text keeps <, > and & as they are, for people read it too.

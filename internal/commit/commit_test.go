@@ -62,29 +62,29 @@ func TestLockGivesUpWithTheContext(t *testing.T) {
 	again()
 }
 
-func TestUnlisted(t *testing.T) {
-	var unlisted commit.Unlisted
-	assert.Empty(t, unlisted.In("!room:example.org", "test"))
-	unlisted.Add(dict("a"), "$1")
-	unlisted.Add(dict("a"), "$2")
-	unlisted.Add(dict("b"), "$3")
-	unlisted.Add(commit.Dict{Room: "!other:example.org", Type: "test", StateKey: "a"}, "$4")
-	assert.Equal(t, map[string]id.EventID{"a": "$2", "b": "$3"}, unlisted.In("!room:example.org", "test"))
+func TestWritten(t *testing.T) {
+	var written commit.Written
+	assert.Empty(t, written.In("!room:example.org", "test"))
+	written.Add(dict("a"), "$1")
+	written.Add(dict("a"), "$2")
+	written.Add(dict("b"), "$3")
+	written.Add(commit.Dict{Room: "!other:example.org", Type: "test", StateKey: "a"}, "$4")
+	assert.Equal(t, map[string]id.EventID{"a": "$2", "b": "$3"}, written.In("!room:example.org", "test"))
 
-	unlisted.Forget(dict("a"), "$1")
-	assert.Contains(t, unlisted.In("!room:example.org", "test"), "a", "a later write is still to be seen")
-	unlisted.Forget(dict("a"), "$2")
-	unlisted.Forget(dict("never"), "$2")
-	assert.Equal(t, map[string]id.EventID{"b": "$3"}, unlisted.In("!room:example.org", "test"))
+	written.Forget(dict("a"), "$1")
+	assert.Contains(t, written.In("!room:example.org", "test"), "a", "a later write is still to be seen")
+	written.Forget(dict("a"), "$2")
+	written.Forget(dict("never"), "$2")
+	assert.Equal(t, map[string]id.EventID{"b": "$3"}, written.In("!room:example.org", "test"))
 }
 
-func TestUnlistedIsBounded(t *testing.T) {
+func TestWrittenIsBounded(t *testing.T) {
 	const most = 4096
-	var unlisted commit.Unlisted
+	var written commit.Written
 	for i := range most + 10 {
-		unlisted.Add(dict(fmt.Sprint(i)), "$event")
+		written.Add(dict(fmt.Sprint(i)), "$event")
 	}
-	writes := unlisted.In("!room:example.org", "test")
+	writes := written.In("!room:example.org", "test")
 	assert.Len(t, writes, most)
 	assert.NotContains(t, writes, "9", "the oldest go first")
 	assert.Contains(t, writes, "10")

@@ -32,6 +32,7 @@ func startKeeper(dir, binary, address string) (*keeper, error) {
 		return nil, err
 	}
 	cmd := exec.Command(self)
+	detach(cmd)
 	cmd.Env = append(os.Environ(), keeperEnv+"="+dir, keeperBinaryEnv+"="+binary, keeperAddressEnv+"="+address)
 	input, err := cmd.StdinPipe()
 	if err != nil {
@@ -69,7 +70,7 @@ func init() {
 // keep is the keeper's side: it runs the server, closes standard output when that has ended, and removes the
 // folder when standard input has.
 func keep(dir, binary, address string) {
-	// Ctrl-C reaches the whole process group; the parent decides what it means, and its end is ours.
+	// The parent decides what an interrupt means, and its end is ours.
 	signal.Ignore(os.Interrupt, syscall.SIGTERM)
 	parentGone := make(chan struct{})
 	go func() {
