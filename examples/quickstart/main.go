@@ -205,9 +205,12 @@ func keepScores(ctx context.Context, bot, user *mautrix.Client, lobby, arena id.
 			return err
 		}
 	}
-	cancel()
-	<-synced
-	return nil
+	// The last poll is answered, not cancelled: a cancelled one can leave Dendrite's SQLite in a transaction for good.
+	bot.StopSync()
+	if _, err := user.SendText(ctx, lobby, "bye"); err != nil {
+		return err
+	}
+	return <-synced
 }
 
 // score is the bot's handler. It knows nothing of rooms: the store it gets is that of the message's room.
