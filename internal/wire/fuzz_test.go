@@ -7,6 +7,8 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"maunium.net/go/mautrix/id"
+
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -23,6 +25,9 @@ func FuzzWire(f *testing.F) {
 		checkValue(t, text)
 		checkPerKey(t, key, text)
 		checkDict(t, text)
+		checkNames(t, text)
+		checkParents(t, key, text)
+		checkCanonical(t, text)
 		if utf8.ValidString(key) && utf8.ValidString(other) {
 			checkKey(t, key, other)
 		}
@@ -57,9 +62,9 @@ func checkKey(t *testing.T, key, other string) {
 	if len(stateKey) == 0 || len(stateKey) > wire.MaxStateKey || stateKey[0] == '@' {
 		t.Fatalf("%q has the state key %q", key, stateKey)
 	}
-	found, _, ok, err := wire.ParsePerKey(stateKey, wire.PerKeyContent(key, json.RawMessage(`{"a":1}`)))
-	if err != nil || !ok || found != key {
-		t.Fatalf("%q under %q reads as %q, %v, %v", key, stateKey, found, ok, err)
+	found, err := wire.ParsePerKey(stateKey, perKey(key, `{"a":1}`))
+	if _, ok := found.Stored[key]; err != nil || !ok || len(found.Stored) != 1 {
+		t.Fatalf("%q under %q reads as %q, %v", key, stateKey, found.Stored, err)
 	}
 	if key != other && (stateKey == wire.StateKey(other) || wire.Name(key) == wire.Name(other)) {
 		t.Fatalf("%q and %q share a name or a state key", key, other)
@@ -68,14 +73,19 @@ func checkKey(t *testing.T, key, other string) {
 
 // checkPerKey: an event never reads as a key that is not looked for under its state key.
 func checkPerKey(t *testing.T, stateKey string, content []byte) {
-	key, stored, found, err := wire.ParsePerKey(stateKey, content)
-	if !found || err != nil {
+	dict, err := wire.ParsePerKey(stateKey, content)
+	if err != nil {
 		return
 	}
-	if wire.StateKey(key) != stateKey {
-		t.Fatalf("the event under %q reads as key %q", stateKey, key)
+	if len(dict.Stored) > 1 {
+		t.Fatalf("the event under %q reads as %d keys", stateKey, len(dict.Stored))
 	}
-	_, _ = wire.Decode(stored)
+	for key, stored := range dict.Stored {
+		if wire.StateKey(key) != stateKey {
+			t.Fatalf("the event under %q reads as key %q", stateKey, key)
+		}
+		_, _ = wire.Decode(stored)
+	}
 }
 
 // checkDict: whatever a dict holds survives a rewrite.
@@ -100,6 +110,63 @@ func checkDict(t *testing.T, content []byte) {
 		if err != nil || !reflect.DeepEqual(generic(t, before.JSON), generic(t, after.JSON)) {
 			t.Fatalf("%q changed from %q to %q", key, stored, again.Stored[key])
 		}
+	}
+}
+
+// checkNames: the names are all there is to a dict, and their sizes add up to its own.
+func checkNames(t *testing.T, content []byte) {
+	dict, err := wire.ParseDict(content)
+	if err != nil {
+		return
+	}
+	dict.Parents = nil
+	names := dict.Names()
+	if back := wire.OfNames(names); !reflect.DeepEqual(names, back.Names()) || !wire.Same(dict.Content(), back.Content()) {
+		t.Fatalf("%q has the names %q, which are %q", content, names, back.Content())
+	}
+	if size := sizeOf(names); utf8.Valid(content) && size != wire.Size(dict.Content()) {
+		t.Fatalf("%q takes %d bytes, its entries %d", dict.Content(), wire.Size(dict.Content()), size)
+	}
+}
+
+// checkParents: the field is believed in the content that it was written for, and in no other.
+func checkParents(t *testing.T, key string, content []byte) {
+	dict, err := wire.ParseDict(content)
+	if err != nil {
+		return
+	}
+	dict.Parents = &wire.Parents{Events: []id.EventID{"$a", "$b"}, By: "me", Conditional: true}
+	written, err := wire.ParseDict(dict.Content())
+	if err != nil || written.Parents == nil || !reflect.DeepEqual(written.Parents.Events, dict.Parents.Events) {
+		t.Fatalf("%q does not name its parents: %v", dict.Content(), err)
+	}
+	changed := change(t, dict.Content(), "changed"+key, `"by another"`)
+	if wire.Same(changed, dict.Content()) {
+		return
+	}
+	copied, err := wire.ParseDict(changed)
+	if err != nil || copied.Parents != nil || copied.ParentsText != written.ParentsText {
+		t.Fatalf("%q with one key changed has %v and %q: %v", dict.Content(), copied.Parents, copied.ParentsText, err)
+	}
+}
+
+// checkCanonical: equal values are equal strings, and others are not.
+func checkCanonical(t *testing.T, text []byte) {
+	if !json.Valid(text) || !utf8.Valid(text) {
+		return
+	}
+	text = bytes.TrimSpace(text)
+	canonical := wire.Canonical(text)
+	if !wire.Same(text, json.RawMessage(canonical)) || len(canonical) != wire.Size(text) || wire.Canonical(json.RawMessage(canonical)) != canonical {
+		t.Fatalf("%q is %q", text, canonical)
+	}
+	var spaced bytes.Buffer
+	_ = json.Indent(&spaced, text, " ", "  ") // cannot fail: it is valid
+	if wire.Canonical(spaced.Bytes()) != canonical {
+		t.Fatalf("%q is %q, spaced %q", text, canonical, wire.Canonical(spaced.Bytes()))
+	}
+	if list := json.RawMessage("[" + string(text) + "]"); wire.Canonical(list) == canonical || wire.Same(list, text) {
+		t.Fatalf("%q and %q are the same", text, list)
 	}
 }
 

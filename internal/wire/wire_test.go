@@ -109,6 +109,11 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// perKey is the content of a key's event in the per-key layout.
+func perKey(key, stored string) json.RawMessage {
+	return wire.Dict{Stored: map[string]json.RawMessage{key: json.RawMessage(stored)}}.Content()
+}
+
 func TestStateKeys(t *testing.T) {
 	seen := map[string]string{}
 	for _, key := range keys {
@@ -121,11 +126,9 @@ func TestStateKeys(t *testing.T) {
 		assert.NotContains(t, stateKey, "\x00")
 		assert.NotContains(t, []string{".", ".."}, stateKey)
 
-		found, stored, ok, err := wire.ParsePerKey(stateKey, wire.PerKeyContent(key, json.RawMessage(`1`)))
+		found, err := wire.ParsePerKey(stateKey, perKey(key, `1`))
 		require.NoError(t, err)
-		require.True(t, ok, "%q", key)
-		assert.Equal(t, key, found)
-		assert.JSONEq(t, `1`, string(stored))
+		assert.Equal(t, map[string]json.RawMessage{key: json.RawMessage(`1`)}, found.Stored)
 	}
 	for _, key := range []string{"a", "a b", "a/b", "50%", "日本", `a"b`, "a\nb", strings.Repeat("x", 255)} {
 		assert.Equal(t, key, wire.StateKey(key), "opsdroid finds it under the key itself")
@@ -142,6 +145,10 @@ func TestParsePerKey(t *testing.T) {
 		{name: "today's with null", stateKey: "k", content: `{"k":null}`, key: "k", stored: `null`},
 		{name: "opsdroid's with an unescaped name", stateKey: `a"b`, content: `{"a\"b":1}`, key: `a"b`, stored: `1`},
 		{name: "deleted", stateKey: "k", content: `{}`},
+		{name: "deleted by a writer that names parents", stateKey: "k", content: `{"roomkv.parents":{"events":["$a"]}}`},
+		{name: "a copied field of another's beside it", stateKey: "k", content: `{"k":1,"roomkv.parents":7}`, key: "k", stored: `1`},
+		{name: "a later version's field beside it", stateKey: "k", content: `{"k":1,"roomkv.parents":7,"roomkv.later":8}`, key: "k", stored: `1`},
+		{name: "the first version's with a name like a field", stateKey: "k", content: `{"roomkv.later":8}`, key: "k", stored: `{"roomkv.later":8}`},
 		{name: "the other layout's dict", stateKey: "", content: `{"a":1,"b":2}`},
 		{name: "the first version's", stateKey: "k", content: `{"a":1,"b":2}`, key: "k", stored: `{"a":1,"b":2}`},
 		{name: "the first version's with one name", stateKey: "k", content: `{"a":1}`, key: "k", stored: `{"a":1}`},
@@ -156,21 +163,23 @@ func TestParsePerKey(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			key, stored, found, err := wire.ParsePerKey(test.stateKey, json.RawMessage(test.content))
+			dict, err := wire.ParsePerKey(test.stateKey, json.RawMessage(test.content))
 			if test.corrupt {
 				require.ErrorIs(t, err, wire.ErrFormat)
 				return
 			}
 			require.NoError(t, err)
-			assert.Equal(t, test.key, key)
-			assert.Equal(t, test.key != "", found)
-			assert.Equal(t, test.stored, string(stored))
+			if test.key == "" {
+				assert.Empty(t, dict.Stored)
+				return
+			}
+			assert.Equal(t, map[string]json.RawMessage{test.key: json.RawMessage(test.stored)}, dict.Stored)
 		})
 	}
 }
 
 func TestDict(t *testing.T) {
-	content := json.RawMessage(`{"a":1,"nothing":null,"":2,"roomkv.roomkv.x":3,"roomkv.a%22b":4,"roomkv.parents":{"p":["$x"]},"ref":{"encrypted_val":"$e"}}`)
+	content := json.RawMessage(`{"a":1,"nothing":null,"":2,"roomkv.roomkv.x":3,"roomkv.a%22b":4,"roomkv.later":{"p":["$x"]},"ref":{"encrypted_val":"$e"}}`)
 	dict, err := wire.ParseDict(content)
 	require.NoError(t, err)
 	stored := map[string]string{}

@@ -1,0 +1,56 @@
+package wire
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"slices"
+
+	"maunium.net/go/mautrix/id"
+)
+
+// parentsName is the field of a content that names the events which its writer had merged.
+const parentsName = prefix + "parents"
+
+// maxParents bounds how many events a field is believed to name. A writer names one, or the heads of a fork.
+const maxParents = 64
+
+// Parents is what a content says of the events before it. opsdroid copies the field into what it writes next, where
+// it is stale: only the digest of the keys and values beside it tells.
+type Parents struct {
+	Events []id.EventID `json:"events"`
+
+	// Yields are events whose conditional changes did not count in the merge, where it had to choose.
+	Yields []id.EventID `json:"yields,omitempty"`
+
+	// By differs in each write, so that two writers who write the same make two events. Without it the
+	// homeserver would acknowledge the second and keep the first, and both would believe that they had been alone.
+	By string `json:"by,omitempty"`
+
+	// Conditional: the values were computed from those before. Between two such writes of one key the first
+	// counts, and the other's writer computes again.
+	Conditional bool `json:"conditional,omitempty"`
+
+	Digest string `json:"digest"`
+}
+
+// parseParents reads the field of a content with the given digest. Text is its canonical form, empty where there
+// is none; ok tells that the writer of the content wrote the field too, and for this content.
+func parseParents(field json.RawMessage, digest string) (parents Parents, text string, ok bool) {
+	if field == nil {
+		return Parents{}, "", false
+	}
+	text = string(canonical(field))
+	if json.Unmarshal(field, &parents) != nil || parents.Digest != digest || len(parents.Events) > maxParents || len(parents.Yields) > maxParents ||
+		slices.Contains(parents.Events, "") {
+		return Parents{}, text, false
+	}
+	return parents, text, true
+}
+
+// digestOf is a digest of names and what stands behind them, of 128 bits: it must not repeat by accident,
+// and whoever wants to fool it may write the state anyway.
+func digestOf(names map[string]json.RawMessage) string {
+	sum := sha256.Sum256(canonical(marshal(names)))
+	return base64.RawURLEncoding.EncodeToString(sum[:16])
+}
