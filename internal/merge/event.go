@@ -1,0 +1,45 @@
+// Package merge finds out what a dict holds after several writers wrote it at once.
+//
+// A dict is what one state event holds. Its events are a history as in a version-control system: each is a snapshot
+// of the whole dict and names the snapshots its writer had merged. A [History] knows some of them, tells which are
+// heads, and merges these key by key.
+//
+// Everything here is pure: no network and no clock.
+package merge
+
+import (
+	"cmp"
+	"strings"
+
+	"maunium.net/go/mautrix/id"
+)
+
+// Event is one snapshot of a dict, with what is known of those before it.
+type Event struct {
+	ID     id.EventID
+	Sender id.UserID
+	Time   int64             // origin_server_ts, in Unix milliseconds
+	Dict   map[string]string // equal values are equal strings; not to be changed
+	Err    error             // why Dict could not be read
+
+	// Parents are the heads that the writer had merged. They count where Marked is true, else the writer was one that
+	// names none, such as opsdroid. Where it had to choose between conditional changes, those of Yields did not count.
+	Parents []id.EventID
+	Yields  []id.EventID
+	Marked  bool
+
+	// Conditional: the writer computed what it changed from what was there before.
+	Conditional bool
+
+	// Mark is the text that named parents, also where somebody copied it from another event.
+	Mark string
+
+	// Replaces is the event that was current before, by the homeserver's word. Where Partial is true it is not known.
+	Replaces id.EventID
+	Partial  bool
+}
+
+// compare is the order in which events count that nothing else orders. It is the same everywhere.
+func compare(a, b *node) int {
+	return cmp.Or(cmp.Compare(a.Time, b.Time), strings.Compare(a.ID.String(), b.ID.String()))
+}

@@ -1,0 +1,286 @@
+package merge
+
+import (
+	"maps"
+	"slices"
+
+	"maunium.net/go/mautrix/id"
+)
+
+// History is a set of a dict's events. The zero value is empty and ready. It is not safe for concurrent use.
+//
+// It need not reach back to the first event: what an event changed is then told by the events that are there. Events
+// may be added in any order, and twice.
+type History struct {
+	events map[id.EventID]*node
+	added  int                 // how many newer events were added
+	older  int                 // how many older ones
+	lost   map[id.EventID]bool // parents that nobody has any more
+	linked bool                // whether the fields below fit events
+	order  []*node             // parents before children
+	heads  []*node             // in the order in which they were added
+	merged map[*node]state     // what each event's parents and it make of the dict, as far as it was asked for
+}
+
+// node is an event and its place in the history.
+type node struct {
+	Event
+	seq     int // the order in which events were added
+	index   int // in order
+	parents []*node
+	missing []id.EventID // parents that are not in the history
+	adrift  bool         // whether parents were given up
+	past    bitset       // the ancestors, by index
+	state   int          // of the walk that finds order
+}
+
+// Add adds an event that is newer than all others in the order of the homeserver, as far as that is known, and tells whether
+// the history has changed. An event that is there already is only completed: with what it replaces, and
+// without its values where it has been redacted since.
+func (h *History) Add(e Event) bool {
+	h.added++
+	return h.add(e, h.added)
+}
+
+// AddOlder is Add for an event that is older than all others.
+func (h *History) AddOlder(e Event) bool {
+	h.older++
+	return h.add(e, -h.older)
+}
+
+func (h *History) add(e Event, seq int) bool {
+	if h.events[e.ID] != nil {
+		return h.complete(e, seq)
+	}
+	if h.events == nil {
+		h.events = map[id.EventID]*node{}
+	}
+	h.events[e.ID] = &node{Event: e, seq: seq}
+	h.linked = false
+	return true
+}
+
+// complete adds to an event that is there what was not known of it, and tells whether there was anything.
+func (h *History) complete(e Event, seq int) bool {
+	old := h.events[e.ID]
+	redacted := len(e.Dict) == 0 && len(old.Dict) > 0
+	known := old.Partial && !e.Partial
+	if known {
+		old.Replaces, old.Partial = e.Replaces, false
+		old.seq = seq // only now its place is known
+	}
+	if redacted {
+		old.Dict = e.Dict
+	}
+	if redacted || known {
+		h.linked = false
+	}
+	return redacted || known
+}
+
+// Has tells whether the event is in the history.
+func (h *History) Has(event id.EventID) bool { return h.events[event] != nil }
+
+// Len is the number of events.
+func (h *History) Len() int { return len(h.events) }
+
+// Heads are the events that no other has merged, in the order in which they were added. Only an empty history has none.
+func (h *History) Heads() []*Event {
+	h.link()
+	heads := make([]*Event, len(h.heads))
+	for i, head := range h.heads {
+		heads[i] = &head.Event
+	}
+	return heads
+}
+
+// Descends tells whether the event has merged the other one, by itself or through others, or is it.
+func (h *History) Descends(event, from id.EventID) bool {
+	h.link()
+	a, b := h.events[event], h.events[from]
+	return a != nil && b != nil && (a == b || a.past.has(b.index))
+}
+
+// Missing are parents that must be found before a merge can be trusted. There are none where one event, or none, is
+// without its parents and all heads descend from that: they then have it in common.
+func (h *History) Missing() []id.EventID {
+	h.link()
+	if len(h.heads) < 2 {
+		return nil
+	}
+	var missing []id.EventID
+	var base *node
+	roots := 0
+	for _, n := range h.order {
+		if len(n.missing) > 0 {
+			missing = append(missing, n.missing...)
+			base = n
+			roots++
+		}
+	}
+	if roots == 1 && !slices.ContainsFunc(h.heads, func(head *node) bool { return head != base && !head.past.has(base.index) }) {
+		return nil
+	}
+	return missing
+}
+
+// Open tells whether several events are without their parents, or one that not all others descend from: whether there can
+// be something between them that the history does not show.
+func (h *History) Open() bool {
+	h.link()
+	var base *node
+	for _, n := range h.order {
+		if len(n.missing) == 0 {
+			continue
+		}
+		if base != nil {
+			return true
+		}
+		base = n
+	}
+	return base != nil && slices.ContainsFunc(h.order, func(n *node) bool { return n != base && !n.past.has(base.index) })
+}
+
+// GiveUp is for when the missing parents cannot be found, because there are too many events, or for good. What descends
+// from none of the others' ancestors is then merged as if it began with an empty dict: no value is lost that way, but a
+// deleted key can come back.
+func (h *History) GiveUp() {
+	h.link()
+	if h.lost == nil || len(h.lost) > 1000 {
+		h.lost = map[id.EventID]bool{}
+	}
+	for _, n := range h.order {
+		for _, parent := range n.missing {
+			h.lost[parent] = true
+		}
+	}
+	h.linked = false
+}
+
+// Prune forgets the oldest events but for most, where there is one head that descends from all others.
+func (h *History) Prune(most int) {
+	h.link()
+	if len(h.heads) != 1 || len(h.order) <= 2*most {
+		return
+	}
+	for _, n := range h.order[:len(h.order)-most] {
+		delete(h.events, n.ID)
+	}
+	h.linked = false
+}
+
+// link finds each event's parents, the order, the heads and the ancestors.
+func (h *History) link() {
+	if h.linked {
+		return
+	}
+	h.linked = true
+	h.merged = nil
+	if len(h.events) == 0 {
+		h.order, h.heads = nil, nil
+		return
+	}
+	nodes := slices.SortedFunc(maps.Values(h.events), compare)
+	byMark := map[string][]*node{}
+	for _, n := range nodes {
+		if n.Mark != "" {
+			byMark[n.Mark] = append(byMark[n.Mark], n)
+		}
+	}
+	isParent := make(map[*node]bool, len(nodes))
+	before := map[*node]*node{}
+	listed := slices.SortedFunc(slices.Values(nodes), func(a, b *node) int { return a.seq - b.seq })
+	for i, n := range listed[1:] {
+		before[n] = listed[i]
+	}
+	for _, n := range nodes {
+		n.parents, n.missing, n.adrift, n.state = nil, nil, false, 0
+		for _, parent := range h.parentsOf(n, before[n], byMark[n.Mark]) {
+			switch p := h.events[parent]; {
+			case p == n || slices.Contains(n.parents, p) && p != nil:
+			case p != nil:
+				n.parents = append(n.parents, p)
+			case h.lost[parent]:
+				n.adrift = true
+			default:
+				n.missing = append(n.missing, parent)
+			}
+		}
+	}
+	h.order = h.order[:0]
+	for _, n := range nodes {
+		h.visit(n)
+	}
+	for i, n := range h.order {
+		n.index = i
+		n.past = newBitset(len(h.order))
+		for _, parent := range n.parents {
+			isParent[parent] = true
+			n.past.add(parent.index)
+			n.past.addAll(parent.past)
+		}
+	}
+	h.heads = h.heads[:0]
+	for _, n := range h.order {
+		if !isParent[n] {
+			h.heads = append(h.heads, n)
+		}
+	}
+	slices.SortFunc(h.heads, func(a, b *node) int { return a.seq - b.seq })
+}
+
+// visit puts the event into the order after its parents. A parent that is its own descendant, which only a homeserver
+// that lies can make, is no parent.
+func (h *History) visit(n *node) {
+	const visiting, done = 1, 2
+	if n.state != 0 {
+		return
+	}
+	n.state = visiting
+	n.parents = slices.DeleteFunc(n.parents, func(parent *node) bool { return parent.state == visiting })
+	for _, parent := range n.parents {
+		h.visit(parent)
+	}
+	n.state = done
+	h.order = append(h.order, n)
+}
+
+// parentsOf tells what the event's writer had seen. Before it the homeserver lists another event, or none that is known.
+// Its twins are the events with the same mark, itself among them, in compare's order.
+//
+// What an event replaced is what its writer saw, where that names no parents. Dendrite says so only of the empty state
+// key, and of others leaves it out or names the event of the empty one. It has one event after the other, though, so
+// that the event listed before is the one that was replaced.
+//
+// A writer that copies the mark tells with it which event it had read: one with that mark, and the latest such one
+// before its own. What it replaced can be a later one that it never saw.
+func (h *History) parentsOf(n, before *node, twins []*node) []id.EventID {
+	replaced := h.events[n.Replaces]
+	if replaced == nil && !n.Partial && (n.Replaces == "" || h.lost[n.Replaces]) {
+		replaced = before
+	}
+	if replaced != nil && n.Mark != "" && replaced.Mark == n.Mark {
+		return []id.EventID{replaced.ID}
+	}
+	earlier := twins[:max(0, slices.Index(twins, n))]
+	if n.Marked {
+		for _, twin := range earlier {
+			if twin.Marked { // sent twice, or the same merge by two writers
+				return []id.EventID{twin.ID}
+			}
+		}
+		return n.Parents
+	}
+	unknown := id.EventID("unknown, before " + n.ID)
+	switch {
+	case len(earlier) > 0:
+		return []id.EventID{earlier[len(earlier)-1].ID}
+	case (n.Mark != "" || n.Partial) && !h.lost[unknown]:
+		return []id.EventID{unknown}
+	case replaced != nil:
+		return []id.EventID{replaced.ID}
+	case n.Replaces != "":
+		return []id.EventID{n.Replaces}
+	}
+	return nil
+}

@@ -1,0 +1,229 @@
+package merge
+
+import (
+	"maps"
+	"slices"
+
+	"maunium.net/go/mautrix/id"
+)
+
+// Merged is what a history makes of the dict.
+type Merged struct {
+	Dict    map[string]string // not to be changed
+	Parents []id.EventID      // the heads
+	Yields  []id.EventID      // see [Event]
+}
+
+// state is the dict at one event, or after several: for each name the event that gave it its value, or took it away.
+type state map[string]origin
+
+type origin struct {
+	value   string
+	present bool
+	from    *node
+	before  *origin // what it was changed from
+}
+
+// Merge merges all heads by name. Where several changed a name in events that have not seen one another, the changes form
+// a tree. At each fork counts the branch with the latest change that was not conditional. Where all were, it is the branch
+// that began first in the order of the homeserver, because its writer may have been told that it was alone; the others
+// compute again. The events of own count after all others: their writer has not been told anything.
+func (h *History) Merge(own ...id.EventID) Merged {
+	h.link()
+	return h.merge(h.heads, own)
+}
+
+// MergeWithout is Merge without what the head has. It is among the parents all the same.
+func (h *History) MergeWithout(head id.EventID) Merged {
+	h.link()
+	merged := h.merge(slices.DeleteFunc(slices.Clone(h.heads), func(n *node) bool { return n.ID == head }), nil)
+	merged.Parents = h.merge(h.heads, nil).Parents
+	return merged
+}
+
+func (h *History) merge(heads []*node, own []id.EventID) (merged Merged) {
+	heads = slices.SortedFunc(slices.Values(heads), compare)
+	for _, head := range heads {
+		merged.Parents = append(merged.Parents, head.ID)
+	}
+	if len(heads) == 1 {
+		merged.Dict = heads[0].Dict
+		return merged
+	}
+	// An event that yields under one name does so under all, so that it can be told afterwards what was chosen.
+	rule := h.proposal(heads, own)
+	var dict state
+	for settled := false; !settled; {
+		before := len(rule.chosen)
+		dict = h.combine(heads, rule)
+		settled = len(rule.chosen) == before
+	}
+	merged.Dict = map[string]string{}
+	for name, o := range dict {
+		if o.present {
+			merged.Dict[name] = o.value
+		}
+	}
+	for n := range rule.chosen {
+		merged.Yields = append(merged.Yields, n.ID)
+	}
+	slices.Sort(merged.Yields)
+	return merged
+}
+
+// Adrift tells whether the parents of an event were given up: what it changed cannot be told from what was there.
+func (h *History) Adrift(event id.EventID) bool {
+	h.link()
+	n := h.events[event]
+	return n != nil && n.adrift
+}
+
+// Line is the head from which Merge takes the name.
+func (h *History) Line(name string, own ...id.EventID) id.EventID {
+	h.link()
+	switch len(h.heads) {
+	case 0:
+		return ""
+	case 1:
+		return h.heads[0].ID
+	}
+	rule := h.proposal(h.heads, own)
+	for settled := false; !settled; {
+		before := len(rule.chosen)
+		h.combine(h.heads, rule)
+		settled = len(rule.chosen) == before
+	}
+	if lines := h.undominated(h.heads, name); len(lines) > 0 {
+		return rule.choose(lines).parent.ID
+	}
+	return h.heads[0].ID
+}
+
+// Origin is the event that gave the name its present value at the event, or took it away, as far as the history tells.
+// It is empty where the name has not been there.
+func (h *History) Origin(event id.EventID, name string) id.EventID {
+	h.link()
+	n := h.events[event]
+	if n == nil {
+		return ""
+	}
+	if o, ok := h.at(n)[name]; ok {
+		return o.from.ID
+	}
+	return ""
+}
+
+// Counts tells whether what the event did to the name counts in the other, which descends from it: whether each event
+// in between, where it had to choose, chose a line that leads back to it.
+func (h *History) Counts(event id.EventID, name string, in id.EventID) bool {
+	h.link()
+	n, target := h.events[in], h.events[event]
+	for n != nil && n != target {
+		n = h.base(n, name)
+	}
+	return n != nil
+}
+
+// base is the parent from which the event took the name on.
+func (h *History) base(n *node, name string) *node {
+	if len(n.parents) < 2 {
+		if len(n.parents) == 0 {
+			return nil
+		}
+		return n.parents[0]
+	}
+	lines := h.undominated(n.parents, name)
+	if len(lines) == 0 {
+		return n.parents[0]
+	}
+	return h.decision(n).choose(lines).parent
+}
+
+// at is the state at an event.
+func (h *History) at(n *node) state {
+	if known, ok := h.merged[n]; ok {
+		return known
+	}
+	if h.merged == nil {
+		h.merged = map[*node]state{}
+	}
+	for _, m := range h.order[:n.index+1] { // parents first, so that nothing recurses
+		if _, ok := h.merged[m]; !ok && (m == n || n.past.has(m.index)) {
+			h.merged[m] = h.after(m)
+		}
+	}
+	return h.merged[n]
+}
+
+// after is the state at an event whose parents' states are known.
+func (h *History) after(n *node) state {
+	before := h.combine(n.parents, h.decision(n))
+	after := before
+	copied := len(n.parents) != 1 // else it is the parent's own
+	set := func(name string, o origin) {
+		if b, ok := before[name]; ok {
+			o.before = &b
+		}
+		if !copied {
+			after, copied = maps.Clone(before), true
+		}
+		after[name] = o
+	}
+	for name, value := range n.Dict {
+		if o := before[name]; !o.present || o.value != value {
+			set(name, origin{value: value, present: true, from: n})
+		}
+	}
+	for name, o := range before {
+		if _, ok := n.Dict[name]; !ok && o.present {
+			set(name, origin{from: n})
+		}
+	}
+	return after
+}
+
+// combine merges the states of several events.
+func (h *History) combine(parents []*node, rule *rule) state {
+	switch len(parents) {
+	case 0:
+		return state{}
+	case 1:
+		return h.at(parents[0])
+	}
+	combined := state{}
+	for _, parent := range parents {
+		for name := range h.at(parent) {
+			if _, done := combined[name]; !done {
+				combined[name] = rule.choose(h.undominated(parents, name)).origin
+			}
+		}
+	}
+	return combined
+}
+
+// line is what one parent says of a name.
+type line struct {
+	origin
+	parent *node
+}
+
+func (o origin) same(other origin) bool { return o.present == other.present && o.value == other.value }
+
+// undominated are the parents' changes of the name that no other parent has seen and changed since.
+func (h *History) undominated(parents []*node, name string) []line {
+	var all []line
+	for _, parent := range parents {
+		if o, ok := h.at(parent)[name]; ok {
+			all = append(all, line{o, parent})
+		}
+	}
+	lines := slices.DeleteFunc(slices.Clone(all), func(l line) bool {
+		return slices.ContainsFunc(all, func(other line) bool {
+			return other.from != l.from && (other.parent == l.from || other.parent.past.has(l.from.index))
+		})
+	})
+	if len(lines) == 0 {
+		return all
+	}
+	return lines
+}

@@ -1,0 +1,532 @@
+package merge_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/merge"
+)
+
+type dict = map[string]string
+
+// marked is an event of a writer that names parents, with a mark of its own.
+func marked(event id.EventID, time int64, d dict, parents ...id.EventID) merge.Event {
+	return merge.Event{ID: event, Time: time, Dict: d, Parents: parents, Marked: true, Mark: "mark of " + event.String()}
+}
+
+// conditional is marked, with values computed from those before.
+func conditional(event id.EventID, time int64, d dict, parents ...id.EventID) merge.Event {
+	e := marked(event, time, d, parents...)
+	e.Conditional = true
+	return e
+}
+
+// plain is an event of a writer that names none.
+func plain(event id.EventID, time int64, d dict, replaces id.EventID) merge.Event {
+	return merge.Event{ID: event, Time: time, Dict: d, Replaces: replaces}
+}
+
+// copied is plain with the mark that its writer found in another event.
+func copied(event id.EventID, time int64, d dict, replaces, from id.EventID) merge.Event {
+	e := plain(event, time, d, replaces)
+	e.Mark = "mark of " + from.String()
+	return e
+}
+
+func history(events ...merge.Event) *merge.History {
+	var h merge.History
+	for _, e := range events {
+		h.Add(e)
+	}
+	return &h
+}
+
+func ids(events []*merge.Event) []id.EventID {
+	found := []id.EventID{}
+	for _, e := range events {
+		found = append(found, e.ID)
+	}
+	return found
+}
+
+func TestEmptyHistory(t *testing.T) {
+	var h merge.History
+	assert.Empty(t, h.Heads())
+	assert.Zero(t, h.Len())
+	assert.Empty(t, h.Merge().Dict)
+	assert.Empty(t, h.Merge("$a").Parents)
+	assert.Empty(t, h.Line("k", "$a"))
+	assert.Empty(t, h.Missing())
+	assert.Empty(t, h.Origin("$a", "k"))
+	assert.False(t, h.Open())
+	assert.False(t, h.Has("$a"))
+	assert.False(t, h.Descends("$a", "$a"))
+	assert.False(t, h.Counts("$a", "k", "$b"))
+	h.GiveUp()
+	h.Prune(0)
+}
+
+func TestHeads(t *testing.T) {
+	root := marked("$root", 1, dict{})
+	twin := marked("$twin", 5, dict{"k": "1"}, "$root")
+	twin.Mark = "mark of $a"
+	sameParents := marked("$b", 3, dict{"k": "1"}, "$root")
+	reverted := marked("$revert", 9, dict{"k": "1"}, "$root") // opsdroid made of $o what $a was, mark and all
+	reverted.Mark, reverted.Replaces = "mark of $a", "$o"
+	tests := []struct {
+		name   string
+		events []merge.Event
+		heads  []id.EventID
+	}{
+		{"one", []merge.Event{root}, []id.EventID{"$root"}},
+		{"a line", []merge.Event{root, marked("$a", 2, nil, "$root"), marked("$b", 3, nil, "$a")}, []id.EventID{"$b"}},
+		{"a fork, in the order added", []merge.Event{root, marked("$b", 3, nil, "$root"), marked("$a", 2, nil, "$root")}, []id.EventID{"$b", "$a"}},
+		{"a merged fork", []merge.Event{root, marked("$a", 2, nil, "$root"), marked("$b", 3, nil, "$root"), marked("$m", 4, nil, "$a", "$b")}, []id.EventID{"$m"}},
+		{"what it replaced says nothing of a marked one", []merge.Event{root, marked("$a", 2, nil, "$root"), {ID: "$b", Time: 3, Marked: true, Mark: "b", Parents: []id.EventID{"$root"}, Replaces: "$a"}}, []id.EventID{"$a", "$b"}},
+		{"a plain one follows what it replaced", []merge.Event{root, plain("$a", 2, nil, "$root"), plain("$b", 3, nil, "$a")}, []id.EventID{"$b"}},
+		{"plain ones that fork", []merge.Event{root, plain("$a", 2, nil, "$root"), plain("$b", 3, nil, "$root")}, []id.EventID{"$a", "$b"}},
+		{"a plain first event", []merge.Event{plain("$a", 1, nil, "")}, []id.EventID{"$a"}},
+		{"a copied mark tells what was read, not what was replaced", []merge.Event{
+			root, marked("$a", 2, nil, "$root"), marked("$b", 3, nil, "$a"), copied("$o", 4, nil, "$b", "$a"),
+		}, []id.EventID{"$b", "$o"}},
+		{"a copy of a copy", []merge.Event{
+			root, marked("$a", 2, nil, "$root"), copied("$o", 3, nil, "$a", "$a"), copied("$p", 4, nil, "$o", "$a"),
+		}, []id.EventID{"$p"}},
+		{"a copy of a copy that raced", []merge.Event{
+			root, marked("$a", 2, nil, "$root"), copied("$o", 3, nil, "$a", "$a"), marked("$b", 4, nil, "$o"), copied("$p", 5, nil, "$b", "$a"),
+		}, []id.EventID{"$b", "$p"}},
+		{"an opsdroid that undoes what an opsdroid did", []merge.Event{
+			root, marked("$a", 2, dict{"k": "1"}, "$root"), copied("$o", 3, dict{"k": "2"}, "$a", "$a"), reverted,
+		}, []id.EventID{"$revert"}},
+		{"sent twice", []merge.Event{root, marked("$a", 2, dict{"k": "1"}, "$root"), twin}, []id.EventID{"$twin"}},
+		{"the same of two writers is two events", []merge.Event{root, marked("$a", 2, dict{"k": "1"}, "$root"), sameParents}, []id.EventID{"$a", "$b"}},
+		{"parents that are not there", []merge.Event{marked("$a", 2, nil, "$root"), marked("$b", 3, nil, "$root")}, []id.EventID{"$a", "$b"}},
+		{"a parent named twice, and itself", []merge.Event{root, marked("$a", 2, nil, "$root", "$root", "$a")}, []id.EventID{"$a"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) { assert.Equal(t, test.heads, ids(history(test.events...).Heads())) })
+	}
+}
+
+func TestDescends(t *testing.T) {
+	h := history(
+		marked("$root", 1, nil), marked("$a", 2, nil, "$root"), marked("$b", 3, nil, "$root"), marked("$c", 4, nil, "$a"),
+		marked("$m", 5, nil, "$b", "$c"),
+	)
+	descends := map[id.EventID][]id.EventID{
+		"$root": {"$root"}, "$a": {"$a", "$root"}, "$b": {"$b", "$root"}, "$c": {"$c", "$a", "$root"}, "$m": {"$m", "$a", "$b", "$c", "$root"},
+	}
+	for event, past := range descends {
+		for from := range descends {
+			assert.Equal(t, slices.Contains(past, from), h.Descends(event, from), "%s from %s", event, from)
+		}
+		assert.False(t, h.Descends(event, "$unknown"))
+		assert.False(t, h.Descends("$unknown", event))
+	}
+}
+
+// A long history has more events than a word has bits.
+func TestLongHistory(t *testing.T) {
+	h := history(marked("$0", 0, dict{"k": "0"}))
+	for i := range 2000 {
+		h.Add(marked(id.EventID(fmt.Sprint("$", i+1)), int64(i+1), dict{"k": fmt.Sprint(i + 1)}, id.EventID(fmt.Sprint("$", i))))
+	}
+	assert.Equal(t, []id.EventID{"$2000"}, ids(h.Heads()))
+	assert.True(t, h.Descends("$2000", "$0"))
+	assert.False(t, h.Descends("$65", "$66"))
+	assert.True(t, h.Counts("$1", "k", "$2000"))
+}
+
+func TestMissing(t *testing.T) {
+	a, b := marked("$a", 2, nil, "$root"), marked("$b", 3, nil, "$a")
+	partial := merge.Event{ID: "$x", Time: 4, Partial: true}
+	tests := []struct {
+		name    string
+		events  []merge.Event
+		missing []id.EventID
+		open    bool
+	}{
+		{"a line with an unknown beginning", []merge.Event{a, b}, nil, false},
+		{"a fork after one unknown beginning", []merge.Event{a, b, marked("$c", 3, nil, "$a")}, nil, false},
+		{"a fork at an unknown event", []merge.Event{a, marked("$c", 3, nil, "$root")}, []id.EventID{"$root", "$root"}, true},
+		{"a head that is its own beginning", []merge.Event{a, marked("$c", 3, nil)}, []id.EventID{"$root"}, true},
+		{"a merge of something unknown", []merge.Event{marked("$root", 1, nil), a, marked("$m", 4, nil, "$a", "$other"), marked("$c", 4, nil, "$a")}, []id.EventID{"$other"}, true},
+		{"one head over two unknown events", []merge.Event{a, marked("$c", 3, nil, "$other"), marked("$m", 4, nil, "$a", "$c")}, nil, true},
+		{"a plain event whose predecessor is not known", []merge.Event{marked("$root", 1, nil), a, partial}, []id.EventID{"unknown, before $x"}, true},
+		{"a copied mark whose original is out of sight", []merge.Event{marked("$b", 3, nil, "$root"), copied("$o", 4, nil, "$b", "$a")}, []id.EventID{"$root", "unknown, before $o"}, true},
+		{"everything there", []merge.Event{marked("$root", 1, nil), a, marked("$c", 3, nil, "$root")}, nil, false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			h := history(test.events...)
+			assert.Equal(t, test.missing, h.Missing())
+			assert.Equal(t, test.open, h.Open())
+			heads := ids(h.Heads())
+			h.GiveUp()
+			assert.Empty(t, h.Missing())
+			assert.False(t, h.Open())
+			if test.name != "a copied mark whose original is out of sight" {
+				assert.Equal(t, heads, ids(h.Heads()))
+			}
+		})
+	}
+}
+
+// Dendrite leaves out what an event replaced, and names what is no event of the dict: then it is the one listed before.
+func TestListedBefore(t *testing.T) {
+	silent := history(marked("$a", 1, dict{"a": "1"}), plain("$b", 3, dict{"b": "1"}, ""), plain("$c", 2, dict{"c": "1"}, ""))
+	assert.Equal(t, []id.EventID{"$c"}, ids(silent.Heads()), "whatever the times")
+	assert.Empty(t, silent.Missing())
+	silent.AddOlder(plain("$before", 9, dict{"k": "1"}, ""))
+	assert.True(t, silent.Descends("$c", "$b"))
+	assert.False(t, silent.Descends("$a", "$before"), "which names its parents, and has none")
+
+	elsewhere := history(marked("$a", 1, dict{"a": "1"}), plain("$b", 2, dict{"b": "1"}, "$elsewhere"))
+	assert.Equal(t, []id.EventID{"$elsewhere"}, elsewhere.Missing(), "it can still turn up")
+	assert.Equal(t, []id.EventID{"$a", "$b"}, ids(elsewhere.Heads()))
+	elsewhere.GiveUp()
+	assert.Equal(t, []id.EventID{"$b"}, ids(elsewhere.Heads()))
+	assert.Equal(t, dict{"b": "1"}, elsewhere.Merge().Dict)
+	assert.False(t, elsewhere.Adrift("$b"))
+
+	partial := history(plain("$c", 3, dict{"c": "1"}, ""))
+	partial.AddOlder(plain("$b", 2, dict{"b": "1"}, ""))
+	partial.Add(merge.Event{ID: "$d", Time: 4, Partial: true})
+	assert.Equal(t, []id.EventID{"unknown, before $d"}, partial.Missing(), "an event that was not listed has no place yet")
+	partial.Add(plain("$d", 4, dict{"d": "1"}, ""))
+	assert.Equal(t, []id.EventID{"$d"}, ids(partial.Heads()))
+}
+
+func TestAdrift(t *testing.T) {
+	h := history(marked("$a", 1, dict{"k": "a"}), marked("$b", 9, dict{"k": "b"}, "$lost"))
+	assert.False(t, h.Adrift("$b"))
+	h.GiveUp()
+	assert.True(t, h.Adrift("$b"))
+	assert.False(t, h.Adrift("$a"))
+	assert.False(t, h.Adrift("$unknown"))
+	assert.Equal(t, "a", h.Merge().Dict["k"], "what may have been there all the time counts after what has changed")
+}
+
+// A copied mark whose first event is out of sight: what the copier had read is unknown, and not what it replaced.
+func TestCopiedMarkOfUnknownEvent(t *testing.T) {
+	h := history(marked("$b", 3, dict{"b": "1"}, "$a"), copied("$o", 4, dict{"o": "1"}, "$b", "$a"))
+	assert.True(t, h.Open())
+	h.AddOlder(marked("$a", 2, dict{}))
+	assert.False(t, h.Open())
+	assert.Equal(t, dict{"b": "1", "o": "1"}, h.Merge().Dict)
+}
+
+func TestGiveUpKeepsAllValues(t *testing.T) {
+	h := history(marked("$a", 2, dict{"a": "1", "k": "old"}, "$x"), marked("$b", 3, dict{"b": "1", "k": "new"}, "$y"))
+	h.GiveUp()
+	assert.Equal(t, dict{"a": "1", "b": "1", "k": "new"}, h.Merge().Dict)
+}
+
+func TestPartialIsCompleted(t *testing.T) {
+	root := marked("$root", 1, dict{"k": "1"})
+	partial := merge.Event{ID: "$o", Time: 3, Dict: dict{"k": "2"}, Partial: true}
+	h := history(root, marked("$a", 2, dict{"k": "1", "a": "1"}, "$root"), partial)
+	assert.Len(t, h.Heads(), 2)
+	assert.False(t, h.Add(partial), "nothing new")
+	assert.True(t, h.Add(plain("$o", 3, dict{"k": "2"}, "$root")))
+	assert.False(t, h.Add(partial), "what is known stays known")
+	assert.Empty(t, h.Missing())
+	assert.Equal(t, dict{"k": "2", "a": "1"}, h.Merge().Dict)
+}
+
+func TestPrune(t *testing.T) {
+	line := []merge.Event{marked("$0", 0, dict{"k": "0"})}
+	for i := range 9 {
+		line = append(line, marked(id.EventID(fmt.Sprint("$", i+1)), int64(i+1), dict{"k": fmt.Sprint(i + 1)}, id.EventID(fmt.Sprint("$", i))))
+	}
+	h := history(line...)
+	h.Prune(5)
+	assert.Equal(t, 10, h.Len(), "not more than twice as many")
+	h.Prune(4)
+	assert.Equal(t, 4, h.Len())
+	assert.Equal(t, []id.EventID{"$9"}, ids(h.Heads()))
+	assert.False(t, h.Has("$5"))
+	assert.Equal(t, dict{"k": "9"}, h.Merge().Dict)
+	assert.False(t, h.Open())
+	h.Add(marked("$fork", 10, dict{"k": "7", "f": "1"}, "$7"))
+	assert.Empty(t, h.Missing())
+	assert.Equal(t, dict{"k": "9", "f": "1"}, h.Merge().Dict)
+	h.Prune(1)
+	assert.Equal(t, 5, h.Len(), "heads are to be merged first")
+}
+
+func TestRedaction(t *testing.T) {
+	h := history(marked("$a", 1, dict{"k": "1"}), plain("$b", 2, dict{"k": "2"}, "$a"))
+	assert.True(t, h.Add(plain("$b", 2, dict{}, "$a")))
+	assert.Empty(t, h.Merge().Dict)
+	assert.False(t, h.Add(plain("$b", 2, dict{}, "$a")))
+	assert.False(t, h.Add(plain("$b", 2, dict{"k": "2"}, "$a")), "what was redacted does not come back")
+	assert.Empty(t, h.Merge().Dict)
+}
+
+// Only a homeserver that lies can make a circle.
+func TestCircles(t *testing.T) {
+	circles := map[string][]merge.Event{
+		"itself":       {marked("$a", 1, dict{"k": "1"}, "$a")},
+		"each other":   {marked("$a", 1, dict{"k": "1"}, "$b"), marked("$b", 2, dict{"k": "2"}, "$a")},
+		"three":        {marked("$a", 1, dict{"k": "1"}, "$c"), marked("$b", 2, nil, "$a"), marked("$c", 3, dict{"c": "1"}, "$b", "$a")},
+		"plain":        {plain("$a", 1, dict{"k": "1"}, "$b"), plain("$b", 1, dict{"k": "2"}, "$a")},
+		"copied marks": {copied("$a", 1, nil, "$b", "$x"), copied("$b", 2, dict{"k": "2"}, "$a", "$x"), copied("$x", 3, nil, "$b", "$x")},
+	}
+	for name, events := range circles {
+		t.Run(name, func(t *testing.T) {
+			var first merge.Merged
+			for i := range 2 {
+				h := history(events...)
+				assert.NotEmpty(t, h.Heads())
+				if merged := h.Merge(); i == 0 {
+					first = merged
+				} else {
+					assert.Equal(t, first, merged, "whatever the order of events")
+				}
+				for _, e := range events {
+					h.Counts(e.ID, "k", "$a")
+					h.Origin(e.ID, "k")
+				}
+				h.Missing()
+				h.GiveUp()
+				h.Prune(1)
+				slices.Reverse(events)
+			}
+		})
+	}
+}
+
+func TestMerge(t *testing.T) {
+	root := marked("$root", 1, dict{"k": "0", "gone": "0"})
+	tests := []struct {
+		name   string
+		events []merge.Event
+		want   dict
+	}{
+		{"keys apart", []merge.Event{marked("$a", 2, dict{"k": "0", "gone": "0", "a": "1"}, "$root"), marked("$b", 3, dict{"k": "0", "gone": "0", "b": "1"}, "$root")}, dict{"k": "0", "gone": "0", "a": "1", "b": "1"}},
+		{"a deletion and a change apart", []merge.Event{marked("$a", 2, dict{"k": "0"}, "$root"), marked("$b", 3, dict{"k": "1", "gone": "0"}, "$root")}, dict{"k": "1"}},
+		{"deleted twice", []merge.Event{marked("$a", 2, dict{"k": "0"}, "$root"), marked("$b", 3, dict{"k": "0"}, "$root")}, dict{"k": "0"}},
+		{"the latest put", []merge.Event{marked("$b", 3, dict{"k": "b"}, "$root"), marked("$a", 2, dict{"k": "a"}, "$root")}, dict{"k": "b"}},
+		{"at one time the later ID", []merge.Event{marked("$b", 2, dict{"k": "b"}, "$root"), marked("$a", 2, dict{"k": "a"}, "$root")}, dict{"k": "b"}},
+		{"a later deletion", []merge.Event{marked("$a", 2, dict{"k": "a"}, "$root"), marked("$b", 3, dict{}, "$root")}, dict{}},
+		{"a later put after a deletion", []merge.Event{marked("$a", 2, dict{}, "$root"), marked("$b", 3, dict{"k": "b"}, "$root")}, dict{"k": "b"}},
+		{"a put before a conditional", []merge.Event{marked("$a", 2, dict{"k": "a"}, "$root"), conditional("$b", 3, dict{"k": "b"}, "$root")}, dict{"k": "a"}},
+		{"a put after a conditional", []merge.Event{conditional("$a", 2, dict{"k": "a"}, "$root"), marked("$b", 3, dict{"k": "b"}, "$root")}, dict{"k": "b"}},
+		{"a change of what another head holds unchanged", []merge.Event{marked("$a", 2, dict{"k": "a", "gone": "0"}, "$root"), marked("$b", 9, dict{"k": "0", "gone": "0", "b": "1"}, "$root")}, dict{"k": "a", "gone": "0", "b": "1"}},
+		{"a later value back to the first", []merge.Event{marked("$a", 2, dict{"k": "a", "gone": "0"}, "$root"), marked("$b", 3, dict{"k": "0", "gone": "0"}, "$a"), marked("$c", 4, dict{"k": "0", "gone": "0", "c": "1"}, "$root")}, dict{"k": "0", "gone": "0", "c": "1"}},
+		{"a choice counts against what it left", []merge.Event{
+			marked("$a", 2, dict{"k": "a"}, "$root"), marked("$b", 3, dict{"k": "b"}, "$root"),
+			marked("$m", 4, dict{"k": "b"}, "$a", "$b"), marked("$c", 5, dict{"k": "a", "c": "1"}, "$a"),
+		}, dict{"k": "b", "c": "1"}},
+		{"a deletion does not come back by a merge", []merge.Event{
+			marked("$a", 2, dict{}, "$root"), marked("$b", 3, dict{"k": "0", "gone": "0", "b": "1"}, "$root"),
+			marked("$m", 4, dict{"b": "1"}, "$a", "$b"), marked("$c", 5, dict{"k": "0", "gone": "0", "b": "1", "c": "1"}, "$b"),
+		}, dict{"b": "1", "c": "1"}},
+		{"a change by a slow clock", []merge.Event{
+			marked("$a", 9, dict{"k": "a", "gone": "0"}, "$root"), marked("$b", 5, dict{"k": "b", "gone": "0"}, "$a"),
+			marked("$c", 10, dict{"k": "a", "gone": "0", "c": "1"}, "$a"),
+		}, dict{"k": "b", "gone": "0", "c": "1"}},
+		{"sent again after another's put", []merge.Event{
+			marked("$a", 2, dict{"k": "a", "gone": "0"}, "$root"), marked("$b", 3, dict{"k": "b", "gone": "0"}, "$a"),
+			{ID: "$again", Time: 4, Dict: dict{"k": "a", "gone": "0"}, Parents: []id.EventID{"$root"}, Marked: true, Mark: "mark of $a", Replaces: "$b"},
+		}, dict{"k": "b", "gone": "0"}},
+		{"a put within a conditional event's merge", []merge.Event{
+			conditional("$a", 2, dict{"k": "a", "gone": "0"}, "$root"), marked("$b", 3, dict{"k": "b", "gone": "0"}, "$root"),
+			conditional("$m", 4, dict{"k": "b", "gone": "m"}, "$a", "$b"),
+		}, dict{"k": "b", "gone": "m"}},
+		{"a put on top of a conditional that began last", []merge.Event{
+			conditional("$a", 2, dict{"k": "a"}, "$root"), conditional("$b", 3, dict{"k": "b"}, "$root"), marked("$c", 4, dict{"k": "c"}, "$b"),
+		}, dict{"k": "c"}},
+		{"a conditional on top of the latest put", []merge.Event{
+			marked("$a", 2, dict{"k": "a"}, "$root"), marked("$b", 3, dict{"k": "b"}, "$root"), conditional("$c", 4, dict{"k": "c"}, "$b"),
+			conditional("$d", 5, dict{"k": "d"}, "$a"),
+		}, dict{"k": "c"}},
+		{"the latest put of a branch, not its last change", []merge.Event{
+			marked("$a", 9, dict{"k": "a"}, "$root"), marked("$a2", 3, dict{"k": "a2"}, "$a"), marked("$b", 5, dict{"k": "b"}, "$root"),
+		}, dict{"k": "a2"}},
+		{"a second fork within the branch that counts", []merge.Event{
+			conditional("$a", 2, dict{"k": "a"}, "$root"), marked("$b", 3, dict{"k": "b"}, "$a"), marked("$c", 4, dict{"k": "c"}, "$a"),
+			marked("$d", 3, dict{"k": "d"}, "$root"),
+		}, dict{"k": "c"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			events := append(slices.Clone(test.events), root)
+			for range 10 {
+				assert.Equal(t, test.want, history(events...).Merge().Dict)
+				rand.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
+			}
+		})
+	}
+}
+
+func TestMergedParents(t *testing.T) {
+	h := history(marked("$root", 1, nil), marked("$c", 4, nil, "$root"), marked("$a", 2, nil, "$root"), marked("$b", 3, nil, "$root"))
+	assert.Equal(t, []id.EventID{"$a", "$b", "$c"}, h.Merge().Parents)
+	assert.Equal(t, []id.EventID{"$a", "$b", "$c"}, h.Merge("$a").Parents, "whoever merges")
+	assert.Equal(t, []id.EventID{"$a", "$b", "$c"}, h.MergeWithout("$a").Parents)
+}
+
+func TestMergeWithout(t *testing.T) {
+	h := history(marked("$root", 1, dict{}), marked("$a", 2, dict{"a": "1"}, "$root"), marked("$b", 3, dict{"b": "1"}, "$root"))
+	assert.Equal(t, dict{"a": "1"}, h.MergeWithout("$b").Dict)
+	assert.Equal(t, dict{"b": "1"}, h.MergeWithout("$a").Dict)
+	assert.Equal(t, dict{"a": "1", "b": "1"}, h.MergeWithout("$root").Dict, "which is no head")
+}
+
+// Among conditional changes the one listed first counts, for its writer may have seen no other, but a merging writer's own
+// counts after them all, for nobody has been told of it.
+func TestFirstListed(t *testing.T) {
+	root := marked("$root", 1, dict{})
+	a, b, c := conditional("$a", 2, dict{"k": "a"}, "$root"), conditional("$b", 3, dict{"k": "b"}, "$root"), conditional("$c", 4, dict{"k": "c"}, "$root")
+	tests := []struct {
+		name   string
+		h      *merge.History
+		own    []id.EventID
+		want   string
+		line   id.EventID
+		yields []id.EventID
+	}{
+		{"the first listed", history(root, a, b), nil, "a", "$a", []id.EventID{"$b"}},
+		{"whatever its time", history(root, b, a), nil, "b", "$b", []id.EventID{"$a"}},
+		{"own", history(root, a, b), []id.EventID{"$a"}, "b", "$b", []id.EventID{"$a"}},
+		{"own that comes last anyway", history(root, a, b), []id.EventID{"$b"}, "a", "$a", []id.EventID{"$b"}},
+		{"others in their order", history(root, c, b, a), []id.EventID{"$c"}, "b", "$b", []id.EventID{"$a", "$c"}},
+		{"all own", history(root, b, a), []id.EventID{"$a", "$b"}, "a", "$a", []id.EventID{"$b"}},
+		{"own below another's head", history(root, a, b, marked("$x", 5, dict{"k": "a", "x": "1"}, "$a")), []id.EventID{"$a"}, "b", "$b", []id.EventID{"$a"}},
+		{"what was told before own", history(root, a, conditional("$own", 5, dict{"k": "own"}, "$a"), b), []id.EventID{"$own"}, "own", "$own", []id.EventID{"$b"}},
+		{"the branch that began first", history(root, a, b, conditional("$a2", 9, dict{"k": "a2"}, "$a")), nil, "a2", "$a2", []id.EventID{"$b"}},
+		{"a put yields to none", history(root, a, marked("$p", 1, dict{"k": "p"}, "$root")), []id.EventID{"$p"}, "p", "$p", nil},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			merged := test.h.Merge(test.own...)
+			assert.Equal(t, test.want, merged.Dict["k"])
+			assert.Equal(t, test.yields, merged.Yields)
+			assert.Equal(t, test.line, test.h.Line("k", test.own...))
+		})
+	}
+}
+
+// What a merge chose stays chosen, in whatever order its events are listed elsewhere, and however late another comes.
+func TestYields(t *testing.T) {
+	m := marked("$m", 5, dict{"k": "b"}, "$a", "$b")
+	m.Yields = []id.EventID{"$a"}
+	events := []merge.Event{
+		marked("$root", 1, dict{}), conditional("$a", 2, dict{"k": "a"}, "$root"), conditional("$b", 3, dict{"k": "b"}, "$root"), m,
+		marked("$x", 6, dict{"k": "a", "x": "1"}, "$a"),
+	}
+	for range 20 {
+		h := history(events...)
+		merged := h.Merge()
+		assert.Equal(t, dict{"k": "b", "x": "1"}, merged.Dict)
+		assert.Equal(t, id.EventID("$b"), h.Origin("$m", "k"))
+		assert.True(t, h.Counts("$b", "k", "$m"))
+		assert.False(t, h.Counts("$a", "k", "$m"))
+		rand.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
+	}
+}
+
+// An event that loses under one name does so under all, so that its writer makes it again as a whole.
+func TestYieldsUnderAllNames(t *testing.T) {
+	h := history(
+		marked("$root", 1, dict{}), conditional("$a", 2, dict{"k": "a"}, "$root"), conditional("$both", 3, dict{"k": "both", "l": "both"}, "$root"),
+		conditional("$c", 4, dict{"l": "c"}, "$root"),
+	)
+	assert.Contains(t, h.Merge().Yields, id.EventID("$both"))
+	assert.Equal(t, "a", h.Merge().Dict["k"])
+}
+
+// Merging is not a put: a merge that chose between conditional changes does not count against a conditional change that
+// was there first.
+func TestChoiceBetweenConditionals(t *testing.T) {
+	h := history(
+		marked("$root", 1, dict{}), conditional("$a", 2, dict{"k": "a"}, "$root"), conditional("$b", 3, dict{"k": "b"}, "$root"),
+		conditional("$c", 4, dict{"k": "c"}, "$a", "$b"), marked("$m", 5, dict{"k": "a"}, "$a", "$b"),
+	)
+	assert.Equal(t, "c", h.Merge().Dict["k"])
+}
+
+func TestOrigin(t *testing.T) {
+	h := history(
+		marked("$root", 1, dict{"k": "0", "gone": "0"}), marked("$a", 2, dict{"k": "1", "gone": "0"}, "$root"),
+		marked("$b", 3, dict{"k": "0", "b": "1"}, "$root"), marked("$m", 4, dict{"k": "1", "b": "1"}, "$a", "$b"),
+		marked("$own", 5, dict{"k": "own", "b": "1"}, "$m"),
+	)
+	for _, test := range []struct {
+		event  id.EventID
+		name   string
+		origin id.EventID
+	}{
+		{"$root", "k", "$root"}, {"$a", "k", "$a"}, {"$b", "k", "$root"}, {"$m", "k", "$a"}, {"$m", "b", "$b"}, {"$m", "gone", "$b"},
+		{"$own", "k", "$own"}, {"$own", "never", ""}, {"$unknown", "k", ""},
+	} {
+		assert.Equal(t, test.origin, h.Origin(test.event, test.name), "%s at %s", test.name, test.event)
+	}
+}
+
+func TestCounts(t *testing.T) {
+	h := history(
+		marked("$root", 1, dict{}), conditional("$a", 2, dict{"k": "1"}, "$root"), conditional("$b", 3, dict{"k": "1"}, "$root"),
+		conditional("$m", 4, dict{"k": "2"}, "$a", "$b"), marked("$end", 5, dict{"k": "2", "x": "1"}, "$m"),
+	)
+	for _, test := range []struct {
+		event, in id.EventID
+		counts    bool
+	}{
+		{"$a", "$a", true}, {"$a", "$m", true}, {"$a", "$end", true}, {"$m", "$end", true}, {"$root", "$end", true},
+		{"$b", "$b", true}, {"$b", "$m", false}, {"$b", "$end", false}, {"$a", "$b", false}, {"$end", "$a", false},
+		{"$unknown", "$end", false}, {"$a", "$unknown", false},
+	} {
+		assert.Equal(t, test.counts, h.Counts(test.event, "k", test.in), "%s in %s", test.event, test.in)
+	}
+}
+
+// Where what they replaced is known and all conditional changes concede, the order in which events were added decides nothing
+// but the order of heads.
+func TestOrderOfAdding(t *testing.T) {
+	for seed := range uint64(300) {
+		rng := rand.New(rand.NewPCG(seed, 0))
+		events := randomEvents(rng)
+		var all []id.EventID
+		for _, e := range events {
+			all = append(all, e.ID)
+		}
+		want := history(events...).Merge(all...)
+		for range 5 {
+			rng.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
+			var h merge.History
+			for i, e := range events {
+				if h.Add(e); i%3 == 0 {
+					h.Merge() // what was worked out before the rest was known does not linger
+				}
+			}
+			assert.Equal(t, want, h.Merge(all...), "seed %d", seed)
+		}
+	}
+}
+
+// randomEvents is a dozen of events of any sort. Their values tell their order of making.
+func randomEvents(rng *rand.Rand) []merge.Event {
+	var events []merge.Event
+	for i := range 12 {
+		e := merge.Event{ID: id.EventID(fmt.Sprint("$", i)), Time: int64(i / 2), Dict: dict{}, Conditional: rng.IntN(2) == 0}
+		e.Marked = rng.IntN(2) == 0
+		if e.Mark = fmt.Sprint(rng.IntN(9)); e.Mark == "0" {
+			e.Mark = ""
+		}
+		for range rng.IntN(4) {
+			e.Dict[fmt.Sprint(rng.IntN(3))] = fmt.Sprint(rng.IntN(12))
+			e.Parents = append(e.Parents, id.EventID(fmt.Sprint("$", rng.IntN(i+2))))
+		}
+		e.Replaces = id.EventID(fmt.Sprint("$", rng.IntN(12)))
+		events = append(events, e)
+	}
+	return events
+}
