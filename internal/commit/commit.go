@@ -1,0 +1,286 @@
+package commit
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	mathrand "math/rand/v2"
+	"slices"
+	"time"
+
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/merge"
+)
+
+// commit is a batch of edits on its way.
+type commit struct {
+	*Writer
+	callers *callers
+	all     []*pending
+	todo    []*pending // those that the next event is to hold
+	own     id.EventID // the last event that the commit sent
+	certain bool       // whether the homeserver was asked what is current after the commit began
+	since   time.Time  // when what the commit began from was current
+}
+
+// run sends events until the edits are in all heads.
+func (c *commit) run(ctx context.Context) error {
+	if c.mode.OneName && !c.all[0].Conditional && !c.room.Synced(ctx) {
+		return c.replace(ctx)
+	}
+	if err := c.begin(ctx); err != nil {
+		return err
+	}
+	for _, p := range c.all {
+		if err := c.reach(ctx, p.Since); err != nil {
+			return err
+		}
+	}
+	for {
+		plan := c.plan()
+		if plan.err != nil {
+			return plan.err
+		}
+		if plan.doubtful && !c.certain {
+			if err := c.read(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		readOnly := !slices.ContainsFunc(c.all, func(p *pending) bool { return !p.ReadOnly })
+		if c.own == "" && (!plan.write || readOnly) {
+			return nil
+		}
+		if !plan.write {
+			if done, err := c.settle(ctx); done || err != nil {
+				return err
+			}
+			continue
+		}
+		err := c.send(ctx, &plan)
+		if c.room.TooLarge(err) && len(c.all) > 1 && c.own == "" {
+			return c.apart(ctx)
+		}
+		if err != nil {
+			c.dict.Forget() // the homeserver can have it all the same
+			return err
+		}
+		if c.mode.Single {
+			c.dict.Do(func(h *merge.History) { h.Add(plan.event) })
+			c.dict.Checked()
+			return nil
+		}
+		if done, err := c.settle(ctx); done || err != nil {
+			return err
+		}
+	}
+}
+
+// replace sends what the edits make of a dict with one name, whatever is there.
+func (c *commit) replace(ctx context.Context) error {
+	plan := c.planOn(merge.Merged{}, false)
+	if !plan.write {
+		return nil
+	}
+	plan.parents = nil
+	err := c.send(ctx, &plan)
+	if c.room.TooLarge(err) && len(c.all) > 1 {
+		return c.apart(ctx)
+	}
+	c.dict.Forget()
+	return err
+}
+
+// apart commits each edit by itself, for the homeserver to tell which of them is too large.
+func (c *commit) apart(ctx context.Context) error {
+	for _, p := range c.all {
+		alone := commit{Writer: c.Writer, callers: c.callers, all: []*pending{p}, todo: []*pending{p}}
+		if err := alone.run(ctx); err != nil {
+			p.err = err
+		}
+	}
+	return nil
+}
+
+// begin makes sure that something is known to begin with.
+func (c *commit) begin(ctx context.Context) error {
+	age, known := c.dict.Age()
+	c.since = time.Now().Add(-age)
+	switch {
+	case !known && c.room.Synced(ctx):
+		// What is current may lack what a writer that has died should have merged, and the sync will not bring that again.
+		if err := c.read(ctx); err != nil {
+			return err
+		}
+		_, err := c.pages(ctx, "")
+		return err
+	case !known:
+		return c.read(ctx)
+	case c.mode.Single:
+		c.certain = true
+	case c.room.Synced(ctx) && c.dict.View() != nil:
+		c.certain = true
+	case age > anyFresh && !(c.lastIsOwn() && age < ownFresh):
+		return c.look(ctx, "")
+	}
+	return nil
+}
+
+// lastIsOwn tells whether nobody is known to have written after this writer.
+func (c *commit) lastIsOwn() (own bool) {
+	c.dict.Look(func(h *merge.History) {
+		heads := h.Heads()
+		own = len(heads) == 1 && heads[0].ID == c.last
+	})
+	return own
+}
+
+// read asks what is current.
+func (c *commit) read(ctx context.Context) error {
+	began := time.Now()
+	current, err := c.room.Current(ctx)
+	if err != nil {
+		return err
+	}
+	c.certain, c.since = true, began
+	single := c.mode.Single
+	open := false
+	c.dict.Do(func(h *merge.History) {
+		switch {
+		case current == nil && h.Len() > 0, single:
+			*h = merge.History{} // nobody's memory of what the homeserver has lost counts
+		}
+		if current != nil {
+			h.Add(*current)
+		}
+		open = len(h.Heads()) > 1
+	})
+	if open {
+		return c.look(ctx, current.ID)
+	}
+	c.dict.Checked()
+	return nil
+}
+
+// send sends the planned event.
+func (c *commit) send(ctx context.Context, plan *plan) error {
+	if plan.values {
+		if err := c.room.Ready(ctx); err != nil {
+			return err
+		}
+	}
+	began := time.Now()
+	sent, err := c.room.Send(ctx, plan.content(c.mode))
+	if err != nil {
+		return err
+	}
+	if took := time.Since(began); took < c.slow {
+		c.slow = took
+	} else {
+		c.slow += (took - c.slow) / 32
+	}
+	c.own, c.last = sent, sent
+	c.wrote.Store(time.Now().UnixNano())
+	plan.event.ID = sent
+	for _, p := range plan.applied {
+		p.in = append(p.in, sent)
+	}
+	return nil
+}
+
+// settle waits until all heads have merged what was sent, or until it is this commit's turn to merge: then todo has
+// the edits that must be made again with it, and it is not done.
+//
+// The author of the first head merges at once, and the others wait the longer the more heads come before theirs. Had
+// each merged at once, they would only have made more heads. So they would if the author of the last did: there is
+// always a later one.
+func (c *commit) settle(ctx context.Context) (done bool, err error) {
+	if err := c.look(ctx, c.own); err != nil {
+		return false, err
+	}
+	for try := 1; ; try++ {
+		lost, before, settled := c.fate()
+		c.busy = !settled || len(lost) > 0
+		if settled && len(lost) == 0 {
+			c.dict.Checked()
+			return true, nil
+		}
+		if settled || before == 0 || try > patience {
+			c.certain = true
+			c.todo = append(lost, c.next(c.all[0])...)
+			c.callers.add(c.todo[len(lost):])
+			c.all = append(c.all, c.todo[len(lost):]...)
+			return false, nil
+		}
+		wait := time.Duration(float64(c.slow) * float64(before+try) * (0.5 + mathrand.Float64()))
+		if err := c.await(ctx, wait); err != nil {
+			return false, err
+		}
+	}
+}
+
+// fate tells which edits do not count, or will not once the heads are merged, how many heads came before the one that
+// descends from what was sent, and whether all do.
+func (c *commit) fate() (lost []*pending, before int, settled bool) {
+	c.dict.Look(func(h *merge.History) {
+		heads := h.Heads()
+		before = slices.IndexFunc(heads, func(head *merge.Event) bool { return h.Descends(head.ID, c.own) })
+		settled = !slices.ContainsFunc(heads, func(head *merge.Event) bool { return !h.Descends(head.ID, c.own) })
+		unsure := c.unsure()
+		for _, p := range c.all {
+			if slices.ContainsFunc(p.names, func(name string) bool { return !counts(h, p, name, unsure) }) {
+				lost = append(lost, p)
+			}
+		}
+	})
+	return lost, before, settled
+}
+
+// counts tells whether an edit's change of a name will count once the heads are merged.
+func counts(h *merge.History, p *pending, name string, unsure []id.EventID) bool {
+	if !p.Conditional {
+		return !h.Adrift(p.in[len(p.in)-1])
+	}
+	line := h.Line(name, unsure...)
+	return slices.ContainsFunc(p.in, func(event id.EventID) bool { return h.Counts(event, name, line) })
+}
+
+// unsure are the events of this commit whose conditional edits nobody has been told of, so that they can yield to others'.
+func (c *commit) unsure() (events []id.EventID) {
+	for _, p := range c.all {
+		if p.Conditional {
+			for _, event := range p.in {
+				if !slices.Contains(events, event) {
+					events = append(events, event)
+				}
+			}
+		}
+	}
+	return events
+}
+
+// await waits, but not longer than until something changes, and looks what there is.
+func (c *commit) await(ctx context.Context, wait time.Duration) error {
+	if !c.room.Synced(ctx) {
+		if err := sleep(ctx, wait); err != nil {
+			return err
+		}
+		return c.look(ctx, c.own)
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-c.dict.Changed():
+	case <-timer.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// errUnseen is for a homeserver that acknowledges an event and then does not show it.
+var errUnseen = errors.New("roomkv: the homeserver acknowledged a write but does not show it among the room's events, so that it is not known whether it stands")
+
+// nonce is what makes each event another one.
+func nonce() string { return rand.Text()[:10] }

@@ -1,0 +1,207 @@
+package commit
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"maunium.net/go/mautrix/id"
+)
+
+// settleTimeout is how long a write goes on whose callers have all given up. The homeserver may have carried it out
+// already, and whoever writes next must not be overtaken by it.
+const settleTimeout = 10 * time.Second
+
+// Edit is a change of a dict.
+type Edit struct {
+	// Apply gives what is to be stored under each name that changes, and nil for a name to be removed. It can be
+	// called several times, whenever the dict turns out to be another; the last call counts. An error is given to the
+	// caller, and nothing is changed.
+	Apply func(base Base) (map[string]json.RawMessage, error)
+
+	// Conditional: what Apply gives depends on what is there. It is called again, with the other's change in the
+	// dict, where another writer changed the same name at the same time.
+	Conditional bool
+
+	// Values: Apply gives values that were not in the room before; see [Room].
+	Values bool
+
+	// Since: Apply asks whether something has changed since that event, which must be looked for where it is not known.
+	Since id.EventID
+
+	// ReadOnly: there is no Apply, and nothing is sent for this edit's sake. The dict is read. Such an edit is Conditional.
+	ReadOnly bool
+
+	// Calls: Apply calls code that is not ours. It is called in the goroutine that called Do, so that a panic comes out
+	// where it belongs, and a slow call holds up nobody longer than that one's context.
+	Calls bool
+}
+
+// Base is the dict that an edit changes, the edits before it included. It is not to be used after Apply has returned.
+type Base interface {
+	// Stored is what is there under the name.
+	Stored(name string) (json.RawMessage, bool)
+
+	// Event is the latest event, for texts.
+	Event() id.EventID
+
+	// Unchanged tells whether the name is there and has not changed since the event.
+	Unchanged(name string, since id.EventID) bool
+}
+
+// pending is an edit that somebody waits for.
+type pending struct {
+	Edit
+	ctx  context.Context
+	done chan error // takes the one result without anybody listening
+
+	calls chan func()   // what is to be called in the goroutine of Do
+	left  chan struct{} // closed when that is no longer in Do
+
+	names []string     // what Apply changed
+	in    []id.EventID // the events that have the change: several where one did not count
+	err   error        // of the last Apply
+}
+
+// changes is what the edit makes of the base.
+func (p *pending) changes(base Base) (map[string]json.RawMessage, error) {
+	switch {
+	case p.Apply == nil:
+		return nil, nil
+	case !p.Calls:
+		return p.Apply(base)
+	}
+	type result struct {
+		changes map[string]json.RawMessage
+		err     error
+	}
+	guarded := &guard{base: base}
+	defer guarded.close()
+	answer := make(chan result, 1)
+	call := func() {
+		changes, err := p.Apply(guarded)
+		answer <- result{changes, err}
+	}
+	select {
+	case p.calls <- call:
+	case <-p.left:
+		return nil, errLeft
+	}
+	select {
+	case r := <-answer:
+		return r.changes, r.err
+	case <-p.ctx.Done():
+		return nil, p.ctx.Err()
+	case <-p.left:
+		return nil, errLeft
+	}
+}
+
+// errLeft is the result of an edit that nobody waits for any more.
+var errLeft = errors.New("the caller has left")
+
+// guard is a base until it is closed: a call that has taken too long must not meet the next edit there.
+type guard struct {
+	mu   sync.Mutex
+	base Base
+}
+
+func (g *guard) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.base = nothing{}
+}
+
+func (g *guard) Stored(name string) (json.RawMessage, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.base.Stored(name)
+}
+
+func (g *guard) Event() id.EventID {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.base.Event()
+}
+
+func (g *guard) Unchanged(name string, since id.EventID) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.base.Unchanged(name, since)
+}
+
+// nothing is an empty base.
+type nothing struct{}
+
+func (nothing) Stored(string) (json.RawMessage, bool) { return nil, false }
+func (nothing) Event() id.EventID                     { return "" }
+func (nothing) Unchanged(string, id.EventID) bool     { return false }
+
+// take takes edits off the queue that can share an event: those at its front that are all conditional, or all not, as
+// like is where that is given. Those whose callers have given up are dropped.
+func take(queue []*pending, like *pending) (batch, rest []*pending) {
+	queue = slices.DeleteFunc(queue, func(p *pending) bool { return p.ctx.Err() != nil })
+	for i, p := range queue {
+		if like == nil {
+			like = p
+		}
+		if p.Conditional != like.Conditional {
+			return queue[:i:i], queue[i:]
+		}
+	}
+	return queue, nil
+}
+
+// callers ends a context a while after all who wait for its work have given up: one who does so takes nobody else's
+// write with him.
+type callers struct {
+	waiting atomic.Int64
+	cancel  context.CancelFunc
+	stops   []func() bool
+}
+
+// detach makes a context with the values of the first edit's.
+func detach(batch []*pending) (context.Context, *callers) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(batch[0].ctx))
+	c := &callers{cancel: cancel}
+	c.add(batch)
+	return ctx, c
+}
+
+func (c *callers) add(batch []*pending) {
+	c.waiting.Add(int64(len(batch)))
+	for _, p := range batch {
+		c.stops = append(c.stops, context.AfterFunc(p.ctx, func() {
+			if c.waiting.Add(-1) == 0 {
+				time.AfterFunc(settleTimeout, func() {
+					if c.waiting.Load() == 0 {
+						c.cancel()
+					}
+				})
+			}
+		}))
+	}
+}
+
+func (c *callers) release() {
+	for _, stop := range c.stops {
+		stop()
+	}
+	c.cancel()
+}
+
+// sleep fails with the context's error where that ends first.
+func sleep(ctx context.Context, wait time.Duration) error {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

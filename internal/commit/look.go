@@ -1,0 +1,183 @@
+package commit
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/merge"
+)
+
+const (
+	// syncTimeout is how long a sync may take to bring what was sent before it is looked for.
+	syncTimeout = 300 * time.Millisecond
+
+	// seenTries is how often what was sent is looked for. Between two tries is a pause that doubles, from firstLag on:
+	// Dendrite lists an event some milliseconds after it has acknowledged it.
+	seenTries = 12
+	firstLag  = 4 * time.Millisecond
+
+	// How many events a look back asks for: few at first, as the events of a large dict are large, more where others are known to
+	// write, and most once it turns out that there are many.
+	fewEvents  = 6
+	someEvents = 16
+	manyEvents = 50
+	pageSize   = 512 << 10 // about as many bytes a response may have
+
+	// skew is how far the clocks of homeservers may be apart, and ours may be off while a commit runs.
+	skew = 10 * time.Second
+
+	// farthest is how many pages a look back turns.
+	farthest = 20
+)
+
+// look looks back until all is known that the homeserver has done up to the event, which it acknowledged, and what its
+// writer had merged. Without an event it is all that the homeserver lists.
+//
+// A second sync would be simpler, but homeservers forget a device's to-device messages once one of its syncs has
+// got them, and with them the keys that the bot's own sync is waiting for.
+func (c *commit) look(ctx context.Context, event id.EventID) error {
+	if c.room.Synced(ctx) && event != "" {
+		if seen, err := c.synced(ctx, event); seen || err != nil {
+			return err
+		}
+	} else if event != "" {
+		if err := sleep(ctx, c.lag); err != nil {
+			return err
+		}
+	}
+	pause := firstLag
+	late := c.room.Synced(ctx)
+	for range seenTries {
+		seen, err := c.pages(ctx, event)
+		if seen && late && event != "" {
+			c.room.Behind(event)
+		}
+		if seen || err != nil {
+			return err
+		}
+		c.lag = min(c.lag+firstLag, 5*firstLag)
+		if err := sleep(ctx, pause); err != nil {
+			return err
+		}
+		pause *= 2
+	}
+	return errUnseen
+}
+
+// synced waits for the sync to bring the event.
+func (c *commit) synced(ctx context.Context, event id.EventID) (seen bool, err error) {
+	timeout := time.NewTimer(syncTimeout)
+	defer timeout.Stop()
+	for {
+		changed := c.dict.Changed()
+		c.dict.Look(func(h *merge.History) { seen = h.Has(event) && len(h.Missing()) == 0 })
+		if seen {
+			return true, nil
+		}
+		select {
+		case <-changed:
+		case <-timeout.C:
+			return false, nil
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
+}
+
+// pages reads events from the latest back to one that is known, and on until what is not known is older than what all have
+// in common. It has not seen the event where the homeserver does not list it yet.
+func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err error) {
+	page := Page{}
+	limit := c.limit()
+	var events []merge.Event
+	turned := 0
+	for met := false; turned < farthest && !met; turned++ {
+		if page, err = c.room.Recent(ctx, page.Next, limit); err != nil {
+			return false, err
+		}
+		events = append(events, page.Events...)
+		met = page.Next == "" || c.meets(events, event, page)
+		limit = c.bounded(manyEvents)
+	}
+	open := false
+	c.dict.Do(func(h *merge.History) {
+		for _, e := range slices.Backward(events) {
+			h.Add(e)
+		}
+		seen = event == "" || h.Has(event)
+		open = h.Open()
+	})
+	for ; seen && open && page.Next != "" && turned < farthest; turned++ {
+		if page, err = c.room.Recent(ctx, page.Next, limit); err != nil {
+			return false, err
+		}
+		c.dict.Do(func(h *merge.History) {
+			for _, e := range page.Events {
+				h.AddOlder(e)
+			}
+			open = h.Open()
+		})
+	}
+	if seen && open {
+		c.dict.Do(func(h *merge.History) { h.GiveUp() })
+	}
+	return seen, nil
+}
+
+// reach looks back to an event, as far as that is not known and a look back goes.
+func (c *commit) reach(ctx context.Context, event id.EventID) error {
+	page, known := Page{}, event == ""
+	for turned := 0; turned < farthest; turned++ {
+		c.dict.Do(func(h *merge.History) {
+			for _, e := range page.Events {
+				h.AddOlder(e)
+			}
+			known = known || h.Has(event)
+		})
+		if known || turned > 0 && page.Next == "" {
+			return nil
+		}
+		var err error
+		if page, err = c.room.Recent(ctx, page.Next, c.bounded(manyEvents)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// meets tells whether the events reach back to what was known before: to an event that was, or to one that is older
+// by more than clocks differ than what the commit began from. In the per-key layout the dict's last event can be far behind
+// those of other keys.
+func (c *commit) meets(events []merge.Event, event id.EventID, page Page) (met bool) {
+	c.dict.Look(func(h *merge.History) {
+		met = slices.ContainsFunc(events, func(e merge.Event) bool { return e.ID != event && h.Has(e.ID) })
+	})
+	if met {
+		return true
+	}
+	i := slices.IndexFunc(events, func(e merge.Event) bool { return e.ID == event })
+	return i >= 0 && (page.Short || page.Oldest < events[i].Time-(time.Since(c.since)+skew).Milliseconds())
+}
+
+// limit is how many events the first page asks for.
+func (c *commit) limit() int {
+	if c.busy {
+		return c.bounded(someEvents)
+	}
+	return c.bounded(fewEvents)
+}
+
+// bounded is limit, or less where the dict is large. Homeservers give each event with the content of the one before, and
+// Synapse gives that twice.
+func (c *commit) bounded(limit int) int {
+	size := 0
+	c.dict.Look(func(h *merge.History) {
+		for _, head := range h.Heads() {
+			size = max(size, sizeOf(head.Dict))
+		}
+	})
+	return max(3, min(limit, pageSize/(3*size+1)))
+}

@@ -1,0 +1,44 @@
+package commit
+
+import (
+	"context"
+	"encoding/json"
+
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/merge"
+)
+
+// Room is one dict's place on the homeserver.
+type Room interface {
+	// Current is the dict's current event, or nil where there is none.
+	Current(ctx context.Context) (*merge.Event, error)
+
+	// Recent gives a page of the room's events from where the last one ended: next, which is "" for the latest.
+	Recent(ctx context.Context, from string, limit int) (Page, error)
+
+	// Send makes content the current one.
+	Send(ctx context.Context, content json.RawMessage) (id.EventID, error)
+
+	// Ready is called before new values are sent, and fails where they must not be.
+	Ready(ctx context.Context) error
+
+	// Fits fails where no homeserver takes a content of that many bytes. TooLarge tells whether an error is such a one,
+	// or that of a homeserver that refused what was sent for its size.
+	Fits(size int) error
+	TooLarge(err error) bool
+
+	// Synced tells whether a sync feeds the dict right now, so that what is sent in ctx will come back by itself.
+	Synced(ctx context.Context) bool
+
+	// Behind notes that the sync has not brought the event yet, so that it feeds nothing until it does.
+	Behind(event id.EventID)
+}
+
+// Page is a part of the room's events.
+type Page struct {
+	Events []merge.Event // those of the dict, the newest first
+	Oldest int64         // when the oldest event was sent, of this dict or of any other, in Unix milliseconds
+	Next   string        // where the next page begins, empty where there is none
+	Short  bool          // whether the page has fewer events than were asked for, as the last one does
+}

@@ -1,0 +1,124 @@
+package commit
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/replica"
+)
+
+const (
+	// ownFresh and anyFresh are how long a writer goes on from what it knows without reading first: from its own write,
+	// with which nobody has interfered, and from anybody's. Writing on top of something old is mended by the
+	// merge, but for the moment until then others' writes are out of sight.
+	ownFresh = time.Minute
+	anyFresh = time.Second
+
+	// patience is how often a writer looks whether somebody else merges before it does so itself.
+	patience = 3
+)
+
+// Mode is how a dict is written.
+type Mode struct {
+	// Single: nobody else writes, so that nothing needs to be looked for.
+	Single bool
+
+	// OneName: the dict has one name at most. An edit that is not conditional then replaces all there is, and nothing
+	// needs to be read before it or merged after it.
+	OneName bool
+}
+
+// Writer writes one dict. The edits that wait while it sends others share the next event. Its methods are safe for
+// concurrent use.
+type Writer struct {
+	dict *replica.Dict
+	room Room
+	mode Mode
+
+	mu      sync.Mutex
+	queue   []*pending
+	running bool
+
+	wrote atomic.Int64 // when the last event was sent, in Unix nanoseconds
+
+	// Of the running loop alone.
+	last id.EventID    // the last event that this writer sent
+	slow time.Duration // how long sending takes while nobody else does, about
+	lag  time.Duration // how long what was sent stays out of sight, about
+	busy bool          // whether others were met in the last round
+}
+
+// NewWriter returns a writer of dict, which is what is known of the dict in room.
+func NewWriter(dict *replica.Dict, room Room, mode Mode) *Writer {
+	return &Writer{dict: dict, room: room, mode: mode, slow: 40 * time.Millisecond, lag: firstLag}
+}
+
+// Do makes the edit, and returns when the homeserver has it and every other writer who could have overlooked it
+// has merged it or will. It returns the error of Apply or of a request; with the latter, and when ctx ends, the edit can have been made all the
+// same.
+func (w *Writer) Do(ctx context.Context, edit Edit) error {
+	p := &pending{Edit: edit, ctx: ctx, done: make(chan error, 1), calls: make(chan func()), left: make(chan struct{})}
+	defer close(p.left)
+	w.mu.Lock()
+	w.queue = append(w.queue, p)
+	if !w.running {
+		w.running = true
+		go w.loop()
+	}
+	w.mu.Unlock()
+	for {
+		select {
+		case call := <-p.calls:
+			call()
+		case err := <-p.done:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Recent tells whether the writer has written so recently that another, who began before, can have hidden that.
+func (w *Writer) Recent() bool {
+	return time.Now().UnixNano()-w.wrote.Load() < int64(ownFresh)
+}
+
+// loop runs as long as somebody waits.
+func (w *Writer) loop() {
+	for {
+		batch := w.next(nil)
+		if len(batch) == 0 {
+			return
+		}
+		w.run(batch)
+	}
+}
+
+// next takes what can share an event off the queue: with like, where that is given. Else the loop has ended where
+// there is nothing.
+func (w *Writer) next(like *pending) (batch []*pending) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	batch, w.queue = take(w.queue, like)
+	w.running = like != nil || len(batch) > 0
+	return batch
+}
+
+func (w *Writer) run(batch []*pending) {
+	defer w.dict.Use()()
+	ctx, callers := detach(batch)
+	defer callers.release()
+	c := commit{Writer: w, callers: callers, all: batch, todo: batch}
+	err := c.run(ctx)
+	for _, p := range c.all {
+		if err != nil {
+			p.done <- err
+		} else {
+			p.done <- p.err
+		}
+	}
+}

@@ -1,0 +1,148 @@
+// Package replica holds what this process knows of dicts: copies that reads are served from, fed by what is read,
+// what is written, and what the client's sync brings.
+package replica
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/merge"
+)
+
+// kept is how many events a dict's history keeps once they are merged, for writers that began from one of them.
+const kept = 24
+
+// most is how many events a history may have. One that gets larger, because nobody merges, is forgotten.
+const most = 2000
+
+// Dict is what is known of one dict. The zero value knows nothing. Its methods are safe for concurrent use.
+type Dict struct {
+	mu      sync.Mutex
+	history merge.History
+	loaded  bool          // whether the history begins with what was once current
+	checked time.Time     // when the homeserver last said that there is nothing newer
+	users   int           // who reads or writes right now and must not miss what the sync brings
+	changed chan struct{} // closed when something changes
+
+	view atomic.Pointer[View]
+}
+
+// View is a dict at one moment. It does not change.
+type View struct {
+	Names  map[string]string // what is stored, by name
+	Event  id.EventID        // the latest event that it holds, empty where there is none
+	Sender id.UserID         // of that event
+	Time   int64             // of that event, in Unix milliseconds
+	Err    error             // why that event could not be read
+}
+
+// ViewOf is what one event says.
+func ViewOf(e *merge.Event) *View {
+	if e == nil {
+		return &View{}
+	}
+	return &View{Names: e.Dict, Event: e.ID, Sender: e.Sender, Time: e.Time, Err: e.Err}
+}
+
+// View is the dict as it is known, or nil where it is not known for certain.
+func (d *Dict) View() *View { return d.view.Load() }
+
+// Do lets f read and change the history, and tells everybody who waits.
+func (d *Dict) Do(f func(h *merge.History)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f(&d.history)
+	d.update()
+}
+
+// Look lets f read the history.
+func (d *Dict) Look(f func(h *merge.History)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f(&d.history)
+}
+
+// Feed adds an event that the sync brought. What nobody has asked for stays unknown.
+func (d *Dict) Feed(e merge.Event) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.loaded && d.users == 0 || !d.history.Add(e) {
+		return
+	}
+	d.history.Prune(kept)
+	if d.history.Len() > most {
+		d.history, d.loaded = merge.History{}, false
+	}
+	d.update()
+}
+
+// Use makes the dict take what the sync brings until release is called, also where it is not known yet.
+func (d *Dict) Use() (release func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.users++
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.users--
+	}
+}
+
+// Checked notes that the history now holds the dict's latest event.
+func (d *Dict) Checked() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.loaded, d.checked = true, time.Now()
+	d.history.Prune(kept)
+	d.update()
+}
+
+// Age is how long ago the history was known to hold the latest event. It is not ok where it never was.
+func (d *Dict) Age() (age time.Duration, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return time.Since(d.checked), d.loaded
+}
+
+// Forget makes the dict unknown, for when events can have been missed.
+func (d *Dict) Forget() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.history, d.loaded = merge.History{}, false
+	d.update()
+}
+
+// Changed is closed at the next change.
+func (d *Dict) Changed() <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.changed == nil {
+		d.changed = make(chan struct{})
+	}
+	return d.changed
+}
+
+func (d *Dict) update() {
+	d.view.Store(d.current())
+	if d.changed != nil {
+		close(d.changed)
+		d.changed = nil
+	}
+}
+
+// current is nil where the history is not known to be whole.
+func (d *Dict) current() *View {
+	if !d.loaded || len(d.history.Missing()) > 0 {
+		return nil
+	}
+	heads := d.history.Heads()
+	if len(heads) == 0 {
+		return &View{}
+	}
+	view := ViewOf(heads[len(heads)-1])
+	view.Names = d.history.Merge().Dict
+	return view
+}
