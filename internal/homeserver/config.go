@@ -14,13 +14,17 @@ const (
 	keyFile    = "signing.pem"
 )
 
+// ownName is the name of a server that no other server can reach.
+const ownName = "localhost"
+
 // Paths are relative to the server's folder, where Dendrite is started. SQLite writes to a database that
-// nobody will read again after a crash, so it need not wait for the disk.
+// nobody will read again after a crash, so it need not wait for the disk. A server that federates talks to
+// its peer of a Pair, which is on a loopback address and has a certificate that nobody vouches for.
 var configTemplate = template.Must(template.New(configFile).Parse(`version: 2
 global:
-  server_name: localhost
+  server_name: {{.Name}}
   private_key: ` + keyFile + `
-  disable_federation: true
+  disable_federation: {{not .Federates}}
   jetstream: {in_memory: true, storage_path: .}
   report_stats: {enabled: false}
 client_api:
@@ -28,30 +32,37 @@ client_api:
   rate_limiting: {enabled: false}
 media_api:
   base_path: media
-  database: {connection_string: "file:media.db?{{.}}"}
+  database: {connection_string: "file:media.db?{{.SQLite}}"}
 user_api:
   bcrypt_cost: 4
-  account_database: {connection_string: "file:account.db?{{.}}"}
+  account_database: {connection_string: "file:account.db?{{.SQLite}}"}
 federation_api:
   key_perspectives: []
-  database: {connection_string: "file:federation.db?{{.}}"}
+  deny_networks: []
+  disable_tls_validation: true
+  database: {connection_string: "file:federation.db?{{.SQLite}}"}
 key_server:
-  database: {connection_string: "file:key.db?{{.}}"}
+  database: {connection_string: "file:key.db?{{.SQLite}}"}
 room_server:
-  database: {connection_string: "file:room.db?{{.}}"}
+  database: {connection_string: "file:room.db?{{.SQLite}}"}
 sync_api:
-  database: {connection_string: "file:sync.db?{{.}}"}
+  database: {connection_string: "file:sync.db?{{.SQLite}}"}
   search: {enabled: false}
 relay_api:
-  database: {connection_string: "file:relay.db?{{.}}"}
+  database: {connection_string: "file:relay.db?{{.SQLite}}"}
 mscs:
-  database: {connection_string: "file:mscs.db?{{.}}"}
+  database: {connection_string: "file:mscs.db?{{.SQLite}}"}
 logging: [{type: std, level: warn}]
 `))
 
-func writeConfig(dir string) error {
+// writeConfig writes what the server called name needs into dir. With any name but ownName it federates.
+func writeConfig(dir, name string) error {
 	var config bytes.Buffer
-	if err := configTemplate.Execute(&config, "_pragma=synchronous(0)"); err != nil {
+	err := configTemplate.Execute(&config, struct {
+		Name, SQLite string
+		Federates    bool
+	}{name, "_pragma=synchronous(0)", name != ownName})
+	if err != nil {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(dir, configFile), config.Bytes(), 0o600); err != nil {

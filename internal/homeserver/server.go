@@ -2,8 +2,9 @@
 //
 // Start builds Dendrite from the version that the nested module dendrite pins, keeps the binary in the
 // user's cache folder, and runs it on a free loopback port with SQLite in a temporary folder. FromEnv uses
-// a server that already runs instead. Nothing here is for production: registration is open, rate limits
-// are off, federation is off, and the data is gone when the server stops.
+// a server that already runs instead. StartPair runs two servers that federate with each other only. Nothing
+// here is for production: registration is open, rate limits are off, a server on its own does not federate,
+// and the data is gone when the server stops.
 package homeserver
 
 import (
@@ -55,27 +56,29 @@ func FromEnv(ctx context.Context) (*Server, error) {
 
 // Start builds Dendrite where the cache has none, and runs it. The caller must Close it; when the calling
 // process ends without that, however it ends, the server is stopped and its data removed all the same.
-func Start(ctx context.Context) (*Server, error) {
+func Start(ctx context.Context) (*Server, error) { return startNamed(ctx, ownName) }
+
+func startNamed(ctx context.Context, name string) (*Server, error) {
 	binary, err := Build(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for try := 1; ; try++ {
-		server, err := start(ctx, binary)
+		server, err := start(ctx, binary, name)
 		if err == nil || try == startTries || ctx.Err() != nil {
 			return server, err
 		}
 	}
 }
 
-func start(ctx context.Context, binary string) (*Server, error) {
+func start(ctx context.Context, binary, name string) (*Server, error) {
 	dir, err := os.MkdirTemp("", "roomkv-homeserver-")
 	if err != nil {
 		return nil, err
 	}
 	address, err := freeAddress()
 	if err == nil {
-		err = writeConfig(dir)
+		err = writeConfig(dir, name)
 	}
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
@@ -93,7 +96,8 @@ func start(ctx context.Context, binary string) (*Server, error) {
 	return server, nil
 }
 
-// Close stops the server and removes its data. A server that was already running is left alone.
+// Close ends the server at once, by SIGKILL, so to its clients and to its peer in a Pair this is a crash, and
+// removes its data. A server that was already running is left alone.
 func (s *Server) Close() error { return s.stop() }
 
 func (s *Server) waitReady(ctx context.Context, exited <-chan struct{}) error {
