@@ -8,6 +8,8 @@ import (
 
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/commit"
 )
 
 // askAgain is how long the homeserver's word that a room is not encrypted counts.
@@ -73,6 +75,15 @@ func (e *encryptedRooms) isEncrypted(ctx context.Context, state roomState) (bool
 		return false, nil
 	}
 	if !encrypted {
+		// One of those who want to know asks, and the others hear its answer.
+		unlock, err := commit.Lock(ctx, commit.Dict{Room: state.room, Type: event.StateEncryption.Type})
+		if err != nil {
+			return false, err
+		}
+		defer unlock()
+		if encrypted, known = e.get(state.room); known {
+			return encrypted, nil
+		}
 		state.eventType = event.StateEncryption
 		evt, err := state.get(ctx, "")
 		if err != nil {

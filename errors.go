@@ -15,6 +15,19 @@ var (
 	// ErrNotFound: the room's memory has no such key.
 	ErrNotFound = errors.New("key not found")
 
+	// ErrExists: the key has a value already, and so Create stored none.
+	ErrExists = errors.New("key exists")
+
+	// ErrConflict: the key has changed since the revision that CompareAndPut was given, so nothing was stored.
+	ErrConflict = errors.New("key has changed")
+
+	// ErrNotFollowing: Watch needs a store that follows its client's sync.
+	ErrNotFollowing = errors.New("not following")
+
+	// ErrTooOld: Watch cannot begin at the revision, or go on where it was, for the homeserver does not list that event
+	// among the latest.
+	ErrTooOld = errors.New("too long ago")
+
 	// ErrTooLarge: what would be sent is larger than Matrix allows. The text says which limit, how large, and
 	// what to do about it.
 	ErrTooLarge = errors.New("too large")

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -221,4 +222,18 @@ func TestErrorsDoNotEchoTheValue(t *testing.T) {
 			assert.NotContains(t, fmt.Sprintf("%+v", err), "secret")
 		}
 	}
+}
+
+// delay holds up requests whose path ends with a suffix.
+type delay struct {
+	suffix string
+	time   time.Duration
+}
+
+func (d delay) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if strings.HasSuffix(req.URL.Path, d.suffix) {
+		time.Sleep(d.time)
+	}
+	return resp, err
 }

@@ -7,19 +7,30 @@ import (
 
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/replica"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
 // layout is how keys are spread over state events.
 type layout interface {
-	// read returns the record of one key, or nil where there is none.
-	read(ctx context.Context, state roomState, key string) (*record, error)
+	// stateKey is the state key of the event that holds the key.
+	stateKey(key string) string
+
+	// keys tells whether an event with the state key can hold keys.
+	holds(stateKey string) bool
+
+	// parse reads the content of such an event.
+	parse(stateKey string, content json.RawMessage) (wire.Dict, error)
+
+	// oneKey tells whether each event holds one key.
+	oneKey() bool
 
 	// readAll returns a record for every key, and one without a key for each event whose key cannot be told.
 	readAll(ctx context.Context, state roomState) ([]record, error)
 
-	// commit carries out the edit while no other writer of this process touches its keys.
-	commit(ctx context.Context, state roomState, edit edit) error
+	// commit makes the edit of some keys, given once for each event that holds any of them.
+	commit(ctx context.Context, state roomState, keys []string, edit func(keys []string) commit.Edit) error
 }
 
 // record is what a state event says of one key.
@@ -32,18 +43,29 @@ type record struct {
 	err    error // ErrCorrupt: the event has no key
 }
 
-func newRecord(key string, stored json.RawMessage, evt *stateEvent) *record {
-	return &record{key: key, stored: stored, event: evt.ID, sender: evt.Sender, time: time.UnixMilli(evt.Time)}
+// recordOf is nil where the key is not in the view.
+func recordOf(view *replica.View, key string) *record {
+	r := &record{key: key, event: view.Event, sender: view.Sender, time: time.UnixMilli(view.Time), err: view.Err}
+	stored, ok := view.Names[wire.Name(key)]
+	if !ok && view.Err == nil {
+		return nil
+	}
+	r.stored = json.RawMessage(stored)
+	return r
 }
 
-// edit is a change of some keys at once.
-type edit struct {
-	keys []string // the keys that may change
-
-	// apply gives what is to be stored under each key that changes, and nil for a key to be deleted. It gets
-	// the records of the keys that exist, but none where blind is true, for then they need not be read.
-	apply func(found map[string]*record) (map[string]json.RawMessage, error)
-	blind bool
+// recordsOf are the records of all keys in the view.
+func recordsOf(view *replica.View) []record {
+	if view.Err != nil {
+		return []record{{event: view.Event, sender: view.Sender, time: time.UnixMilli(view.Time), err: view.Err}}
+	}
+	records := make([]record, 0, len(view.Names))
+	for name := range view.Names {
+		if key, ok := wire.KeyOf(name); ok {
+			records = append(records, *recordOf(view, key))
+		}
+	}
+	return records
 }
 
 // hasKey tells whether the record is of a key, not of an event whose key cannot be told.
@@ -55,15 +77,21 @@ func (r *record) entry(room id.RoomID) (Entry, error) {
 	if r.err != nil {
 		return entry, r.err
 	}
-	value, err := wire.Decode(r.stored)
+	var err error
+	entry.Value, err = decode(r.stored, r.key, r.event, room)
+	return entry, err
+}
+
+// decode reads a stored value.
+func decode(stored json.RawMessage, key string, from id.EventID, room id.RoomID) (json.RawMessage, error) {
+	value, err := wire.Decode(stored)
 	switch {
 	case err != nil:
-		return entry, fail(ErrCorrupt, err, "event %s in %s, key %q: %v", r.event, room, r.key, err)
+		return nil, fail(ErrCorrupt, err, "event %s in %s, key %q: %v", from, room, key, err)
 	case value.Event != "":
-		return entry, fail(ErrUndecryptable, nil, "key %q in %s: the value is in event %s, and this version of roomkv cannot decrypt", r.key, room, value.Event)
+		return nil, fail(ErrUndecryptable, nil, "key %q in %s: the value is in event %s, and this version of roomkv cannot decrypt", key, room, value.Event)
 	case value.Media != nil:
-		return entry, fail(ErrCorrupt, nil, "event %s in %s, key %q: the value is in the media repository, which this version of roomkv cannot read", r.event, room, r.key)
+		return nil, fail(ErrCorrupt, nil, "event %s in %s, key %q: the value is in the media repository, which this version of roomkv cannot read", from, room, key)
 	}
-	entry.Value = value.JSON
-	return entry, nil
+	return value.JSON, nil
 }

@@ -48,7 +48,7 @@ func (r roomState) list(ctx context.Context) (map[string]*stateEvent, error) {
 			events[stateKey] = evt
 		}
 		if evt == nil || evt.ID != own {
-			written.Forget(r.dict(stateKey), own) // somebody else has written since
+			written.Forget(commit.Dict{Room: r.room, Type: r.eventType.Type, StateKey: stateKey}, own) // somebody else has written since
 		}
 	}
 	return events, nil
@@ -145,4 +145,31 @@ func (r roomState) listFilter() string {
 		panic(err) // strings and numbers always encode
 	}
 	return string(filter)
+}
+
+// existing are those of the keys that are there. Several are read in one listing; what that does not show is asked for
+// by itself, for another client can have written it only just now.
+func (r roomState) existing(ctx context.Context, keys []string) ([]string, error) {
+	var events map[string]*stateEvent
+	if len(keys) > 1 {
+		var err error
+		if events, err = r.list(ctx); err != nil {
+			return nil, err
+		}
+	}
+	var there []string
+	for _, key := range keys {
+		stateKey := r.core.layout.stateKey(key)
+		evt := events[stateKey]
+		if evt == nil || recordOf(r.viewOf(evt, stateKey), key) == nil {
+			var err error
+			if evt, err = r.get(ctx, stateKey); err != nil {
+				return nil, err
+			}
+		}
+		if evt != nil && recordOf(r.viewOf(evt, stateKey), key) != nil {
+			there = append(there, key)
+		}
+	}
+	return there, nil
 }

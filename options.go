@@ -23,6 +23,8 @@ type settings struct {
 	layout    layout
 	encrypt   bool
 	rooms     map[string]string
+
+	singleWriter bool
 }
 
 func defaults() settings {
@@ -67,6 +69,13 @@ func WithEventType(eventType string) Option {
 	return func(s *settings) { s.eventType = eventType }
 }
 
+// WithSingleWriter says that nobody else writes to the memory: no other process, no person, and in this process only stores
+// that come from the same [New]. A Put then takes one request once the store has read the memory: it neither looks for
+// other writers nor names what it had merged. Where it is not true, writes are lost, as with opsdroid.
+func WithSingleWriter() Option {
+	return func(s *settings) { s.singleWriter = true }
+}
+
 // WithRooms gives rooms names, which [New] and [Store.WithRoom] then take in place of a room ID or alias, as in
 // opsdroid's configuration: {"main": "#bots:example.org"}. A name stands for a room ID or an alias and does
 // not look like one itself; New fails with [ErrInvalidOption] otherwise.
@@ -88,7 +97,7 @@ func (s *settings) check(self id.UserID) error {
 		return fail(ErrInvalidOption, nil, "the event type %s has a meaning in Matrix", s.eventType)
 	}
 	if single, ok := s.layout.(singleKey); ok {
-		switch key := single.stateKey; {
+		switch key := single.dict; {
 		case !utf8.ValidString(key):
 			return fail(ErrInvalidOption, nil, "the state key is not valid UTF-8")
 		case len(key) > wire.MaxStateKey:

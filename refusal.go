@@ -2,7 +2,6 @@ package roomkv
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -55,9 +54,9 @@ func (r roomState) notJoined(what string, cause error) error {
 		what, r.room, r.client.UserID)
 }
 
-func (r roomState) tooLarge(stateKey string, content json.RawMessage, cause error) error {
+func (r roomState) tooLarge(stateKey string, size int, cause error) error {
 	return fail(ErrTooLarge, cause, "the content of state %q in %s would be %d bytes, and a whole Matrix event, with its addresses and signatures, may have %d",
-		stateKey, r.room, wire.Size(content), wire.MaxEvent)
+		stateKey, r.room, size, wire.MaxEvent)
 }
 
 // advise adds what the user can do to an ErrTooLarge.

@@ -6,13 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"sync"
+	"slices"
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/replica"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -24,23 +25,59 @@ const defaultRetries = 3
 // mautrix's own calls are not used for them, for these log contents and give up on a response in which one
 // event's content is not an object.
 type roomState struct {
+	core      *core
 	client    *mautrix.Client
 	room      id.RoomID
 	eventType event.Type
-	pending   *sync.WaitGroup // the writes that have not ended; see settling
 }
 
-// unlock gives a dict's lock back when every write has ended, which is later than now where a caller gave up.
-func (r roomState) unlock(unlock func()) {
-	go func() {
-		r.pending.Wait()
-		unlock()
-	}()
+// dict is what the state event with the state key holds.
+func (r roomState) dict(stateKey string) *dict {
+	return r.core.dicts.get(dictID{r.room, stateKey}, func() *dict {
+		known := new(replica.Dict)
+		mode := commit.Mode{Single: r.core.singleWriter, OneName: r.core.layout.oneKey()}
+		return &dict{Dict: known, writer: commit.NewWriter(known, place{r, stateKey}, mode)}
+	})
 }
 
-// dict names what the state event with the state key holds.
-func (r roomState) dict(stateKey string) commit.Dict {
-	return commit.Dict{Room: r.room, Type: r.eventType.Type, StateKey: stateKey}
+// view reads the dict under the state key: from memory while the sync feeds that, else with a request. Where what
+// is current lacks what this process has just written, another writer began from what was there before and will merge
+// the two, and a look back does so here. The view holds for the caller's purpose where its names and the current ones agree.
+func (r roomState) view(ctx context.Context, stateKey string, agree func(view, current map[string]string) bool) (*replica.View, error) {
+	if r.core.follower.live(r.room) {
+		d := r.dict(stateKey)
+		if view := d.View(); view != nil {
+			return view, nil
+		}
+		if err := d.writer.Do(ctx, commit.Edit{ReadOnly: true, Conditional: true}); err != nil {
+			return nil, err
+		}
+		if view := d.View(); view != nil {
+			return view, nil
+		}
+	}
+	current, err := place{r, stateKey}.Current(ctx)
+	if err != nil || current == nil {
+		return &replica.View{}, err
+	}
+	if d := r.core.dicts.find(dictID{r.room, stateKey}); d != nil {
+		if view := d.View(); view != nil && d.writer.Recent() && view.Event != current.ID &&
+			!slices.Contains(current.Parents, view.Event) && !agree(view.Names, current.Dict) {
+			if err := d.writer.Do(ctx, commit.Edit{ReadOnly: true, Conditional: true}); err != nil {
+				return nil, err
+			}
+			if view = d.View(); view != nil {
+				return view, nil
+			}
+		}
+	}
+	return replica.ViewOf(current), nil
+}
+
+// viewOf is what one event says.
+func (r roomState) viewOf(evt *stateEvent, stateKey string) *replica.View {
+	read := place{r, stateKey}.snapshot(evt)
+	return replica.ViewOf(&read)
 }
 
 // stateEvent is a state event as the homeserver gives it, its content unread.
@@ -51,6 +88,11 @@ type stateEvent struct {
 	Type     string          `json:"type"`
 	StateKey *string         `json:"state_key"`
 	Content  json.RawMessage `json:"content"`
+	Unsigned struct {
+		ReplacesState id.EventID `json:"replaces_state"`
+	} `json:"unsigned"`
+
+	listed bool // whether it comes from a list of events, where homeservers say what an event replaced
 }
 
 // get returns the current event with the state key, or nil where there is none.
@@ -86,7 +128,7 @@ func (r roomState) put(ctx context.Context, stateKey string, content json.RawMes
 	body, err := r.request(ctx, http.MethodPut,
 		r.client.BuildClientURL("v3", "rooms", r.room, "state", r.eventType.Type, stateKey), content)
 	if isStatus(err, http.StatusRequestEntityTooLarge) { // M_TOO_LARGE, but M_BAD_JSON on Dendrite
-		return "", r.tooLarge(stateKey, content, err)
+		return "", r.tooLarge(stateKey, wire.Size(content), err)
 	} else if err != nil {
 		return "", r.explain(ctx, what, err)
 	}
@@ -97,11 +139,10 @@ func (r roomState) put(ctx context.Context, stateKey string, content json.RawMes
 	return sent.EventID, nil
 }
 
-// fits fails with ErrTooLarge where no homeserver can take the content, before anything is sent. Above that,
-// signatures and references to other events take some 700 bytes more, and the homeserver decides.
-func (r roomState) fits(stateKey string, content json.RawMessage) error {
-	if wire.Size(content) > wire.MaxEvent {
-		return r.tooLarge(stateKey, content, nil)
+// fits fails with ErrTooLarge where no homeserver can take a content of that many bytes.
+func (r roomState) fits(stateKey string, size int) error {
+	if size > wire.MaxEvent {
+		return r.tooLarge(stateKey, size, nil)
 	}
 	return nil
 }
@@ -110,7 +151,6 @@ func (r roomState) request(ctx context.Context, method, url string, content json
 	req := mautrix.FullRequest{Method: method, URL: url, SensitiveContent: true}
 	if content != nil {
 		req.RequestJSON = content
-		req.Client = settlingClient(r.client.Client, r.pending)
 	}
 	return r.client.MakeFullRequest(withRetries(ctx, r.client), req)
 }

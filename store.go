@@ -15,6 +15,7 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -48,6 +49,8 @@ type core struct {
 	eventType event.Type
 	aliases   sync.Map // alias → id.RoomID
 	encrypted encryptedRooms
+	dicts     dicts
+	follower  follower
 }
 
 // Revision is the ID of the state event in which a value was read, and tells whether that has changed since. In the
@@ -96,14 +99,13 @@ func New(client *mautrix.Client, room string, opts ...Option) (*Store, error) {
 	if _, err := settings.lookUp(room); err != nil {
 		return nil, err
 	}
-	return &Store{
-		core: &core{
-			settings:  settings,
-			client:    client,
-			eventType: event.Type{Type: settings.eventType, Class: event.StateEventType},
-		},
-		room: room,
-	}, nil
+	core := &core{
+		settings:  settings,
+		client:    client,
+		eventType: event.Type{Type: settings.eventType, Class: event.StateEventType},
+	}
+	core.follower.core = core
+	return &Store{core: core, room: room}, nil
 }
 
 // Get decodes the value of key into dest, a pointer, as [json.Unmarshal] does. It takes one request.
@@ -135,10 +137,16 @@ func (s *Store) Entry(ctx context.Context, key string) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	found, err := s.core.layout.read(ctx, state, key)
+	name := wire.Name(key)
+	view, err := state.view(ctx, s.core.layout.stateKey(key), func(view, current map[string]string) bool {
+		a, inView := view[name]
+		b, isCurrent := current[name]
+		return inView == isCurrent && a == b
+	})
 	if err != nil {
 		return Entry{}, err
 	}
+	found := recordOf(view, key)
 	if found == nil {
 		return Entry{}, notFound(key, state.room)
 	}
@@ -184,13 +192,20 @@ func (s *Store) PutAll(ctx context.Context, values map[string]any) error {
 	if err != nil || len(values) == 0 {
 		return err
 	}
-	if s.core.encrypt {
-		if err := s.core.encrypted.mayWriteClear(ctx, state); err != nil {
-			return err
+	if s.core.layout.oneKey() {
+		for key, stored := range changes {
+			content := wire.Dict{Stored: map[string]json.RawMessage{key: stored}}.Content()
+			if err := state.fits(wire.StateKey(key), wire.Size(content)); err != nil {
+				return advise(err, adviceOneKey)
+			}
 		}
 	}
-	return s.core.layout.commit(ctx, state, edit{keys: keys, blind: true,
-		apply: func(map[string]*record) (map[string]json.RawMessage, error) { return changes, nil },
+	return s.core.layout.commit(ctx, state, keys, func(keys []string) commit.Edit {
+		named := make(map[string]json.RawMessage, len(keys))
+		for _, key := range keys {
+			named[wire.Name(key)] = changes[key]
+		}
+		return commit.Edit{Values: true, Apply: func(commit.Base) (map[string]json.RawMessage, error) { return named, nil }}
 	})
 }
 
@@ -208,14 +223,17 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 	if err != nil || len(keys) == 0 {
 		return err
 	}
-	return s.core.layout.commit(ctx, state, edit{keys: keys,
-		apply: func(found map[string]*record) (map[string]json.RawMessage, error) {
-			changes := make(map[string]json.RawMessage, len(found))
-			for key := range found {
-				changes[key] = nil
-			}
-			return changes, nil
-		},
+	if s.core.layout.oneKey() {
+		if keys, err = state.existing(ctx, keys); err != nil {
+			return err
+		}
+	}
+	return s.core.layout.commit(ctx, state, keys, func(keys []string) commit.Edit {
+		named := make(map[string]json.RawMessage, len(keys))
+		for _, key := range keys {
+			named[wire.Name(key)] = nil
+		}
+		return commit.Edit{Apply: func(commit.Base) (map[string]json.RawMessage, error) { return named, nil }}
 	})
 }
 
@@ -225,21 +243,15 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 //
 // Errors: those of [Store.Get] and [Store.Delete].
 func (s *Store) Pop(ctx context.Context, key string, dest any) error {
-	state, err := s.state(ctx, key)
-	if err != nil {
-		return err
-	}
-	return s.core.layout.commit(ctx, state, edit{keys: []string{key},
-		apply: func(found map[string]*record) (map[string]json.RawMessage, error) {
-			if found[key] == nil {
-				return nil, notFound(key, state.room)
-			}
-			entry, err := found[key].entry(state.room)
-			if err != nil {
-				return nil, err
-			}
-			return map[string]json.RawMessage{key: nil}, entry.Decode(dest)
-		},
+	return s.change(ctx, key, commit.Edit{Calls: true}, func(base commit.Base, room id.RoomID) (json.RawMessage, error) {
+		value, found, err := current(base, key, room)
+		if err == nil && !found {
+			err = notFound(key, room)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return nil, Entry{Key: key, Value: value}.Decode(dest)
 	})
 }
 
@@ -309,7 +321,7 @@ func (s *Store) state(ctx context.Context, keys ...string) (roomState, error) {
 		return roomState{}, err
 	}
 	room, err := s.roomID(ctx)
-	return roomState{s.core.client, room, s.core.eventType, new(sync.WaitGroup)}, err
+	return roomState{s.core, s.core.client, room, s.core.eventType}, err
 }
 
 // encode gives the stored form of a value. Its text keeps <, > and & as they are, for people read it too.

@@ -291,7 +291,10 @@ func TestPlainValuesArePlainInTheState(t *testing.T) {
 	perKey := open(t, client, room, roomkv.WithPerKeyState())
 	require.NoError(t, store.PutAll(t.Context(), map[string]any{"a": 1, "b": map[string]any{"c": "d"}, "f": 1.5}))
 	require.NoError(t, perKey.Put(t.Context(), "some key", []int{1}))
-	assert.JSONEq(t, `{"a":1,"b":{"c":"d"},"f":{"json_val":"1.5"}}`, rawState(t, client, room, database, ""))
+	var content map[string]json.RawMessage
+	require.NoError(t, json.Unmarshal([]byte(rawState(t, client, room, database, "")), &content))
+	delete(content, "roomkv.parents")
+	assert.Equal(t, map[string]json.RawMessage{"a": json.RawMessage(`1`), "b": json.RawMessage(`{"c":"d"}`), "f": json.RawMessage(`{"json_val":"1.5"}`)}, content)
 	assert.JSONEq(t, `{"some key":[1]}`, rawState(t, client, room, database, "some key"))
 	for _, value := range plainValues {
 		require.NoError(t, perKey.Put(t.Context(), "k", json.RawMessage(value)))
@@ -401,9 +404,9 @@ func writes(recorder *hstest.Recorder) (n int) {
 }
 
 func TestRequests(t *testing.T) {
-	for name, cost := range map[string]struct{ put, same, putAll, del, delAll, keys int }{
-		"single": {put: 2, same: 1, putAll: 2, del: 2, delAll: 2, keys: 1},
-		"perkey": {put: 1, same: 1, putAll: 3, del: 2, delAll: 1 + 1 + 3, keys: 1},
+	for name, cost := range map[string]struct{ first, put, same, putAll, del, delAll, pop, keys int }{
+		"single": {first: 4, put: 2, same: 1, putAll: 2, del: 2, delAll: 2, pop: 2, keys: 1},
+		"perkey": {first: 2, put: 1, same: 1, putAll: 3, del: 2, delAll: 1 + 1 + 3, pop: 3, keys: 1},
 	} {
 		t.Run("layout="+name, func(t *testing.T) {
 			store, client, _ := newStore(t, layouts[name])
@@ -415,7 +418,7 @@ func TestRequests(t *testing.T) {
 				require.NoError(t, do())
 				assert.Equal(t, want, recorder.Count(), what)
 			}
-			count("first put", cost.put+1, func() error { return store.Put(ctx, "k", 1) })
+			count("first put", cost.first, func() error { return store.Put(ctx, "k", 1) })
 			count("put", cost.put, func() error { return store.Put(ctx, "k", 2) })
 			count("put of another key", cost.put, func() error { return store.Put(ctx, "j", 2) })
 			count("get", 1, func() error { return store.Get(ctx, "k", new(int)) })
@@ -440,7 +443,7 @@ func TestRequests(t *testing.T) {
 			count("delete of three", cost.delAll, func() error { return store.Delete(ctx, "x", "y", "missing", "z") })
 			count("delete", cost.del, func() error { return store.Delete(ctx, "k") })
 			count("delete of a missing key", 1, func() error { return store.Delete(ctx, "k") })
-			count("pop", cost.del, func() error { return store.Pop(ctx, "j", new(int)) })
+			count("pop", cost.pop, func() error { return store.Pop(ctx, "j", new(int)) })
 		})
 	}
 }

@@ -265,9 +265,6 @@ func (c *commit) run(pause func() bool) bool {
 		}
 	}
 	for _, j := range c.all {
-		if j.conflict && c.stands(j) {
-			j.conflict = false // others' merges chose what this writer had conceded
-		}
 		j.done, j.refused = !j.conflict, j.conflict
 	}
 	return true
@@ -317,10 +314,6 @@ func (c *commit) counts(j *job) bool {
 	if !j.conditional() || j.conflict || j.idle {
 		return true
 	}
-	return c.stands(j)
-}
-
-func (c *commit) stands(j *job) bool {
 	line := c.history.Line(j.name, c.unsure()...)
 	return slices.ContainsFunc(j.in, func(event id.EventID) bool { return c.history.Counts(event, j.name, line) })
 }

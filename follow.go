@@ -1,0 +1,258 @@
+package roomkv
+
+import (
+	"context"
+	"encoding/json"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/merge"
+)
+
+const (
+	// maxSilence is how long the client's sync can say nothing and still be believed to go on. mautrix asks the homeserver
+	// to answer within 30 seconds.
+	maxSilence = 40 * time.Second
+
+	// repairAfter is when a fork is merged that no writer has merged, about: whoever made it has died, or is on another
+	// homeserver and could not know.
+	repairAfter   = 1500 * time.Millisecond
+	repairTimeout = time.Minute
+)
+
+// Follow makes the store, and all others that come from the same [New], read from memory, which the client's sync
+// feeds. A Get of a memory that was read before then takes no request. It sees all that this process has written, and what others have as soon as the
+// sync brings it. A write waits for the sync to bring it back, which takes the place of one request.
+//
+// Call it once, before the client's Sync and before other handlers are registered with the syncer, for these can keep
+// responses from those after them. The client's Syncer must be a [mautrix.ExtensibleSyncer], as mautrix's own are, and its filter must let the
+// store's events through.
+//
+// Nothing is read from memory before the first response, after the user has left the room, or when the sync has skipped events, has ended with its
+// context, or has said nothing for 40 seconds; then everything is as without Follow. So a value that others have changed can be read for that long after
+// [mautrix.Client.StopSync].
+//
+// While following, a memory that was changed in two places at once, for example by two homeservers that could not reach each
+// other, is merged when that comes to light, which takes a moment and a write.
+//
+// The error is [ErrInvalidOption].
+func (s *Store) Follow() error { return s.core.follower.start() }
+
+// follower feeds dicts with what the client's sync brings.
+type follower struct {
+	core *core
+
+	started  atomic.Bool
+	response atomic.Int64 // when the last response came, in Unix nanoseconds
+	ended    atomic.Pointer[<-chan struct{}]
+
+	mu       sync.RWMutex
+	waiting  map[id.RoomID]id.EventID // what the sync must bring before it is believed again
+	repairs  map[dictID]bool
+	watchers map[*watcher]bool
+}
+
+func (f *follower) start() error {
+	syncer, ok := f.core.client.Syncer.(mautrix.ExtensibleSyncer)
+	if !ok {
+		return fail(ErrInvalidOption, nil, "cannot follow: the client's Syncer is a %T, which takes no handlers", f.core.client.Syncer)
+	}
+	if filter := f.core.client.Syncer.GetFilterJSON(f.core.client.UserID); filter != nil && filter.Room != nil && filter.Room.Timeline != nil {
+		only := filter.Room.Timeline
+		if len(only.Types) > 0 && !slices.ContainsFunc(only.Types, func(t event.Type) bool { return t.Type == f.core.eventType.Type || t.Type == "*" }) ||
+			slices.ContainsFunc(only.NotTypes, func(t event.Type) bool { return t.Type == f.core.eventType.Type }) {
+			return fail(ErrInvalidOption, nil, "cannot follow: the filter of the client's Syncer leaves %s events out of the timeline", f.core.eventType.Type)
+		}
+	}
+	if !f.started.Swap(true) {
+		syncer.OnSync(f.onSync)
+	}
+	return nil
+}
+
+// live tells whether dicts of the room are fed.
+func (f *follower) live(room id.RoomID) bool {
+	if !f.started.Load() || time.Since(time.Unix(0, f.response.Load())) > maxSilence {
+		return false
+	}
+	if ended := f.ended.Load(); ended != nil {
+		select {
+		case <-*ended:
+			return false
+		default:
+		}
+	}
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.waiting[room] == ""
+}
+
+// feeds tells whether something sent in ctx will be fed. The sync goes on only when the handlers of its last response
+// have returned, so whatever they wait for does not come.
+func (f *follower) feeds(ctx context.Context, room id.RoomID) bool {
+	return ctx.Value(mautrix.SyncTokenContextKey) == nil && f.live(room)
+}
+
+// behind notes that the sync has yet to bring an event that the homeserver lists.
+func (f *follower) behind(room id.RoomID, event id.EventID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.waiting == nil {
+		f.waiting = map[id.RoomID]id.EventID{}
+	}
+	f.waiting[room] = event
+}
+
+// onSync is a [mautrix.SyncHandler].
+func (f *follower) onSync(ctx context.Context, resp *mautrix.RespSync, since string) bool {
+	ended := ctx.Done()
+	f.ended.Store(&ended)
+	for room := range resp.Rooms.Leave {
+		f.skip(room)
+	}
+	for room, joined := range resp.Rooms.Join {
+		if since == "" || joined.Timeline.Limited || f.rejoins(joined.Timeline.Events) {
+			f.skip(room)
+		}
+		f.feed(room, joined)
+	}
+	f.response.Store(time.Now().UnixNano())
+	return true
+}
+
+// skip is for when events of a room can have been missed.
+func (f *follower) skip(room id.RoomID) {
+	for _, d := range f.core.dicts.in(room) {
+		d.Forget()
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.waiting, room)
+	for w := range f.watchers {
+		w.push(room, nil)
+	}
+}
+
+// rejoins tells whether the user's own membership is among the events.
+func (f *follower) rejoins(events []*event.Event) bool {
+	return slices.ContainsFunc(events, func(evt *event.Event) bool {
+		return evt.Type.Type == event.StateMember.Type && evt.StateKey != nil && *evt.StateKey == f.core.client.UserID.String()
+	})
+}
+
+func (f *follower) feed(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
+	for _, evt := range joined.Timeline.Events {
+		if evt.Type.Type == event.EventRedaction.Type {
+			f.redact(room, evt)
+		}
+		if own := f.stateEvent(evt); own != nil {
+			f.add(room, own)
+		}
+	}
+	// What is current and has not come in the timeline is the homeserver's change of mind.
+	state := joined.State.Events
+	if joined.StateAfter != nil {
+		state = joined.StateAfter.Events
+	}
+	for _, evt := range state {
+		own := f.stateEvent(evt)
+		if own == nil {
+			continue
+		}
+		if d := f.core.dicts.find(dictID{room, *own.StateKey}); d != nil {
+			if view := d.View(); view != nil && view.Event != own.ID {
+				d.Forget()
+			}
+		}
+	}
+}
+
+// stateEvent is the event as the homeserver gave it, where it is one of the store's.
+func (f *follower) stateEvent(evt *event.Event) *stateEvent {
+	if evt.Type.Type != f.core.eventType.Type || evt.StateKey == nil || !f.core.layout.holds(*evt.StateKey) {
+		return nil
+	}
+	content := evt.Content.VeryRaw
+	if content == nil {
+		content, _ = json.Marshal(evt.Content.Raw) // a syncer that has been at it
+	}
+	own := &stateEvent{ID: evt.ID, Sender: evt.Sender, Time: evt.Timestamp, Type: evt.Type.Type, StateKey: evt.StateKey, Content: content, listed: true}
+	own.Unsigned.ReplacesState = evt.Unsigned.ReplacesState
+	return own
+}
+
+func (f *follower) add(room id.RoomID, evt *stateEvent) {
+	at := dictID{room, *evt.StateKey}
+	if d := f.core.dicts.find(at); d != nil {
+		d.Feed(f.place(room, *evt.StateKey).snapshot(evt))
+		forked := false
+		d.Look(func(h *merge.History) { forked = len(h.Heads()) > 1 })
+		if forked {
+			f.repair(at, d)
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.waiting[room] == evt.ID {
+		delete(f.waiting, room)
+	}
+	for w := range f.watchers {
+		w.push(room, evt)
+	}
+}
+
+func (f *follower) redact(room id.RoomID, redaction *event.Event) {
+	redacted := redaction.Redacts
+	if inContent, ok := redaction.Content.Raw["redacts"].(string); ok && redacted == "" { // since room version 11
+		redacted = id.EventID(inContent)
+	}
+	for _, d := range f.core.dicts.in(room) {
+		known := false
+		d.Look(func(h *merge.History) { known = h.Has(redacted) })
+		if known {
+			d.Forget()
+		}
+	}
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	for w := range f.watchers {
+		w.push(room, nil)
+	}
+}
+
+// repair merges a fork after a while, where it is still there.
+func (f *follower) repair(at dictID, d *dict) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.repairs[at] || f.core.singleWriter {
+		return
+	}
+	if f.repairs == nil {
+		f.repairs = map[dictID]bool{}
+	}
+	f.repairs[at] = true
+	time.AfterFunc(time.Duration(float64(repairAfter)*(0.5+rand.Float64())), func() {
+		f.mu.Lock()
+		delete(f.repairs, at)
+		f.mu.Unlock()
+		if !f.live(at.room) {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), repairTimeout)
+		defer cancel()
+		// Somebody who may not write cannot repair; the next who may will.
+		_ = d.writer.Do(ctx, commit.Edit{Apply: func(commit.Base) (map[string]json.RawMessage, error) { return nil, nil }})
+	})
+}
+
+func (f *follower) place(room id.RoomID, stateKey string) place {
+	return place{roomState{f.core, f.core.client, room, f.core.eventType}, stateKey}
+}

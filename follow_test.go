@@ -1,0 +1,257 @@
+package roomkv_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv"
+	"github.com/roomkv/roomkv/internal/homeserver/hstest"
+)
+
+// follow makes a store that follows, with its sync running, and a way to stop that.
+func follow(t testing.TB, client *mautrix.Client, room id.RoomID, opts ...roomkv.Option) (store *roomkv.Store, stop func()) {
+	t.Helper()
+	store = open(t, client, room, opts...)
+	require.NoError(t, store.Follow())
+	return store, syncing(t, client)
+}
+
+// syncing runs the client's sync and waits for its first response.
+func syncing(t testing.TB, client *mautrix.Client) (stop func()) {
+	t.Helper()
+	first := make(chan struct{})
+	var once sync.Once
+	client.Syncer.(mautrix.ExtensibleSyncer).OnSync(func(context.Context, *mautrix.RespSync, string) bool {
+		once.Do(func() { close(first) })
+		return true
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = client.SyncWithContext(ctx)
+	}()
+	<-first
+	stop = sync.OnceFunc(func() {
+		cancel()
+		<-ended
+	})
+	t.Cleanup(stop)
+	return stop
+}
+
+// again is another process of the same bot, as far as the homeserver can tell.
+func again(t testing.TB, client *mautrix.Client) *mautrix.Client {
+	t.Helper()
+	device, err := hstest.Server(t).NewDevice(t.Context(), client.UserID)
+	require.NoError(t, err)
+	return device
+}
+
+// requests are those that are not the sync's.
+func requests(recorder *hstest.Recorder) (n int) {
+	for _, request := range recorder.Requests() {
+		if !strings.HasSuffix(request.Path, "/sync") {
+			n++
+		}
+	}
+	return n
+}
+
+func TestFollow(t *testing.T) {
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		ctx := t.Context()
+		client := hstest.Client(t)
+		room := hstest.Room(t, client)
+		other := open(t, again(t, client), room, layout)
+		require.NoError(t, other.Put(ctx, "k", 1))
+		recorder := hstest.Record(client)
+		store, stop := follow(t, client, room, layout)
+		got, err := roomkv.Get[int](ctx, store, "k")
+		require.NoError(t, err)
+		assert.Equal(t, 1, got)
+
+		recorder.Reset()
+		for range 100 {
+			_, err := roomkv.Get[int](ctx, store, "k")
+			require.NoError(t, err)
+		}
+		assert.Zero(t, requests(recorder), "reads come from memory")
+
+		require.NoError(t, other.Put(ctx, "k", 2))
+		eventually(t, func() bool {
+			got, err := roomkv.Get[int](ctx, store, "k")
+			return err == nil && got == 2
+		}, "what others write arrives")
+		assert.Zero(t, requests(recorder))
+
+		require.NoError(t, store.Put(ctx, "warm", 0)) // and the room's encryption is asked for
+		for i := range 5 {
+			recorder.Reset()
+			require.NoError(t, store.Put(ctx, "k", 10+i))
+			assert.Equal(t, 1, requests(recorder), "a write is one request")
+			got, err := roomkv.Get[int](ctx, store, "k")
+			require.NoError(t, err)
+			assert.Equal(t, 10+i, got, "read your writes")
+			assert.Equal(t, 1, requests(recorder))
+		}
+		recorder.Reset()
+		require.NoError(t, roomkv.Update(ctx, store, "k", func(old int, _ bool) (int, error) { return old + 1, nil }))
+		assert.Equal(t, 1, requests(recorder))
+		require.NoError(t, store.Put(ctx, "k", 15))
+		assert.Equal(t, 1, requests(recorder), "nothing changes, nothing is sent")
+
+		stop()
+		require.NoError(t, other.Put(ctx, "k", 99))
+		got, err = roomkv.Get[int](ctx, store, "k")
+		require.NoError(t, err)
+		assert.Equal(t, 99, got, "a sync that has ended is not read from")
+		require.NoError(t, store.Put(ctx, "k", 100))
+		got, err = roomkv.Get[int](ctx, other, "k")
+		require.NoError(t, err)
+		assert.Equal(t, 100, got)
+	})
+}
+
+// Handlers run in the sync's goroutine, which brings nothing until they return.
+func TestPutInAHandlerWhileFollowing(t *testing.T) {
+	client := hstest.Client(t)
+	room := hstest.Room(t, client)
+	store := open(t, client, room)
+	require.NoError(t, store.Follow())
+	took := make(chan time.Duration, 10)
+	client.Syncer.(mautrix.ExtensibleSyncer).OnEventType(event.EventMessage, store.InEventRoom(func(ctx context.Context, evt *event.Event, memory *roomkv.Store) {
+		began := time.Now()
+		assert.NoError(t, memory.Put(ctx, "last", evt.ID))
+		got, err := roomkv.Get[id.EventID](ctx, memory, "last")
+		assert.NoError(t, err)
+		assert.Equal(t, evt.ID, got)
+		took <- time.Since(began)
+	}))
+	syncing(t, client)
+	for i := range 3 {
+		_, err := client.SendText(t.Context(), room, fmt.Sprint(i))
+		require.NoError(t, err)
+	}
+	for range 3 {
+		assert.Less(t, <-took, 5*time.Second)
+	}
+}
+
+// An event that follows what the store knows can come late: a homeserver's sync may be slow.
+func TestSlowSyncDoesNotHideWrites(t *testing.T) {
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		client := hstest.Client(t)
+		room := hstest.Room(t, client)
+		client.Client.Transport = delay{"/sync", 700 * time.Millisecond}
+		store, _ := follow(t, client, room, layout)
+		for i := range 4 {
+			require.NoError(t, store.Put(t.Context(), "k", i))
+			got, err := roomkv.Get[int](t.Context(), store, "k")
+			require.NoError(t, err)
+			require.Equal(t, i, got)
+		}
+		require.NoError(t, store.Delete(t.Context(), "k"))
+		for range 20 {
+			require.ErrorIs(t, store.Get(t.Context(), "k", new(int)), roomkv.ErrNotFound)
+			time.Sleep(50 * time.Millisecond)
+		}
+	})
+}
+
+// The responses of a sync, made up.
+func TestSyncThatCannotBeTrusted(t *testing.T) {
+	for name, response := range map[string]func(room id.RoomID, old string) string{
+		"skipped events": func(room id.RoomID, _ string) string {
+			return fmt.Sprintf(`{"next_batch":"x","rooms":{"join":{%q:{"timeline":{"limited":true,"events":[]}}}}}`, room)
+		},
+		"left": func(room id.RoomID, _ string) string {
+			return fmt.Sprintf(`{"next_batch":"x","rooms":{"leave":{%q:{}}}}`, room)
+		},
+		"an old state is current again": func(room id.RoomID, old string) string {
+			return fmt.Sprintf(`{"next_batch":"x","rooms":{"join":{%q:{"state":{"events":[%s]},"timeline":{"events":[]}}}}}`, room, old)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx := t.Context()
+			client := hstest.Client(t)
+			room := hstest.Room(t, client)
+			store, stop := follow(t, client, room)
+			require.NoError(t, store.Put(ctx, "k", 1))
+			evt, err := client.FullStateEvent(ctx, room, database, "")
+			require.NoError(t, err)
+			old, err := json.Marshal(evt)
+			require.NoError(t, err)
+			require.NoError(t, store.Put(ctx, "k", 2))
+			stop()
+
+			var resp mautrix.RespSync
+			require.NoError(t, json.Unmarshal([]byte(response(room, string(old))), &resp))
+			other := open(t, again(t, client), room)
+			require.NoError(t, other.Put(ctx, "k", 3))
+			require.NoError(t, client.Syncer.ProcessResponse(t.Context(), &resp, "since"))
+			got, err := roomkv.Get[int](ctx, store, "k")
+			require.NoError(t, err)
+			assert.Equal(t, 3, got)
+		})
+	}
+}
+
+func TestRedactionEmptiesTheMemory(t *testing.T) {
+	client := hstest.Client(t)
+	room := hstest.Room(t, client)
+	store, _ := follow(t, client, room)
+	require.NoError(t, store.Put(t.Context(), "k", "secret"))
+	entry, err := store.Entry(t.Context(), "k")
+	require.NoError(t, err)
+	_, err = again(t, client).RedactEvent(t.Context(), room, id.EventID(entry.Revision))
+	require.NoError(t, err)
+	eventually(t, func() bool { return store.Get(t.Context(), "k", new(string)) != nil }, "gone")
+	require.ErrorIs(t, store.Get(t.Context(), "k", new(string)), roomkv.ErrNotFound)
+	require.NoError(t, store.Put(t.Context(), "other", 1))
+	assert.Equal(t, map[string]string{"other": `1`}, memoryOf(t, store), "and it does not come back with the next write")
+}
+
+func TestFollowNeedsTheEvents(t *testing.T) {
+	store, client, _ := newStore(t)
+	client.Syncer.(*mautrix.DefaultSyncer).FilterJSON = &mautrix.Filter{Room: &mautrix.RoomFilter{
+		Timeline: &mautrix.FilterPart{Types: []event.Type{event.EventMessage}}}}
+	require.ErrorIs(t, store.Follow(), roomkv.ErrInvalidOption)
+	client.Syncer.(*mautrix.DefaultSyncer).FilterJSON = nil
+	require.NoError(t, store.Follow())
+	require.NoError(t, store.Follow())
+	require.NoError(t, store.Put(t.Context(), "k", 1), "before the sync began")
+	client.Syncer = nil
+	other := open(t, client, "!other:example.org")
+	require.ErrorIs(t, other.Follow(), roomkv.ErrInvalidOption)
+}
+
+// A fork that nobody merges is merged by whoever follows.
+func TestFollowerRepairs(t *testing.T) {
+	ctx := t.Context()
+	client := hstest.Client(t)
+	room := hstest.Room(t, client)
+	store, _ := follow(t, client, room)
+	require.NoError(t, store.Put(ctx, "base", 0))
+	stale := rawState(t, client, room, database, "")
+	require.NoError(t, store.Put(ctx, "mine", 1))
+	var content map[string]json.RawMessage
+	require.NoError(t, json.Unmarshal([]byte(stale), &content))
+	content["theirs"] = json.RawMessage(`2`)
+	_, err := client.SendStateEvent(ctx, room, database, "", content) // as opsdroid does, of what it read before
+	require.NoError(t, err)
+	assert.NotContains(t, rawState(t, client, room, database, ""), "mine")
+	eventually(t, func() bool { return strings.Contains(rawState(t, client, room, database, ""), "mine") }, "merged")
+	assert.Equal(t, map[string]string{"base": `0`, "mine": `1`, "theirs": `2`}, memoryOf(t, store))
+}

@@ -1,0 +1,128 @@
+package roomkv
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/merge"
+)
+
+// place is where one dict is: a state key in a room. It implements [commit.Room].
+type place struct {
+	roomState
+	stateKey string
+}
+
+// Current implements [commit.Room].
+func (p place) Current(ctx context.Context) (*merge.Event, error) {
+	evt, err := p.get(ctx, p.stateKey)
+	if err != nil || evt == nil {
+		return nil, err
+	}
+	current := p.snapshot(evt)
+	return &current, nil
+}
+
+// Recent implements [commit.Room]. The filter is by type, and what other state keys have is left out here, for Matrix
+// has no filter by state key. So is what a homeserver sends in spite of the filter: Dendrite does so with events that it has
+// over federation.
+func (p place) Recent(ctx context.Context, from string, limit int) (commit.Page, error) {
+	events, next, short, err := p.messages(ctx, from, limit)
+	page := commit.Page{Next: next, Short: short}
+	for _, evt := range events {
+		page.Oldest = evt.Time
+		if *evt.StateKey == p.stateKey {
+			page.Events = append(page.Events, p.snapshot(evt))
+		}
+	}
+	return page, err
+}
+
+// Send implements [commit.Room].
+func (p place) Send(ctx context.Context, content json.RawMessage) (id.EventID, error) {
+	sent, err := p.put(ctx, p.stateKey, content)
+	if err == nil && p.core.layout.oneKey() {
+		written.Add(commit.Dict{Room: p.room, Type: p.eventType.Type, StateKey: p.stateKey}, sent)
+	}
+	return sent, err
+}
+
+// Ready implements [commit.Room].
+func (p place) Ready(ctx context.Context) error {
+	if !p.core.encrypt {
+		return nil
+	}
+	return p.core.encrypted.mayWriteClear(ctx, p.roomState)
+}
+
+// Fits implements [commit.Room]. Above its limit, signatures and references to other events take some 700 bytes more,
+// and the homeserver decides.
+func (p place) Fits(size int) error { return p.fits(p.stateKey, size) }
+
+// TooLarge implements [commit.Room].
+func (p place) TooLarge(err error) bool { return errors.Is(err, ErrTooLarge) }
+
+// Synced implements [commit.Room].
+func (p place) Synced(ctx context.Context) bool { return p.core.follower.feeds(ctx, p.room) }
+
+// Behind implements [commit.Room].
+func (p place) Behind(event id.EventID) { p.core.follower.behind(p.room, event) }
+
+// snapshot reads an event of the dict.
+func (p place) snapshot(evt *stateEvent) merge.Event {
+	dict, err := p.core.layout.parse(p.stateKey, evt.Content)
+	read := merge.Event{ID: evt.ID, Sender: evt.Sender, Time: evt.Time, Dict: dict.Names(), Mark: dict.ParentsText,
+		Replaces: evt.Unsigned.ReplacesState, Partial: evt.Unsigned.ReplacesState == "" && !evt.listed}
+	if err != nil {
+		read.Err = fail(ErrCorrupt, err, "event %s, state %q in %s: %v", evt.ID, p.stateKey, p.room, err)
+	}
+	if dict.Parents != nil {
+		read.Marked, read.Parents, read.Yields, read.Conditional = true, dict.Parents.Events, dict.Parents.Yields, dict.Parents.Conditional
+	}
+	return read
+}
+
+// messages gives a page of the room's events of the store's type, the newest first, and tells whether it
+// has fewer than were asked for.
+func (r roomState) messages(ctx context.Context, from string, limit int) (events []*stateEvent, next string, short bool, err error) {
+	const what = "look back"
+	filter, err := json.Marshal(mautrix.FilterPart{Types: []event.Type{r.eventType}})
+	if err != nil {
+		return nil, "", false, fmt.Errorf("roomkv: %w", err)
+	}
+	query := map[string]string{"dir": string(mautrix.DirectionBackward), "limit": strconv.Itoa(limit), "filter": string(filter)}
+	if from != "" {
+		query["from"] = from
+	}
+	body, err := r.request(ctx, http.MethodGet, r.client.BuildURLWithQuery(
+		mautrix.ClientURLPath{"v3", "rooms", r.room, "messages"}, query), nil)
+	if err != nil {
+		return nil, "", false, r.explain(ctx, what, err)
+	}
+	var answer struct {
+		Chunk []*stateEvent `json:"chunk"`
+		End   string        `json:"end"`
+	}
+	if json.Unmarshal(body, &answer) != nil {
+		return nil, "", false, fail(ErrCorrupt, nil, "cannot %s in %s: the homeserver's answer is not a list of events", what, r.room)
+	}
+	for _, evt := range answer.Chunk {
+		if evt != nil && evt.ID != "" && evt.Type == r.eventType.Type && evt.StateKey != nil {
+			evt.listed = true
+			events = append(events, evt)
+		}
+	}
+	if len(answer.Chunk) == 0 || answer.End == from {
+		answer.End = ""
+	}
+	return events, answer.End, len(answer.Chunk) < limit, nil
+}

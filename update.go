@@ -1,0 +1,118 @@
+package roomkv
+
+import (
+	"context"
+	"encoding/json"
+
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/wire"
+)
+
+// Update changes the value of key to what fn makes of the one that is there, which is the zero T where found is false.
+// Between the two nobody else has changed it: where another goroutine or process does so at the same time, one of the
+// two is done first, and fn is called again with what came of that.
+//
+// fn is called at least once, in the goroutine that called Update, and holds up all other writes to the same dict while
+// it runs. It must not use the store, nor have effects that must not happen twice. Its error ends the Update and is returned
+// as it is; nothing is changed then. A value that does not fit T is [ErrDecode].
+//
+// It takes the requests of [Store.Put] in the single-state-key layout, and in the per-key layout three, or two more each
+// time that another process was there at the same moment.
+//
+// Errors: those of fn, of [Store.Get] but for [ErrNotFound], and of [Store.Put].
+func Update[T any](ctx context.Context, s *Store, key string, fn func(old T, found bool) (T, error)) error {
+	edit := commit.Edit{Values: true, Calls: true}
+	return s.change(ctx, key, edit, func(base commit.Base, room id.RoomID) (json.RawMessage, error) {
+		var old T
+		value, found, err := current(base, key, room)
+		if err == nil && found {
+			err = Entry{Key: key, Value: value}.Decode(&old)
+		}
+		if err != nil {
+			return nil, err
+		}
+		changed, err := fn(old, found)
+		if err != nil {
+			return nil, err
+		}
+		return encode(key, changed)
+	})
+}
+
+// Create stores value under key where there is none. Of several that create the same key at the same time, in any number of
+// goroutines and processes on one homeserver, exactly one succeeds.
+//
+// It takes the requests of [Update].
+//
+// Errors: [ErrExists], and those of [Store.Put].
+func (s *Store) Create(ctx context.Context, key string, value any) error {
+	stored, err := encode(key, value)
+	if err != nil {
+		return err
+	}
+	return s.change(ctx, key, commit.Edit{Values: true}, func(base commit.Base, room id.RoomID) (json.RawMessage, error) {
+		if _, found := base.Stored(wire.Name(key)); found {
+			return nil, fail(ErrExists, nil, "%q in %s", key, room)
+		}
+		return stored, nil
+	})
+}
+
+// CompareAndPut stores value under key where that has not changed since it was read with the revision; see
+// [Store.Entry]. Changes of other keys do not matter, in either layout. Without a revision it stores a value where there is none.
+// Of several that compare with the same revision, in any number of goroutines and processes on one homeserver, at most one succeeds.
+//
+// A revision so old that the homeserver no longer lists it among the last thousand or so of the dict's events counts as
+// changed.
+//
+// It takes the requests of [Update].
+//
+// Errors: [ErrConflict], also where the key has been deleted, and those of [Store.Put].
+func (s *Store) CompareAndPut(ctx context.Context, key string, value any, revision Revision) error {
+	stored, err := encode(key, value)
+	if err != nil {
+		return err
+	}
+	return s.change(ctx, key, commit.Edit{Values: true, Since: id.EventID(revision)}, func(base commit.Base, room id.RoomID) (json.RawMessage, error) {
+		name := wire.Name(key)
+		_, found := base.Stored(name)
+		switch {
+		case revision == "" && found:
+			return nil, fail(ErrConflict, nil, "%q in %s is there already", key, room)
+		case revision != "" && !found:
+			return nil, fail(ErrConflict, nil, "%q in %s has been deleted since %s", key, room, revision)
+		case revision != "" && !base.Unchanged(name, id.EventID(revision)):
+			return nil, fail(ErrConflict, nil, "%q in %s has changed since %s", key, room, revision)
+		}
+		return stored, nil
+	})
+}
+
+// change makes an edit of one key that depends on what is there. A result of nil removes the key.
+func (s *Store) change(ctx context.Context, key string, edit commit.Edit, fn func(commit.Base, id.RoomID) (json.RawMessage, error)) error {
+	state, err := s.state(ctx, key)
+	if err != nil {
+		return err
+	}
+	edit.Conditional = true
+	edit.Apply = func(base commit.Base) (map[string]json.RawMessage, error) {
+		stored, err := fn(base, state.room)
+		if err != nil {
+			return nil, err
+		}
+		return map[string]json.RawMessage{wire.Name(key): stored}, nil
+	}
+	return s.core.layout.commit(ctx, state, []string{key}, func([]string) commit.Edit { return edit })
+}
+
+// current is the value under key.
+func current(base commit.Base, key string, room id.RoomID) (value json.RawMessage, found bool, err error) {
+	stored, found := base.Stored(wire.Name(key))
+	if !found {
+		return nil, false, nil
+	}
+	value, err = decode(stored, key, base.Event(), room)
+	return value, true, err
+}

@@ -1,0 +1,271 @@
+package roomkv
+
+import (
+	"context"
+	"encoding/json"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/merge"
+	"github.com/roomkv/roomkv/internal/wire"
+)
+
+// Change is one change of one key.
+type Change struct {
+	Key      string
+	Old, New json.RawMessage // nil where the key was not there before, or is not there now
+	Revision Revision        // the state event that brought the change; several changes can have one
+	Sender   id.UserID       // who sent it
+	Time     time.Time       // when, by the sender's homeserver's clock, to the millisecond
+}
+
+// WatchOption says what [Store.Watch] tells.
+type WatchOption func(*watch)
+
+// WatchKey tells changes of one key only.
+func WatchKey(key string) WatchOption {
+	return func(w *watch) { w.wanted = func(k string) bool { return k == key } }
+}
+
+// WatchPrefix tells changes of those keys only that begin with prefix.
+func WatchPrefix(prefix string) WatchOption {
+	return func(w *watch) { w.wanted = func(k string) bool { return strings.HasPrefix(k, prefix) } }
+}
+
+// WatchFrom begins after a revision instead of now, for a bot that was down: that of the last [Change] it has
+// dealt with, or of an [Entry].
+func WatchFrom(revision Revision) WatchOption {
+	return func(w *watch) { w.from = id.EventID(revision) }
+}
+
+// Watch returns the changes of the room's memory, each once and in the order in which the homeserver lists them, whoever makes them. It begins when the iteration does, and goes on until the
+// loop is left or ctx ends; its error then comes last. All changes of one event come in the order of the keys.
+//
+// The old value of each change is the new one of the change before. Where events were sent at the same time, what counts is what
+// the memory holds with all of them, so that a value that never counted may not be told. Writes of one process that shared an event
+// are one change, from what was there before them to what was there after.
+//
+// The store must follow the client's sync; see [Store.Follow]. Where that skips events, or the watch begins at a revision, the changes in between are
+// read from the homeserver. A change whose value cannot be read comes as an error beside the change's other fields, and the iteration goes on. Other errors end it: [ErrNotFollowing]; [ErrTooOld] where the
+// revision or the last change that was told is not among the room's last thousand or so events of the store's type; and those
+// of requests.
+//
+// A loop that is slow holds up nobody: what it has yet to see waits in memory, or is read from the homeserver when it gets much.
+func (s *Store) Watch(ctx context.Context, opts ...WatchOption) iter.Seq2[Change, error] {
+	return func(yield func(Change, error) bool) {
+		w := watch{dicts: map[string]*watched{}, wanted: func(string) bool { return true }}
+		for _, opt := range opts {
+			opt(&w)
+		}
+		if err := w.run(ctx, s, yield); err != nil {
+			yield(Change{}, err)
+		}
+	}
+}
+
+// watch is a Watch that is going on.
+type watch struct {
+	wanted func(key string) bool
+	from   id.EventID
+
+	roomState
+	dicts map[string]*watched // by state key
+	last  id.EventID          // the last event that was told
+}
+
+// watched is what a watch has told of one dict.
+type watched struct {
+	history merge.History
+	names   map[string]string
+}
+
+// run returns nil where the loop was left.
+func (w *watch) run(ctx context.Context, s *Store, yield func(Change, error) bool) error {
+	var err error
+	if w.roomState, err = s.state(ctx); err != nil {
+		return err
+	}
+	if !s.core.follower.started.Load() {
+		return fail(ErrNotFollowing, nil, "call Follow before Watch")
+	}
+	queue := s.core.follower.watch(w.room)
+	defer s.core.follower.unwatch(queue)
+
+	if w.from == "" {
+		err = w.begin(ctx)
+	} else {
+		w.last = w.from
+		var left bool
+		if left, err = w.catchUp(ctx, yield); left {
+			return nil
+		}
+	}
+	for err == nil {
+		var events []*stateEvent
+		if events, err = queue.take(ctx); err != nil {
+			break
+		}
+		for _, evt := range events {
+			left := false
+			if evt == nil {
+				left, err = w.catchUp(ctx, yield)
+			} else {
+				left = w.tell(evt, yield)
+			}
+			if left || err != nil {
+				return err
+			}
+		}
+	}
+	return err
+}
+
+// begin learns what is there now, so that only what comes later is a change.
+func (w *watch) begin(ctx context.Context) error {
+	current := map[string]*stateEvent{}
+	if single, ok := w.core.layout.(singleKey); ok {
+		evt, err := w.get(ctx, single.dict)
+		if err != nil {
+			return err
+		}
+		if evt != nil {
+			current[single.dict] = evt
+		}
+	} else {
+		var err error
+		if current, err = w.list(ctx); err != nil {
+			return err
+		}
+	}
+	// What led to it too, for a slow sync can bring that yet.
+	recent, _, _, err := w.messages(ctx, "", watchPage)
+	if err != nil {
+		return err
+	}
+	for stateKey, evt := range current {
+		if w.core.layout.holds(stateKey) && !slices.ContainsFunc(recent, func(e *stateEvent) bool { return e.ID == evt.ID }) {
+			w.add(evt)
+		}
+	}
+	for _, evt := range slices.Backward(recent) {
+		if w.core.layout.holds(*evt.StateKey) {
+			w.add(evt)
+		}
+		w.last = evt.ID
+	}
+	return nil
+}
+
+const (
+	watchPage  = 50 // events
+	watchPages = 20
+)
+
+// catchUp tells what has happened since the last event that was told.
+func (w *watch) catchUp(ctx context.Context, yield func(Change, error) bool) (left bool, err error) {
+	var events []*stateEvent // the newest first
+	missed := -1             // how many of them are newer than the last one told
+	from := ""
+	for page := 0; page < watchPages && (missed < 0 || w.lacks(events[:missed], events[missed:])); page++ {
+		got, next, _, err := w.messages(ctx, from, watchPage)
+		if err != nil {
+			return false, err
+		}
+		if i := slices.IndexFunc(got, func(evt *stateEvent) bool { return evt.ID == w.last }); i >= 0 && missed < 0 {
+			missed = len(events) + i
+		}
+		events = append(events, got...)
+		if from = next; next == "" {
+			break
+		}
+	}
+	if missed < 0 && w.last != "" {
+		return false, fail(ErrTooOld, nil, "event %s is not among the latest of %s", w.last, w.room)
+	} else if missed < 0 {
+		missed = len(events)
+	}
+	for i, evt := range slices.Backward(events) {
+		if !w.core.layout.holds(*evt.StateKey) {
+			continue
+		}
+		d := w.dicts[*evt.StateKey]
+		if i >= missed && (d == nil || !d.history.Has(evt.ID)) {
+			w.add(evt)
+		} else if w.tell(evt, yield) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// lacks tells whether some of the missed events are of dicts of which nothing older is known.
+func (w *watch) lacks(missed, older []*stateEvent) bool {
+	return slices.ContainsFunc(missed, func(evt *stateEvent) bool {
+		return w.dicts[*evt.StateKey] == nil && w.core.layout.holds(*evt.StateKey) &&
+			!slices.ContainsFunc(older, func(o *stateEvent) bool { return *o.StateKey == *evt.StateKey })
+	})
+}
+
+// add takes an event in and gives what it changed.
+func (w *watch) add(evt *stateEvent) (names []string, before, after map[string]string) {
+	d := w.dicts[*evt.StateKey]
+	if d == nil {
+		d = new(watched)
+		w.dicts[*evt.StateKey] = d
+	}
+	if !d.history.Add(place{w.roomState, *evt.StateKey}.snapshot(evt)) {
+		return nil, nil, nil
+	}
+	if len(d.history.Missing()) > 0 {
+		d.history.GiveUp()
+	}
+	before, after = d.names, d.history.Merge().Dict
+	d.history.Prune(watchPage)
+	d.names = after
+	for name := range after {
+		if old, ok := before[name]; !ok || old != after[name] {
+			names = append(names, name)
+		}
+	}
+	for name := range before {
+		if _, ok := after[name]; !ok {
+			names = append(names, name)
+		}
+	}
+	return names, before, after
+}
+
+// tell takes an event in and yields what it changed.
+func (w *watch) tell(evt *stateEvent, yield func(Change, error) bool) (left bool) {
+	names, before, after := w.add(evt)
+	if evt.listed {
+		w.last = evt.ID
+	}
+	changed := map[string]string{} // key → name
+	for _, name := range names {
+		if key, ok := wire.KeyOf(name); ok && w.wanted(key) {
+			changed[key] = name
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(changed)) {
+		change := Change{Key: key, Revision: Revision(evt.ID), Sender: evt.Sender, Time: time.UnixMilli(evt.Time)}
+		var err error
+		if old, ok := before[changed[key]]; ok {
+			change.Old, err = decode(json.RawMessage(old), key, evt.ID, w.room)
+		}
+		if now, ok := after[changed[key]]; ok {
+			var unreadable error
+			change.New, unreadable = decode(json.RawMessage(now), key, evt.ID, w.room)
+			err = unreadable // what the old one was matters less
+		}
+		if !yield(change, err) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,136 @@
+package roomkv_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/roomkv/roomkv"
+	"github.com/roomkv/roomkv/internal/homeserver/hstest"
+)
+
+// watching collects changes until there are as many as wanted.
+func watching(t testing.TB, store *roomkv.Store, want int, opts ...roomkv.WatchOption) (changes func() []roomkv.Change) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	var got []roomkv.Change
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for change, err := range store.Watch(ctx, opts...) {
+			if !assert.NoError(t, err, "after %d of %d", len(got), want) {
+				return
+			}
+			if got = append(got, change); len(got) == want {
+				return
+			}
+		}
+	}()
+	return func() []roomkv.Change {
+		<-done
+		cancel()
+		return got
+	}
+}
+
+func spell(changes []roomkv.Change) (lines []string) {
+	for _, c := range changes {
+		lines = append(lines, fmt.Sprintf("%s: %s -> %s", c.Key, c.Old, c.New))
+	}
+	return lines
+}
+
+func TestWatch(t *testing.T) {
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		ctx := t.Context()
+		client := hstest.Client(t)
+		room := hstest.Room(t, client)
+		other := open(t, again(t, client), room, layout)
+		require.NoError(t, other.Put(ctx, "a", "before"))
+		store, stop := follow(t, client, room, layout)
+		all := watching(t, store, 6)
+		one := watching(t, store, 3, roomkv.WatchKey("a"))
+		prefix := watching(t, store, 2, roomkv.WatchPrefix("b"))
+		time.Sleep(500 * time.Millisecond) // until they have begun
+
+		require.NoError(t, other.Put(ctx, "a", 1))
+		require.NoError(t, other.Put(ctx, "a", 1), "which changes nothing")
+		require.NoError(t, store.Put(ctx, "b1", 2))
+		require.NoError(t, other.Put(ctx, "a", 3))
+		require.NoError(t, store.Put(ctx, "b2", 1.5))
+		require.NoError(t, other.Delete(ctx, "a"))
+		require.NoError(t, store.Put(ctx, "c", 6))
+		want := []string{`a: "before" -> 1`, "b1:  -> 2", "a: 1 -> 3", "b2:  -> 1.5", "a: 3 -> ", "c:  -> 6"}
+		seen := all()
+		assert.Equal(t, want, spell(seen))
+		assert.Equal(t, []string{want[0], want[2], want[4]}, spell(one()))
+		assert.Equal(t, []string{want[1], want[3]}, spell(prefix()))
+		assert.Equal(t, client.UserID, seen[0].Sender)
+		assert.WithinDuration(t, time.Now(), seen[0].Time, time.Minute)
+
+		// A bot that was down catches up.
+		stop()
+		require.NoError(t, other.Put(ctx, "late", 7))
+		restarted := again(t, client)
+		store, _ = follow(t, restarted, room, layout)
+		later := watching(t, store, 6, roomkv.WatchFrom(seen[1].Revision))
+		require.NoError(t, other.Put(ctx, "live", 8))
+		assert.Equal(t, append(want[2:], "late:  -> 7", "live:  -> 8"), spell(later()))
+
+		for _, err := range store.Watch(ctx, roomkv.WatchFrom("$never")) {
+			require.ErrorIs(t, err, roomkv.ErrTooOld)
+		}
+	})
+}
+
+func TestWatchEnds(t *testing.T) {
+	store, client, _ := newStore(t)
+	for _, err := range store.Watch(t.Context()) {
+		require.ErrorIs(t, err, roomkv.ErrNotFollowing)
+	}
+	require.NoError(t, store.Follow())
+	syncing(t, client)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	times := 0
+	for _, err := range store.Watch(ctx) {
+		times++
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	}
+	assert.Equal(t, 1, times)
+}
+
+// Every change of several processes is seen once, and each key's changes in order.
+func TestWatchUnderLoad(t *testing.T) {
+	const processes, puts = 4, 25
+	client, j := shared(t)
+	store, _ := follow(t, client, j.Room)
+	changes := watching(t, store, processes*puts)
+	time.Sleep(500 * time.Millisecond)
+	var jobs []job
+	for i := range processes {
+		j.Name, j.Do, j.Times = fmt.Sprint(i), "put", puts
+		jobs = append(jobs, j)
+	}
+	acknowledged, _ := together(t, jobs...)
+	seen := map[string]int{}
+	at := map[string]int{}
+	for i, change := range changes() {
+		assert.Nil(t, change.Old, change.Key)
+		seen[change.Key]++
+		at[change.Key] = i
+	}
+	for _, keys := range acknowledged {
+		for i, key := range keys {
+			assert.Equal(t, 1, seen[key], key)
+			if i > 0 {
+				assert.Less(t, at[keys[i-1]], at[key], "in the order in which they were put: "+strings.Join(keys, " "))
+			}
+		}
+	}
+}
