@@ -92,7 +92,7 @@ type stateEvent struct {
 		ReplacesState id.EventID `json:"replaces_state"`
 	} `json:"unsigned"`
 
-	listed bool // whether it comes from a list of events, where homeservers say what an event replaced
+	listed bool // whether it comes from a list of events, so that its place among others is known
 }
 
 // get returns the current event with the state key, or nil where there is none.

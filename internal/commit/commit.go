@@ -184,7 +184,7 @@ func (c *commit) send(ctx context.Context, plan *plan) error {
 	c.wrote.Store(time.Now().UnixNano())
 	plan.event.ID = sent
 	for _, p := range plan.applied {
-		p.in = append(p.in, sent)
+		p.in, p.sent = append(p.in, sent), p.names
 	}
 	return nil
 }
@@ -203,6 +203,7 @@ func (c *commit) settle(ctx context.Context) (done bool, err error) {
 		lost, before, settled := c.fate()
 		c.busy = !settled || len(lost) > 0
 		if settled && len(lost) == 0 {
+			c.stand()
 			c.dict.Checked()
 			return true, nil
 		}
@@ -227,9 +228,8 @@ func (c *commit) fate() (lost []*pending, before int, settled bool) {
 		heads := h.Heads()
 		before = slices.IndexFunc(heads, func(head *merge.Event) bool { return h.Descends(head.ID, c.own) })
 		settled = !slices.ContainsFunc(heads, func(head *merge.Event) bool { return !h.Descends(head.ID, c.own) })
-		unsure := c.unsure()
 		for _, p := range c.all {
-			if slices.ContainsFunc(p.names, func(name string) bool { return !counts(h, p, name, unsure) }) {
+			if slices.ContainsFunc(p.names, func(name string) bool { return !counts(h, p, name) }) {
 				lost = append(lost, p)
 			}
 		}
@@ -237,27 +237,24 @@ func (c *commit) fate() (lost []*pending, before int, settled bool) {
 	return lost, before, settled
 }
 
+// stand withdraws the errors of edits that were made again in vain, because they did not count, and do after all.
+func (c *commit) stand() {
+	c.dict.Look(func(h *merge.History) {
+		for _, p := range c.all {
+			if p.err != nil && len(p.sent) > 0 && !slices.ContainsFunc(p.sent, func(name string) bool { return !counts(h, p, name) }) {
+				p.err = nil
+			}
+		}
+	})
+}
+
 // counts tells whether an edit's change of a name will count once the heads are merged.
-func counts(h *merge.History, p *pending, name string, unsure []id.EventID) bool {
+func counts(h *merge.History, p *pending, name string) bool {
 	if !p.Conditional {
 		return !h.Adrift(p.in[len(p.in)-1])
 	}
-	line := h.Line(name, unsure...)
+	line := h.Line(name)
 	return slices.ContainsFunc(p.in, func(event id.EventID) bool { return h.Counts(event, name, line) })
-}
-
-// unsure are the events of this commit whose conditional edits nobody has been told of, so that they can yield to others'.
-func (c *commit) unsure() (events []id.EventID) {
-	for _, p := range c.all {
-		if p.Conditional {
-			for _, event := range p.in {
-				if !slices.Contains(events, event) {
-					events = append(events, event)
-				}
-			}
-		}
-	}
-	return events
 }
 
 // await waits, but not longer than until something changes, and looks what there is.

@@ -64,6 +64,7 @@ type pending struct {
 
 	names []string     // what Apply changed
 	in    []id.EventID // the events that have the change: several where one did not count
+	sent  []string     // what the last of them changed
 	err   error        // of the last Apply
 }
 

@@ -104,9 +104,7 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 	}
 	open := false
 	c.dict.Do(func(h *merge.History) {
-		for _, e := range slices.Backward(events) {
-			h.Add(e)
-		}
+		h.AddPage(events)
 		seen = event == "" || h.Has(event)
 		open = h.Open()
 	})

@@ -53,7 +53,7 @@ func (c *commit) plan() plan {
 				own = head.ID
 			}
 		}
-		merged = h.Merge(c.unsure()...)
+		merged = h.Merge()
 		if own != "" && len(merged.Parents) > 1 && c.room.Fits(sizeOf(merged.Dict)) != nil {
 			// Each fits alone. The others' writes were there first, and this one is not acknowledged.
 			merged = h.MergeWithout(own)

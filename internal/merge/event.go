@@ -34,9 +34,11 @@ type Event struct {
 	// Mark is the text that named parents, also where somebody copied it from another event.
 	Mark string
 
-	// Replaces is the event that was current before, by the homeserver's word. Where Partial is true it is not known.
+	// Replaces is the event that was current before, by the homeserver's word.
 	Replaces id.EventID
-	Partial  bool
+
+	// Partial: the event comes from the state, not from a list of events, so that what was before it is not known yet.
+	Partial bool
 }
 
 // compare is the order in which events count that nothing else orders. It is the same everywhere.

@@ -48,6 +48,24 @@ func (h *History) AddOlder(e Event) bool {
 	return h.add(e, -h.older)
 }
 
+// AddPage adds events as the homeserver lists them, the newest first. What it lists after the newest event that is there
+// already is older than that, though it need not be known: it can have been forgotten, or have come late.
+func (h *History) AddPage(page []Event) {
+	known := slices.IndexFunc(page, func(e Event) bool {
+		n := h.events[e.ID]
+		return n != nil && !n.Partial
+	})
+	if known < 0 {
+		known = len(page)
+	}
+	for _, e := range page[known:] {
+		h.AddOlder(e)
+	}
+	for _, e := range slices.Backward(page[:known]) {
+		h.Add(e)
+	}
+}
+
 func (h *History) add(e Event, seq int) bool {
 	if h.events[e.ID] != nil {
 		return h.complete(e, seq)
@@ -262,12 +280,17 @@ func (h *History) parentsOf(n, before *node, twins []*node) []id.EventID {
 	if replaced != nil && n.Mark != "" && replaced.Mark == n.Mark {
 		return []id.EventID{replaced.ID}
 	}
-	earlier := twins[:max(0, slices.Index(twins, n))]
+	earlier := slices.DeleteFunc(slices.Clone(twins[:max(0, slices.Index(twins, n))]), func(twin *node) bool { return twin.seq > n.seq })
 	if n.Marked {
-		for _, twin := range earlier {
-			if twin.Marked { // sent twice, or the same merge by two writers
-				return []id.EventID{twin.ID}
+		// Sent twice, or the same merge by two writers. The one listed later can have become current, whatever its time.
+		first := n
+		for _, twin := range twins {
+			if twin.Marked && twin.seq < first.seq {
+				first = twin
 			}
+		}
+		if first != n {
+			return []id.EventID{first.ID}
 		}
 		return n.Parents
 	}

@@ -27,21 +27,21 @@ type origin struct {
 // Merge merges all heads by name. Where several changed a name in events that have not seen one another, the changes form
 // a tree. At each fork counts the branch with the latest change that was not conditional. Where all were, it is the branch
 // that began first in the order of the homeserver, because its writer may have been told that it was alone; the others
-// compute again. The events of own count after all others: their writer has not been told anything.
-func (h *History) Merge(own ...id.EventID) Merged {
+// compute again.
+func (h *History) Merge() Merged {
 	h.link()
-	return h.merge(h.heads, own)
+	return h.merge(h.heads)
 }
 
 // MergeWithout is Merge without what the head has. It is among the parents all the same.
 func (h *History) MergeWithout(head id.EventID) Merged {
 	h.link()
-	merged := h.merge(slices.DeleteFunc(slices.Clone(h.heads), func(n *node) bool { return n.ID == head }), nil)
-	merged.Parents = h.merge(h.heads, nil).Parents
+	merged := h.merge(slices.DeleteFunc(slices.Clone(h.heads), func(n *node) bool { return n.ID == head }))
+	merged.Parents = h.merge(h.heads).Parents
 	return merged
 }
 
-func (h *History) merge(heads []*node, own []id.EventID) (merged Merged) {
+func (h *History) merge(heads []*node) (merged Merged) {
 	heads = slices.SortedFunc(slices.Values(heads), compare)
 	for _, head := range heads {
 		merged.Parents = append(merged.Parents, head.ID)
@@ -51,24 +51,27 @@ func (h *History) merge(heads []*node, own []id.EventID) (merged Merged) {
 		return merged
 	}
 	// An event that yields under one name does so under all, so that it can be told afterwards what was chosen.
-	rule := h.proposal(heads, own)
-	var dict state
-	for settled := false; !settled; {
-		before := len(rule.chosen)
-		dict = h.combine(heads, rule)
-		settled = len(rule.chosen) == before
-	}
+	dict, rule := h.propose(heads)
 	merged.Dict = map[string]string{}
 	for name, o := range dict {
 		if o.present {
 			merged.Dict[name] = o.value
 		}
 	}
-	for n := range rule.chosen {
-		merged.Yields = append(merged.Yields, n.ID)
-	}
-	slices.Sort(merged.Yields)
+	merged.Yields = slices.Sorted(maps.Keys(rule.yields))
 	return merged
+}
+
+// propose merges the heads, with the rule for each name.
+func (h *History) propose(heads []*node) (state, *rule) {
+	r := h.proposal(heads)
+	for {
+		r.lost = map[id.EventID][]id.EventID{}
+		dict := h.combine(heads, r)
+		if r.settled() {
+			return dict, r
+		}
+	}
 }
 
 // Adrift tells whether the parents of an event were given up: what it changed cannot be told from what was there.
@@ -79,7 +82,7 @@ func (h *History) Adrift(event id.EventID) bool {
 }
 
 // Line is the head from which Merge takes the name.
-func (h *History) Line(name string, own ...id.EventID) id.EventID {
+func (h *History) Line(name string) id.EventID {
 	h.link()
 	switch len(h.heads) {
 	case 0:
@@ -87,12 +90,7 @@ func (h *History) Line(name string, own ...id.EventID) id.EventID {
 	case 1:
 		return h.heads[0].ID
 	}
-	rule := h.proposal(h.heads, own)
-	for settled := false; !settled; {
-		before := len(rule.chosen)
-		h.combine(h.heads, rule)
-		settled = len(rule.chosen) == before
-	}
+	_, rule := h.propose(h.heads)
 	if lines := h.undominated(h.heads, name); len(lines) > 0 {
 		return rule.choose(lines).parent.ID
 	}
@@ -117,11 +115,22 @@ func (h *History) Origin(event id.EventID, name string) id.EventID {
 // in between, where it had to choose, chose a line that leads back to it.
 func (h *History) Counts(event id.EventID, name string, in id.EventID) bool {
 	h.link()
-	n, target := h.events[in], h.events[event]
+	n, target := h.events[in], h.original(h.events[event])
 	for n != nil && n != target {
 		n = h.base(n, name)
 	}
 	return n != nil
+}
+
+// original is the event that the same request made first, where it was sent twice. Between the two can be copies of its mark.
+func (h *History) original(n *node) *node {
+	first := n
+	for n != nil && n.Mark != "" && len(n.parents) == 1 && n.parents[0].Mark == n.Mark {
+		if n = n.parents[0]; n.Marked {
+			first = n
+		}
+	}
+	return first
 }
 
 // base is the parent from which the event took the name on.
@@ -192,11 +201,10 @@ func (h *History) combine(parents []*node, rule *rule) state {
 	}
 	combined := state{}
 	for _, parent := range parents {
-		for name := range h.at(parent) {
-			if _, done := combined[name]; !done {
-				combined[name] = rule.choose(h.undominated(parents, name)).origin
-			}
-		}
+		maps.Copy(combined, h.at(parent))
+	}
+	for name := range combined {
+		combined[name] = rule.choose(h.undominated(parents, name)).origin
 	}
 	return combined
 }
@@ -205,6 +213,16 @@ func (h *History) combine(parents []*node, rule *rule) state {
 type line struct {
 	origin
 	parent *node
+}
+
+// follows tells whether the value was made from what the event made of the name.
+func (o *origin) follows(event *node) bool {
+	for ; o != nil; o = o.before {
+		if o.from == event {
+			return true
+		}
+	}
+	return false
 }
 
 func (o origin) same(other origin) bool { return o.present == other.present && o.value == other.value }
@@ -219,7 +237,8 @@ func (h *History) undominated(parents []*node, name string) []line {
 	}
 	lines := slices.DeleteFunc(slices.Clone(all), func(l line) bool {
 		return slices.ContainsFunc(all, func(other line) bool {
-			return other.from != l.from && (other.parent == l.from || other.parent.past.has(l.from.index))
+			return other.from != l.from && (other.parent == l.from || other.parent.past.has(l.from.index)) &&
+				(!l.from.Conditional || other.follows(l.from))
 		})
 	})
 	if len(lines) == 0 {

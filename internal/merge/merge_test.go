@@ -59,8 +59,8 @@ func TestEmptyHistory(t *testing.T) {
 	assert.Empty(t, h.Heads())
 	assert.Zero(t, h.Len())
 	assert.Empty(t, h.Merge().Dict)
-	assert.Empty(t, h.Merge("$a").Parents)
-	assert.Empty(t, h.Line("k", "$a"))
+	assert.Empty(t, h.Merge().Parents)
+	assert.Empty(t, h.Line("k"))
 	assert.Empty(t, h.Missing())
 	assert.Empty(t, h.Origin("$a", "k"))
 	assert.False(t, h.Open())
@@ -369,7 +369,7 @@ func TestMerge(t *testing.T) {
 func TestMergedParents(t *testing.T) {
 	h := history(marked("$root", 1, nil), marked("$c", 4, nil, "$root"), marked("$a", 2, nil, "$root"), marked("$b", 3, nil, "$root"))
 	assert.Equal(t, []id.EventID{"$a", "$b", "$c"}, h.Merge().Parents)
-	assert.Equal(t, []id.EventID{"$a", "$b", "$c"}, h.Merge("$a").Parents, "whoever merges")
+	assert.Equal(t, []id.EventID{"$a", "$b", "$c"}, h.Merge().Parents, "whoever merges")
 	assert.Equal(t, []id.EventID{"$a", "$b", "$c"}, h.MergeWithout("$a").Parents)
 }
 
@@ -384,32 +384,26 @@ func TestMergeWithout(t *testing.T) {
 // counts after them all, for nobody has been told of it.
 func TestFirstListed(t *testing.T) {
 	root := marked("$root", 1, dict{})
-	a, b, c := conditional("$a", 2, dict{"k": "a"}, "$root"), conditional("$b", 3, dict{"k": "b"}, "$root"), conditional("$c", 4, dict{"k": "c"}, "$root")
+	a, b := conditional("$a", 2, dict{"k": "a"}, "$root"), conditional("$b", 3, dict{"k": "b"}, "$root")
 	tests := []struct {
 		name   string
 		h      *merge.History
-		own    []id.EventID
 		want   string
 		line   id.EventID
 		yields []id.EventID
 	}{
-		{"the first listed", history(root, a, b), nil, "a", "$a", []id.EventID{"$b"}},
-		{"whatever its time", history(root, b, a), nil, "b", "$b", []id.EventID{"$a"}},
-		{"own", history(root, a, b), []id.EventID{"$a"}, "b", "$b", []id.EventID{"$a"}},
-		{"own that comes last anyway", history(root, a, b), []id.EventID{"$b"}, "a", "$a", []id.EventID{"$b"}},
-		{"others in their order", history(root, c, b, a), []id.EventID{"$c"}, "b", "$b", []id.EventID{"$a", "$c"}},
-		{"all own", history(root, b, a), []id.EventID{"$a", "$b"}, "a", "$a", []id.EventID{"$b"}},
-		{"own below another's head", history(root, a, b, marked("$x", 5, dict{"k": "a", "x": "1"}, "$a")), []id.EventID{"$a"}, "b", "$b", []id.EventID{"$a"}},
-		{"what was told before own", history(root, a, conditional("$own", 5, dict{"k": "own"}, "$a"), b), []id.EventID{"$own"}, "own", "$own", []id.EventID{"$b"}},
-		{"the branch that began first", history(root, a, b, conditional("$a2", 9, dict{"k": "a2"}, "$a")), nil, "a2", "$a2", []id.EventID{"$b"}},
-		{"a put yields to none", history(root, a, marked("$p", 1, dict{"k": "p"}, "$root")), []id.EventID{"$p"}, "p", "$p", nil},
+		{"the first listed", history(root, a, b), "a", "$a", []id.EventID{"$b"}},
+		{"whatever its time", history(root, b, a), "b", "$b", []id.EventID{"$a"}},
+		{"a change of the first", history(root, a, conditional("$own", 5, dict{"k": "own"}, "$a"), b), "own", "$own", []id.EventID{"$b"}},
+		{"the branch that began first", history(root, a, b, conditional("$a2", 9, dict{"k": "a2"}, "$a")), "a2", "$a2", []id.EventID{"$b"}},
+		{"a put yields to none", history(root, a, marked("$p", 1, dict{"k": "p"}, "$root")), "p", "$p", nil},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			merged := test.h.Merge(test.own...)
+			merged := test.h.Merge()
 			assert.Equal(t, test.want, merged.Dict["k"])
 			assert.Equal(t, test.yields, merged.Yields)
-			assert.Equal(t, test.line, test.h.Line("k", test.own...))
+			assert.Equal(t, test.line, test.h.Line("k"))
 		})
 	}
 }
@@ -488,17 +482,18 @@ func TestCounts(t *testing.T) {
 	}
 }
 
-// Where what they replaced is known and all conditional changes concede, the order in which events were added decides nothing
-// but the order of heads.
+// The order in which events were added decides nothing between changes that are not conditional, and whose parents are known.
 func TestOrderOfAdding(t *testing.T) {
 	for seed := range uint64(300) {
 		rng := rand.New(rand.NewPCG(seed, 0))
 		events := randomEvents(rng)
-		var all []id.EventID
-		for _, e := range events {
-			all = append(all, e.ID)
+		for i := range events {
+			if e := &events[i]; !e.Marked {
+				e.Marked, e.Parents = true, []id.EventID{e.Replaces}
+			}
+			events[i].Mark, events[i].Conditional = events[i].ID.String(), false
 		}
-		want := history(events...).Merge(all...)
+		want := history(events...).Merge()
 		for range 5 {
 			rng.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
 			var h merge.History
@@ -507,7 +502,7 @@ func TestOrderOfAdding(t *testing.T) {
 					h.Merge() // what was worked out before the rest was known does not linger
 				}
 			}
-			assert.Equal(t, want, h.Merge(all...), "seed %d", seed)
+			assert.Equal(t, want, h.Merge(), "seed %d", seed)
 		}
 	}
 }
@@ -529,4 +524,36 @@ func randomEvents(rng *rand.Rand) []merge.Event {
 		events = append(events, e)
 	}
 	return events
+}
+
+// A look back lists again what was pruned: it must not count as newer than what is known.
+func TestPrunedComesBack(t *testing.T) {
+	ev := func(i int) merge.Event {
+		if i == 4 {
+			return plain("$4", 4, dict{"k": "4"}, "")
+		}
+		return marked(id.EventID(fmt.Sprint("$", i)), int64(i), dict{"k": fmt.Sprint(i)}, id.EventID(fmt.Sprint("$", i-1)))
+	}
+	var h merge.History
+	for i := range 10 {
+		h.Add(ev(i))
+	}
+	h.Prune(4)
+	var page []merge.Event
+	for i := 10; i >= 4; i-- {
+		page = append(page, ev(i))
+	}
+	h.AddPage(page)
+	assert.Equal(t, []id.EventID{"$10"}, ids(h.Heads()))
+	assert.Equal(t, dict{"k": "10"}, h.Merge().Dict)
+}
+
+// What is current is read first, and listed after a rival.
+func TestCurrentIsListedLater(t *testing.T) {
+	root, a, b := marked("$root", 1, dict{}), conditional("$a", 2, dict{"k": "a"}, "$root"), conditional("$b", 3, dict{"k": "b"}, "$root")
+	current := b
+	current.Partial = true
+	h := history(current)
+	h.AddPage([]merge.Event{b, a, root})
+	assert.Equal(t, "a", h.Merge().Dict["k"])
 }

@@ -8,43 +8,61 @@ import (
 
 // rule says which of several changes counts that have not seen one another.
 type rule struct {
-	yields map[id.EventID]bool // those that count after all others, by what merges before have recorded
+	yields map[id.EventID]bool // those that count after all others, by what the merge has recorded
 
-	// Of a merge that is yet to be made: what this one adds to them, and whether it is to add more.
-	chosen  map[*node]bool
+	// Of a merge that is yet to be made: the merges before it that had to choose, in the order of the homeserver, and which
+	// changes lose to which.
 	propose bool
+	choices []*node
+	lost    map[id.EventID][]id.EventID
 }
 
-// decision is the rule of a merge that was made: what it and those before it recorded, and else what is the same
-// everywhere.
+// decision is the rule of a merge that was made: what it recorded, and else what is the same everywhere.
 func (h *History) decision(n *node) *rule {
 	if len(n.parents) < 2 {
 		return nil
 	}
-	return &rule{yields: h.yielded([]*node{n})}
-}
-
-// proposal is the rule for a merge that is to be made.
-func (h *History) proposal(heads []*node, own []id.EventID) *rule {
-	yields := h.yielded(heads)
-	for _, event := range own {
-		yields[event] = true
+	r := &rule{yields: map[id.EventID]bool{}}
+	for _, event := range n.Yields {
+		if yields := h.original(h.events[event]); yields != nil {
+			r.yields[yields.ID] = true
+		}
 	}
-	r := &rule{yields: yields, chosen: map[*node]bool{}, propose: true}
 	return r
 }
 
-// yielded are the events that any of the nodes or of those before them has recorded as such.
-func (h *History) yielded(nodes []*node) map[id.EventID]bool {
-	yields := map[id.EventID]bool{}
+// proposal is the rule for a merge that is to be made.
+func (h *History) proposal(heads []*node) *rule {
+	r := &rule{yields: map[id.EventID]bool{}, propose: true}
 	for _, m := range h.order {
-		if len(m.Yields) > 0 && slices.ContainsFunc(nodes, func(n *node) bool { return n == m || n.past.has(m.index) }) {
-			for _, event := range m.Yields {
-				yields[event] = true
-			}
+		if len(m.Yields) > 0 && slices.ContainsFunc(heads, func(n *node) bool { return n == m || n.past.has(m.index) }) {
+			r.choices = append(r.choices, m)
 		}
 	}
-	return yields
+	slices.SortFunc(r.choices, func(a, b *node) int { return a.seq - b.seq })
+	return r
+}
+
+// settled tells whether all that lost under any name yields. Else it makes those yield that lost to one that counts: with them
+// out of the way, what lost to them can count after all.
+func (r *rule) settled() bool {
+	var open, yield []id.EventID
+	for event, to := range r.lost {
+		if r.yields[event] {
+			continue
+		}
+		open = append(open, event)
+		if slices.ContainsFunc(to, func(winner id.EventID) bool { return r.lost[winner] == nil }) {
+			yield = append(yield, event)
+		}
+	}
+	if len(yield) == 0 {
+		yield = open
+	}
+	for _, event := range yield {
+		r.yields[event] = true
+	}
+	return len(open) == 0
 }
 
 // path is a line with all changes that led to it.
@@ -99,7 +117,7 @@ func (r *rule) atFork(paths []path, i int) []path {
 	if r.propose && best.latestPut(i) == nil {
 		for _, p := range paths {
 			if !counts(p) {
-				r.chosen[p.changes[i]] = true
+				r.lost[p.changes[i].ID] = append(r.lost[p.changes[i].ID], best.changes[i].ID)
 			}
 		}
 	}
@@ -116,15 +134,21 @@ func (p path) latestPut(from int) (latest *node) {
 	return latest
 }
 
-// before is the order of conditional changes.
+// before is the order of conditional changes. Of merges that have chosen between two, the one counts that the homeserver
+// listed first: whoever saw no other may have been told that its change stands.
 func (r *rule) before(a, b *node) bool {
-	yieldsA, yieldsB := r.yields[a.ID] || r.chosen[a], r.yields[b.ID] || r.chosen[b]
+	yieldsA, yieldsB := r.yields[a.ID], r.yields[b.ID]
 	switch {
 	case yieldsA != yieldsB:
 		return yieldsB
 	case yieldsA || !r.propose:
 		return compare(a, b) < 0
-	default:
-		return a.seq < b.seq
 	}
+	for _, m := range r.choices {
+		yieldsA, yieldsB = slices.Contains(m.Yields, a.ID), slices.Contains(m.Yields, b.ID)
+		if yieldsA != yieldsB && m.past.has(a.index) && m.past.has(b.index) {
+			return yieldsB
+		}
+	}
+	return a.seq < b.seq
 }

@@ -242,7 +242,7 @@ func (c *commit) run(pause func() bool) bool {
 		return false
 	}
 	for {
-		merged := c.history.Merge(c.unsure()...)
+		merged := c.history.Merge()
 		e, applied := c.change(merged)
 		if len(applied) > 0 || len(merged.Parents) > 1 {
 			sent, ok := c.send(e, pause)
@@ -265,9 +265,18 @@ func (c *commit) run(pause func() bool) bool {
 		}
 	}
 	for _, j := range c.all {
+		if j.conflict && c.stands(j) {
+			j.conflict = false // what it did first counts after all
+		}
 		j.done, j.refused = !j.conflict, j.conflict
 	}
 	return true
+}
+
+// stands tells whether one of the events that made the job's change counts in the end.
+func (c *commit) stands(j *job) bool {
+	line := c.history.Line(j.name)
+	return slices.ContainsFunc(j.in, func(event id.EventID) bool { return c.history.Counts(event, j.name, line) })
 }
 
 // settle waits until all heads have merged what was sent, or until it is this writer's turn to merge.
@@ -314,18 +323,7 @@ func (c *commit) counts(j *job) bool {
 	if !j.conditional() || j.conflict || j.idle {
 		return true
 	}
-	line := c.history.Line(j.name, c.unsure()...)
-	return slices.ContainsFunc(j.in, func(event id.EventID) bool { return c.history.Counts(event, j.name, line) })
-}
-
-// unsure are the events whose conditional changes nobody has been told of.
-func (c *commit) unsure() (events []id.EventID) {
-	for _, j := range c.all {
-		if j.conditional() {
-			events = append(events, j.in...)
-		}
-	}
-	return events
+	return c.stands(j)
 }
 
 // change is an event that does what is to do to a merged dict, with the jobs that change anything.
