@@ -21,6 +21,7 @@ type commit struct {
 	todo    []*pending // those that the next event is to hold
 	own     id.EventID // the last event that the commit sent
 	certain bool       // whether the homeserver was asked what is current after the commit began
+	met     bool       // whether others were met
 	since   time.Time  // when what the commit began from was current
 }
 
@@ -175,11 +176,7 @@ func (c *commit) send(ctx context.Context, plan *plan) error {
 	if err != nil {
 		return err
 	}
-	if took := time.Since(began); took < c.slow {
-		c.slow = took
-	} else {
-		c.slow += (took - c.slow) / 32
-	}
+	c.slow = (3*c.slow + time.Since(began)) / 4
 	c.own, c.last = sent, sent
 	c.wrote.Store(time.Now().UnixNano())
 	plan.event.ID = sent
@@ -196,12 +193,18 @@ func (c *commit) send(ctx context.Context, plan *plan) error {
 // each merged at once, they would only have made more heads. So they would if the author of the last did: there is
 // always a later one.
 func (c *commit) settle(ctx context.Context) (done bool, err error) {
+	if c.busy && !c.room.Synced(ctx) {
+		if err := sleep(ctx, time.Duration(float64(c.slow)*mathrand.Float64()/2)); err != nil {
+			return false, err
+		}
+	}
 	if err := c.look(ctx, c.own); err != nil {
 		return false, err
 	}
 	for try := 1; ; try++ {
 		lost, before, settled := c.fate()
-		c.busy = !settled || len(lost) > 0
+		c.met = c.met || !settled || len(lost) > 0
+		c.busy = c.met
 		if settled && len(lost) == 0 {
 			c.stand()
 			c.dict.Checked()
@@ -214,7 +217,7 @@ func (c *commit) settle(ctx context.Context) (done bool, err error) {
 			c.all = append(c.all, c.todo[len(lost):]...)
 			return false, nil
 		}
-		wait := time.Duration(float64(c.slow) * float64(before+try) * (0.5 + mathrand.Float64()))
+		wait := time.Duration(float64(c.slow) * (1 + float64(before)/4) * float64(try) * (0.75 + mathrand.Float64()/2))
 		if err := c.await(ctx, wait); err != nil {
 			return false, err
 		}

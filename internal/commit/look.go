@@ -104,9 +104,14 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 	}
 	open := false
 	c.dict.Do(func(h *merge.History) {
-		h.AddPage(events)
+		rest := h.AddPage(events)
 		seen = event == "" || h.Has(event)
-		open = h.Open()
+		if open = seen && h.Open(); open {
+			for _, e := range rest {
+				h.AddOlder(e)
+			}
+			open = h.Open()
+		}
 	})
 	for ; seen && open && page.Next != "" && turned < farthest; turned++ {
 		if page, err = c.room.Recent(ctx, page.Next, limit); err != nil {
@@ -151,7 +156,7 @@ func (c *commit) reach(ctx context.Context, event id.EventID) error {
 // those of other keys.
 func (c *commit) meets(events []merge.Event, event id.EventID, page Page) (met bool) {
 	c.dict.Look(func(h *merge.History) {
-		met = slices.ContainsFunc(events, func(e merge.Event) bool { return e.ID != event && h.Has(e.ID) })
+		met = slices.ContainsFunc(events, func(e merge.Event) bool { return e.ID != event && h.Had(e.ID) })
 	})
 	if met {
 		return true

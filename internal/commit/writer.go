@@ -47,7 +47,7 @@ type Writer struct {
 
 	// Of the running loop alone.
 	last id.EventID    // the last event that this writer sent
-	slow time.Duration // how long sending takes while nobody else does, about
+	slow time.Duration // how long sending takes, about
 	lag  time.Duration // how long what was sent stays out of sight, about
 	busy bool          // whether others were met in the last round
 }

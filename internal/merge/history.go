@@ -16,11 +16,15 @@ type History struct {
 	added  int                 // how many newer events were added
 	older  int                 // how many older ones
 	lost   map[id.EventID]bool // parents that nobody has any more
+	pruned map[id.EventID]bool // the latest that were forgotten
 	linked bool                // whether the fields below fit events
 	order  []*node             // parents before children
 	heads  []*node             // in the order in which they were added
 	merged map[*node]state     // what each event's parents and it make of the dict, as far as it was asked for
 }
+
+// maxPruned is how many events that were forgotten are still told from new ones.
+const maxPruned = 2000
 
 // node is an event and its place in the history.
 type node struct {
@@ -30,6 +34,7 @@ type node struct {
 	parents []*node
 	missing []id.EventID // parents that are not in the history
 	adrift  bool         // whether parents were given up
+	cut     bool         // whether parents were forgotten, when a later event had merged all there was
 	past    bitset       // the ancestors, by index
 	state   int          // of the walk that finds order
 }
@@ -48,22 +53,31 @@ func (h *History) AddOlder(e Event) bool {
 	return h.add(e, -h.older)
 }
 
-// AddPage adds events as the homeserver lists them, the newest first. What it lists after the newest event that is there
-// already is older than that, though it need not be known: it can have been forgotten, or have come late.
-func (h *History) AddPage(page []Event) {
-	known := slices.IndexFunc(page, func(e Event) bool {
-		n := h.events[e.ID]
-		return n != nil && !n.Partial
-	})
-	if known < 0 {
-		known = len(page)
+// AddPage adds events as the homeserver lists them, the newest first, and gives back those at the end that are older than
+// all that is or was there. What it lists after the newest event that is there is older than that, though it need not be
+// known: it can have come late.
+func (h *History) AddPage(page []Event) (rest []Event) {
+	newest, oldest := -1, -1
+	for i, e := range page {
+		if n := h.events[e.ID]; n != nil && !n.Partial || h.pruned[e.ID] {
+			oldest = i
+			if newest < 0 {
+				newest = i
+			}
+		}
 	}
-	for _, e := range page[known:] {
-		h.AddOlder(e)
+	if newest < 0 {
+		newest, oldest = len(page), len(page)-1
 	}
-	for _, e := range slices.Backward(page[:known]) {
+	for _, e := range page[newest : oldest+1] {
+		if !h.pruned[e.ID] {
+			h.AddOlder(e)
+		}
+	}
+	for _, e := range slices.Backward(page[:newest]) {
 		h.Add(e)
 	}
+	return page[oldest+1:]
 }
 
 func (h *History) add(e Event, seq int) bool {
@@ -98,6 +112,9 @@ func (h *History) complete(e Event, seq int) bool {
 
 // Has tells whether the event is in the history.
 func (h *History) Has(event id.EventID) bool { return h.events[event] != nil }
+
+// Had tells whether the event is in the history or was until Prune.
+func (h *History) Had(event id.EventID) bool { return h.Has(event) || h.pruned[event] }
 
 // Len is the number of events.
 func (h *History) Len() int { return len(h.events) }
@@ -181,8 +198,15 @@ func (h *History) Prune(most int) {
 	if len(h.heads) != 1 || len(h.order) <= 2*most {
 		return
 	}
+	if h.pruned == nil || len(h.pruned) > maxPruned {
+		h.pruned = map[id.EventID]bool{}
+	}
 	for _, n := range h.order[:len(h.order)-most] {
 		delete(h.events, n.ID)
+		h.pruned[n.ID] = true
+	}
+	for _, n := range h.order[len(h.order)-most:] {
+		n.cut = n.cut || len(n.missing) > 0 || slices.ContainsFunc(n.parents, func(parent *node) bool { return h.pruned[parent.ID] })
 	}
 	h.linked = false
 }
@@ -218,6 +242,7 @@ func (h *History) link() {
 			case p == n || slices.Contains(n.parents, p) && p != nil:
 			case p != nil:
 				n.parents = append(n.parents, p)
+			case n.cut:
 			case h.lost[parent]:
 				n.adrift = true
 			default:
