@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -22,6 +23,9 @@ import (
 	"github.com/roomkv/roomkv"
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
 )
+
+// createRounds is how often processes race for a key: -rounds=50 is what the README's figure is from.
+var createRounds = flag.Int("rounds", 20, "how often processes race to create a key")
 
 // workerEnv is set in a worker only: a process of its own that writes to the same memory as others. It is this test
 // binary, started again.
@@ -279,7 +283,7 @@ func TestProcessesUpdate(t *testing.T) {
 }
 
 func TestProcessesCreate(t *testing.T) {
-	for name, rounds := range map[string]int{"single": 50, "perkey": 10} {
+	for name, rounds := range map[string]int{"single": *createRounds, "perkey": 10} {
 		t.Run("layout="+name, func(t *testing.T) {
 			const processes = 8
 			client, j := shared(t)

@@ -176,7 +176,7 @@ func (c *commit) send(ctx context.Context, plan *plan) error {
 	if err != nil {
 		return err
 	}
-	c.slow = (3*c.slow + time.Since(began)) / 4
+	c.slow = min((3*c.slow+time.Since(began))/4, slowest)
 	c.own, c.last = sent, sent
 	c.wrote.Store(time.Now().UnixNano())
 	plan.event.ID = sent

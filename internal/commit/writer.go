@@ -18,6 +18,9 @@ const (
 	ownFresh = time.Minute
 	anyFresh = time.Second
 
+	// slowest bounds how slow a homeserver is taken to be where waits depend on it. Under load it is slow for all.
+	slowest = 120 * time.Millisecond
+
 	// patience is how often a writer looks whether somebody else merges before it does so itself.
 	patience = 3
 )
