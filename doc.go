@@ -29,15 +29,31 @@
 //
 // Values and key names are state: whoever is in the room can read them, and whoever may send state can write them.
 //
-// # Concurrency
+// # Many writers
 //
-// All methods are safe for concurrent use, and each is atomic by itself within this process: no Put is lost, however
-// many goroutines and stores write. A Get followed by a Put is not atomic. Two handlers that run at once and both
-// increment a counter can lose an increment; mautrix's default syncer runs one handler at a time, elsewhere hold
-// a lock of your own.
+// All methods are safe for concurrent use, by goroutines and by processes: any number of them may write to one memory
+// at once. What was acknowledged stays until somebody changes that same key. Writes of one process that wait for each
+// other share a state event. After its event a writer looks for others that were sent at the same time, and merges what it
+// finds, key by key; a field in the event, roomkv.parents, names what its writer had merged. Of two Puts of one key at the same time
+// the later one counts, by the homeservers' clocks.
 //
-// Processes that write the same state event at the same time can lose each other's writes. With [WithPerKeyState] that
-// takes a Put of the same key, by default any Put.
+// A Get followed by a Put is not atomic. [Update] is, and [Store.Create] and [Store.CompareAndPut] have one winner, across
+// processes too.
+//
+// For a moment after a write, others that do not follow can read the memory without what was written at the same time. A writer that dies in that moment leaves it
+// so until the next write to the memory, or until a store that follows repairs it.
+//
+// # Two homeservers
+//
+// On one homeserver all this holds without exception. Bots on different homeservers learn of each other's writes after they were acknowledged.
+// Puts of different keys are all kept: a store that follows merges them as soon as they arrive, others at
+// their next write. While two homeservers cannot reach each other, each side goes on by itself: two Creates, CompareAndPuts or Updates of one key
+// can both succeed, one on each side, and when the sides meet one of the two values counts. No value that was put under another key is lost.
+//
+// # Following
+//
+// With [Store.Follow] the client's own sync feeds the store: a Get takes no request, a Put one, and [Store.Watch] tells what
+// changes. With [WithSingleWriter] a Put takes one request without a sync.
 //
 // # Encryption
 //

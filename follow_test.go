@@ -2,6 +2,7 @@ package roomkv_test
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -44,6 +45,17 @@ func syncing(t testing.TB, client *mautrix.Client) (stop func()) {
 	}()
 	<-first
 	stop = sync.OnceFunc(func() {
+		// The last poll is answered, not cancelled: a cancelled one can leave Dendrite's SQLite in a transaction for good.
+		client.StopSync()
+		select {
+		case <-ended: // the server may be gone
+		default:
+			_ = client.SetAccountData(ctx, "com.example.stop", map[string]string{"now": rand.Text()})
+		}
+		select {
+		case <-ended:
+		case <-time.After(5 * time.Second):
+		}
 		cancel()
 		<-ended
 	})

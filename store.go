@@ -29,14 +29,17 @@ import (
 // package that it names or, where the homeserver refuses, with [ErrForbidden], [ErrNotJoined],
 // [ErrUnknownRoom] or an error in which errors.Is finds mautrix's.
 //
-// Rate limits (429), gateway errors (502 to 504) and requests that do not get through are tried again within the
-// context's deadline: as often as the client's DefaultHTTPRetries says, or 3 times where that is 0, with
-// mautrix's back-off, by default 4, 8 and 16 seconds. [mautrix.WithMaxRetries] sets another number for a context.
-// When a write fails because no answer came, it may have happened all the same. Where that is because the context
-// ended, later writes to the same dict wait for it, for up to 10 seconds, so that it cannot undo them.
+// Rate limits (429), gateway errors (502 to 504) and requests that do not get through are tried again: as often as the
+// client's DefaultHTTPRetries says, or 3 times where that is 0, with mautrix's back-off, by default 4, 8 and 16 seconds.
+// [mautrix.WithMaxRetries] sets another number for a context. When a write fails because no answer came, or because its
+// context ended, it may have happened all the same. A write that shares an event with others goes on for them when its
+// own context ends, and for 10 seconds when all of theirs have; later writes to the same memory wait for it, so that it cannot undo them.
 //
-// The numbers of requests that methods name are without such retries, without the one that resolves an alias when
-// a store is first used, and without up to two that find out why the homeserver refused.
+// The numbers of requests that methods name are for a store that has read or written the memory before, with nobody else writing at
+// the same moment, and without such retries. A store's first write of a room takes two more, which read the memory and ask whether the room is encrypted; that is
+// asked again after a minute. Where the last write was another's, or a minute ago, one more request looks for what is new. An alias takes one, once. Up to two find out why the homeserver refused.
+// Where others write at the same moment, a write takes about two more for each time that it has to look again or merge. On Dendrite, whose lists of events lag some milliseconds
+// behind, a look back is now and then made twice.
 type Store struct {
 	core *core
 	room string // room ID, alias or configured name
@@ -53,8 +56,9 @@ type core struct {
 	follower  follower
 }
 
-// Revision is the ID of the state event in which a value was read, and tells whether that has changed since. In the
-// single-state-key layout it changes whenever any key does.
+// Revision is the ID of the state event in which a value was read, or that brought a [Change]. [Store.CompareAndPut]
+// tells by it whether the key has changed since, and [WatchFrom] begins there. In the single-state-key layout an entry's
+// revision is another one whenever any key has changed; CompareAndPut does not mind that.
 type Revision string
 
 // Entry is a key with its value and what Matrix knows of it.
@@ -108,7 +112,11 @@ func New(client *mautrix.Client, room string, opts ...Option) (*Store, error) {
 	return &Store{core: core, room: room}, nil
 }
 
-// Get decodes the value of key into dest, a pointer, as [json.Unmarshal] does. It takes one request.
+// Get decodes the value of key into dest, a pointer, as [json.Unmarshal] does. It takes one request, or none
+// while the store follows the client's sync; see [Store.Follow].
+//
+// It sees all that this process has written before. What another has written can be hidden for a moment, while writers
+// that wrote at the same time merge.
 //
 // Errors: [ErrNotFound], [ErrDecode] if the value does not fit dest, [ErrUndecryptable], [ErrCorrupt].
 func (s *Store) Get(ctx context.Context, key string, dest any) error {
@@ -129,7 +137,7 @@ func Get[T any](ctx context.Context, s *Store, key string) (T, error) {
 	return value, nil
 }
 
-// Entry returns the value of key with its revision, sender and time. It takes one request.
+// Entry returns the value of key with its revision, sender and time. It takes the requests of [Store.Get].
 //
 // Errors: [ErrNotFound], [ErrUndecryptable], [ErrCorrupt].
 func (s *Store) Entry(ctx context.Context, key string) (Entry, error) {
@@ -153,15 +161,14 @@ func (s *Store) Entry(ctx context.Context, key string) (Entry, error) {
 	return found.entry(state.room)
 }
 
-// Put stores value under key, whatever was there. When it returns nil, the homeserver has the value. Where the
-// key has that value already, there is no new event; in the per-key layout that is Synapse's and Dendrite's doing,
-// which ignore state that the same user has made current already.
+// Put stores value under key, whatever was there. When it returns nil, the homeserver has the value, and it stays until
+// somebody changes that same key, whoever writes other keys at the same time. Where the key has that value already,
+// there is no new event; in the per-key layout that is Synapse's and Dendrite's doing, which ignore state that the
+// same user has made current already.
 //
-// It takes two requests in the single-state-key layout, one where nothing changes, and one in the per-key layout.
-// The first Put to a room, and one a minute after that, takes one more, which asks whether the room is encrypted.
-//
-// No Put of this process overwrites another key's. A process that writes the same state event at the same time can
-// lose this write, in the single-state-key layout whichever keys the two write.
+// It takes two requests in the single-state-key layout, one where nothing changes, and one in the per-key layout. While
+// the store follows the client's sync it takes one, and none where nothing changes. With [WithSingleWriter] it takes one.
+// Puts that wait for each other share these.
 //
 // Errors: [ErrInvalidKey], [ErrInvalidValue], [ErrTooLarge], [ErrNoCrypto], and in the single-state-key layout
 // [ErrCorrupt].
@@ -173,7 +180,7 @@ func (s *Store) Put(ctx context.Context, key string, value any) error {
 // and fit.
 //
 // In the single-state-key layout that is one state event: all of it happens or nothing does. In the per-key
-// layout it is one event and one request a key, in the order of the keys; on an error those before it are
+// layout, for which Matrix has no such thing, it is one event and one request a key, in the order of the keys; on an error those before it are
 // stored, and the text says how many.
 //
 // Errors: those of [Store.Put].
@@ -237,9 +244,9 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 	})
 }
 
-// Pop removes key and decodes the value it had into dest, as [Store.Get] does. If several callers in this process
-// pop the same key, exactly one gets the value. Where the value cannot be decoded into dest nothing is removed; where the removal fails,
-// dest has the value all the same.
+// Pop removes key and decodes the value it had into dest, as [Store.Get] does. If several callers, in any number of
+// goroutines and processes on one homeserver, pop the same key, exactly one gets the value. Where the value cannot be decoded into dest nothing is removed; where the removal fails,
+// dest has the value all the same. It takes the requests of [Update].
 //
 // Errors: those of [Store.Get] and [Store.Delete].
 func (s *Store) Pop(ctx context.Context, key string, dest any) error {
@@ -258,8 +265,8 @@ func (s *Store) Pop(ctx context.Context, key string, dest any) error {
 // Keys returns the keys in the room, sorted, also those whose values cannot be read. A room without memory has no
 // keys, and that is no error.
 //
-// It takes one request, which brings the values too but neither the room's members nor any other state. In the
-// per-key layout that request is a sync, and there is one more for each write of this process that it does not
+// It takes one request, which brings the values too but neither the room's members nor any other state, and in the
+// single-state-key layout none while the store follows the client's sync. In the per-key layout that request is a sync, and there is one more for each write of this process that it does not
 // show; what others wrote a moment ago can still be missing (Dendrite's sync lags some milliseconds behind).
 func (s *Store) Keys(ctx context.Context) ([]string, error) {
 	records, _, err := s.records(ctx)

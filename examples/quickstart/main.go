@@ -96,11 +96,7 @@ func putGetDelete(ctx context.Context, bot *mautrix.Client, room id.RoomID) erro
 		if err := store.PutAll(ctx, map[string]any{"visits": 1, "scratch": []string{"any", "JSON"}}); err != nil {
 			return err
 		}
-		visits, err := roomkv.Get[int](ctx, store, "visits")
-		if err != nil {
-			return err
-		}
-		if err := store.Put(ctx, "visits", visits+1); err != nil {
+		if err := roomkv.Update(ctx, store, "visits", func(old int, _ bool) (int, error) { return old + 1, nil }); err != nil {
 			return err
 		}
 		if err := store.Delete(ctx, "scratch"); err != nil {
@@ -162,6 +158,9 @@ func keepScores(ctx context.Context, bot, user *mautrix.Client, lobby, arena id.
 	if err != nil {
 		return err
 	}
+	if err := store.Follow(); err != nil {
+		return err
+	}
 	// The bot gets only what is sent from now on.
 	if err := skipHistory(ctx, bot); err != nil {
 		return err
@@ -216,12 +215,12 @@ func keepScores(ctx context.Context, bot, user *mautrix.Client, lobby, arena id.
 // score is the bot's handler. It knows nothing of rooms: the store it gets is that of the message's room.
 func score(ctx context.Context, bot *mautrix.Client, evt *event.Event, room *roomkv.Store) error {
 	key := "score " + evt.Sender.String()
-	points, err := roomkv.Get[int](ctx, room, key)
-	if err != nil && !errors.Is(err, roomkv.ErrNotFound) {
-		return err
-	}
-	points++
-	if err := room.Put(ctx, key, points); err != nil {
+	var points int
+	err := roomkv.Update(ctx, room, key, func(old int, _ bool) (int, error) {
+		points = old + 1
+		return points, nil
+	})
+	if err != nil {
 		return err
 	}
 	answer := fmt.Sprintf("%s now has %d in this room", evt.Sender, points)

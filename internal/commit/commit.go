@@ -90,6 +90,10 @@ func (c *commit) replace(ctx context.Context) error {
 		return c.apart(ctx)
 	}
 	c.dict.Forget()
+	if err == nil && c.mode.Single {
+		c.dict.Do(func(h *merge.History) { h.Add(plan.event) })
+		c.dict.Checked()
+	}
 	return err
 }
 
