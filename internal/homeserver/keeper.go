@@ -2,6 +2,7 @@ package homeserver
 
 import (
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -90,7 +91,19 @@ func run(dir, binary, address string, stop <-chan struct{}) {
 		return
 	}
 	defer log.Close()
-	cmd := exec.Command(binary, "-config", configFile, "-http-bind-address", address,
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		_, _ = io.WriteString(log, err.Error())
+		return
+	}
+	defer listener.Close()
+	inner, err := freeAddress()
+	if err != nil {
+		_, _ = io.WriteString(log, err.Error())
+		return
+	}
+	go func() { _ = shield(listener, inner) }()
+	cmd := exec.Command(binary, "-config", configFile, "-http-bind-address", inner,
 		"-really-enable-open-registration")
 	cmd.Dir = dir
 	cmd.Stdout, cmd.Stderr = log, log
