@@ -1,8 +1,8 @@
 // Package roomkv is a key/value store for Matrix bots, kept in the state of Matrix rooms.
 //
-// A bot needs memory: scores, reminders, settings, room by room. The homeserver it already talks to stores
-// state and replicates it, so that is where a [Store] keeps it. The store wraps a [mautrix.Client] that is
-// logged in, and works in any room that the bot is in and may send state to.
+// A bot needs memory: scores, reminders, settings, room by room. The homeserver it already talks to stores state and
+// replicates it, so that is where a [Store] keeps it. The store wraps a [mautrix.Client] that is logged in, and works
+// in any room that the bot is in and may send state to.
 //
 //	store, err := roomkv.New(client, "!room:example.org")
 //	err = store.Put(ctx, "greeting", "Hello!")
@@ -23,8 +23,8 @@
 //
 // # Values and keys
 //
-// A value is whatever encoding/json can encode, and comes back exactly. Where a Matrix event cannot hold it as it
-// is, because somewhere in it there is a float or a large integer for example, the whole value is stored as its JSON
+// A value is whatever encoding/json can encode, and comes back exactly. Where a Matrix event cannot hold it as it is,
+// because somewhere in it there is a float or a large integer for example, the whole value is stored as its JSON
 // text. A key is any valid UTF-8 string.
 //
 // Values and key names are state: whoever is in the room can read them, and whoever may send state can write them.
@@ -33,27 +33,29 @@
 //
 // All methods are safe for concurrent use, by goroutines and by processes: any number of them may write to one memory
 // at once. What was acknowledged stays until somebody changes that same key. Writes of one process that wait for each
-// other share a state event. After its event a writer looks for others that were sent at the same time, and merges what it
-// finds, key by key; a field in the event, roomkv.parents, names what its writer had merged. Of two Puts of one key at the same time
-// the later one counts, by the homeservers' clocks.
+// other share a state event. After its event a writer looks for others that were sent at the same time, and merges
+// what it finds, key by key; a field in the event, roomkv.parents, names what its writer had merged. Of two Puts of
+// one key at the same time the later one counts, by the homeservers' clocks.
 //
-// A Get followed by a Put is not atomic. [Update] is, and [Store.Create] and [Store.CompareAndPut] have one winner, across
-// processes too.
+// A Get followed by a Put is not atomic. [Update] is, and [Store.Create] and [Store.CompareAndPut] have one winner,
+// across processes too.
 //
-// For a moment after a write, others that do not follow can read the memory without what was written at the same time. A writer that dies in that moment leaves it
-// so until the next write to the memory, or until a store that follows repairs it.
+// For a moment after a write, others that do not follow can read the memory without what was written at the same
+// time. A writer that dies in that moment leaves it so until the next write to the memory, or until a store that
+// follows repairs it.
 //
 // # Two homeservers
 //
-// On one homeserver all this holds without exception. Bots on different homeservers learn of each other's writes after they were acknowledged.
-// Puts of different keys are all kept: a store that follows merges them as soon as they arrive, others at
-// their next write. While two homeservers cannot reach each other, each side goes on by itself: two Creates, CompareAndPuts or Updates of one key
-// can both succeed, one on each side, and when the sides meet one of the two values counts. No value that was put under another key is lost.
+// On one homeserver all this holds without exception. Bots on different homeservers learn of each other's writes
+// after they were acknowledged. Puts of different keys are all kept: a store that follows merges them as soon as they
+// arrive, others at their next write. While two homeservers cannot reach each other, each side goes on by itself: two
+// Creates, CompareAndPuts or Updates of one key can both succeed, one on each side, and when the sides meet one of
+// the two values counts. No value that was put under another key is lost.
 //
 // # Following
 //
-// With [Store.Follow] the client's own sync feeds the store: a Get takes no request, a Put one, and [Store.Watch] tells what
-// changes. With [WithSingleWriter] a Put takes one request without a sync.
+// With [Store.Follow] the client's own sync feeds the store: a Get takes no request, a Put one, and [Store.Watch]
+// tells what changes. With [WithSingleWriter] a Put takes one request without a sync.
 //
 // # Encryption
 //

@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// maxSilence is how long the client's sync can say nothing and still be believed to go on. mautrix asks the homeserver
-	// to answer within 30 seconds.
+	// maxSilence is how long the client's sync can say nothing and still be believed to go on. mautrix asks the
+	// homeserver to answer within 30 seconds.
 	maxSilence = 40 * time.Second
 
 	// repairAfter is when a fork is merged that no writer has merged, about: whoever made it has died, or is on another
@@ -29,19 +29,20 @@ const (
 )
 
 // Follow makes the store, and all others that come from the same [New], read from memory, which the client's sync
-// feeds. A Get of a memory that was read before then takes no request. It sees all that this process has written, and what others have as soon as the
-// sync brings it. A write waits for the sync to bring it back, which takes the place of one request.
+// feeds. A Get of a memory that was read before then takes no request. It sees all that this process has written, and
+// what others have as soon as the sync brings it. A write waits for the sync to bring it back, which takes the place
+// of one request.
 //
 // Call it once, before the client's Sync and before other handlers are registered with the syncer, for these can keep
-// responses from those after them. The client's Syncer must be a [mautrix.ExtensibleSyncer], as mautrix's own are, and its filter must let the
-// store's events through.
+// responses from those after them. The client's Syncer must be a [mautrix.ExtensibleSyncer], as mautrix's own are,
+// and its filter must let the store's events through.
 //
-// Nothing is read from memory before the first response, after the user has left the room, or when the sync has skipped events, has ended with its
-// context, or has said nothing for 40 seconds; then everything is as without Follow. So a value that others have changed can be read for that long after
-// [mautrix.Client.StopSync].
+// Nothing is read from memory before the first response, after the user has left the room, or when the sync has
+// skipped events, has ended with its context, or has said nothing for 40 seconds; then everything is as without
+// Follow. So a value that others have changed can be read for that long after [mautrix.Client.StopSync].
 //
-// While following, a memory that was changed in two places at once, for example by two homeservers that could not reach each
-// other, is merged when that comes to light, which takes a moment and a write.
+// While following, a memory that was changed in two places at once, for example by two homeservers that could not
+// reach each other, is merged when that comes to light, which takes a moment and a write.
 //
 // The error is [ErrInvalidOption].
 func (s *Store) Follow() error { return s.core.follower.start() }

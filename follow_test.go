@@ -45,7 +45,8 @@ func syncing(t testing.TB, client *mautrix.Client) (stop func()) {
 	}()
 	<-first
 	stop = sync.OnceFunc(func() {
-		// The last poll is answered, not cancelled: a cancelled one can leave Dendrite's SQLite in a transaction for good.
+		// The last poll is answered, not cancelled: a cancelled one can leave Dendrite's SQLite in a transaction for
+		// good.
 		client.StopSync()
 		select {
 		case <-ended: // the server may be gone

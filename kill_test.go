@@ -62,8 +62,8 @@ func TestKilledWriterLosesNothing(t *testing.T) {
 	assert.Zero(t, lost, "of %d", len(acknowledged))
 }
 
-// opsdroid reads, changes and writes, and names no parents. What roomkv has acknowledged is not lost to it where it copies the field
-// that names them, as it does.
+// opsdroid reads, changes and writes, and names no parents. What roomkv has acknowledged is not lost to it where it
+// copies the field that names them, as it does.
 func TestBesideOpsdroid(t *testing.T) {
 	client, j := shared(t)
 	var jobs []job

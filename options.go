@@ -59,19 +59,20 @@ func WithEncryption(encrypt bool) Option {
 	return func(s *settings) { s.encrypt = encrypt }
 }
 
-// WithEventType sets the event type of the state events that hold the memory, [DefaultEventType] by default, which
-// no version of opsdroid writes, so that two bots do not meet in one memory by accident. opsdroid writes "dev.opsdroid.database", and its earlier versions "opsdroid.database". Two stores with
-// different event types, or different state keys, share a room without seeing each other.
+// WithEventType sets the event type of the state events that hold the memory, [DefaultEventType] by default, which no
+// version of opsdroid writes, so that two bots do not meet in one memory by accident. opsdroid writes
+// "dev.opsdroid.database", and its earlier versions "opsdroid.database". Two stores with different event types, or
+// different state keys, share a room without seeing each other.
 //
-// The type is at most 255 bytes and not one of the specification's own (m.room.… and the like, which would
-// overwrite the room's settings); New fails with [ErrInvalidOption] otherwise.
+// The type is at most 255 bytes and not one of the specification's own (m.room.… and the like, which would overwrite
+// the room's settings); New fails with [ErrInvalidOption] otherwise.
 func WithEventType(eventType string) Option {
 	return func(s *settings) { s.eventType = eventType }
 }
 
-// WithSingleWriter says that nobody else writes to the memory: no other process, no person, and in this process only stores
-// that come from the same [New]. A Put then takes one request once the store has read the memory: it neither looks for
-// other writers nor names what it had merged. Where it is not true, writes are lost, as with opsdroid.
+// WithSingleWriter says that nobody else writes to the memory: no other process, no person, and in this process only
+// stores that come from the same [New]. A Put then takes one request once the store has read the memory: it neither
+// looks for other writers nor names what it had merged. Where it is not true, writes are lost, as with opsdroid.
 func WithSingleWriter() Option {
 	return func(s *settings) { s.singleWriter = true }
 }

@@ -33,8 +33,8 @@ func (p place) Current(ctx context.Context) (*merge.Event, error) {
 }
 
 // Recent implements [commit.Room]. The filter is by type, and what other state keys have is left out here, for Matrix
-// has no filter by state key. So is what a homeserver sends in spite of the filter: Dendrite does so with events that it has
-// over federation.
+// has no filter by state key. So is what a homeserver sends in spite of the filter: Dendrite does so with events that
+// it has over federation.
 func (p place) Recent(ctx context.Context, from string, limit int) (commit.Page, error) {
 	events, next, short, err := p.messages(ctx, from, limit)
 	page := commit.Page{Next: next, Short: short}

@@ -40,9 +40,10 @@ func (r roomState) dict(stateKey string) *dict {
 	})
 }
 
-// view reads the dict under the state key: from memory while the sync feeds that, else with a request. Where what
-// is current lacks what this process has just written, another writer began from what was there before and will merge
-// the two, and a look back does so here. The view holds for the caller's purpose where its names and the current ones agree.
+// view reads the dict under the state key: from memory while the sync feeds that, else with a request. Where what is
+// current lacks what this process has just written, another writer began from what was there before and will merge
+// the two, and a look back does so here. The view holds for the caller's purpose where its names and the current ones
+// agree.
 func (r roomState) view(ctx context.Context, stateKey string, agree func(view, current map[string]string) bool) (*replica.View, error) {
 	if r.core.follower.live(r.room) {
 		d := r.dict(stateKey)

@@ -19,27 +19,30 @@ import (
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
-// Store is a handle on the memory of one room. It is small, holds no connection of its own and needs no
-// closing. All methods are safe for concurrent use, also of several stores of the same room.
+// Store is a handle on the memory of one room. It is small, holds no connection of its own and needs no closing. All
+// methods are safe for concurrent use, also of several stores of the same room.
 //
 // A key is any valid UTF-8 string, the empty one included; others are [ErrInvalidKey]. A value is whatever
 // encoding/json can encode.
 //
-// Each method fails with the context's error when that ends first, and otherwise with the errors of this
-// package that it names or, where the homeserver refuses, with [ErrForbidden], [ErrNotJoined],
-// [ErrUnknownRoom] or an error in which errors.Is finds mautrix's.
+// Each method fails with the context's error when that ends first, and otherwise with the errors of this package that
+// it names or, where the homeserver refuses, with [ErrForbidden], [ErrNotJoined], [ErrUnknownRoom] or an error in
+// which errors.Is finds mautrix's.
 //
-// Rate limits (429), gateway errors (502 to 504) and requests that do not get through are tried again: as often as the
-// client's DefaultHTTPRetries says, or 3 times where that is 0, with mautrix's back-off, by default 4, 8 and 16 seconds.
-// [mautrix.WithMaxRetries] sets another number for a context. When a write fails because no answer came, or because its
-// context ended, it may have happened all the same. A write that shares an event with others goes on for them when its
-// own context ends, and for 10 seconds when all of theirs have; later writes to the same memory wait for it, so that it cannot undo them.
+// Rate limits (429), gateway errors (502 to 504) and requests that do not get through are tried again: as often as
+// the client's DefaultHTTPRetries says, or 3 times where that is 0, with mautrix's back-off, by default 4, 8 and 16
+// seconds. [mautrix.WithMaxRetries] sets another number for a context. When a write fails because no answer came, or
+// because its context ended, it may have happened all the same. A write that shares an event with others goes on for
+// them when its own context ends, and for 10 seconds when all of theirs have; later writes to the same memory wait
+// for it, so that it cannot undo them.
 //
-// The numbers of requests that methods name are for a store that has read or written the memory before, with nobody else writing at
-// the same moment, and without such retries. A store's first write of a room takes two more, which read the memory and ask whether the room is encrypted; that is
-// asked again after a minute. Where the last write was another's, or a minute ago, one more request looks for what is new. An alias takes one, once. Up to two find out why the homeserver refused.
-// Where others write at the same moment, a write takes about two more for each time that it has to look again or merge. On Dendrite, whose lists of events lag some milliseconds
-// behind, a look back is now and then made twice.
+// The numbers of requests that methods name are for a store that has read or written the memory before, with nobody
+// else writing at the same moment, and without such retries. A store's first write of a room takes two more, which
+// read the memory and ask whether the room is encrypted; that is asked again after a minute. Where the last write was
+// another's, or a minute ago, one more request looks for what is new. An alias takes one, once. Up to two find out
+// why the homeserver refused. Where others write at the same moment, a write takes about two more for each time that
+// it has to look again or merge. On Dendrite, whose lists of events lag some milliseconds behind, a look back is now
+// and then made twice.
 type Store struct {
 	core *core
 	room string // room ID, alias or configured name
@@ -161,14 +164,14 @@ func (s *Store) Entry(ctx context.Context, key string) (Entry, error) {
 	return found.entry(state.room)
 }
 
-// Put stores value under key, whatever was there. When it returns nil, the homeserver has the value, and it stays until
-// somebody changes that same key, whoever writes other keys at the same time. Where the key has that value already,
-// there is no new event; in the per-key layout that is Synapse's and Dendrite's doing, which ignore state that the
-// same user has made current already.
+// Put stores value under key, whatever was there. When it returns nil, the homeserver has the value, and it stays
+// until somebody changes that same key, whoever writes other keys at the same time. Where the key has that value
+// already, there is no new event; in the per-key layout that is Synapse's and Dendrite's doing, which ignore state
+// that the same user has made current already.
 //
-// It takes two requests in the single-state-key layout, one where nothing changes, and one in the per-key layout. While
-// the store follows the client's sync it takes one, and none where nothing changes. With [WithSingleWriter] it takes one.
-// Puts that wait for each other share these.
+// It takes two requests in the single-state-key layout, one where nothing changes, and one in the per-key layout.
+// While the store follows the client's sync it takes one, and none where nothing changes. With [WithSingleWriter] it
+// takes one. Puts that wait for each other share these.
 //
 // Errors: [ErrInvalidKey], [ErrInvalidValue], [ErrTooLarge], [ErrNoCrypto], and in the single-state-key layout
 // [ErrCorrupt].
@@ -176,12 +179,12 @@ func (s *Store) Put(ctx context.Context, key string, value any) error {
 	return s.PutAll(ctx, map[string]any{key: value})
 }
 
-// PutAll stores every value under its key; see [Store.Put]. Nothing is sent unless all of them can be encoded
-// and fit.
+// PutAll stores every value under its key; see [Store.Put]. Nothing is sent unless all of them can be encoded and
+// fit.
 //
-// In the single-state-key layout that is one state event: all of it happens or nothing does. In the per-key
-// layout, for which Matrix has no such thing, it is one event and one request a key, in the order of the keys; on an error those before it are
-// stored, and the text says how many.
+// In the single-state-key layout that is one state event: all of it happens or nothing does. In the per-key layout,
+// for which Matrix has no such thing, it is one event and one request a key, in the order of the keys; on an error
+// those before it are stored, and the text says how many.
 //
 // Errors: those of [Store.Put].
 func (s *Store) PutAll(ctx context.Context, values map[string]any) error {
@@ -245,8 +248,9 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 }
 
 // Pop removes key and decodes the value it had into dest, as [Store.Get] does. If several callers, in any number of
-// goroutines and processes on one homeserver, pop the same key, exactly one gets the value. Where the value cannot be decoded into dest nothing is removed; where the removal fails,
-// dest has the value all the same. It takes the requests of [Update].
+// goroutines and processes on one homeserver, pop the same key, exactly one gets the value. Where the value cannot be
+// decoded into dest nothing is removed; where the removal fails, dest has the value all the same. It takes the
+// requests of [Update].
 //
 // Errors: those of [Store.Get] and [Store.Delete].
 func (s *Store) Pop(ctx context.Context, key string, dest any) error {
@@ -266,8 +270,9 @@ func (s *Store) Pop(ctx context.Context, key string, dest any) error {
 // keys, and that is no error.
 //
 // It takes one request, which brings the values too but neither the room's members nor any other state, and in the
-// single-state-key layout none while the store follows the client's sync. In the per-key layout that request is a sync, and there is one more for each write of this process that it does not
-// show; what others wrote a moment ago can still be missing (Dendrite's sync lags some milliseconds behind).
+// single-state-key layout none while the store follows the client's sync. In the per-key layout that request is a
+// sync, and there is one more for each write of this process that it does not show; what others wrote a moment ago
+// can still be missing (Dendrite's sync lags some milliseconds behind).
 func (s *Store) Keys(ctx context.Context) ([]string, error) {
 	records, _, err := s.records(ctx)
 	if err != nil {

@@ -10,16 +10,16 @@ import (
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
-// Update changes the value of key to what fn makes of the one that is there, which is the zero T where found is false.
-// Between the two nobody else has changed it: where another goroutine or process does so at the same time, one of the
-// two is done first, and fn is called again with what came of that.
+// Update changes the value of key to what fn makes of the one that is there, which is the zero T where found is
+// false. Between the two nobody else has changed it: where another goroutine or process does so at the same time, one
+// of the two is done first, and fn is called again with what came of that.
 //
-// fn is called at least once, in the goroutine that called Update, and holds up all other writes to the same dict while
-// it runs. It must not use the store, nor have effects that must not happen twice. Its error ends the Update and is returned
-// as it is; nothing is changed then. A value that does not fit T is [ErrDecode].
+// fn is called at least once, in the goroutine that called Update, and holds up all other writes to the same dict
+// while it runs. It must not use the store, nor have effects that must not happen twice. Its error ends the Update
+// and is returned as it is; nothing is changed then. A value that does not fit T is [ErrDecode].
 //
-// It takes the requests of [Store.Put] in the single-state-key layout, and in the per-key layout three, or two more each
-// time that another process was there at the same moment.
+// It takes the requests of [Store.Put] in the single-state-key layout, and in the per-key layout three, or two more
+// each time that another process was there at the same moment.
 //
 // Errors: those of fn, of [Store.Get] but for [ErrNotFound], and of [Store.Put].
 func Update[T any](ctx context.Context, s *Store, key string, fn func(old T, found bool) (T, error)) error {
@@ -41,8 +41,8 @@ func Update[T any](ctx context.Context, s *Store, key string, fn func(old T, fou
 	})
 }
 
-// Create stores value under key where there is none. Of several that create the same key at the same time, in any number of
-// goroutines and processes on one homeserver, exactly one succeeds.
+// Create stores value under key where there is none. Of several that create the same key at the same time, in any
+// number of goroutines and processes on one homeserver, exactly one succeeds.
 //
 // It takes the requests of [Update].
 //
@@ -61,11 +61,12 @@ func (s *Store) Create(ctx context.Context, key string, value any) error {
 }
 
 // CompareAndPut stores value under key where that has not changed since it was read with the revision; see
-// [Store.Entry]. Changes of other keys do not matter, in either layout. Without a revision it stores a value where there is none.
-// Of several that compare with the same revision, in any number of goroutines and processes on one homeserver, at most one succeeds.
+// [Store.Entry]. Changes of other keys do not matter, in either layout. Without a revision it stores a value where
+// there is none. Of several that compare with the same revision, in any number of goroutines and processes on one
+// homeserver, at most one succeeds.
 //
-// A revision so old that the homeserver no longer lists it among the last thousand or so of the dict's events counts as
-// changed.
+// A revision so old that the homeserver no longer lists it among the last thousand or so of the dict's events counts
+// as changed.
 //
 // It takes the requests of [Update].
 //

@@ -43,19 +43,22 @@ func WatchFrom(revision Revision) WatchOption {
 	return func(w *watch) { w.from = id.EventID(revision) }
 }
 
-// Watch returns the changes of the room's memory, each once and in the order in which the homeserver lists them, whoever makes them. It begins when the iteration does, and goes on until the
-// loop is left or ctx ends; its error then comes last. All changes of one event come in the order of the keys.
+// Watch returns the changes of the room's memory, each once and in the order in which the homeserver lists them,
+// whoever makes them. It begins when the iteration does, and goes on until the loop is left or ctx ends; its error
+// then comes last. All changes of one event come in the order of the keys.
 //
-// The old value of each change is the new one of the change before. Where events were sent at the same time, what counts is what
-// the memory holds with all of them, so that a value that never counted may not be told. Writes of one process that shared an event
-// are one change, from what was there before them to what was there after.
+// The old value of each change is the new one of the change before. Where events were sent at the same time, what
+// counts is what the memory holds with all of them, so that a value that never counted may not be told. Writes of one
+// process that shared an event are one change, from what was there before them to what was there after.
 //
-// The store must follow the client's sync; see [Store.Follow]. Where that skips events, or the watch begins at a revision, the changes in between are
-// read from the homeserver. A change whose value cannot be read comes as an error beside the change's other fields, and the iteration goes on. Other errors end it: [ErrNotFollowing]; [ErrTooOld] where the
-// revision or the last change that was told is not among the room's last thousand or so events of the store's type; and those
-// of requests.
+// The store must follow the client's sync; see [Store.Follow]. Where that skips events, or the watch begins at a
+// revision, the changes in between are read from the homeserver. A change whose value cannot be read comes as an
+// error beside the change's other fields, and the iteration goes on. Other errors end it: [ErrNotFollowing];
+// [ErrTooOld] where the revision or the last change that was told is not among the room's last thousand or so events
+// of the store's type; and those of requests.
 //
-// A loop that is slow holds up nobody: what it has yet to see waits in memory, or is read from the homeserver when it gets much.
+// A loop that is slow holds up nobody: what it has yet to see waits in memory, or is read from the homeserver when it
+// gets much.
 func (s *Store) Watch(ctx context.Context, opts ...WatchOption) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
 		w := watch{dicts: map[string]*watched{}, wanted: func(string) bool { return true }}

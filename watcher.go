@@ -7,7 +7,8 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// maxQueued is how many events wait for a slow watch. What comes when there are more is read from the homeserver instead.
+// maxQueued is how many events wait for a slow watch. What comes when there are more is read from the homeserver
+// instead.
 const maxQueued = 1000
 
 // watcher is the queue between the sync and a watch.

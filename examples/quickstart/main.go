@@ -1,7 +1,7 @@
 // Quickstart shows what roomkv does, on a real homeserver.
 //
-// Without any configuration it starts a homeserver of its own (Dendrite; the first run builds it, which takes
-// some minutes), and needs nothing but Go:
+// Without any configuration it starts a homeserver of its own (Dendrite; the first run builds it, which takes some
+// minutes), and needs nothing but Go:
 //
 //	go run -tags goolm ./examples/quickstart
 //

@@ -2,10 +2,10 @@
 //
 //	go test -tags goolm -run '^$' -bench . ./internal/bench
 //
-// Each operation is measured by several algorithms: roomkv as it is by default; following, with Follow and the client's
-// sync running; singlewriter, with WithSingleWriter; raw, the bare mautrix call that moves the same bytes; and
-// readmodifywrite, which reads the event, changes it and writes it back, as opsdroid does and as one would by hand.
-// The figures:
+// Each operation is measured by several algorithms: roomkv as it is by default; following, with Follow and the
+// client's sync running; singlewriter, with WithSingleWriter; raw, the bare mautrix call that moves the same bytes;
+// and readmodifywrite, which reads the event, changes it and writes it back, as opsdroid does and as one would by
+// hand. The figures:
 //
 //   - requests/op is exact and the same on every machine. The sync's own requests are not counted: the bot has it anyway.
 //   - x-raw is the operation's time over that of the raw call, made in turn with it in the same loop.

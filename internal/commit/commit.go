@@ -114,7 +114,8 @@ func (c *commit) begin(ctx context.Context) error {
 	c.since = time.Now().Add(-age)
 	switch {
 	case !known && c.room.Synced(ctx):
-		// What is current may lack what a writer that has died should have merged, and the sync will not bring that again.
+		// What is current may lack what a writer that has died should have merged, and the sync will not bring that
+		// again.
 		if err := c.read(ctx); err != nil {
 			return err
 		}

@@ -33,7 +33,8 @@ type Edit struct {
 	// Since: Apply asks whether something has changed since that event, which must be looked for where it is not known.
 	Since id.EventID
 
-	// ReadOnly: there is no Apply, and nothing is sent for this edit's sake. The dict is read. Such an edit is Conditional.
+	// ReadOnly: there is no Apply, and nothing is sent for this edit's sake. The dict is read. Such an edit is
+	// Conditional.
 	ReadOnly bool
 
 	// Calls: Apply calls code that is not ours. It is called in the goroutine that called Do, so that a panic comes out

@@ -19,8 +19,8 @@ const (
 	seenTries = 12
 	firstLag  = 4 * time.Millisecond
 
-	// How many events a look back asks for: few at first, as the events of a large dict are large, more where others are known to
-	// write, and most once it turns out that there are many.
+	// How many events a look back asks for: few at first, as the events of a large dict are large, more where others
+	// are known to write, and most once it turns out that there are many.
 	fewEvents  = 6
 	someEvents = 16
 	manyEvents = 50
@@ -87,8 +87,8 @@ func (c *commit) synced(ctx context.Context, event id.EventID) (seen bool, err e
 	}
 }
 
-// pages reads events from the latest back to one that is known, and on until what is not known is older than what all have
-// in common. It has not seen the event where the homeserver does not list it yet.
+// pages reads events from the latest back to one that is known, and on until what is not known is older than what all
+// have in common. It has not seen the event where the homeserver does not list it yet.
 func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err error) {
 	page := Page{}
 	limit := c.limit()
@@ -152,8 +152,8 @@ func (c *commit) reach(ctx context.Context, event id.EventID) error {
 }
 
 // meets tells whether the events reach back to what was known before: to an event that was, or to one that is older
-// by more than clocks differ than what the commit began from. In the per-key layout the dict's last event can be far behind
-// those of other keys.
+// by more than clocks differ than what the commit began from. In the per-key layout the dict's last event can be far
+// behind those of other keys.
 func (c *commit) meets(events []merge.Event, event id.EventID, page Page) (met bool) {
 	c.dict.Look(func(h *merge.History) {
 		met = slices.ContainsFunc(events, func(e merge.Event) bool { return e.ID != event && h.Had(e.ID) })

@@ -60,9 +60,9 @@ func NewWriter(dict *replica.Dict, room Room, mode Mode) *Writer {
 	return &Writer{dict: dict, room: room, mode: mode, slow: 40 * time.Millisecond, lag: firstLag}
 }
 
-// Do makes the edit, and returns when the homeserver has it and every other writer who could have overlooked it
-// has merged it or will. It returns the error of Apply or of a request; with the latter, and when ctx ends, the edit can have been made all the
-// same.
+// Do makes the edit, and returns when the homeserver has it and every other writer who could have overlooked it has
+// merged it or will. It returns the error of Apply or of a request; with the latter, and when ctx ends, the edit can
+// have been made all the same.
 func (w *Writer) Do(ctx context.Context, edit Edit) error {
 	p := &pending{Edit: edit, ctx: ctx, done: make(chan error, 1), calls: make(chan func()), left: make(chan struct{})}
 	defer close(p.left)

@@ -39,8 +39,8 @@ type node struct {
 	state   int          // of the walk that finds order
 }
 
-// Add adds an event that is newer than all others in the order of the homeserver, as far as that is known, and tells whether
-// the history has changed. An event that is there already is only completed: with what it replaces, and
+// Add adds an event that is newer than all others in the order of the homeserver, as far as that is known, and tells
+// whether the history has changed. An event that is there already is only completed: with what it replaces, and
 // without its values where it has been redacted since.
 func (h *History) Add(e Event) bool {
 	h.added++
@@ -53,9 +53,9 @@ func (h *History) AddOlder(e Event) bool {
 	return h.add(e, -h.older)
 }
 
-// AddPage adds events as the homeserver lists them, the newest first, and gives back those at the end that are older than
-// all that is or was there. What it lists after the newest event that is there is older than that, though it need not be
-// known: it can have come late.
+// AddPage adds events as the homeserver lists them, the newest first, and gives back those at the end that are older
+// than all that is or was there. What it lists after the newest event that is there is older than that, though it
+// need not be known: it can have come late.
 func (h *History) AddPage(page []Event) (rest []Event) {
 	newest, oldest := -1, -1
 	for i, e := range page {
@@ -159,8 +159,8 @@ func (h *History) Missing() []id.EventID {
 	return missing
 }
 
-// Open tells whether several events are without their parents, or one that not all others descend from: whether there can
-// be something between them that the history does not show.
+// Open tells whether several events are without their parents, or one that not all others descend from: whether there
+// can be something between them that the history does not show.
 func (h *History) Open() bool {
 	h.link()
 	var base *node

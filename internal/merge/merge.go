@@ -24,10 +24,10 @@ type origin struct {
 	before  *origin // what it was changed from
 }
 
-// Merge merges all heads by name. Where several changed a name in events that have not seen one another, the changes form
-// a tree. At each fork counts the branch with the latest change that was not conditional. Where all were, it is the branch
-// that began first in the order of the homeserver, because its writer may have been told that it was alone; the others
-// compute again.
+// Merge merges all heads by name. Where several changed a name in events that have not seen one another, the changes
+// form a tree. At each fork counts the branch with the latest change that was not conditional. Where all were, it is
+// the branch that began first in the order of the homeserver, because its writer may have been told that it was
+// alone; the others compute again.
 func (h *History) Merge() Merged {
 	h.link()
 	return h.merge(h.heads)
@@ -122,7 +122,8 @@ func (h *History) Counts(event id.EventID, name string, in id.EventID) bool {
 	return n != nil
 }
 
-// original is the event that the same request made first, where it was sent twice. Between the two can be copies of its mark.
+// original is the event that the same request made first, where it was sent twice. Between the two can be copies of
+// its mark.
 func (h *History) original(n *node) *node {
 	first := n
 	for n != nil && n.Mark != "" && len(n.parents) == 1 && n.parents[0].Mark == n.Mark {

@@ -380,8 +380,8 @@ func TestMergeWithout(t *testing.T) {
 	assert.Equal(t, dict{"a": "1", "b": "1"}, h.MergeWithout("$root").Dict, "which is no head")
 }
 
-// Among conditional changes the one listed first counts, for its writer may have seen no other, but a merging writer's own
-// counts after them all, for nobody has been told of it.
+// Among conditional changes the one listed first counts, for its writer may have seen no other, but a merging
+// writer's own counts after them all, for nobody has been told of it.
 func TestFirstListed(t *testing.T) {
 	root := marked("$root", 1, dict{})
 	a, b := conditional("$a", 2, dict{"k": "a"}, "$root"), conditional("$b", 3, dict{"k": "b"}, "$root")
@@ -482,7 +482,8 @@ func TestCounts(t *testing.T) {
 	}
 }
 
-// The order in which events were added decides nothing between changes that are not conditional, and whose parents are known.
+// The order in which events were added decides nothing between changes that are not conditional, and whose parents
+// are known.
 func TestOrderOfAdding(t *testing.T) {
 	for seed := range uint64(300) {
 		rng := rand.New(rand.NewPCG(seed, 0))

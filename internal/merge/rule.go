@@ -10,8 +10,8 @@ import (
 type rule struct {
 	yields map[id.EventID]bool // those that count after all others, by what the merge has recorded
 
-	// Of a merge that is yet to be made: the merges before it that had to choose, in the order of the homeserver, and which
-	// changes lose to which.
+	// Of a merge that is yet to be made: the merges before it that had to choose, in the order of the homeserver, and
+	// which changes lose to which.
 	propose bool
 	choices []*node
 	lost    map[id.EventID][]id.EventID
@@ -43,8 +43,8 @@ func (h *History) proposal(heads []*node) *rule {
 	return r
 }
 
-// settled tells whether all that lost under any name yields. Else it makes those yield that lost to one that counts: with them
-// out of the way, what lost to them can count after all.
+// settled tells whether all that lost under any name yields. Else it makes those yield that lost to one that counts:
+// with them out of the way, what lost to them can count after all.
 func (r *rule) settled() bool {
 	var open, yield []id.EventID
 	for event, to := range r.lost {

@@ -195,7 +195,8 @@ func (w *writer) look(pause func() bool) bool {
 	return true
 }
 
-// send sends the event, now and then twice, as a client does whose first request timed out: the ID of that is never known.
+// send sends the event, now and then twice, as a client does whose first request timed out: the ID of that is never
+// known.
 func (w *writer) send(e merge.Event, pause func() bool) (id.EventID, bool) {
 	sent, ok := w.server.send(e, pause)
 	if ok && w.rng.IntN(10) == 0 {

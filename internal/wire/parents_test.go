@@ -13,7 +13,8 @@ import (
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
-// change sets one name of a content, as opsdroid does: everything else it copies. Without a value it takes the name away.
+// change sets one name of a content, as opsdroid does: everything else it copies. Without a value it takes the name
+// away.
 func change(t *testing.T, content json.RawMessage, name, value string) json.RawMessage {
 	var names map[string]json.RawMessage
 	require.NoError(t, json.Unmarshal(content, &names))

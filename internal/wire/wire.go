@@ -57,8 +57,8 @@ func Encode(value json.RawMessage) (stored json.RawMessage, err error) {
 	return compact.Bytes(), nil
 }
 
-// Decode is the inverse of Encode, and reads references to values that are elsewhere. The error is ErrFormat, for a marker with anything
-// else behind it than its name promises.
+// Decode is the inverse of Encode, and reads references to values that are elsewhere. The error is ErrFormat, for a
+// marker with anything else behind it than its name promises.
 func Decode(stored json.RawMessage) (Value, error) {
 	name, behind, marked := marker(stored)
 	if !marked {
