@@ -27,7 +27,7 @@ type commit struct {
 
 // run sends events until the edits are in all heads.
 func (c *commit) run(ctx context.Context) error {
-	if c.mode.OneName && !c.all[0].Conditional && !c.room.Synced(ctx) {
+	if c.mode.OneName && !c.all[0].Conditional && !c.synced() {
 		return c.replace(ctx)
 	}
 	if err := c.begin(ctx); err != nil {
@@ -113,7 +113,7 @@ func (c *commit) begin(ctx context.Context) error {
 	age, known := c.dict.Age()
 	c.since = time.Now().Add(-age)
 	switch {
-	case !known && c.room.Synced(ctx):
+	case !known && c.synced():
 		// What is current may lack what a writer that has died should have merged, and the sync will not bring that
 		// again.
 		if err := c.read(ctx); err != nil {
@@ -125,7 +125,7 @@ func (c *commit) begin(ctx context.Context) error {
 		return c.read(ctx)
 	case c.mode.Single:
 		c.certain = true
-	case c.room.Synced(ctx) && c.dict.View() != nil:
+	case c.synced() && c.dict.View() != nil:
 		c.certain = true
 	case age > anyFresh && !(c.lastIsOwn() && age < ownFresh):
 		return c.look(ctx, "")
@@ -198,7 +198,7 @@ func (c *commit) send(ctx context.Context, plan *plan) error {
 // each merged at once, they would only have made more heads. So they would if the author of the last did: there is
 // always a later one.
 func (c *commit) settle(ctx context.Context) (done bool, err error) {
-	if c.busy && !c.room.Synced(ctx) {
+	if c.busy && !c.synced() {
 		if err := sleep(ctx, time.Duration(float64(c.slow)*mathrand.Float64()/2)); err != nil {
 			return false, err
 		}
@@ -249,7 +249,7 @@ func (c *commit) fate() (lost []*pending, before int, settled bool) {
 func (c *commit) stand() {
 	c.dict.Look(func(h *merge.History) {
 		for _, p := range c.all {
-			if p.err != nil && len(p.sent) > 0 && !slices.ContainsFunc(p.sent, func(name string) bool { return !counts(h, p, name) }) {
+			if p.Conditional && p.err != nil && !c.room.TooLarge(p.err) && len(p.sent) > 0 && !slices.ContainsFunc(p.sent, func(name string) bool { return !counts(h, p, name) }) {
 				p.err = nil
 			}
 		}
@@ -265,9 +265,9 @@ func counts(h *merge.History, p *pending, name string) bool {
 	return slices.ContainsFunc(p.in, func(event id.EventID) bool { return h.Counts(event, name, line) })
 }
 
-// await waits, but not longer than until something changes, and looks what there is.
+// await waits, but no longer than until it is this commit's turn, or done, and looks what there is.
 func (c *commit) await(ctx context.Context, wait time.Duration) error {
-	if !c.room.Synced(ctx) {
+	if !c.synced() {
 		if err := sleep(ctx, wait); err != nil {
 			return err
 		}
@@ -275,13 +275,25 @@ func (c *commit) await(ctx context.Context, wait time.Duration) error {
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
-	select {
-	case <-c.dict.Changed():
-	case <-timer.C:
-	case <-ctx.Done():
-		return ctx.Err()
+	for {
+		changed := c.dict.Changed()
+		if _, before, settled := c.fate(); settled || before == 0 {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-timer.C:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	return nil
+}
+
+// synced tells whether what is sent will come back by itself. In a handler of the sync it will not, whoever else waits
+// for the same event.
+func (c *commit) synced() bool {
+	return !slices.ContainsFunc(c.all, func(p *pending) bool { return !c.room.Synced(p.ctx) })
 }
 
 // errUnseen is for a homeserver that acknowledges an event and then does not show it.

@@ -39,8 +39,8 @@ const (
 // A second sync would be simpler, but homeservers forget a device's to-device messages once one of its syncs has
 // got them, and with them the keys that the bot's own sync is waiting for.
 func (c *commit) look(ctx context.Context, event id.EventID) error {
-	if c.room.Synced(ctx) && event != "" {
-		if seen, err := c.synced(ctx, event); seen || err != nil {
+	if c.synced() && event != "" {
+		if seen, err := c.bring(ctx, event); seen || err != nil {
 			return err
 		}
 	} else if event != "" {
@@ -49,7 +49,7 @@ func (c *commit) look(ctx context.Context, event id.EventID) error {
 		}
 	}
 	pause := firstLag
-	late := c.room.Synced(ctx)
+	late := c.synced()
 	for range seenTries {
 		seen, err := c.pages(ctx, event)
 		if seen && late && event != "" {
@@ -67,8 +67,8 @@ func (c *commit) look(ctx context.Context, event id.EventID) error {
 	return errUnseen
 }
 
-// synced waits for the sync to bring the event.
-func (c *commit) synced(ctx context.Context, event id.EventID) (seen bool, err error) {
+// bring waits for the sync to bring the event.
+func (c *commit) bring(ctx context.Context, event id.EventID) (seen bool, err error) {
 	timeout := time.NewTimer(syncTimeout)
 	defer timeout.Stop()
 	for {
