@@ -26,6 +26,9 @@ const (
 	// homeserver and could not know.
 	repairAfter   = 1500 * time.Millisecond
 	repairTimeout = time.Minute
+
+	// maxBrought bounds how many events are remembered that the sync brought.
+	maxBrought = 1000
 )
 
 // Follow makes the store, and all others that come from the same [New], read from memory, which the client's sync
@@ -57,6 +60,7 @@ type follower struct {
 
 	mu       sync.RWMutex
 	waiting  map[id.RoomID]id.EventID // what the sync must bring before it is believed again
+	brought  map[id.EventID]bool      // what it has brought of late
 	repairs  map[dictID]bool
 	watchers map[*watcher]bool
 }
@@ -106,6 +110,9 @@ func (f *follower) feeds(ctx context.Context, room id.RoomID) bool {
 func (f *follower) behind(room id.RoomID, event id.EventID) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.brought[event] {
+		return
+	}
 	if f.waiting == nil {
 		f.waiting = map[id.RoomID]id.EventID{}
 	}
@@ -205,6 +212,10 @@ func (f *follower) add(room id.RoomID, evt *stateEvent) {
 	if f.waiting[room] == evt.ID {
 		delete(f.waiting, room)
 	}
+	if f.brought == nil || len(f.brought) > maxBrought {
+		f.brought = map[id.EventID]bool{}
+	}
+	f.brought[evt.ID] = true
 	for w := range f.watchers {
 		w.push(room, evt)
 	}

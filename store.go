@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"iter"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -254,7 +255,9 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 //
 // Errors: those of [Store.Get] and [Store.Delete].
 func (s *Store) Pop(ctx context.Context, key string, dest any) error {
-	return s.change(ctx, key, commit.Edit{Calls: true}, func(base commit.Base, room id.RoomID) (json.RawMessage, error) {
+	var popped json.RawMessage // the last one: what came before did not count
+	err := s.change(ctx, key, commit.Edit{Calls: true}, func(base commit.Base, room id.RoomID) (json.RawMessage, error) {
+		popped = nil
 		value, found, err := current(base, key, room)
 		if err == nil && !found {
 			err = notFound(key, room)
@@ -262,8 +265,18 @@ func (s *Store) Pop(ctx context.Context, key string, dest any) error {
 		if err != nil {
 			return nil, err
 		}
-		return nil, Entry{Key: key, Value: value}.Decode(dest)
+		if to := reflect.TypeOf(dest); to != nil && to.Kind() == reflect.Pointer && to.Elem().Kind() != reflect.Interface {
+			err = Entry{Key: key, Value: value}.Decode(reflect.New(to.Elem()).Interface())
+		}
+		if err == nil {
+			popped = value
+		}
+		return nil, err
 	})
+	if popped != nil {
+		err = cmp.Or(err, Entry{Key: key, Value: popped}.Decode(dest))
+	}
+	return err
 }
 
 // Keys returns the keys in the room, sorted, also those whose values cannot be read. A room without memory has no

@@ -20,6 +20,9 @@ type commit struct {
 	all     []*pending
 	todo    []*pending // those that the next event is to hold
 	own     id.EventID // the last event that the commit sent
+	epoch   int        // of the dict, when what is known of it was last whole
+	without bool       // whether the homeserver refuses the merge with what was sent for its size
+	whole   bool       // whether a look back goes on beyond what is known
 	certain bool       // whether the homeserver was asked what is current after the commit began
 	met     bool       // whether others were met
 	since   time.Time  // when what the commit began from was current
@@ -27,9 +30,10 @@ type commit struct {
 
 // run sends events until the edits are in all heads.
 func (c *commit) run(ctx context.Context) error {
-	if c.mode.OneName && !c.all[0].Conditional && !c.synced() {
+	if c.mode.OneName && !c.all[0].Conditional && !(c.synced() && c.dict.View() != nil) {
 		return c.replace(ctx)
 	}
+	c.epoch = c.dict.Epoch()
 	if err := c.begin(ctx); err != nil {
 		return err
 	}
@@ -59,9 +63,20 @@ func (c *commit) run(ctx context.Context) error {
 			}
 			continue
 		}
+		if plan.values {
+			if err := c.room.Ready(ctx); err != nil && c.own == "" && c.refuse(err) {
+				continue
+			} else if err != nil {
+				return err
+			}
+		}
 		err := c.send(ctx, &plan)
 		if c.room.TooLarge(err) && len(c.all) > 1 && c.own == "" {
 			return c.apart(ctx)
+		}
+		if c.room.TooLarge(err) && len(plan.event.Parents) > 1 && c.own != "" && !c.without {
+			c.without, c.certain = true, true
+			continue
 		}
 		if err != nil {
 			c.dict.Forget() // the homeserver can have it all the same
@@ -69,7 +84,7 @@ func (c *commit) run(ctx context.Context) error {
 		}
 		if c.mode.Single {
 			c.dict.Do(func(h *merge.History) { h.Add(plan.event) })
-			c.dict.Checked()
+			c.dict.Checked(c.epoch)
 			return nil
 		}
 		if done, err := c.settle(ctx); done || err != nil {
@@ -85,25 +100,35 @@ func (c *commit) replace(ctx context.Context) error {
 		return nil
 	}
 	plan.parents = nil
+	if plan.values {
+		if err := c.room.Ready(ctx); err != nil {
+			return err
+		}
+	}
 	err := c.send(ctx, &plan)
 	if c.room.TooLarge(err) && len(c.all) > 1 {
 		return c.apart(ctx)
 	}
 	c.dict.Forget()
 	if err == nil && c.mode.Single {
+		epoch := c.dict.Epoch()
 		c.dict.Do(func(h *merge.History) { h.Add(plan.event) })
-		c.dict.Checked()
+		c.dict.Checked(epoch)
 	}
 	return err
 }
 
 // apart commits each edit by itself, for the homeserver to tell which of them is too large.
 func (c *commit) apart(ctx context.Context) error {
-	for _, p := range c.all {
+	for _, p := range slices.Clone(c.all) {
 		alone := commit{Writer: c.Writer, callers: c.callers, all: []*pending{p}, todo: []*pending{p}}
-		if err := alone.run(ctx); err != nil {
-			p.err = err
+		err := alone.run(ctx)
+		for _, q := range alone.all {
+			if err != nil {
+				q.err = err
+			}
 		}
+		c.all = append(c.all, alone.all[1:]...) // those who joined wait for an answer too
 	}
 	return nil
 }
@@ -113,7 +138,7 @@ func (c *commit) begin(ctx context.Context) error {
 	age, known := c.dict.Age()
 	c.since = time.Now().Add(-age)
 	switch {
-	case !known && c.synced():
+	case !known && c.synced() && !c.mode.OneName: // the events of one name can be far apart
 		// What is current may lack what a writer that has died should have merged, and the sync will not bring that
 		// again.
 		if err := c.read(ctx); err != nil {
@@ -165,17 +190,23 @@ func (c *commit) read(ctx context.Context) error {
 	if open {
 		return c.look(ctx, current.ID)
 	}
-	c.dict.Checked()
+	c.dict.Checked(c.epoch)
 	return nil
+}
+
+// refuse gives an error to the edits that have new values, and tells whether there are others.
+func (c *commit) refuse(err error) (others bool) {
+	c.todo = slices.DeleteFunc(slices.Clone(c.todo), func(p *pending) bool {
+		if p.Values {
+			p.err, p.names = err, nil
+		}
+		return p.Values
+	})
+	return len(c.todo) > 0
 }
 
 // send sends the planned event.
 func (c *commit) send(ctx context.Context, plan *plan) error {
-	if plan.values {
-		if err := c.room.Ready(ctx); err != nil {
-			return err
-		}
-	}
 	began := time.Now()
 	sent, err := c.room.Send(ctx, plan.content(c.mode))
 	if err != nil {
@@ -207,12 +238,15 @@ func (c *commit) settle(ctx context.Context) (done bool, err error) {
 		return false, err
 	}
 	for try := 1; ; try++ {
+		if err := c.remember(ctx); err != nil {
+			return false, err
+		}
 		lost, before, settled := c.fate()
 		c.met = c.met || !settled || len(lost) > 0
 		c.busy = c.met
 		if settled && len(lost) == 0 {
 			c.stand()
-			c.dict.Checked()
+			c.dict.Checked(c.epoch)
 			return true, nil
 		}
 		if settled || before == 0 || try > patience {
@@ -220,6 +254,11 @@ func (c *commit) settle(ctx context.Context) (done bool, err error) {
 			c.todo = append(lost, c.next(c.all[0])...)
 			c.callers.add(c.todo[len(lost):])
 			c.all = append(c.all, c.todo[len(lost):]...)
+			for _, p := range c.todo[len(lost):] {
+				if err := c.reach(ctx, p.Since); err != nil {
+					return false, err
+				}
+			}
 			return false, nil
 		}
 		wait := time.Duration(float64(c.slow) * (1 + float64(before)/4) * float64(try) * (0.75 + mathrand.Float64()/2))
@@ -227,6 +266,24 @@ func (c *commit) settle(ctx context.Context) (done bool, err error) {
 			return false, err
 		}
 	}
+}
+
+// remember reads again what the dict has forgotten, for then what the sync brings need not follow what was known.
+func (c *commit) remember(ctx context.Context) error {
+	for c.epoch != c.dict.Epoch() {
+		c.epoch, c.whole = c.dict.Epoch(), true
+		since := c.since
+		err := c.read(ctx)
+		c.since = since
+		if err == nil {
+			_, err = c.pages(ctx, c.own)
+		}
+		c.whole = false
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // fate tells which edits do not count, or will not once the heads are merged, how many heads came before the one that

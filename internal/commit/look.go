@@ -22,12 +22,12 @@ const (
 	// How many events a look back asks for: few at first, as the events of a large dict are large, more where others
 	// are known to write, and most once it turns out that there are many.
 	fewEvents  = 6
-	someEvents = 16
+	someEvents = 20
 	manyEvents = 50
 	pageSize   = 512 << 10 // about as many bytes a response may have
 
-	// skew is how far the clocks of homeservers may be apart, and ours may be off while a commit runs.
-	skew = 10 * time.Second
+	// skew is how far a homeserver's times may be out of the order in which it lists events.
+	skew = 500 * time.Millisecond
 
 	// farthest is how many pages a look back turns.
 	farthest = 20
@@ -73,6 +73,9 @@ func (c *commit) bring(ctx context.Context, event id.EventID) (seen bool, err er
 	defer timeout.Stop()
 	for {
 		changed := c.dict.Changed()
+		if c.epoch != c.dict.Epoch() {
+			return false, c.remember(ctx)
+		}
 		c.dict.Look(func(h *merge.History) { seen = h.Has(event) && len(h.Missing()) == 0 })
 		if seen {
 			return true, nil
@@ -106,7 +109,7 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 	c.dict.Do(func(h *merge.History) {
 		rest := h.AddPage(events)
 		seen = event == "" || h.Has(event)
-		if open = seen && h.Open(); open {
+		if open = seen && (c.whole || h.Open()); open {
 			for _, e := range rest {
 				h.AddOlder(e)
 			}
@@ -158,7 +161,7 @@ func (c *commit) meets(events []merge.Event, event id.EventID, page Page) (met b
 	c.dict.Look(func(h *merge.History) {
 		met = slices.ContainsFunc(events, func(e merge.Event) bool { return e.ID != event && h.Had(e.ID) })
 	})
-	if met {
+	if met && !c.whole {
 		return true
 	}
 	i := slices.IndexFunc(events, func(e merge.Event) bool { return e.ID == event })
@@ -167,7 +170,7 @@ func (c *commit) meets(events []merge.Event, event id.EventID, page Page) (met b
 
 // limit is how many events the first page asks for.
 func (c *commit) limit() int {
-	if c.busy {
+	if c.busy || c.mode.OneName { // other names' events come in between
 		return c.bounded(someEvents)
 	}
 	return c.bounded(fewEvents)

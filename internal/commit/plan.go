@@ -16,6 +16,12 @@ import (
 const (
 	markSize   = 120
 	parentSize = 50
+
+	// maxHeads is how many heads one event merges, so that their names leave room for the dict.
+	maxHeads = 40
+
+	// mergeMargin is what the rest of an event takes at most: a merge must not be refused, for others' writes hang on it.
+	mergeMargin = 1500
 )
 
 // plan is an event that is to be sent.
@@ -53,8 +59,8 @@ func (c *commit) plan() plan {
 				own = head.ID
 			}
 		}
-		merged = h.Merge()
-		if own != "" && len(merged.Parents) > 1 && c.room.Fits(sizeOf(merged.Dict)) != nil {
+		merged = h.MergeFirst(maxHeads)
+		if own != "" && len(merged.Parents) > 1 && (c.without || c.room.Fits(sizeOf(merged.Dict)+mergeMargin) != nil) {
 			// Each fits alone. The others' writes were there first, and this one is not acknowledged.
 			merged = h.MergeWithout(own)
 			c.todo = slices.Clone(c.all)
@@ -95,7 +101,9 @@ func (c *commit) planOn(merged merge.Merged, read bool) plan {
 			}
 		}
 		if err == nil && after > size {
-			edit.err = c.room.Fits(after)
+			if edit.err = c.room.Fits(after); len(merged.Parents) > 1 {
+				edit.err = c.room.Fits(after + mergeMargin)
+			}
 		}
 		if edit.err != nil || len(edit.names) == 0 {
 			p.doubtful = true

@@ -113,6 +113,16 @@ func (h *History) complete(e Event, seq int) bool {
 // Has tells whether the event is in the history.
 func (h *History) Has(event id.EventID) bool { return h.events[event] != nil }
 
+// Precedes tells whether the event is not there and was sent before all that are.
+func (h *History) Precedes(e Event) bool {
+	for _, n := range h.events {
+		if n.ID == e.ID || n.Time <= e.Time {
+			return false
+		}
+	}
+	return len(h.events) > 0
+}
+
 // Had tells whether the event is in the history or was until Prune.
 func (h *History) Had(event id.EventID) bool { return h.Has(event) || h.pruned[event] }
 

@@ -33,6 +33,12 @@ func (h *History) Merge() Merged {
 	return h.merge(h.heads)
 }
 
+// MergeFirst is Merge of the first heads only, at most so many.
+func (h *History) MergeFirst(most int) Merged {
+	h.link()
+	return h.merge(h.heads[:min(most, len(h.heads))])
+}
+
 // MergeWithout is Merge without what the head has. It is among the parents all the same.
 func (h *History) MergeWithout(head id.EventID) Merged {
 	h.link()
@@ -46,7 +52,10 @@ func (h *History) merge(heads []*node) (merged Merged) {
 	for _, head := range heads {
 		merged.Parents = append(merged.Parents, head.ID)
 	}
-	if len(heads) == 1 {
+	switch len(heads) {
+	case 0:
+		return merged
+	case 1:
 		merged.Dict = heads[0].Dict
 		return merged
 	}

@@ -22,12 +22,13 @@ const most = 2000
 type Dict struct {
 	mu      sync.Mutex
 	history merge.History
+	epoch   int           // how often it was forgotten
 	loaded  bool          // whether the history begins with what was once current
 	checked time.Time     // when the homeserver last said that there is nothing newer
 	users   int           // who reads or writes right now and must not miss what the sync brings
 	changed chan struct{} // closed when something changes
 
-	view atomic.Pointer[View]
+	view atomic.Pointer[View] // nil where it must be worked out, or is not known
 }
 
 // View is a dict at one moment. It does not change.
@@ -48,7 +49,16 @@ func ViewOf(e *merge.Event) *View {
 }
 
 // View is the dict as it is known, or nil where it is not known for certain.
-func (d *Dict) View() *View { return d.view.Load() }
+func (d *Dict) View() *View {
+	if view := d.view.Load(); view != nil {
+		return view
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	view := d.current()
+	d.view.Store(view)
+	return view
+}
 
 // Do lets f read and change the history, and tells everybody who waits.
 func (d *Dict) Do(f func(h *merge.History)) {
@@ -69,12 +79,20 @@ func (d *Dict) Look(f func(h *merge.History)) {
 func (d *Dict) Feed(e merge.Event) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.loaded && d.users == 0 || !d.history.Add(e) {
+	if !d.loaded && d.users == 0 {
+		return
+	}
+	add := d.history.Add
+	if d.history.Precedes(e) { // a sync that is behind what was read
+		add = d.history.AddOlder
+	}
+	if !add(e) {
 		return
 	}
 	d.history.Prune(kept)
 	if d.history.Len() > most {
 		d.history, d.loaded = merge.History{}, false
+		d.epoch++
 	}
 	d.update()
 }
@@ -91,10 +109,20 @@ func (d *Dict) Use() (release func()) {
 	}
 }
 
-// Checked notes that the history now holds the dict's latest event.
-func (d *Dict) Checked() {
+// Epoch changes whenever the dict is forgotten: what the history holds then need not reach back to what it held before.
+func (d *Dict) Epoch() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return d.epoch
+}
+
+// Checked notes that the history now holds the dict's latest event, unless it was forgotten since the epoch.
+func (d *Dict) Checked(epoch int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.epoch != epoch {
+		return
+	}
 	d.loaded, d.checked = true, time.Now()
 	d.history.Prune(kept)
 	d.update()
@@ -112,6 +140,7 @@ func (d *Dict) Forget() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.history, d.loaded = merge.History{}, false
+	d.epoch++
 	d.update()
 }
 
@@ -126,7 +155,7 @@ func (d *Dict) Changed() <-chan struct{} {
 }
 
 func (d *Dict) update() {
-	d.view.Store(d.current())
+	d.view.Store(nil)
 	if d.changed != nil {
 		close(d.changed)
 		d.changed = nil
