@@ -1,0 +1,369 @@
+package roomkv_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv"
+	"github.com/roomkv/roomkv/internal/homeserver/hstest"
+	"github.com/roomkv/roomkv/internal/wire"
+)
+
+// between is a transport that lets a test do something before and after each write, where a rival's would fall.
+type between struct {
+	before func(n int)
+	after  func(n int, event id.EventID)
+	n      atomic.Int64
+}
+
+// interrupt puts one under client. Before and after get the number of the write, the first being 0.
+func interrupt(client *mautrix.Client, before func(n int), after func(n int, event id.EventID)) {
+	interrupted := *client.Client
+	interrupted.Transport = &between{before: before, after: after}
+	client.Client = &interrupted
+}
+
+func (b *between) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.Method != http.MethodPut || !strings.Contains(req.URL.Path, "/state/") {
+		return http.DefaultTransport.RoundTrip(req)
+	}
+	n := int(b.n.Add(1)) - 1
+	if b.before != nil {
+		b.before(n)
+	}
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil || b.after == nil {
+		return resp, err
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, err
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	var sent struct {
+		EventID id.EventID `json:"event_id"`
+	}
+	if err := json.Unmarshal(body, &sent); err != nil {
+		return nil, err
+	}
+	b.after(n, sent.EventID)
+	return resp, nil
+}
+
+// feed hands the client a sync response with these events of the room, as if the homeserver had sent it.
+func feed(t testing.TB, server, client *mautrix.Client, room id.RoomID, limited bool, events ...id.EventID) {
+	all := []json.RawMessage{}
+	for _, evt := range events {
+		var raw json.RawMessage
+		eventually(t, func() bool {
+			_, err := server.MakeRequest(context.Background(), http.MethodGet, server.BuildClientURL("v3", "rooms", room, "event", evt), nil, &raw)
+			return err == nil
+		}, "the event")
+		all = append(all, raw)
+	}
+	text, err := json.Marshal(map[string]any{"next_batch": "x", "rooms": map[string]any{"join": map[string]any{
+		room.String(): map[string]any{"timeline": map[string]any{"limited": limited, "events": all}}}}})
+	assert.NoError(t, err)
+	var resp mautrix.RespSync
+	assert.NoError(t, json.Unmarshal(text, &resp))
+	assert.NoError(t, client.Syncer.ProcessResponse(context.Background(), &resp, "since"))
+}
+
+func revision(t testing.TB, store *roomkv.Store, key string) id.EventID {
+	entry, err := store.Entry(context.Background(), key)
+	assert.NoError(t, err)
+	return id.EventID(entry.Revision)
+}
+
+// rivals are two processes of one bot. The one of client follows a sync that the test feeds.
+type rivals struct {
+	client, device *mautrix.Client
+	room           id.RoomID
+	store, other   *roomkv.Store
+}
+
+func newRivals(t testing.TB, layout roomkv.Option) rivals {
+	client := hstest.Client(t)
+	r := rivals{client: client, device: again(t, client), room: hstest.Room(t, client)}
+	r.other = open(t, r.device, r.room, layout)
+	r.store = open(t, client, r.room, layout)
+	return r
+}
+
+func (r rivals) feed(t testing.TB, limited bool, events ...id.EventID) {
+	feed(t, r.device, r.client, r.room, limited, events...)
+}
+
+// What the sync skips, or a redaction makes the store forget, while a write is on its way, hides no rival's write.
+func TestForgetWhileWriting(t *testing.T) {
+	for name, after := range map[string]func(t *testing.T, r rivals, rival, redaction, own id.EventID){
+		"skipped later": func(t *testing.T, r rivals, rival, _, own id.EventID) {
+			r.feed(t, false, rival, own)
+			time.Sleep(10 * time.Millisecond)
+			r.feed(t, true)
+		},
+		"skipped the rival": func(t *testing.T, r rivals, _, _, own id.EventID) { r.feed(t, true, own) },
+		"redacted the base": func(t *testing.T, r rivals, rival, redaction, own id.EventID) {
+			r.feed(t, false, rival, redaction, own)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx := t.Context()
+			r := newRivals(t, layouts["single"])
+			require.NoError(t, r.other.PutAll(ctx, map[string]any{"a": 1, "b": 2}))
+			base := revision(t, r.other, "a")
+			require.NoError(t, r.store.Follow())
+			r.feed(t, false)
+			require.NoError(t, r.store.Get(ctx, "a", new(int)))
+			var rival, redaction id.EventID
+			interrupt(r.client, func(n int) {
+				if n > 0 {
+					return
+				}
+				assert.NoError(t, r.other.Put(ctx, "rival", 1))
+				rival = revision(t, r.other, "rival")
+				if strings.HasPrefix(name, "redacted") {
+					resp, err := r.device.RedactEvent(ctx, r.room, base)
+					assert.NoError(t, err)
+					redaction = resp.EventID
+				}
+			}, func(n int, own id.EventID) {
+				if n == 0 {
+					go after(t, r, rival, redaction, own)
+				} else {
+					go r.feed(t, false, own)
+				}
+			})
+			require.NoError(t, r.store.Put(ctx, "own", 1))
+			require.NoError(t, r.store.Put(ctx, "later", 1))
+			memory := memoryOf(t, r.other)
+			for _, key := range []string{"a", "b", "rival", "own", "later"} {
+				assert.Contains(t, memory, key)
+			}
+		})
+	}
+}
+
+// A sync that brings what happened before the store first read changes nothing.
+func TestSyncBehindTheFirstRead(t *testing.T) {
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		ctx := t.Context()
+		r := newRivals(t, layout)
+		require.NoError(t, r.store.Follow())
+		r.feed(t, false)
+		var events []id.EventID
+		put := func(key string, value int) {
+			require.NoError(t, r.other.Put(ctx, key, value))
+			events = append(events, revision(t, r.other, key))
+		}
+		put("k", 1)
+		for i := range 8 {
+			put(fmt.Sprint("other ", i), i)
+		}
+		put("k", 2)
+		require.NoError(t, r.store.Get(ctx, "k", new(int)))
+		r.feed(t, false, events...)
+		got, err := roomkv.Get[int](ctx, r.store, "k")
+		require.NoError(t, err)
+		assert.Equal(t, 2, got)
+	})
+}
+
+// Two writes that fit alone and not together: what was acknowledged stays, and nobody is blocked.
+func TestMergeTooLarge(t *testing.T) {
+	ctx := t.Context()
+	r := newRivals(t, layouts["single"])
+	large := func(n int) string { return strings.Repeat("x", n) }
+	require.NoError(t, r.other.Put(ctx, "base", large(61_000)))
+	require.NoError(t, r.store.Get(ctx, "base", new(any)))
+	interrupt(r.client, func(n int) {
+		if n == 0 {
+			assert.NoError(t, r.other.Put(ctx, "acknowledged", large(2000)))
+		}
+	}, nil)
+	require.ErrorIs(t, r.store.Put(ctx, "second", large(2000)), roomkv.ErrTooLarge)
+	require.NoError(t, r.other.Put(ctx, "next", 1))
+	memory := memoryOf(t, open(t, again(t, r.client), r.room))
+	assert.Contains(t, memory, "acknowledged")
+	assert.Contains(t, memory, "next")
+	assert.NotContains(t, memory, "second")
+}
+
+// Whoever joins a batch that the homeserver refused for its size gets an answer.
+func TestJoinWhatIsTakenApart(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	r := newRivals(t, layouts["single"])
+	require.NoError(t, r.other.Put(ctx, "base", strings.Repeat("x", 59_000)))
+	require.NoError(t, r.store.Get(ctx, "base", new(any)))
+	var group sync.WaitGroup
+	put := func(key string, size int, want error) {
+		group.Go(func() {
+			if err := r.store.Put(ctx, key, strings.Repeat("x", size)); want == nil {
+				assert.NoError(t, err, key)
+			} else if err != nil {
+				assert.ErrorIs(t, err, want, key)
+			}
+		})
+	}
+	interrupt(r.client, func(n int) {
+		switch n {
+		case 0:
+			put("one of two", 3000, roomkv.ErrTooLarge)
+			put("the other", 3000, roomkv.ErrTooLarge)
+			time.Sleep(100 * time.Millisecond)
+		case 2: // the first of those alone
+			assert.NoError(t, r.other.Put(ctx, "rival", 1))
+			put("joins", 10, nil)
+			time.Sleep(100 * time.Millisecond)
+		}
+	}, nil)
+	put("first", 10, nil)
+	group.Wait()
+}
+
+// A CompareAndPut that joins a commit looks as far back as one that begins it.
+func TestCompareJoins(t *testing.T) {
+	ctx := t.Context()
+	r := newRivals(t, layouts["single"])
+	require.NoError(t, r.other.Put(ctx, "k", 1))
+	old := roomkv.Revision(revision(t, r.other, "k"))
+	for i := range 55 {
+		require.NoError(t, r.other.Put(ctx, "other", i))
+	}
+	done := make(chan error, 1)
+	interrupt(r.client, func(n int) {
+		if n == 0 {
+			assert.NoError(t, r.other.Put(ctx, "rival", 1))
+			go func() { done <- r.store.CompareAndPut(ctx, "k", 2, old) }()
+			time.Sleep(100 * time.Millisecond)
+		}
+	}, nil)
+	require.NoError(t, roomkv.Update(ctx, r.store, "p", func(int, bool) (int, error) { return 1, nil }))
+	require.NoError(t, <-done)
+}
+
+// A Pop that was overtaken gives the value that it removed, and nothing of the one before.
+func TestPopGivesWhatItRemoved(t *testing.T) {
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		r := newRivals(t, layout)
+		require.NoError(t, r.other.Put(t.Context(), "k", map[string]int{"a": 1}))
+		require.NoError(t, r.store.Get(t.Context(), "k", new(any)))
+		interrupt(r.client, func(n int) {
+			if n == 0 {
+				assert.NoError(t, r.other.Put(t.Context(), "k", map[string]int{"b": 2}))
+			}
+		}, nil)
+		var got map[string]int
+		require.NoError(t, r.store.Pop(t.Context(), "k", &got))
+		assert.Equal(t, map[string]int{"b": 2}, got)
+	})
+}
+
+// Somebody with the power to write can make any number of heads.
+func TestManyHeads(t *testing.T) {
+	const heads = 70
+	store, client, room := newStore(t)
+	require.NoError(t, store.Put(t.Context(), "base", 0))
+	base := revision(t, store, "base")
+	for i := range heads {
+		fork := wire.Dict{
+			Stored:  map[string]json.RawMessage{"base": json.RawMessage(`0`), fmt.Sprint("fork ", i): json.RawMessage(`1`)},
+			Parents: &wire.Parents{Events: []id.EventID{base}, By: fmt.Sprint(i)},
+		}
+		_, err := client.SendStateEvent(t.Context(), room, database, "", fork.Content())
+		require.NoError(t, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	require.NoError(t, open(t, again(t, client), room).Put(ctx, "x", 1))
+	assert.Len(t, memoryOf(t, store), heads+2)
+}
+
+// A Delete works in an encrypted room, also beside a Put that does not.
+func TestDeleteBesideARefusedPut(t *testing.T) {
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		const keys = 10
+		client := hstest.Client(t)
+		room := hstest.Room(t, client, &mautrix.ReqCreateRoom{Preset: "private_chat", InitialState: []*event.Event{{
+			Type: event.StateEncryption, StateKey: new(string), Content: event.Content{Raw: map[string]any{"algorithm": "m.megolm.v1.aes-sha2"}}}}})
+		clear := open(t, client, room, layout, roomkv.WithEncryption(false))
+		for i := range keys {
+			require.NoError(t, clear.Put(t.Context(), fmt.Sprint(i), i))
+		}
+		store := open(t, client, room, layout)
+		var group sync.WaitGroup
+		for i := range keys {
+			group.Go(func() {
+				assert.ErrorIs(t, store.Put(t.Context(), fmt.Sprint(i), "new"), roomkv.ErrNoCrypto)
+			})
+			group.Go(func() { assert.NoError(t, store.Delete(t.Context(), fmt.Sprint(i))) })
+		}
+		group.Wait()
+	})
+}
+
+// Every operation at once, by three processes of which two follow.
+func TestAllAtOnce(t *testing.T) {
+	for _, name := range []string{"single", "perkey"} {
+		t.Run("layout="+name, func(t *testing.T) {
+			const goroutines, steps = 3, 3
+			ctx := t.Context()
+			client := hstest.Client(t)
+			room := hstest.Room(t, client)
+			var stores []*roomkv.Store
+			for i := range 3 {
+				device := again(t, client)
+				if i == 0 {
+					stores = append(stores, open(t, device, room, layouts[name]))
+				} else {
+					store, _ := follow(t, device, room, layouts[name])
+					stores = append(stores, store)
+				}
+			}
+			var creates, pops atomic.Int64
+			var group sync.WaitGroup
+			for s, store := range stores {
+				for g := range goroutines {
+					group.Go(func() {
+						for i := range steps {
+							key, slot := fmt.Sprintf("%d/%d/%d", s, g, i), fmt.Sprintf("slot %d/%d", g, i)
+							assert.NoError(t, roomkv.Update(ctx, store, "counter", func(old int, _ bool) (int, error) { return old + 1, nil }))
+							assert.NoError(t, store.Put(ctx, key, i))
+							if store.Create(ctx, slot, s) == nil {
+								creates.Add(1)
+							}
+							assert.NoError(t, store.Put(ctx, "gone "+key, i))
+							assert.NoError(t, store.Delete(ctx, "gone "+key))
+							if store.Pop(ctx, slot, new(int)) == nil {
+								pops.Add(1)
+							}
+						}
+					})
+				}
+			}
+			group.Wait()
+			fresh := open(t, again(t, client), room, layouts[name])
+			counter, err := roomkv.Get[int](ctx, fresh, "counter")
+			require.NoError(t, err)
+			assert.Equal(t, len(stores)*goroutines*steps, counter)
+			assert.Equal(t, creates.Load(), pops.Load())
+			eventually(t, func() bool { return len(memoryOf(t, fresh)) == len(stores)*goroutines*steps+1 }, "the keys that were put, and the counter")
+		})
+	}
+}
