@@ -68,7 +68,7 @@ var (
 	// ErrNoCrypto: the room is encrypted and the store cannot encrypt, so nothing was written.
 	ErrNoCrypto = errors.New("no encryption")
 
-	// ErrInvalidOption: New was given something it cannot work with.
+	// ErrInvalidOption: New was given something it cannot work with, or Follow's client has a syncer that it cannot.
 	ErrInvalidOption = errors.New("invalid option")
 )
 

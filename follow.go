@@ -36,9 +36,13 @@ const (
 // what others have as soon as the sync brings it. A write waits for the sync to bring it back, which takes the place
 // of one request.
 //
-// Call it once, before the client's Sync and before other handlers are registered with the syncer, for these can keep
-// responses from those after them. The client's Syncer must be a [mautrix.ExtensibleSyncer], as mautrix's own are,
-// and its filter must let the store's events through.
+// Call it once for each [New], before the client's Sync and before other handlers of whole responses are registered
+// with the syncer, such as mautrix's DontProcessOldEvents, for these can keep responses from those after them. The
+// client's Syncer must be a [mautrix.ExtensibleSyncer], as mautrix's own are, and its filter must let the store's events
+// through.
+//
+// In a handler of the sync, use the handler's context or one made from it: the sync brings nothing while a handler runs,
+// so a write looks back with a request of its own. With another context it first waits 0.3 seconds in vain.
 //
 // Nothing is read from memory before the first response, after the user has left the room, or when the sync has
 // skipped events, has ended with its context, or has said nothing for 40 seconds; then everything is as without

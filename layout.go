@@ -17,7 +17,7 @@ type layout interface {
 	// stateKey is the state key of the event that holds the key.
 	stateKey(key string) string
 
-	// keys tells whether an event with the state key can hold keys.
+	// holds tells whether an event with the state key can hold keys.
 	holds(stateKey string) bool
 
 	// parse reads the content of such an event.

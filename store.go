@@ -223,10 +223,10 @@ func (s *Store) PutAll(ctx context.Context, values map[string]any) error {
 // Delete removes the keys. A key that is not there is no error and makes no event. A value that cannot be read can
 // be deleted.
 //
-// In the single-state-key layout it takes two requests and makes one state event, which holds the remaining keys, in
-// an encrypted room too. In the per-key layout it takes one request to read, for several keys those of [Store.Keys]
-// and one for each key that is missing there, and then a request and an event for each key that is there, one after
-// the other; see [Store.PutAll].
+// In the single-state-key layout it takes the requests of [Store.Put] and makes one state event, which holds the
+// remaining keys, in an encrypted room too. In the per-key layout it takes one request to read, for several keys those
+// of [Store.Keys] and one for each key that is missing there, and then a request and an event for each key that is
+// there, one after the other; see [Store.PutAll].
 //
 // Errors: [ErrInvalidKey], and in the single-state-key layout [ErrCorrupt].
 func (s *Store) Delete(ctx context.Context, keys ...string) error {

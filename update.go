@@ -10,16 +10,18 @@ import (
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
-// Update changes the value of key to what fn makes of the one that is there, which is the zero T where found is
-// false. Between the two nobody else has changed it: where another goroutine or process does so at the same time, one
-// of the two is done first, and fn is called again with what came of that.
+// Update changes the value of key to what fn makes of the one that is there, which is the zero T where found is false.
+// Between the two nobody else on the same homeserver has changed it: where another goroutine or process does so at the
+// same time, one of the two is done first, and fn is called again with what came of that. While two homeservers cannot
+// reach each other, Updates of one key on both sides can both succeed, and one of them counts in the end.
 //
-// fn is called at least once, in the goroutine that called Update, and holds up all other writes to the same dict
-// while it runs. It must not use the store, nor have effects that must not happen twice. Its error ends the Update
-// and is returned as it is; nothing is changed then. A value that does not fit T is [ErrDecode].
+// fn is called at least once, in the goroutine that called Update, and holds up all other writes to the same memory (in
+// the per-key layout, to the same key) while it runs. It must not use the store: a write to the same memory would wait
+// for itself until ctx ends. Nor may it have effects that must not happen twice. Its error ends the Update and is
+// returned as it is; nothing is changed then. A value that is what was there before makes no event.
 //
-// It takes the requests of [Store.Put] in the single-state-key layout, and in the per-key layout three, or two more
-// each time that another process was there at the same moment.
+// It takes the requests of [Store.Put] in the single-state-key layout. In the per-key layout it takes three, one while
+// the store follows, and one or two with [WithSingleWriter].
 //
 // Errors: those of fn, of [Store.Get] but for [ErrNotFound], and of [Store.Put].
 func Update[T any](ctx context.Context, s *Store, key string, fn func(old T, found bool) (T, error)) error {

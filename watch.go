@@ -24,7 +24,7 @@ type Change struct {
 	Time     time.Time       // when, by the sender's homeserver's clock, to the millisecond
 }
 
-// WatchOption says what [Store.Watch] tells.
+// WatchOption says what [Store.Watch] tells. Of several that say which keys, the last counts.
 type WatchOption func(*watch)
 
 // WatchKey tells changes of one key only.
@@ -38,14 +38,15 @@ func WatchPrefix(prefix string) WatchOption {
 }
 
 // WatchFrom begins after a revision instead of now, for a bot that was down: that of the last [Change] it has
-// dealt with, or of an [Entry].
+// dealt with, or of an [Entry]. An empty
+// revision is now.
 func WatchFrom(revision Revision) WatchOption {
 	return func(w *watch) { w.from = id.EventID(revision) }
 }
 
-// Watch returns the changes of the room's memory, each once and in the order in which the homeserver lists them,
-// whoever makes them. It begins when the iteration does, and goes on until the loop is left or ctx ends; its error
-// then comes last. All changes of one event come in the order of the keys.
+// Watch returns the changes of the memory of the store's room, each once and in the order in which the homeserver
+// lists them, whoever makes them. It begins when the iteration does, and goes on until the loop is left or ctx ends;
+// its error then comes last. All changes of one event come in the order of the keys.
 //
 // The old value of each change is the new one of the change before. Where events were sent at the same time, what
 // counts is what the memory holds with all of them, so that a value that never counted may not be told. Writes of one

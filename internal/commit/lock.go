@@ -1,9 +1,3 @@
-// Package commit orders the writes to a dict.
-//
-// A dict is what one state event holds: the whole memory in the single-state-key layout, one key in the
-// per-key layout. A write reads it, changes it and sends it back; [Lock] lets one writer of this process at a
-// time do that, and [Written] knows what it wrote, which the homeserver's
-// listings can leave out.
 package commit
 
 import (
