@@ -265,9 +265,12 @@ func (s *Store) Pop(ctx context.Context, key string, dest any) error {
 		if err != nil {
 			return nil, err
 		}
-		if to := reflect.TypeOf(dest); to != nil && to.Kind() == reflect.Pointer && to.Elem().Kind() != reflect.Interface {
-			err = Entry{Key: key, Value: value}.Decode(reflect.New(to.Elem()).Interface())
+		// On trial, for it can turn out that this value was not the one to be removed.
+		trial := dest
+		if to := reflect.ValueOf(dest); to.Kind() == reflect.Pointer && !to.IsNil() {
+			trial = reflect.New(to.Type().Elem()).Interface()
 		}
+		err = Entry{Key: key, Value: value}.Decode(trial)
 		if err == nil {
 			popped = value
 		}
