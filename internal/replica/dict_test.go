@@ -1,0 +1,84 @@
+package replica_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/merge"
+	"github.com/roomkv/roomkv/internal/replica"
+)
+
+func snapshot(event id.EventID, time int64, value string, parents ...id.EventID) merge.Event {
+	return merge.Event{ID: event, Time: time, Dict: map[string]string{"k": value}, Parents: parents, Marked: true}
+}
+
+// loaded is a dict that was read when $2 was current.
+func loaded() *replica.Dict {
+	d := new(replica.Dict)
+	d.Do(func(h *merge.History) { h.Add(snapshot("$2", 2, "2", "$1")) })
+	d.Checked(d.Epoch())
+	return d
+}
+
+func TestOnlyWhatWasReadIsKnown(t *testing.T) {
+	d := new(replica.Dict)
+	assert.Nil(t, d.View())
+	d.Feed(snapshot("$1", 1, "1"))
+	d.Look(func(h *merge.History) { assert.Zero(t, h.Len(), "nobody has asked") })
+	release := d.Use()
+	d.Feed(snapshot("$1", 1, "1"))
+	d.Look(func(h *merge.History) { assert.Equal(t, 1, h.Len(), "somebody is about to read") })
+	assert.Nil(t, d.View())
+	release()
+}
+
+func TestFeed(t *testing.T) {
+	d := loaded()
+	changed := d.Changed()
+	d.Feed(snapshot("$3", 3, "3", "$2"))
+	assert.NotNil(t, d.View())
+	assert.Equal(t, "3", d.View().Names["k"])
+	select {
+	case <-changed:
+	default:
+		t.Error("whoever waits is told")
+	}
+	d.Feed(merge.Event{ID: "$0", Time: 1, Dict: map[string]string{"k": "old"}})
+	d.Look(func(h *merge.History) {
+		heads := h.Heads()
+		assert.Equal(t, id.EventID("$3"), heads[len(heads)-1].ID, "what a slow sync brings of the past is no news")
+	})
+}
+
+func TestForget(t *testing.T) {
+	d := loaded()
+	before := d.Epoch()
+	d.Forget()
+	assert.Nil(t, d.View())
+	d.Checked(before)
+	assert.Nil(t, d.View(), "who began before it was forgotten does not know it all")
+	_, known := d.Age()
+	assert.False(t, known)
+}
+
+// A fork whose base is out of sight is not served from.
+func TestForkWithoutItsBase(t *testing.T) {
+	d := loaded()
+	d.Feed(snapshot("$3", 3, "3", "$unknown"))
+	assert.Nil(t, d.View())
+	d.Feed(snapshot("$4", 4, "4", "$2", "$3"))
+	assert.Equal(t, "4", d.View().Names["k"])
+}
+
+// A dict that somebody forks for ever does not grow for ever.
+func TestEndlessFork(t *testing.T) {
+	d := loaded()
+	for i := range 2500 {
+		d.Feed(snapshot(id.EventID(fmt.Sprint("$fork ", i)), int64(i+3), "x", "$2"))
+	}
+	d.Look(func(h *merge.History) { assert.LessOrEqual(t, h.Len(), 2000) })
+	assert.Nil(t, d.View())
+}
