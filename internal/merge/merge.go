@@ -235,8 +235,6 @@ func (o *origin) follows(event *node) bool {
 	return false
 }
 
-func (o origin) same(other origin) bool { return o.present == other.present && o.value == other.value }
-
 // undominated are the parents' changes of the name that no other parent has seen and changed since.
 func (h *History) undominated(parents []*node, name string) []line {
 	var all []line
