@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"sync"
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
@@ -135,4 +136,91 @@ func ExampleStore_InEventRoom() {
 	// Output:
 	// messages so far: 1
 	// messages so far: 2
+}
+
+func ExampleUpdate() {
+	ctx := context.Background()
+	client, room := botAndRoom()
+	store, err := roomkv.New(client, room.String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	var group sync.WaitGroup
+	for range 10 { // as many handlers at once
+		group.Go(func() {
+			err := roomkv.Update(ctx, store, "visits", func(old int, _ bool) (int, error) { return old + 1, nil })
+			if err != nil {
+				log.Fatal(err)
+			}
+		})
+	}
+	group.Wait()
+	visits, err := roomkv.Get[int](ctx, store, "visits")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(visits)
+	// Output: 10
+}
+
+func ExampleStore_CompareAndPut() {
+	ctx := context.Background()
+	client, room := botAndRoom()
+	store, err := roomkv.New(client, room.String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := store.Create(ctx, "topic", "gardens"); err != nil {
+		log.Fatal(err)
+	}
+	read, err := store.Entry(ctx, "topic")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(store.CompareAndPut(ctx, "topic", "plants", read.Revision))
+	err = store.CompareAndPut(ctx, "topic", "trees", read.Revision) // which is no longer the latest
+	fmt.Println(errors.Is(err, roomkv.ErrConflict))
+	// Output:
+	// <nil>
+	// true
+}
+
+func ExampleStore_Watch() {
+	ctx, cancel := context.WithCancel(context.Background())
+	client, room := botAndRoom()
+	store, err := roomkv.New(client, room.String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := store.Follow(); err != nil {
+		log.Fatal(err)
+	}
+	synced := make(chan error, 1)
+	go func() { synced <- client.SyncWithContext(ctx) }()
+	if err := store.Put(ctx, "score alice", 1); err != nil {
+		log.Fatal(err)
+	}
+	read, err := store.Entry(ctx, "score alice")
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, points := range []int{2, 3} {
+		if err := store.Put(ctx, "score alice", points); err != nil {
+			log.Fatal(err)
+		}
+	}
+	for change, err := range store.Watch(ctx, roomkv.WatchPrefix("score "), roomkv.WatchFrom(read.Revision)) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%s: %s → %s\n", change.Key, change.Old, change.New)
+		if string(change.New) == "3" {
+			break
+		}
+	}
+	cancel()
+	<-synced
+	// Output:
+	// score alice: 1 → 2
+	// score alice: 2 → 3
 }
