@@ -558,3 +558,36 @@ func TestCurrentIsListedLater(t *testing.T) {
 	h.AddPage([]merge.Event{b, a, root})
 	assert.Equal(t, "a", h.Merge().Dict["k"])
 }
+
+// What was pruned is not looked for again, also where the cut went through a fork.
+func TestPruneLeavesNothingOpen(t *testing.T) {
+	for most := 3; most < 12; most++ {
+		h := history(marked("$root", 1, dict{}))
+		last := id.EventID("$root")
+		for i := range 10 {
+			a, b, m := id.EventID(fmt.Sprint("$a", i)), id.EventID(fmt.Sprint("$b", i)), id.EventID(fmt.Sprint("$m", i))
+			h.Add(marked(a, int64(3*i+2), dict{"a": fmt.Sprint(i)}, last))
+			h.Add(marked(b, int64(3*i+3), dict{"b": fmt.Sprint(i)}, last))
+			h.Add(marked(m, int64(3*i+4), dict{"a": fmt.Sprint(i), "b": fmt.Sprint(i)}, a, b))
+			last = m
+		}
+		h.Prune(most)
+		assert.Equal(t, most, h.Len())
+		assert.False(t, h.Open(), "%d events", most)
+		assert.True(t, h.Had("$a0"))
+		assert.False(t, h.Has("$a0"))
+		h.Add(marked("$late", 99, dict{}, "$a0"))
+		assert.True(t, h.Open(), "which began from one that is gone")
+	}
+}
+
+// An event can be listed among those that are known already: it was sent at the same time and stored later.
+func TestLateEventInAPage(t *testing.T) {
+	a, b, late := marked("$a", 1, dict{"a": "1"}), marked("$b", 2, dict{"a": "1", "b": "1"}, "$a"), marked("$late", 3, dict{"a": "1", "l": "1"}, "$a")
+	h := history(a, b)
+	assert.Empty(t, h.AddPage([]merge.Event{b, late, a}))
+	assert.Equal(t, dict{"a": "1", "b": "1", "l": "1"}, h.Merge().Dict)
+	before := marked("$before", 0, dict{})
+	assert.Equal(t, []merge.Event{before}, h.AddPage([]merge.Event{b, late, a, before}))
+	assert.False(t, h.Has("$before"))
+}
