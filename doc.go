@@ -4,9 +4,9 @@
 // replicates it, so that is where a [Store] keeps it. The store wraps a [mautrix.Client] that is logged in, and works
 // in any room that the bot is in and may send state to.
 //
-//	store, err := roomkv.New(client, "!room:example.org")
-//	err = store.Put(ctx, "greeting", "Hello!")
-//	greeting, err := roomkv.Get[string](ctx, store, "greeting")
+// 	store, err := roomkv.New(client, "!room:example.org")
+// 	err = store.Put(ctx, "greeting", "Hello!")
+// 	greeting, err := roomkv.Get[string](ctx, store, "greeting")
 //
 // With [WithEventType]("dev.opsdroid.database") it reads and writes the data of opsdroid's Matrix database.
 //
