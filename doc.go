@@ -4,9 +4,9 @@
 // replicates it, so that is where a [Store] keeps it. The store wraps a [mautrix.Client] that is logged in, and works
 // in any room that the bot is in and may send state to.
 //
-// 	store, err := roomkv.New(client, "!room:example.org")
-// 	err = store.Put(ctx, "greeting", "Hello!")
-// 	greeting, err := roomkv.Get[string](ctx, store, "greeting")
+//	store, err := roomkv.New(client, "!room:example.org")
+//	err = store.Put(ctx, "greeting", "Hello!")
+//	greeting, err := roomkv.Get[string](ctx, store, "greeting")
 //
 // With [WithEventType]("dev.opsdroid.database") it reads and writes the data of opsdroid's Matrix database.
 //
@@ -37,8 +37,9 @@
 // what it finds, key by key; a field in the event, roomkv.parents, names what its writer had merged. Of two Puts of
 // one key at the same time the later one counts, by the homeservers' clocks.
 //
-// A Get followed by a Put is not atomic. [Update] is, and [Store.Create] and [Store.CompareAndPut] have one winner,
-// across processes too.
+// A Get followed by a Put is not atomic. [Update] is, and [Store.Create] and [Store.CompareAndPut] have one winner, across
+// processes too. There is a known fault on Synapse: where other events are sent in the room at the same moment, two
+// processes can, rarely, both be told so.
 //
 // For a moment after a write, others that do not follow can read the memory without what was written at the same
 // time. A writer that dies in that moment leaves it so until the next write to the memory, or until a store that
