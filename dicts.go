@@ -1,7 +1,6 @@
 package roomkv
 
 import (
-	"container/list"
 	"sync"
 
 	"maunium.net/go/mautrix/id"
@@ -18,7 +17,6 @@ const maxDicts = 4096
 type dict struct {
 	*replica.Dict
 	writer *commit.Writer
-	at     dictID
 }
 
 type dictID struct {
@@ -30,28 +28,19 @@ type dictID struct {
 // safe for concurrent use.
 type dicts struct {
 	mu    sync.Mutex
-	known map[dictID]*list.Element
-	order list.List // of *dict, the most recently used last
+	known lru[dictID, *dict]
 }
 
 // get finds the dict or makes it.
 func (d *dicts) get(at dictID, make func() *dict) *dict {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if element := d.known[at]; element != nil {
-		d.order.MoveToBack(element)
-		return element.Value.(*dict)
-	}
-	if d.known == nil {
-		d.known = map[dictID]*list.Element{}
+	if known, ok := d.known.get(at); ok {
+		return known
 	}
 	made := make()
-	made.at = at
-	d.known[at] = d.order.PushBack(made)
-	if d.order.Len() > maxDicts {
-		oldest := d.order.Remove(d.order.Front()).(*dict)
-		delete(d.known, oldest.at)
-	}
+	d.known.most = maxDicts
+	d.known.put(at, made)
 	return made
 }
 
@@ -59,19 +48,16 @@ func (d *dicts) get(at dictID, make func() *dict) *dict {
 func (d *dicts) find(at dictID) *dict {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if element := d.known[at]; element != nil {
-		return element.Value.(*dict)
-	}
-	return nil
+	known, _ := d.known.get(at)
+	return known
 }
 
 // in gives the dicts of a room.
-func (d *dicts) in(room id.RoomID) []*dict {
+func (d *dicts) in(room id.RoomID) (found []*dict) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var found []*dict
-	for element := d.order.Front(); element != nil; element = element.Next() {
-		if known := element.Value.(*dict); known.at.room == room {
+	for at, known := range d.known.all {
+		if at.room == room {
 			found = append(found, known)
 		}
 	}

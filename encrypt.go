@@ -2,95 +2,192 @@ package roomkv
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
-	"sync"
-	"time"
+	"net/http"
+	"slices"
+	"strings"
 
+	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/wire"
 )
 
-// askAgain is how long the homeserver's word that a room is not encrypted counts.
-const askAgain = time.Minute
+// What an encrypted event's content may have, in bytes before encryption. Megolm adds about a hundred, base64 a third, and
+// the homeserver its part, until the whole is [wire.MaxEvent]. Values share an event up to maxShared, which leaves room
+// for any event's addresses. Above maxAlone no homeserver takes the event, and in between the homeserver decides.
+const (
+	maxShared = 45_000
+	maxAlone  = 48_700
+)
 
-// encryptedRooms remembers what the homeserver said about rooms' encryption. The zero value is ready, and methods
-// are safe for concurrent use.
-type encryptedRooms struct {
-	mu        sync.Mutex
-	encrypted map[id.RoomID]bool // for good: a room cannot be made unencrypted again
-	clear     map[id.RoomID]time.Time
+// sealer implements [commit.Sealer] with Megolm events of the store's type, each with the content {key: value, …}.
+type sealer struct{ roomState }
+
+// Sealer implements [commit.Room].
+func (p place) Sealer(ctx context.Context) (commit.Sealer, error) {
+	if !p.core.encrypt {
+		return nil, nil
+	}
+	encrypted, err := p.core.encrypted.isEncrypted(ctx, p.roomState)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%w; nothing was written, for the room may be encrypted", err)
+	case !encrypted && p.core.secret != nil:
+		return nil, fail(ErrNoCrypto, nil, "%s is not encrypted, where the names of keys cannot be hidden, so nothing was written", p.room)
+	case !encrypted:
+		return nil, nil
+	case p.client.Crypto == nil:
+		return nil, fail(ErrNoCrypto, nil, "%s is encrypted and the client has no Crypto, so nothing was written; give it one (mautrix's cryptohelper), or write values that the homeserver can read with WithEncryption(false)", p.room)
+	}
+	return sealer{p.roomState}, nil
 }
 
-// get is not known where the homeserver has not been asked within askAgain.
-func (e *encryptedRooms) get(room id.RoomID) (encrypted, known bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.encrypted[room] {
-		return true, true
+// Check implements [commit.Sealer].
+func (s sealer) Check(value commit.Value) error {
+	content, err := s.content([]commit.Value{value})
+	if err == nil && len(content) > maxAlone {
+		err = fail(ErrTooLarge, nil, "%q in %s would be %d bytes before encryption, and at most about %d fit into an event of %d",
+			value.Key, s.room, len(content), maxAlone, wire.MaxEvent)
 	}
-	asked, ok := e.clear[room]
-	return false, ok && time.Since(asked) < askAgain
+	return err
 }
 
-func (e *encryptedRooms) set(room id.RoomID, encrypted bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.encrypted == nil {
-		e.encrypted, e.clear = map[id.RoomID]bool{}, map[id.RoomID]time.Time{}
+// Holds implements [commit.Sealer]. It is not known what is in an event that this process has neither written nor read.
+func (s sealer) Holds(stored string, value commit.Value) bool {
+	reference, err := wire.Decode(json.RawMessage(stored))
+	if err != nil || reference.Event == "" {
+		return false
 	}
-	if encrypted {
-		e.encrypted[room] = true
-		delete(e.clear, room)
-	} else {
-		e.clear[room] = time.Now()
+	event := s.core.opened.get(s.at(reference.Event))
+	if event == nil {
+		return false
 	}
+	inside, err := wire.Seal(json.RawMessage(value.Stored))
+	there, found := event.values[wire.Name(value.Key)]
+	return err == nil && found && wire.Same(there, inside) && s.trusts(event)
 }
 
-// mayWriteClear fails where a value must not be written in the clear: with ErrNoCrypto in an encrypted room,
-// and with the request's error where it is not known whether the room is one.
-func (e *encryptedRooms) mayWriteClear(ctx context.Context, state roomState) error {
-	encrypted, err := e.isEncrypted(ctx, state)
+// Seal implements [commit.Sealer]. Values that were sent when a later one fails stay in the room, and nothing refers to
+// them.
+func (s sealer) Seal(ctx context.Context, values []commit.Value) (map[string]string, error) {
+	if err := s.prepare(ctx); err != nil {
+		return nil, err
+	}
+	slices.SortFunc(values, func(a, b commit.Value) int { return strings.Compare(a.Key, b.Key) })
+	references := make(map[string]string, len(values))
+	for len(values) > 0 {
+		content, n, err := s.share(values)
+		if err != nil {
+			return nil, err
+		}
+		sent, err := s.send(ctx, content)
+		if err != nil {
+			return nil, err
+		}
+		for _, value := range values[:n] {
+			references[value.Name] = wire.Canonical(wire.Reference(sent))
+		}
+		values = values[n:]
+	}
+	return references, nil
+}
+
+// share is the content of an event with the first values, as many as fit and at least one.
+func (s sealer) share(values []commit.Value) (content json.RawMessage, n int, err error) {
+	size := len("{}")
+	for n = range values {
+		alone, err := s.content(values[n : n+1])
+		if err != nil {
+			return nil, 0, err
+		}
+		if size += len(alone); size > maxShared && n > 0 {
+			content, err = s.content(values[:n])
+			return content, n, err
+		}
+	}
+	content, err = s.content(values)
+	return content, len(values), err
+}
+
+// content is spelled as mautrix will, so that its length is the one that counts.
+func (s sealer) content(values []commit.Value) (json.RawMessage, error) {
+	inside := make(map[string]json.RawMessage, len(values))
+	for _, value := range values {
+		var err error
+		if inside[wire.Name(value.Key)], err = wire.Seal(json.RawMessage(value.Stored)); err != nil {
+			return nil, fail(ErrInvalidValue, err, "the value for key %q", value.Key)
+		}
+	}
+	content, err := json.Marshal(inside)
 	if err != nil {
-		return fmt.Errorf("%w; nothing was written, for the room may be encrypted", err)
+		return nil, fail(ErrInvalidValue, err, "a value cannot be encoded as JSON")
 	}
-	if encrypted {
-		return fail(ErrNoCrypto, nil, "%s is encrypted and this version of roomkv cannot encrypt, so nothing was written; WithEncryption(false) would write values that the homeserver can read", state.room)
+	return content, nil
+}
+
+// prepare completes what mautrix goes by when it shares a Megolm session: with whom, and for how long the room wants one
+// to be used. A state store that has seen no sync yet knows neither, and the session would reach nobody.
+func (s sealer) prepare(ctx context.Context) error {
+	const what = "learn who is to read the values"
+	store := s.client.StateStore
+	if store == nil { // then it is none of mautrix's encryption
+		return nil
+	}
+	ctx = withRetries(ctx, s.client)
+	if encrypted, err := store.IsEncrypted(ctx, s.room); err != nil {
+		return s.explain(ctx, what, err)
+	} else if !encrypted {
+		var content event.EncryptionEventContent
+		if err := s.client.StateEvent(ctx, s.room, event.StateEncryption, "", &content); err != nil {
+			return s.explain(ctx, what, err)
+		}
+	}
+	complete, err := store.HasFetchedMembers(ctx, s.room)
+	if err == nil && !complete {
+		_, err = s.client.Members(ctx, s.room)
+	}
+	if err != nil {
+		return s.explain(ctx, what, err)
 	}
 	return nil
 }
 
-// isEncrypted asks the homeserver, once a minute while the answer is no. Sooner than that, the client's state store
-// knows that the room became encrypted, if the client's sync feeds it; what that store does not know it calls
-// unencrypted, so its no counts for nothing.
-func (e *encryptedRooms) isEncrypted(ctx context.Context, state roomState) (bool, error) {
-	encrypted, known := e.get(state.room)
-	if !encrypted && state.client.StateStore != nil {
-		// An error here leaves it to the homeserver.
-		synced, err := state.client.StateStore.IsEncrypted(ctx, state.room)
-		encrypted = err == nil && synced
+// send encrypts content and sends it, once the key to it is where the store's options want it.
+func (s sealer) send(ctx context.Context, content json.RawMessage) (id.EventID, error) {
+	ctx = withRetries(ctx, s.client)
+	encrypted, err := s.client.Crypto.Encrypt(ctx, s.room, s.contentType(), content)
+	if err != nil {
+		return "", s.explain(ctx, "encrypt", err)
 	}
-	if !encrypted && known {
-		return false, nil
+	if encrypted == nil || encrypted.Algorithm != id.AlgorithmMegolmV1 || encrypted.SessionID == "" {
+		return "", fail(ErrNoCrypto, nil, "the client's Crypto did not encrypt with Megolm for %s, so nothing was written", s.room)
 	}
-	if !encrypted {
-		// One of those who want to know asks, and the others hear its answer.
-		unlock, err := commit.Lock(ctx, commit.Dict{Room: state.room, Type: event.StateEncryption.Type})
-		if err != nil {
-			return false, err
+	if s.core.backup != nil {
+		if err := s.core.backup.Save(ctx, s.room, encrypted.SessionID); err != nil {
+			return "", s.explain(ctx, fmt.Sprintf("back up session %s, so that nothing was written", encrypted.SessionID), err)
 		}
-		defer unlock()
-		if encrypted, known = e.get(state.room); known {
-			return encrypted, nil
-		}
-		state.eventType = event.StateEncryption
-		evt, err := state.get(ctx, "")
-		if err != nil {
-			return false, err
-		}
-		encrypted = evt != nil
 	}
-	e.set(state.room, encrypted)
-	return encrypted, nil
+	sent, err := s.client.SendMessageEvent(ctx, s.room, event.EventEncrypted, encrypted, mautrix.ReqSendEvent{DontEncrypt: true})
+	switch {
+	case isStatus(err, http.StatusRequestEntityTooLarge):
+		return "", fail(ErrTooLarge, err, "encrypted values for %s, %d bytes before encryption, do not fit into an event", s.room, len(content))
+	case err != nil:
+		return "", s.explain(ctx, "send encrypted values", err)
+	case sent == nil || sent.EventID == "":
+		return "", &failure{text: fmt.Sprintf("cannot send encrypted values in %s: the homeserver's answer names no event", s.room)}
+	}
+	opened := &opened{sender: s.client.UserID, trust: id.TrustStateVerified, size: len(content)}
+	if err := json.Unmarshal(content, &opened.values); err == nil {
+		s.core.opened.put(s.at(sent.EventID), opened)
+	}
+	return sent.EventID, nil
+}
+
+// contentType is the type of the event inside an encrypted one.
+func (r roomState) contentType() event.Type {
+	return event.Type{Type: r.eventType.Type, Class: event.MessageEventType}
 }

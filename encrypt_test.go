@@ -1,29 +1,219 @@
-package roomkv
+package roomkv_test
 
 import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv"
+	"github.com/roomkv/roomkv/internal/homeserver/hstest"
 )
 
-func TestEncryptedRoomsForgetsNoButNotYes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var rooms encryptedRooms
-		const room = "!room:example.org"
-		state := func() [2]bool {
-			encrypted, known := rooms.get(room)
-			return [2]bool{encrypted, known}
+// newEncrypted is a store of an encrypted room, with a client that can encrypt.
+func newEncrypted(t testing.TB, opts ...roomkv.Option) (*roomkv.Store, *mautrix.Client, id.RoomID) {
+	t.Helper()
+	client := hstest.Client(t)
+	hstest.Crypto(t, client)
+	room := hstest.EncryptedRoom(t, client)
+	return open(t, client, room, opts...), client, room
+}
+
+// memoryState is the content of every state event of the store's type in the room, by state key.
+func memoryState(t testing.TB, client *mautrix.Client, room id.RoomID) map[string]json.RawMessage {
+	t.Helper()
+	state, err := client.State(t.Context(), room)
+	require.NoError(t, err)
+	contents := map[string]json.RawMessage{}
+	for _, events := range state {
+		for _, evt := range events {
+			if evt.Type.Type == roomkv.DefaultEventType {
+				contents[*evt.StateKey] = evt.Content.VeryRaw
+			}
 		}
-		assert.Equal(t, [2]bool{false, false}, state())
-		rooms.set(room, false)
-		assert.Equal(t, [2]bool{false, true}, state())
-		time.Sleep(askAgain)
-		assert.Equal(t, [2]bool{false, false}, state(), "somebody may have encrypted it since")
-		rooms.set(room, true)
-		rooms.set(room, false)
-		time.Sleep(1000 * time.Hour)
-		assert.Equal(t, [2]bool{true, true}, state(), "what was encrypted stays it, whatever the homeserver says")
+	}
+	return contents
+}
+
+// clearNames are the names in the room's memory behind which stands something else than a reference to an event.
+func clearNames(t testing.TB, client *mautrix.Client, room id.RoomID) (names []string) {
+	t.Helper()
+	for _, content := range memoryState(t, client, room) {
+		var dict map[string]json.RawMessage
+		require.NoError(t, json.Unmarshal(content, &dict))
+		for name, stored := range dict {
+			if !strings.HasPrefix(string(stored), `{"encrypted_val":"$`) && !strings.HasPrefix(name, "roomkv.") {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
+func TestEncryptedValuesComeBack(t *testing.T) {
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		store, client, room := newEncrypted(t, layout)
+		values := map[string]string{
+			"float": `1.5`, "large": `123456789012345678901234567890`, "text": `"é <&> \" \\ \u2028"`, "null": `null`,
+			"marker": `{"encrypted_val":"$x"}`, "json": `{"json_val":"1"}`, "media": `{"media_val":{}}`,
+			"m.relates_to": `{"rel_type":"m.replace","event_id":"$x"}`, "m.mentions": `1`, `quote"d`: `{"a\\b":[1e9]}`,
+			"roomkv.x": `true`, "": `"the empty key"`, "é\u2028": `[]`,
+		}
+		for key, value := range values {
+			require.NoError(t, store.Put(t.Context(), key, json.RawMessage(value)), key)
+		}
+		assert.Empty(t, clearNames(t, client, room))
+		cold := open(t, client, room, layout)
+		for _, s := range []*roomkv.Store{store, cold} {
+			for key, value := range values {
+				got, err := roomkv.Get[json.RawMessage](t.Context(), s, key)
+				require.NoError(t, err, key)
+				assert.JSONEq(t, value, string(got), key)
+			}
+			entry, err := s.Entry(t.Context(), "text")
+			require.NoError(t, err)
+			assert.True(t, entry.Encrypted)
+			assert.Equal(t, client.UserID, entry.EncryptedBy)
+			assert.Equal(t, id.TrustStateVerified, entry.Trust)
+			assert.Len(t, memoryOf(t, s), len(values))
+		}
+
+		count := func(n int, found bool) (int, error) { return n + 1, nil }
+		for range 3 {
+			require.NoError(t, roomkv.Update(t.Context(), cold, "count", count))
+		}
+		n, err := roomkv.Get[int](t.Context(), store, "count")
+		require.NoError(t, err)
+		assert.Equal(t, 3, n)
+		require.ErrorIs(t, store.Create(t.Context(), "count", 7), roomkv.ErrExists)
+		entry, err := store.Entry(t.Context(), "count")
+		require.NoError(t, err)
+		require.NoError(t, store.CompareAndPut(t.Context(), "count", 4, entry.Revision))
+		require.ErrorIs(t, store.CompareAndPut(t.Context(), "count", 5, entry.Revision), roomkv.ErrConflict)
+		require.NoError(t, cold.Pop(t.Context(), "count", &n))
+		assert.Equal(t, 4, n)
+		require.NoError(t, store.Delete(t.Context(), "float", "large"))
+		keys, err := cold.Keys(t.Context())
+		require.NoError(t, err)
+		assert.Len(t, keys, len(values)-2)
+		assert.Empty(t, clearNames(t, client, room))
+	})
+}
+
+// The figures of the README, warm.
+func TestEncryptedRequests(t *testing.T) {
+	count := func(t *testing.T, recorder *hstest.Recorder, what func() error) int {
+		recorder.Reset()
+		require.NoError(t, what())
+		return requests(recorder)
+	}
+	hundred := map[string]any{}
+	for i := range 100 {
+		hundred[fmt.Sprint("key ", i)] = i
+	}
+	for name, test := range map[string]struct {
+		opts                []roomkv.Option
+		follow              bool
+		put, get, cold, all int
+	}{
+		"following":     {follow: true, put: 2, get: 0, cold: 2, all: 2},
+		"single writer": {opts: []roomkv.Option{roomkv.WithSingleWriter()}, put: 2, get: 1, cold: 2, all: 2},
+		"default":       {put: 3, get: 1, cold: 2, all: 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store, client, room := newEncrypted(t, test.opts...)
+			recorder := hstest.Record(client)
+			if test.follow {
+				require.NoError(t, store.Follow())
+				defer syncing(t, client)()
+			}
+			require.NoError(t, store.Put(t.Context(), "warm", 0))
+			assert.Equal(t, test.put, count(t, recorder, func() error { return store.Put(t.Context(), "new", 1) }), "put new")
+			assert.Equal(t, test.put, count(t, recorder, func() error { return store.Put(t.Context(), "new", 2) }), "overwrite")
+			var n int
+			assert.Equal(t, test.get, count(t, recorder, func() error { return store.Get(t.Context(), "new", &n) }), "get")
+			assert.Equal(t, 2, n)
+			assert.Equal(t, test.all, count(t, recorder, func() error { return store.PutAll(t.Context(), hundred) }), "put all")
+			cold := open(t, client, room, test.opts...)
+			assert.Equal(t, test.cold, count(t, recorder, func() error { return cold.Get(t.Context(), "key 99", &n) }), "get, cold")
+			assert.Equal(t, 99, n)
+			assert.Equal(t, 1, count(t, recorder, func() error { return cold.Get(t.Context(), "key 98", &n) }), "of the same event")
+		})
+	}
+}
+
+// Nothing is known when a process starts: not that the room is encrypted, not who is in it.
+func TestFirstPutIsEncrypted(t *testing.T) {
+	for i := range 10 {
+		client := hstest.Client(t)
+		room := hstest.EncryptedRoom(t, client)
+		hstest.Crypto(t, client)
+		store := open(t, client, room)
+		if i%2 == 0 {
+			require.NoError(t, store.Put(t.Context(), "key", "secret"))
+		} else {
+			var group sync.WaitGroup
+			for j := range 10 {
+				group.Go(func() { assert.NoError(t, open(t, client, room).Put(t.Context(), fmt.Sprint(j), "secret")) })
+			}
+			group.Wait()
+		}
+		assert.Empty(t, clearNames(t, client, room))
+	}
+}
+
+func TestNothingIsWrittenWhereEncryptionIsNotKnown(t *testing.T) {
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		store, client, room := newEncrypted(t, layout)
+		client.StateStore = mautrix.NewMemoryStateStore()
+		recorder := hstest.Record(client)
+		next := client.Client.Transport
+		client.Client.Transport = roundTripper(func(req *http.Request) (*http.Response, error) {
+			if strings.Contains(req.URL.Path, "/state/m.room.encryption") {
+				return nil, fmt.Errorf("no answer")
+			}
+			return next.RoundTrip(req)
+		})
+		ctx := mautrix.WithMaxRetries(t.Context(), 0)
+		require.Error(t, store.Put(ctx, "key", "secret"))
+		for _, request := range recorder.Requests() {
+			assert.NotEqual(t, http.MethodPut, request.Method, request.Path)
+		}
+		client.Client.Transport = next
+		require.NoError(t, store.Put(ctx, "key", "secret"))
+		assert.Empty(t, clearNames(t, client, room))
+	})
+}
+
+func TestRoomThatBecomesEncrypted(t *testing.T) {
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		client := hstest.Client(t)
+		hstest.Crypto(t, client)
+		room := hstest.Room(t, client)
+		store := open(t, client, room, layout)
+		require.NoError(t, store.PutAll(t.Context(), map[string]any{"a": 1, "b": 2.5, "c": "text"}))
+		_, err := store.EncryptAll(t.Context())
+		require.ErrorIs(t, err, roomkv.ErrNoCrypto)
+		_, err = client.SendStateEvent(t.Context(), room, event.StateEncryption, "", &event.EncryptionEventContent{Algorithm: id.AlgorithmMegolmV1})
+		require.NoError(t, err)
+
+		require.NoError(t, store.Put(t.Context(), "d", "secret"))
+		assert.ElementsMatch(t, []string{"a", "b", "c"}, clearNames(t, client, room))
+		n, err := store.EncryptAll(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, 3, n)
+		assert.Empty(t, clearNames(t, client, room))
+		assert.Equal(t, map[string]string{"a": "1", "b": "2.5", "c": `"text"`, "d": `"secret"`}, memoryOf(t, open(t, client, room, layout)))
+		n, err = store.EncryptAll(t.Context())
+		require.NoError(t, err)
+		assert.Zero(t, n)
 	})
 }

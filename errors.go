@@ -61,11 +61,19 @@ var (
 	// also an answer of the homeserver that is not what it was asked for.
 	ErrCorrupt = errors.New("corrupt state")
 
-	// ErrUndecryptable: the value is in an encrypted event that this store cannot read. The text names the
-	// event.
+	// ErrUndecryptable: the value is in an encrypted event that the client cannot decrypt now. The text names the event
+	// and its Megolm session. The value stays where it is, and can be read when the client has the session's key.
 	ErrUndecryptable = errors.New("cannot decrypt")
 
-	// ErrNoCrypto: the room is encrypted and the store cannot encrypt, so nothing was written.
+	// ErrUntrusted: the value does not come from a device that [WithMinTrust] accepts.
+	ErrUntrusted = errors.New("not trusted")
+
+	// ErrWrongSecret: the keys were sealed with another secret than the store's, or the store has none; see
+	// [WithSealedKeys].
+	ErrWrongSecret = errors.New("wrong secret")
+
+	// ErrNoCrypto: the room is encrypted and the client has no Crypto to encrypt with, or it is not and keys are to be
+	// sealed. Nothing was written.
 	ErrNoCrypto = errors.New("no encryption")
 
 	// ErrInvalidOption: New was given something it cannot work with, or Follow's client has a syncer that it cannot.

@@ -58,7 +58,9 @@ func (s *Store) Follow() error { return s.core.follower.start() }
 type follower struct {
 	core *core
 
-	started  atomic.Bool
+	started    atomic.Bool
+	encryption atomic.Bool // whether the sync's filter lets the room's encryption through
+
 	response atomic.Int64 // when the last response came, in Unix nanoseconds
 	ended    atomic.Pointer[<-chan struct{}]
 
@@ -74,17 +76,27 @@ func (f *follower) start() error {
 	if !ok {
 		return fail(ErrInvalidOption, nil, "cannot follow: the client's Syncer is a %T, which takes no handlers", f.core.client.Syncer)
 	}
-	if filter := f.core.client.Syncer.GetFilterJSON(f.core.client.UserID); filter != nil && filter.Room != nil && filter.Room.Timeline != nil {
-		only := filter.Room.Timeline
-		if len(only.Types) > 0 && !slices.ContainsFunc(only.Types, func(t event.Type) bool { return t.Type == f.core.eventType.Type || t.Type == "*" }) ||
-			slices.ContainsFunc(only.NotTypes, func(t event.Type) bool { return t.Type == f.core.eventType.Type }) {
+	encryption := true
+	if filter := f.core.client.Syncer.GetFilterJSON(f.core.client.UserID); filter != nil && filter.Room != nil {
+		if !passes(filter.Room.Timeline, f.core.eventType) {
 			return fail(ErrInvalidOption, nil, "cannot follow: the filter of the client's Syncer leaves %s events out of the timeline", f.core.eventType.Type)
 		}
+		encryption = passes(filter.Room.Timeline, event.StateEncryption) && passes(filter.Room.State, event.StateEncryption)
 	}
+	f.encryption.Store(encryption)
 	if !f.started.Swap(true) {
 		syncer.OnSync(f.onSync)
 	}
 	return nil
+}
+
+// passes tells whether a sync's filter lets events of the type through.
+func passes(filter *mautrix.FilterPart, eventType event.Type) bool {
+	if filter == nil {
+		return true
+	}
+	is := func(t event.Type) bool { return t.Type == eventType.Type || t.Type == "*" }
+	return (len(filter.Types) == 0 || slices.ContainsFunc(filter.Types, is)) && !slices.ContainsFunc(filter.NotTypes, is)
 }
 
 // live tells whether dicts of the room are fed.
@@ -162,8 +174,13 @@ func (f *follower) rejoins(events []*event.Event) bool {
 
 func (f *follower) feed(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
 	for _, evt := range joined.Timeline.Events {
-		if evt.Type.Type == event.EventRedaction.Type {
+		switch evt.Type.Type {
+		case event.EventRedaction.Type:
 			f.redact(room, evt)
+		case event.EventEncrypted.Type:
+			f.bring(room, evt)
+		case event.StateEncryption.Type:
+			f.encrypt(room, evt)
 		}
 		if own := f.stateEvent(evt); own != nil {
 			f.add(room, own)
@@ -175,6 +192,7 @@ func (f *follower) feed(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
 		state = joined.StateAfter.Events
 	}
 	for _, evt := range state {
+		f.encrypt(room, evt)
 		own := f.stateEvent(evt)
 		if own == nil {
 			continue
@@ -186,6 +204,26 @@ func (f *follower) feed(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
 		}
 	}
 }
+
+// bring keeps an encrypted event for the read that comes when the state refers to it.
+func (f *follower) bring(room id.RoomID, evt *event.Event) {
+	if len(f.core.dicts.in(room)) == 0 { // all that is said in rooms without memory would come here too
+		return
+	}
+	if text, err := json.Marshal(evt); err == nil {
+		f.core.opened.bring(eventAt{room, evt.ID}, text)
+	}
+}
+
+// encrypt notes that a room is encrypted, whatever the event's content.
+func (f *follower) encrypt(room id.RoomID, evt *event.Event) {
+	if evt.Type.Type == event.StateEncryption.Type && evt.StateKey != nil && *evt.StateKey == "" {
+		f.core.encrypted.set(room, true, true)
+	}
+}
+
+// tellsEncryption tells whether the sync would tell of it if the room became encrypted.
+func (f *follower) tellsEncryption(room id.RoomID) bool { return f.encryption.Load() && f.live(room) }
 
 // stateEvent is the event as the homeserver gave it, where it is one of the store's.
 func (f *follower) stateEvent(evt *event.Event) *stateEvent {

@@ -14,8 +14,8 @@ import (
 
 // layout is how keys are spread over state events.
 type layout interface {
-	// stateKey is the state key of the event that holds the key.
-	stateKey(key string) string
+	// stateKey is the state key of the event that holds the name.
+	stateKey(name string) string
 
 	// holds tells whether an event with the state key can hold keys.
 	holds(stateKey string) bool
@@ -26,27 +26,27 @@ type layout interface {
 	// oneKey tells whether each event holds one key.
 	oneKey() bool
 
-	// readAll returns a record for every key, and one without a key for each event whose key cannot be told.
+	// readAll returns a record for every name, and one with an error for each event whose name cannot be told.
 	readAll(ctx context.Context, state roomState) ([]record, error)
 
-	// commit makes the edit of some keys, given once for each event that holds any of them.
-	commit(ctx context.Context, state roomState, keys []string, edit func(keys []string) commit.Edit) error
+	// commit makes the edit of some names, given once for each event that holds any of them.
+	commit(ctx context.Context, state roomState, names []string, edit func(names []string) commit.Edit) error
 }
 
-// record is what a state event says of one key.
+// record is what a state event says of one name.
 type record struct {
-	key    string
+	name   string
 	stored json.RawMessage
 	event  id.EventID
 	sender id.UserID
 	time   time.Time
-	err    error // ErrCorrupt: the event has no key
+	err    error // ErrCorrupt: the event has no name
 }
 
-// recordOf is nil where the key is not in the view.
-func recordOf(view *replica.View, key string) *record {
-	r := &record{key: key, event: view.Event, sender: view.Sender, time: time.UnixMilli(view.Time), err: view.Err}
-	stored, ok := view.Names[wire.Name(key)]
+// recordOf is nil where the name is not in the view.
+func recordOf(view *replica.View, name string) *record {
+	r := &record{name: name, event: view.Event, sender: view.Sender, time: time.UnixMilli(view.Time), err: view.Err}
+	stored, ok := view.Names[name]
 	if !ok && view.Err == nil {
 		return nil
 	}
@@ -54,44 +54,28 @@ func recordOf(view *replica.View, key string) *record {
 	return r
 }
 
-// recordsOf are the records of all keys in the view.
+// recordsOf are the records of all names in the view that stand for keys, plain or sealed.
 func recordsOf(view *replica.View) []record {
 	if view.Err != nil {
 		return []record{{event: view.Event, sender: view.Sender, time: time.UnixMilli(view.Time), err: view.Err}}
 	}
 	records := make([]record, 0, len(view.Names))
 	for name := range view.Names {
-		if key, ok := wire.KeyOf(name); ok {
-			records = append(records, *recordOf(view, key))
+		if _, plain := wire.KeyOf(name); plain || wire.IsSealed(name) {
+			records = append(records, *recordOf(view, name))
 		}
 	}
 	return records
 }
 
-// hasKey tells whether the record is of a key, not of an event whose key cannot be told.
-func (r *record) hasKey() bool { return r.err == nil }
-
-// entry reads the value. With an error it has all but that.
-func (r *record) entry(room id.RoomID) (Entry, error) {
-	entry := Entry{Key: r.key, Revision: Revision(r.event), Sender: r.sender, Time: r.time}
+// entry reads the value. With an error it has all that is known but that.
+func (r *record) entry(ctx context.Context, room roomState) (Entry, error) {
+	entry := Entry{Revision: Revision(r.event), Sender: r.sender, Time: r.time}
 	if r.err != nil {
+		entry.Key, _ = wire.KeyOf(r.name)
 		return entry, r.err
 	}
-	var err error
-	entry.Value, err = decode(r.stored, r.key, r.event, room)
+	read, err := room.value(ctx, r.name, r.stored, r.event)
+	entry.Key, entry.Value, entry.Encrypted, entry.EncryptedBy, entry.Trust = read.key, read.json, read.encrypted, read.sender, read.trust
 	return entry, err
-}
-
-// decode reads a stored value.
-func decode(stored json.RawMessage, key string, from id.EventID, room id.RoomID) (json.RawMessage, error) {
-	value, err := wire.Decode(stored)
-	switch {
-	case err != nil:
-		return nil, fail(ErrCorrupt, err, "event %s in %s, key %q: %v", from, room, key, err)
-	case value.Event != "":
-		return nil, fail(ErrUndecryptable, nil, "key %q in %s: the value is in event %s, and this version of roomkv cannot decrypt", key, room, value.Event)
-	case value.Media != nil:
-		return nil, fail(ErrCorrupt, nil, "event %s in %s, key %q: the value is in the media repository, which this version of roomkv cannot read", from, room, key)
-	}
-	return value.JSON, nil
 }

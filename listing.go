@@ -147,28 +147,28 @@ func (r roomState) listFilter() string {
 	return string(filter)
 }
 
-// existing are those of the keys that are there. Several are read in one listing; what that does not show is asked for
+// existing are those of the names that are there. Several are read in one listing; what that does not show is asked for
 // by itself, for another client can have written it only just now.
-func (r roomState) existing(ctx context.Context, keys []string) ([]string, error) {
+func (r roomState) existing(ctx context.Context, names []string) ([]string, error) {
 	var events map[string]*stateEvent
-	if len(keys) > 1 {
+	if len(names) > 1 {
 		var err error
 		if events, err = r.list(ctx); err != nil {
 			return nil, err
 		}
 	}
 	var there []string
-	for _, key := range keys {
-		stateKey := r.core.layout.stateKey(key)
+	for _, name := range names {
+		stateKey := r.core.layout.stateKey(name)
 		evt := events[stateKey]
-		if evt == nil || recordOf(r.viewOf(evt, stateKey), key) == nil {
+		if evt == nil || recordOf(r.viewOf(evt, stateKey), name) == nil {
 			var err error
 			if evt, err = r.get(ctx, stateKey); err != nil {
 				return nil, err
 			}
 		}
-		if evt != nil && recordOf(r.viewOf(evt, stateKey), key) != nil {
-			there = append(there, key)
+		if evt != nil && recordOf(r.viewOf(evt, stateKey), name) != nil {
+			there = append(there, name)
 		}
 	}
 	return there, nil

@@ -1,8 +1,11 @@
 package roomkv
 
 import (
+	"context"
 	"maps"
+	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"maunium.net/go/mautrix/event"
@@ -25,10 +28,31 @@ type settings struct {
 	rooms     map[string]string
 
 	singleWriter bool
+	redact       bool
+
+	secret   []byte         // of sealed keys, nil where they are not
+	minTrust *id.TrustState // nil where any is enough
+	keyWait  time.Duration
+	backup   KeyBackup
 }
 
+// KeyBackup keeps Megolm sessions outside of the client's crypto store, so that values outlive that. Package
+// [github.com/roomkv/roomkv/keybackup] has one, with the account's key backup on the homeserver. Its methods are called
+// concurrently.
+type KeyBackup interface {
+	// Save returns nil once the session, which the client's crypto store has, is in the backup. It is called before each
+	// write that uses the session.
+	Save(ctx context.Context, room id.RoomID, session id.SessionID) error
+
+	// Restore brings a session from the backup into the client's crypto store, and tells whether the backup has it.
+	Restore(ctx context.Context, room id.RoomID, session id.SessionID) (found bool, err error)
+}
+
+// defaultKeyWait is how long a missing key is waited for; see [WithKeyWait].
+const defaultKeyWait = 3 * time.Second
+
 func defaults() settings {
-	return settings{eventType: DefaultEventType, layout: singleKey{}, encrypt: true}
+	return settings{eventType: DefaultEventType, layout: singleKey{}, encrypt: true, keyWait: defaultKeyWait}
 }
 
 // WithSingleStateKey keeps the whole memory of a room as a dict in one state event with the given state key.
@@ -50,11 +74,13 @@ func WithPerKeyState() Option {
 }
 
 // WithEncryption says whether values must be encrypted in encrypted rooms (opsdroid: should_encrypt). It is true by
-// default, and as this version cannot encrypt, a Put into an encrypted room is then refused with [ErrNoCrypto];
-// false stores values that the homeserver can read. Delete and Pop work either way.
+// default: there a value goes into a Megolm event of the room, and the state has that event's ID. The client's Crypto must
+// be set, as mautrix's cryptohelper does; without it a Put into an encrypted room is refused with [ErrNoCrypto]. False
+// stores values that the homeserver can read, in any room; what is encrypted can be read either way.
 //
-// The homeserver is asked before the first Put to a room, and before a Put when a minute has passed since. That a room
-// becomes encrypted in between is learned from the client's StateStore, where its sync feeds one.
+// Whether a room is encrypted the homeserver is asked before the first Put. Where it is, that holds for good, whatever the
+// homeserver says later. Where it is not, the store learns at once that it is now from a sync that it follows (see
+// [Store.Follow]) or from the client's StateStore; else it asks again before a Put when 10 seconds have passed.
 func WithEncryption(encrypt bool) Option {
 	return func(s *settings) { s.encrypt = encrypt }
 }
@@ -77,6 +103,56 @@ func WithSingleWriter() Option {
 	return func(s *settings) { s.singleWriter = true }
 }
 
+// WithSealedKeys hides the names of keys from the homeserver, and from whoever else can read the state but not the values:
+// the state shows a hash of each key with the secret, another one in each room, and the key itself is in the encrypted
+// event beside the value. What can still be seen is how many keys there are, when each changes, and how large the
+// events are.
+//
+// The secret is at least 16 bytes, random ones and not a password; New fails with [ErrInvalidOption] otherwise, and with
+// WithEncryption(false). All stores of a memory need the same one, and without it nothing can be read: each method then
+// fails with [ErrWrongSecret]. In the per-key layout a Get without any secret finds no such key instead. In a room that
+// is not encrypted a Put is refused with [ErrNoCrypto].
+//
+// Keys that were stored without a secret are not seen, until [Store.EncryptAll] has sealed them. opsdroid cannot read
+// sealed keys.
+func WithSealedKeys(secret []byte) Option {
+	secret = slices.Concat([]byte{}, secret)
+	return func(s *settings) { s.secret = secret }
+}
+
+// WithMinTrust refuses values with [ErrUntrusted] that were not encrypted by a device of at least that trust, and in
+// encrypted rooms values that were not encrypted at all. By default a value of any device is read, and [Entry] tells its
+// trust. A value that this client encrypted has [id.TrustStateVerified] until its session comes from a backup, and then
+// [id.TrustStateBackup].
+func WithMinTrust(trust id.TrustState) Option {
+	return func(s *settings) { s.minTrust = &trust }
+}
+
+// WithKeyWait sets how long a read waits for the key of a value that the client cannot decrypt, 3 seconds by default. The
+// key is asked for, of the sender's device and the user's own, and comes with the client's sync, so that a read in a
+// handler of the sync does not wait. A key that did not come is neither waited nor asked for again within a minute.
+func WithKeyWait(wait time.Duration) Option {
+	return func(s *settings) { s.keyWait = wait }
+}
+
+// WithKeyBackup keeps the keys to values where they outlive the client's crypto store; see [KeyBackup]. Each Megolm session
+// is saved there before the state refers to a value that was encrypted with it; where that fails, so does the write. A
+// session that a read lacks is restored from there.
+func WithKeyBackup(backup KeyBackup) Option {
+	return func(s *settings) { s.backup = backup }
+}
+
+// WithRedaction redacts encrypted values that were overwritten or deleted, so that the homeserver gives them to nobody any
+// more: when a write is done, each event that it has left without any reference to it. An event that any state event of
+// the store's type still refers to is kept, and so is one that is not the store's own.
+//
+// Such a write takes one more request for all, which lists the memory, and one for each event. In the per-key layout a Put
+// must also know what was there, and takes the requests of [Update]. Where a redaction fails, the write has succeeded all
+// the same; the client's log says so, and the next write tries again.
+func WithRedaction() Option {
+	return func(s *settings) { s.redact = true }
+}
+
 // WithRooms gives rooms names, which [New] and [Store.WithRoom] then take in place of a room ID or alias, as in
 // opsdroid's configuration: {"main": "#bots:example.org"}. A name stands for a room ID or an alias and does
 // not look like one itself; New fails with [ErrInvalidOption] otherwise.
@@ -96,6 +172,12 @@ func (s *settings) check(self id.UserID) error {
 		return fail(ErrInvalidOption, nil, "the event type is %d bytes long and may be %d", len(s.eventType), wire.MaxType)
 	case isSpecified(s.eventType):
 		return fail(ErrInvalidOption, nil, "the event type %s has a meaning in Matrix", s.eventType)
+	}
+	switch {
+	case s.secret != nil && len(s.secret) < minSecret:
+		return fail(ErrInvalidOption, nil, "the secret has %d bytes and must have at least %d", len(s.secret), minSecret)
+	case s.secret != nil && !s.encrypt:
+		return fail(ErrInvalidOption, nil, "keys cannot be sealed without encryption, for the encrypted events have them")
 	}
 	if single, ok := s.layout.(singleKey); ok {
 		switch key := single.dict; {

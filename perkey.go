@@ -16,10 +16,10 @@ const adviceOneKey = "store less under one key"
 // perKey is the layout with a state event for each key.
 type perKey struct{}
 
-func (perKey) stateKey(key string) string { return wire.StateKey(key) }
+func (perKey) stateKey(name string) string { return wire.StateKeyOf(name) }
 
 // The dict of the other layout is under the empty state key.
-func (perKey) holds(stateKey string) bool { return stateKey != "" }
+func (perKey) holds(stateKey string) bool { return stateKey != "" && stateKey != wire.SealName }
 
 func (perKey) parse(stateKey string, content json.RawMessage) (wire.Dict, error) {
 	return wire.ParsePerKey(stateKey, content)
@@ -34,6 +34,11 @@ func (l perKey) readAll(ctx context.Context, state roomState) ([]record, error) 
 	}
 	records := make([]record, 0, len(events))
 	for stateKey, evt := range events {
+		if stateKey == wire.SealName {
+			if _, err := state.checkSealEvent(evt); err != nil {
+				return nil, err
+			}
+		}
 		if !l.holds(stateKey) {
 			continue
 		}
@@ -42,14 +47,21 @@ func (l perKey) readAll(ctx context.Context, state roomState) ([]record, error) 
 	return records, nil
 }
 
-// commit is not atomic for several keys: Matrix has no request that sends two state events. It makes the edits one
-// after the other, in the keys' order, and stops at the first that fails.
-func (perKey) commit(ctx context.Context, state roomState, keys []string, edit func([]string) commit.Edit) error {
-	keys = slices.Compact(slices.Sorted(slices.Values(keys)))
-	for done, key := range keys {
-		err := advise(state.dict(wire.StateKey(key)).writer.Do(ctx, edit([]string{key})), adviceOneKey)
-		if err != nil && len(keys) > 1 {
-			return fmt.Errorf("%w (%d of %d keys were done before)", err, done, len(keys))
+// commit is not atomic for several names: Matrix has no request that sends two state events. It makes the edits one
+// after the other, in the names' order, and stops at the first that fails.
+func (l perKey) commit(ctx context.Context, state roomState, names []string, edit func([]string) commit.Edit) error {
+	names = slices.Compact(slices.Sorted(slices.Values(names)))
+	for done, name := range names {
+		some := edit([]string{name})
+		var err error
+		if len(some.Values) > 0 {
+			err = state.checkRoom(ctx, true)
+		}
+		if err == nil {
+			err = advise(state.dict(l.stateKey(name)).writer.Do(ctx, some), adviceOneKey)
+		}
+		if err != nil && len(names) > 1 {
+			return fmt.Errorf("%w (%d of %d keys were done before)", err, done, len(names))
 		} else if err != nil {
 			return err
 		}

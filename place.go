@@ -56,14 +56,6 @@ func (p place) Send(ctx context.Context, content json.RawMessage) (id.EventID, e
 	return sent, err
 }
 
-// Ready implements [commit.Room].
-func (p place) Ready(ctx context.Context) error {
-	if !p.core.encrypt {
-		return nil
-	}
-	return p.core.encrypted.mayWriteClear(ctx, p.roomState)
-}
-
 // Fits implements [commit.Room]. Above its limit, signatures and references to other events take some 700 bytes more,
 // and the homeserver decides.
 func (p place) Fits(size int) error { return p.fits(p.stateKey, size) }
@@ -95,7 +87,7 @@ func (p place) snapshot(evt *stateEvent) merge.Event {
 // has fewer than were asked for.
 func (r roomState) messages(ctx context.Context, from string, limit int) (events []*stateEvent, next string, short bool, err error) {
 	const what = "look back"
-	filter, err := json.Marshal(mautrix.FilterPart{Types: []event.Type{r.eventType}})
+	filter, err := json.Marshal(mautrix.FilterPart{Types: []event.Type{r.eventType, event.StateEncryption}})
 	if err != nil {
 		return nil, "", false, fmt.Errorf("roomkv: %w", err)
 	}
@@ -116,9 +108,15 @@ func (r roomState) messages(ctx context.Context, from string, limit int) (events
 		return nil, "", false, fail(ErrCorrupt, nil, "cannot %s in %s: the homeserver's answer is not a list of events", what, r.room)
 	}
 	for _, evt := range answer.Chunk {
-		if evt != nil && evt.ID != "" && evt.Type == r.eventType.Type && evt.StateKey != nil {
+		if evt == nil || evt.ID == "" || evt.StateKey == nil {
+			continue
+		}
+		switch evt.Type {
+		case r.eventType.Type:
 			evt.listed = true
 			events = append(events, evt)
+		case event.StateEncryption.Type: // a chance to learn of it that costs nothing
+			r.core.encrypted.set(r.room, true, false)
 		}
 	}
 	if len(answer.Chunk) == 0 || answer.End == from {

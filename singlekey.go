@@ -29,7 +29,7 @@ func (l singleKey) readAll(ctx context.Context, state roomState) ([]record, erro
 	if view.Err != nil {
 		return nil, view.Err
 	}
-	return recordsOf(view), nil
+	return recordsOf(view), state.checkNames(view.Names)
 }
 
 func covers(view, other map[string]string) bool {
@@ -41,7 +41,7 @@ func covers(view, other map[string]string) bool {
 	return true
 }
 
-func (l singleKey) commit(ctx context.Context, state roomState, keys []string, edit func([]string) commit.Edit) error {
-	err := state.dict(l.dict).writer.Do(ctx, edit(keys))
+func (l singleKey) commit(ctx context.Context, state roomState, names []string, edit func([]string) commit.Edit) error {
+	err := state.dict(l.dict).writer.Do(ctx, state.sealing(edit(names)))
 	return advise(err, "delete keys, store less under them, or use WithPerKeyState, where each key has that much to itself")
 }

@@ -5,11 +5,11 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"iter"
 	"reflect"
 	"slices"
 	"sync"
-	"time"
 	"unicode/utf8"
 
 	"maunium.net/go/mautrix"
@@ -56,31 +56,11 @@ type core struct {
 	eventType event.Type
 	aliases   sync.Map // alias → id.RoomID
 	encrypted encryptedRooms
+	opened    openedEvents
+	seals     sync.Map // id.RoomID → true, where the room is known to be sealed with the store's secret
+	drops     drops
 	dicts     dicts
 	follower  follower
-}
-
-// Revision is the ID of the state event in which a value was read, or that brought a [Change]. [Store.CompareAndPut]
-// tells by it whether the key has changed since, and [WatchFrom] begins there. In the single-state-key layout an entry's
-// revision is another one whenever any key has changed; CompareAndPut does not mind that.
-type Revision string
-
-// Entry is a key with its value and what Matrix knows of it.
-type Entry struct {
-	Key       string
-	Value     json.RawMessage
-	Revision  Revision
-	Sender    id.UserID // who sent the state event: in the single-state-key layout, who last changed any key
-	Time      time.Time // when, by the sender's homeserver's clock, to the millisecond
-	Encrypted bool      // whether the value was in an encrypted event; in this version always false
-}
-
-// Decode decodes the entry's value into dest as [Store.Get] does.
-func (e Entry) Decode(dest any) error {
-	if err := json.Unmarshal(e.Value, dest); err != nil {
-		return failDecode(e.Key, dest, err)
-	}
-	return nil
 }
 
 // New returns a store of the memory in a room that the client's user has joined. The room is a room ID
@@ -149,20 +129,11 @@ func (s *Store) Entry(ctx context.Context, key string) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	name := wire.Name(key)
-	view, err := state.view(ctx, s.core.layout.stateKey(key), func(view, current map[string]string) bool {
-		a, inView := view[name]
-		b, isCurrent := current[name]
-		return inView == isCurrent && a == b
-	})
-	if err != nil {
-		return Entry{}, err
+	entry, err := state.entry(ctx, state.name(key), key)
+	if entry.Revision != "" {
+		entry.Key = key // also where it is sealed and cannot be opened
 	}
-	found := recordOf(view, key)
-	if found == nil {
-		return Entry{}, notFound(key, state.room)
-	}
-	return found.entry(state.room)
+	return entry, err
 }
 
 // Put stores value under key, whatever was there. When it returns nil, the homeserver has the value, and it stays
@@ -189,34 +160,45 @@ func (s *Store) Put(ctx context.Context, key string, value any) error {
 //
 // Errors: those of [Store.Put].
 func (s *Store) PutAll(ctx context.Context, values map[string]any) error {
-	changes := make(map[string]json.RawMessage, len(values))
+	stored := make(map[string]json.RawMessage, len(values)) // by key
 	keys := make([]string, 0, len(values))
 	for key, value := range values {
-		stored, err := encode(key, value)
+		text, err := encode(key, value)
 		if err != nil {
 			return err
 		}
-		changes[key] = stored
+		stored[key] = text
 		keys = append(keys, key)
 	}
 	state, err := s.state(ctx, keys...)
 	if err != nil || len(values) == 0 {
 		return err
 	}
+	names, keyOf := state.names(keys)
 	if s.core.layout.oneKey() {
-		for key, stored := range changes {
-			content := wire.Dict{Stored: map[string]json.RawMessage{key: stored}}.Content()
-			if err := state.fits(wire.StateKey(key), wire.Size(content)); err != nil {
+		sealer, err := place{roomState: state}.Sealer(ctx)
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			value := commit.Value{Name: name, Key: keyOf[name], Stored: wire.Canonical(stored[keyOf[name]])}
+			if sealer != nil {
+				err = sealer.Check(value)
+			} else {
+				err = state.fits(s.core.layout.stateKey(name), len("{}")+wire.EntrySize(name, value.Stored))
+			}
+			if err != nil {
 				return advise(err, adviceOneKey)
 			}
 		}
 	}
-	return s.core.layout.commit(ctx, state, keys, func(keys []string) commit.Edit {
-		named := make(map[string]json.RawMessage, len(keys))
-		for _, key := range keys {
-			named[wire.Name(key)] = changes[key]
+	return s.core.layout.commit(ctx, state, names, func(names []string) commit.Edit {
+		changes := make(map[string]json.RawMessage, len(names))
+		values := make(map[string]string, len(names))
+		for _, name := range names {
+			changes[name], values[name] = stored[keyOf[name]], keyOf[name]
 		}
-		return commit.Edit{Values: true, Apply: func(commit.Base) (map[string]json.RawMessage, error) { return named, nil }}
+		return commit.Edit{Values: values, Apply: func(commit.Base) (map[string]json.RawMessage, error) { return changes, nil }}
 	})
 }
 
@@ -234,17 +216,18 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 	if err != nil || len(keys) == 0 {
 		return err
 	}
+	names, _ := state.names(keys)
 	if s.core.layout.oneKey() {
-		if keys, err = state.existing(ctx, keys); err != nil {
+		if names, err = state.existing(ctx, names); err != nil {
 			return err
 		}
 	}
-	return s.core.layout.commit(ctx, state, keys, func(keys []string) commit.Edit {
-		named := make(map[string]json.RawMessage, len(keys))
-		for _, key := range keys {
-			named[wire.Name(key)] = nil
+	return s.core.layout.commit(ctx, state, names, func(names []string) commit.Edit {
+		changes := make(map[string]json.RawMessage, len(names))
+		for _, name := range names {
+			changes[name] = nil
 		}
-		return commit.Edit{Apply: func(commit.Base) (map[string]json.RawMessage, error) { return named, nil }}
+		return commit.Edit{Apply: func(commit.Base) (map[string]json.RawMessage, error) { return changes, nil }}
 	})
 }
 
@@ -256,11 +239,11 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 // Errors: those of [Store.Get] and [Store.Delete].
 func (s *Store) Pop(ctx context.Context, key string, dest any) error {
 	var popped json.RawMessage // the last one: what came before did not count
-	err := s.change(ctx, key, commit.Edit{Calls: true}, func(base commit.Base, room id.RoomID) (json.RawMessage, error) {
+	err := s.change(ctx, key, commit.Edit{Calls: true}, func(base commit.Base, state roomState, name string) (json.RawMessage, error) {
 		popped = nil
-		value, found, err := current(base, key, room)
+		value, found, err := state.valueIn(ctx, base, name)
 		if err == nil && !found {
-			err = notFound(key, room)
+			err = notFound(key, state.room)
 		}
 		if err != nil {
 			return nil, err
@@ -283,24 +266,39 @@ func (s *Store) Pop(ctx context.Context, key string, dest any) error {
 }
 
 // Keys returns the keys in the room, sorted, also those whose values cannot be read. A room without memory has no
-// keys, and that is no error.
+// keys, and that is no error. With [WithSealedKeys] a key stands beside its value, so that Keys reads all values too;
+// where one cannot be read the error is that, beside the keys that could be told.
 //
 // It takes one request, which brings the values too but neither the room's members nor any other state, and in the
 // single-state-key layout none while the store follows the client's sync. In the per-key layout that request is a
 // sync, and there is one more for each write of this process that it does not show; what others wrote a moment ago
 // can still be missing (Dendrite's sync lags some milliseconds behind).
 func (s *Store) Keys(ctx context.Context) ([]string, error) {
-	records, _, err := s.records(ctx)
+	records, state, err := s.records(ctx)
 	if err != nil {
 		return nil, err
 	}
 	keys := make([]string, 0, len(records))
 	for _, record := range records {
-		if record.hasKey() {
-			keys = append(keys, record.key)
+		if record.err != nil {
+			continue
 		}
+		key, plain := wire.KeyOf(record.name)
+		if !plain {
+			entry, unreadable := state.read(ctx, &record)
+			if errors.Is(unreadable, ErrNotFound) { // deleted since
+				continue
+			}
+			if entry.Key == "" && unreadable != nil {
+				err = cmp.Or(err, unreadable)
+				continue
+			}
+			key = entry.Key
+		}
+		keys = append(keys, key)
 	}
-	return keys, nil
+	slices.Sort(keys)
+	return keys, err
 }
 
 // All returns every entry, in the order of the keys. It reads them when the iteration begins, with the requests that
@@ -313,29 +311,41 @@ func (s *Store) Keys(ctx context.Context) ([]string, error) {
 // Errors: [ErrUndecryptable], [ErrCorrupt].
 func (s *Store) All(ctx context.Context) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		records, room, err := s.records(ctx)
+		records, state, err := s.records(ctx)
 		if err != nil {
 			yield(Entry{}, err)
 			return
 		}
-		for _, record := range records {
-			if !yield(record.entry(room)) {
+		entries := state.readEach(ctx, records)
+		if s.core.secret != nil { // only now the keys are known
+			entries = inOrder(entries)
+		}
+		for entry, err := range entries {
+			if !yield(entry, err) {
 				return
 			}
 		}
 	}
 }
 
-func (s *Store) records(ctx context.Context) ([]record, id.RoomID, error) {
+func (s *Store) records(ctx context.Context) ([]record, roomState, error) {
 	state, err := s.state(ctx)
 	if err != nil {
-		return nil, "", err
+		return nil, state, err
 	}
 	records, err := s.core.layout.readAll(ctx, state)
+	if s.core.secret != nil {
+		records = slices.DeleteFunc(records, func(r record) bool {
+			_, plain := wire.KeyOf(r.name)
+			return plain && r.err == nil
+		})
+	}
 	slices.SortFunc(records, func(a, b record) int {
-		return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.event, b.event))
+		keyA, _ := wire.KeyOf(a.name)
+		keyB, _ := wire.KeyOf(b.name)
+		return cmp.Or(cmp.Compare(keyA, keyB), cmp.Compare(a.event, b.event))
 	})
-	return records, state.room, err
+	return records, state, err
 }
 
 // state gives access to the room for work on keys, once these are known to be valid.
@@ -349,7 +359,11 @@ func (s *Store) state(ctx context.Context, keys ...string) (roomState, error) {
 		return roomState{}, err
 	}
 	room, err := s.roomID(ctx)
-	return roomState{s.core, s.core.client, room, s.core.eventType}, err
+	state := roomState{s.core, s.core.client, room, s.core.eventType}
+	if err == nil && len(keys) > 0 {
+		err = state.checkRoom(ctx, false)
+	}
+	return state, err
 }
 
 // encode gives the stored form of a value. Its text keeps <, > and & as they are, for people read it too.

@@ -3,6 +3,7 @@ package roomkv
 import (
 	"context"
 	"encoding/json"
+	"errors"
 
 	"maunium.net/go/mautrix/id"
 
@@ -25,10 +26,9 @@ import (
 //
 // Errors: those of fn, of [Store.Get] but for [ErrNotFound], and of [Store.Put].
 func Update[T any](ctx context.Context, s *Store, key string, fn func(old T, found bool) (T, error)) error {
-	edit := commit.Edit{Values: true, Calls: true}
-	return s.change(ctx, key, edit, func(base commit.Base, room id.RoomID) (json.RawMessage, error) {
+	return s.change(ctx, key, commit.Edit{Calls: true, Values: stores}, func(base commit.Base, state roomState, name string) (json.RawMessage, error) {
 		var old T
-		value, found, err := current(base, key, room)
+		value, found, err := state.valueIn(ctx, base, name)
 		if err == nil && found {
 			err = Entry{Key: key, Value: value}.Decode(&old)
 		}
@@ -54,9 +54,9 @@ func (s *Store) Create(ctx context.Context, key string, value any) error {
 	if err != nil {
 		return err
 	}
-	return s.change(ctx, key, commit.Edit{Values: true}, func(base commit.Base, room id.RoomID) (json.RawMessage, error) {
-		if _, found := base.Stored(wire.Name(key)); found {
-			return nil, fail(ErrExists, nil, "%q in %s", key, room)
+	return s.change(ctx, key, commit.Edit{Values: stores}, func(base commit.Base, state roomState, name string) (json.RawMessage, error) {
+		if _, found := base.Stored(name); found {
+			return nil, fail(ErrExists, nil, "%q in %s", key, state.room)
 		}
 		return stored, nil
 	})
@@ -78,8 +78,8 @@ func (s *Store) CompareAndPut(ctx context.Context, key string, value any, revisi
 	if err != nil {
 		return err
 	}
-	return s.change(ctx, key, commit.Edit{Values: true, Since: id.EventID(revision)}, func(base commit.Base, room id.RoomID) (json.RawMessage, error) {
-		name := wire.Name(key)
+	return s.change(ctx, key, commit.Edit{Values: stores, Since: id.EventID(revision)}, func(base commit.Base, state roomState, name string) (json.RawMessage, error) {
+		room := state.room
 		_, found := base.Stored(name)
 		switch {
 		case revision == "" && found:
@@ -93,29 +93,45 @@ func (s *Store) CompareAndPut(ctx context.Context, key string, value any, revisi
 	})
 }
 
+// stores marks an edit of [Store.change] that can store a value.
+var stores = map[string]string{}
+
 // change makes an edit of one key that depends on what is there. A result of nil removes the key.
-func (s *Store) change(ctx context.Context, key string, edit commit.Edit, fn func(commit.Base, id.RoomID) (json.RawMessage, error)) error {
+func (s *Store) change(ctx context.Context, key string, edit commit.Edit, fn func(commit.Base, roomState, string) (json.RawMessage, error)) error {
 	state, err := s.state(ctx, key)
 	if err != nil {
 		return err
 	}
+	name := state.name(key)
 	edit.Conditional = true
+	if edit.Values != nil {
+		edit.Values = map[string]string{name: key}
+	}
 	edit.Apply = func(base commit.Base) (map[string]json.RawMessage, error) {
-		stored, err := fn(base, state.room)
+		stored, err := fn(base, state, name)
 		if err != nil {
 			return nil, err
 		}
-		return map[string]json.RawMessage{wire.Name(key): stored}, nil
+		return map[string]json.RawMessage{name: stored}, nil
 	}
-	return s.core.layout.commit(ctx, state, []string{key}, func([]string) commit.Edit { return edit })
+	err = s.core.layout.commit(ctx, state, []string{name}, func([]string) commit.Edit { return edit })
+	if errors.Is(err, errRedacted) { // what was known may be what somebody has overwritten since
+		edit.Afresh = true
+		err = s.core.layout.commit(ctx, state, []string{name}, func([]string) commit.Edit { return edit })
+	}
+	return err
 }
 
-// current is the value under key.
-func current(base commit.Base, key string, room id.RoomID) (value json.RawMessage, found bool, err error) {
-	stored, found := base.Stored(wire.Name(key))
+// valueIn is the value under the name.
+func (r roomState) valueIn(ctx context.Context, base commit.Base, name string) (json.RawMessage, bool, error) {
+	stored, found := base.Stored(name)
 	if !found {
 		return nil, false, nil
 	}
-	value, err = decode(stored, key, base.Event(), room)
-	return value, true, err
+	if base.Fresh(name) { // not sealed yet
+		read, err := wire.Decode(stored)
+		return read.JSON, true, err
+	}
+	read, err := r.value(ctx, name, stored, base.Event())
+	return read.json, true, err
 }

@@ -3,8 +3,8 @@ package roomkv
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"iter"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -97,6 +97,9 @@ func (w *watch) run(ctx context.Context, s *Store, yield func(Change, error) boo
 	if !s.core.follower.started.Load() {
 		return fail(ErrNotFollowing, nil, "call Follow before Watch")
 	}
+	if err := w.checkRoom(ctx, false); err != nil {
+		return err
+	}
 	queue := s.core.follower.watch(w.room)
 	defer s.core.follower.unwatch(queue)
 
@@ -119,7 +122,7 @@ func (w *watch) run(ctx context.Context, s *Store, yield func(Change, error) boo
 			if evt == nil {
 				left, err = w.catchUp(ctx, yield)
 			} else {
-				left = w.tell(evt, yield)
+				left, err = w.tell(ctx, evt, yield)
 			}
 			if left || err != nil {
 				return err
@@ -200,8 +203,8 @@ func (w *watch) catchUp(ctx context.Context, yield func(Change, error) bool) (le
 		d := w.dicts[*evt.StateKey]
 		if i >= missed && (d == nil || !d.history.Has(evt.ID)) {
 			w.add(evt)
-		} else if w.tell(evt, yield) {
-			return true, nil
+		} else if left, err := w.tell(ctx, evt, yield); left || err != nil {
+			return left, err
 		}
 	}
 	return false, nil
@@ -245,31 +248,57 @@ func (w *watch) add(evt *stateEvent) (names []string, before, after map[string]s
 }
 
 // tell takes an event in and yields what it changed.
-func (w *watch) tell(evt *stateEvent, yield func(Change, error) bool) (left bool) {
+func (w *watch) tell(ctx context.Context, evt *stateEvent, yield func(Change, error) bool) (left bool, err error) {
 	names, before, after := w.add(evt)
 	if evt.listed {
 		w.last = evt.ID
 	}
-	changed := map[string]string{} // key → name
+	if err := w.checkNames(after); err != nil {
+		return false, err
+	}
+	var changes []told
 	for _, name := range names {
-		if key, ok := wire.KeyOf(name); ok && w.wanted(key) {
-			changed[key] = name
+		key, plain := wire.KeyOf(name)
+		if plain && (w.core.secret != nil || !w.wanted(key)) || !plain && !wire.IsSealed(name) {
+			continue
+		}
+		t := w.change(ctx, evt, name, before, after)
+		if t.Key == "" && t.err != nil && !plain || w.wanted(t.Key) {
+			changes = append(changes, t)
 		}
 	}
-	for _, key := range slices.Sorted(maps.Keys(changed)) {
-		change := Change{Key: key, Revision: Revision(evt.ID), Sender: evt.Sender, Time: time.UnixMilli(evt.Time)}
-		var err error
-		if old, ok := before[changed[key]]; ok {
-			change.Old, err = decode(json.RawMessage(old), key, evt.ID, w.room)
-		}
-		if now, ok := after[changed[key]]; ok {
-			var unreadable error
-			change.New, unreadable = decode(json.RawMessage(now), key, evt.ID, w.room)
-			err = unreadable // what the old one was matters less
-		}
-		if !yield(change, err) {
-			return true
+	slices.SortStableFunc(changes, func(a, b told) int { return strings.Compare(a.Key, b.Key) })
+	for _, t := range changes {
+		if !yield(t.Change, t.err) {
+			return true, nil
 		}
 	}
-	return false
+	return false, nil
+}
+
+// told is a change, with the error of a value that cannot be read.
+type told struct {
+	Change
+	err error
+}
+
+// change is what an event changed about one name. What the old value was matters less than what the new one is, and one
+// that was redacted is only left out.
+func (w *watch) change(ctx context.Context, evt *stateEvent, name string, before, after map[string]string) (t told) {
+	t.Change = Change{Revision: Revision(evt.ID), Sender: evt.Sender, Time: time.UnixMilli(evt.Time)}
+	t.Key, _ = wire.KeyOf(name)
+	if old, ok := before[name]; ok {
+		read, err := w.value(ctx, name, json.RawMessage(old), evt.ID)
+		if t.Key, t.Old = read.key, read.json; !errors.Is(err, errRedacted) || t.Key == "" {
+			t.err = err
+		}
+	}
+	if now, ok := after[name]; ok {
+		read, err := w.value(ctx, name, json.RawMessage(now), evt.ID)
+		t.New, t.err = read.json, err
+		if read.key != "" {
+			t.Key = read.key
+		}
+	}
+	return t
 }

@@ -26,11 +26,16 @@ type commit struct {
 	certain bool       // whether the homeserver was asked what is current after the commit began
 	met     bool       // whether others were met
 	since   time.Time  // when what the commit began from was current
+
+	asked  bool             // whether it is known how values are sent
+	sealer Sealer           // nil where they are part of the dict
+	sealed map[Value]string // what was sealed, with the reference to it
+	before map[string]bool  // what was stored before, or by this commit
 }
 
 // run sends events until the edits are in all heads.
 func (c *commit) run(ctx context.Context) error {
-	if c.mode.OneName && !c.all[0].Conditional && !(c.synced() && c.dict.View() != nil) {
+	if c.mode.OneName && !c.mode.Drop && !c.all[0].Conditional && !(c.synced() && c.dict.View() != nil) {
 		return c.replace(ctx)
 	}
 	c.epoch = c.dict.Epoch()
@@ -43,6 +48,9 @@ func (c *commit) run(ctx context.Context) error {
 		}
 	}
 	for {
+		if err := c.ready(ctx); err != nil {
+			return err
+		}
 		plan := c.plan()
 		if plan.err != nil {
 			return plan.err
@@ -62,13 +70,6 @@ func (c *commit) run(ctx context.Context) error {
 				return err
 			}
 			continue
-		}
-		if plan.values {
-			if err := c.room.Ready(ctx); err != nil && c.own == "" && c.refuse(err) {
-				continue
-			} else if err != nil {
-				return err
-			}
 		}
 		err := c.send(ctx, &plan)
 		if c.room.TooLarge(err) && len(c.all) > 1 && c.own == "" {
@@ -95,16 +96,14 @@ func (c *commit) run(ctx context.Context) error {
 
 // replace sends what the edits make of a dict with one name, whatever is there.
 func (c *commit) replace(ctx context.Context) error {
+	if err := c.ready(ctx); err != nil {
+		return err
+	}
 	plan := c.planOn(merge.Merged{}, false)
 	if !plan.write {
 		return nil
 	}
 	plan.parents = nil
-	if plan.values {
-		if err := c.room.Ready(ctx); err != nil {
-			return err
-		}
-	}
 	err := c.send(ctx, &plan)
 	if c.room.TooLarge(err) && len(c.all) > 1 {
 		return c.apart(ctx)
@@ -123,6 +122,9 @@ func (c *commit) apart(ctx context.Context) error {
 	for _, p := range slices.Clone(c.all) {
 		alone := commit{Writer: c.Writer, callers: c.callers, all: []*pending{p}, todo: []*pending{p}}
 		err := alone.run(ctx)
+		if err == nil {
+			alone.drop(ctx)
+		}
 		for _, q := range alone.all {
 			if err != nil {
 				q.err = err
@@ -138,7 +140,7 @@ func (c *commit) begin(ctx context.Context) error {
 	age, known := c.dict.Age()
 	c.since = time.Now().Add(-age)
 	switch {
-	case !known && c.synced() && !c.mode.OneName: // the events of one name can be far apart
+	case slices.ContainsFunc(c.all, func(p *pending) bool { return p.Afresh }), !known && c.synced() && !c.mode.OneName: // the events of one name can be far apart
 		// What is current may lack what a writer that has died should have merged, and the sync will not bring that
 		// again.
 		if err := c.read(ctx); err != nil {
@@ -197,16 +199,20 @@ func (c *commit) read(ctx context.Context) error {
 // refuse gives an error to the edits that have new values, and tells whether there are others.
 func (c *commit) refuse(err error) (others bool) {
 	c.todo = slices.DeleteFunc(slices.Clone(c.todo), func(p *pending) bool {
-		if p.Values {
+		if len(p.Values) > 0 {
 			p.err, p.names = err, nil
 		}
-		return p.Values
+		return len(p.Values) > 0
 	})
 	return len(c.todo) > 0
 }
 
 // send sends the planned event.
 func (c *commit) send(ctx context.Context, plan *plan) error {
+	if err := c.seal(ctx, plan); err != nil {
+		return err
+	}
+	c.supersede(plan)
 	began := time.Now()
 	sent, err := c.room.Send(ctx, plan.content(c.mode))
 	if err != nil {

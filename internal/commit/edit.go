@@ -27,8 +27,8 @@ type Edit struct {
 	// dict, where another writer changed the same name at the same time.
 	Conditional bool
 
-	// Values: Apply gives values that were not in the room before; see [Room].
-	Values bool
+	// Values are the names for which Apply gives values that were not in the room before, with their keys; see [Sealer].
+	Values map[string]string
 
 	// Since: Apply asks whether something has changed since that event, which must be looked for where it is not known.
 	Since id.EventID
@@ -36,6 +36,9 @@ type Edit struct {
 	// ReadOnly: there is no Apply, and nothing is sent for this edit's sake. The dict is read. Such an edit is
 	// Conditional.
 	ReadOnly bool
+
+	// Afresh: what is known is not enough, the homeserver is asked for what is current and for what came before that.
+	Afresh bool
 
 	// Calls: Apply calls code that is not ours. It is called in the goroutine that called Do, so that a panic comes out
 	// where it belongs, and a slow call holds up nobody longer than that one's context.
@@ -46,6 +49,9 @@ type Edit struct {
 type Base interface {
 	// Stored is what is there under the name.
 	Stored(name string) (json.RawMessage, bool)
+
+	// Fresh tells whether what is there comes from an edit before, and so from nowhere but here.
+	Fresh(name string) bool
 
 	// Event is the latest event, for texts.
 	Event() id.EventID
@@ -124,6 +130,12 @@ func (g *guard) Stored(name string) (json.RawMessage, bool) {
 	return g.base.Stored(name)
 }
 
+func (g *guard) Fresh(name string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.base.Fresh(name)
+}
+
 func (g *guard) Event() id.EventID {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -140,6 +152,7 @@ func (g *guard) Unchanged(name string, since id.EventID) bool {
 type nothing struct{}
 
 func (nothing) Stored(string) (json.RawMessage, bool) { return nil, false }
+func (nothing) Fresh(string) bool                     { return false }
 func (nothing) Event() id.EventID                     { return "" }
 func (nothing) Unchanged(string, id.EventID) bool     { return false }
 

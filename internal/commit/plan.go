@@ -1,6 +1,7 @@
 package commit
 
 import (
+	"cmp"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -31,10 +32,20 @@ type plan struct {
 	event   merge.Event   // as it will be known, once it has an ID
 	applied []*pending
 
+	fresh    map[string]Value // by name: what is to be sealed
+	replaced []string         // what was stored before, where that is asked for
+
 	write    bool  // whether there is anything to send
 	doubtful bool  // whether an edit failed or changed nothing, which only counts on what is current for certain
-	values   bool  // whether there are values that were not in the room
 	err      error // what keeps any edit from being made
+}
+
+// size is what a name takes of the content, with what stands behind it.
+func (p *plan) size(name, stored string) int {
+	if _, ok := p.fresh[name]; ok {
+		return wire.EntrySize(name, "") + referenceSize
+	}
+	return wire.EntrySize(name, stored)
 }
 
 func (p *plan) content(mode Mode) json.RawMessage {
@@ -82,25 +93,44 @@ func (c *commit) planOn(merged merge.Merged, read bool) plan {
 	if len(merged.Parents) > 0 {
 		base.event = merged.Parents[0]
 	}
-	p := plan{write: len(merged.Parents) > 1}
+	p := plan{write: len(merged.Parents) > 1, fresh: map[string]Value{}}
+	if c.mode.Drop {
+		c.dict.Look(func(h *merge.History) {
+			for _, head := range h.Heads() {
+				p.replaced = slices.AppendSeq(p.replaced, maps.Values(head.Dict))
+			}
+		})
+	}
 	size := sizeOf(base.names) + markSize + parentSize*(len(merged.Parents)+len(merged.Yields))
 	for _, edit := range c.todo {
 		changes, err := edit.changes(&base)
 		edit.err, edit.names = err, nil
 		after := size
-		for name, value := range changes {
+		fresh := map[string]Value{}
+		for name, stored := range changes {
 			old, exists := base.names[name]
 			if exists {
-				after -= wire.EntrySize(name, old)
+				after -= p.size(name, old)
 			}
-			if value != nil {
-				after += wire.EntrySize(name, wire.Canonical(value))
+			same := exists == (stored != nil)
+			if stored != nil {
+				value := Value{Name: name, Stored: wire.Canonical(stored)}
+				var values bool
+				if value.Key, values = edit.Values[name]; values && c.sealer != nil {
+					fresh[name] = value
+					after += wire.EntrySize(name, "") + referenceSize
+					same = same && c.holds(&p, old, value)
+					edit.err = cmp.Or(edit.err, c.sealer.Check(value))
+				} else {
+					after += wire.EntrySize(name, value.Stored)
+					same = same && old == value.Stored
+				}
 			}
-			if !read || exists != (value != nil) || exists && old != wire.Canonical(value) {
+			if !read || !same {
 				edit.names = append(edit.names, name)
 			}
 		}
-		if err == nil && after > size {
+		if edit.err == nil && after > size {
 			if edit.err = c.room.Fits(after); len(merged.Parents) > 1 {
 				edit.err = c.room.Fits(after + mergeMargin)
 			}
@@ -112,13 +142,16 @@ func (c *commit) planOn(merged merge.Merged, read bool) plan {
 		size = after
 		for _, name := range edit.names {
 			base.changed[name] = true
+			delete(p.fresh, name)
+			if value, ok := fresh[name]; ok {
+				p.fresh[name] = value
+			}
 			if value := changes[name]; value != nil {
 				base.names[name] = wire.Canonical(value)
 			} else {
 				delete(base.names, name)
 			}
 		}
-		p.values = p.values || edit.Values
 		p.applied = append(p.applied, edit)
 	}
 	p.write = p.write || len(p.applied) > 0
@@ -133,6 +166,14 @@ func (c *commit) planOn(merged merge.Merged, read bool) plan {
 	}
 	p.event = merge.Event{Dict: p.names, Parents: merged.Parents, Yields: merged.Yields, Marked: true}
 	return p
+}
+
+// holds tells whether what is stored, or is going to be, is the value.
+func (c *commit) holds(p *plan, stored string, value Value) bool {
+	if fresh, ok := p.fresh[value.Name]; ok {
+		return fresh == value
+	}
+	return c.sealed[value] == stored || c.sealer.Holds(stored, value)
 }
 
 func sizeOf(names map[string]string) int {
@@ -155,6 +196,8 @@ func (b *base) Stored(name string) (json.RawMessage, bool) {
 	text, ok := b.names[name]
 	return json.RawMessage(text), ok
 }
+
+func (b *base) Fresh(name string) bool { return b.changed[name] }
 
 func (b *base) Event() id.EventID { return b.event }
 

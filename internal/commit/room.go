@@ -20,8 +20,11 @@ type Room interface {
 	// Send makes content the current one.
 	Send(ctx context.Context, content json.RawMessage) (id.EventID, error)
 
-	// Ready is called before new values are sent, and fails where they must not be.
-	Ready(ctx context.Context) error
+	// Sealer says how new values are sent: without one they are part of the dict. It fails where they must not be sent.
+	Sealer(ctx context.Context) (Sealer, error)
+
+	// Drop is told what was stored under any name and is so no longer; see [Mode].
+	Drop(ctx context.Context, stored []string)
 
 	// Fits fails where no homeserver takes a content of that many bytes. TooLarge tells whether an error is such a one,
 	// or that of a homeserver that refused what was sent for its size.

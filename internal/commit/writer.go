@@ -39,6 +39,9 @@ type Mode struct {
 	// OneName: the dict has one name at most. An edit that is not conditional then replaces all there is, and nothing
 	// needs to be read before it or merged after it.
 	OneName bool
+
+	// Drop: whatever is no longer stored after an edit is to be dropped, so that what was there before must be known.
+	Drop bool
 }
 
 // Writer writes one dict. The edits that wait while it sends others share the next event. Its methods are safe for
@@ -123,6 +126,9 @@ func (w *Writer) run(batch []*pending) {
 	defer callers.release()
 	c := commit{Writer: w, callers: callers, all: batch, todo: batch}
 	err := c.run(ctx)
+	if err == nil {
+		c.drop(ctx)
+	}
 	for _, p := range c.all {
 		if err != nil {
 			p.done <- err

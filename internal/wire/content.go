@@ -53,6 +53,16 @@ func ParsePerKey(stateKey string, content json.RawMessage) (Dict, error) {
 	if err != nil {
 		return Dict{}, err
 	}
+	if IsSealed(stateKey) {
+		stored, found := names[stateKey]
+		if !found && len(names) > 0 || len(names) > 1 {
+			return dict, fmt.Errorf("%w: the name inside is not the state key's", ErrFormat)
+		}
+		if found {
+			dict.reserved[stateKey] = stored
+		}
+		return dict, nil
+	}
 	maps.DeleteFunc(names, func(name string, _ json.RawMessage) bool {
 		_, ok := KeyOf(name)
 		return !ok && dict.ParentsText != "" // the first version had no field of ours beside its value

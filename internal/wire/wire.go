@@ -88,6 +88,33 @@ func Decode(stored json.RawMessage) (Value, error) {
 	}
 }
 
+// Seal gives the form that a stored value has inside an encrypted event: the value as it is, for the homeserver does not
+// see it, but for one that would read as a marker. The error is ErrFormat.
+func Seal(stored json.RawMessage) (inside json.RawMessage, err error) {
+	value, err := Decode(stored)
+	if err != nil || value.JSON == nil {
+		return stored, err
+	}
+	if _, _, marked := marker(value.JSON); marked {
+		return marshal(map[string]string{jsonMarker: string(value.JSON)}), nil
+	}
+	return value.JSON, nil
+}
+
+// Unseal is the inverse of Seal. What would be a reference to another event is a value that somebody else stored: nothing
+// refers from inside an encrypted event to another. The error is ErrFormat.
+func Unseal(inside json.RawMessage) (Value, error) {
+	if name, _, marked := marker(inside); marked && name == encryptedMarker {
+		return Value{JSON: inside}, nil
+	}
+	return Decode(inside)
+}
+
+// Reference is the stored form of a value that is in the event.
+func Reference(event id.EventID) json.RawMessage {
+	return marshal(map[string]id.EventID{encryptedMarker: event})
+}
+
 // marker tells whether stored is an object whose only member has the name of a marker.
 func marker(stored json.RawMessage) (name string, behind json.RawMessage, ok bool) {
 	if stored = bytes.TrimLeft(stored, " \t\r\n"); len(stored) == 0 || stored[0] != '{' {

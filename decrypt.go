@@ -1,0 +1,303 @@
+package roomkv
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/wire"
+)
+
+const (
+	// maxOpened is how much of decrypted events is remembered, in bytes of their contents, and maxBroughtSize how much of
+	// encrypted ones that the sync brought and nobody has asked for yet.
+	maxOpened      = 16 << 20
+	maxBroughtSize = 2 << 20
+
+	// waitAgain is how long a Megolm session is not waited for that was waited for in vain, nor asked for, and maxMissing
+	// how many such sessions are remembered.
+	waitAgain  = time.Minute
+	maxMissing = 1024
+)
+
+// value is a value with what is known of where it was.
+type value struct {
+	key       string
+	json      json.RawMessage
+	encrypted bool
+	sender    id.UserID     // of the encrypted event
+	trust     id.TrustState // of the device that encrypted it
+}
+
+// errRedacted is beneath the error about a value whose event was redacted: it has been overwritten, or somebody has taken
+// it away.
+var errRedacted = errors.New("redacted")
+
+// value reads what is stored under a name in the event from.
+func (r roomState) value(ctx context.Context, name string, stored json.RawMessage, from id.EventID) (value, error) {
+	key, named := wire.KeyOf(name)
+	read, err := wire.Decode(stored)
+	switch {
+	case err != nil:
+		return value{key: key}, fail(ErrCorrupt, err, "event %s in %s, key %q: %v", from, r.room, key, err)
+	case read.Event != "":
+		return r.sealed(ctx, name, read.Event)
+	case !named:
+		return value{}, fail(ErrCorrupt, nil, "event %s in %s: what stands under %s is not in an encrypted event", from, r.room, name)
+	case read.Media != nil:
+		return value{key: key}, fail(ErrCorrupt, nil, "event %s in %s, key %q: the value is in the media repository, which this version of roomkv cannot read", from, r.room, key)
+	}
+	if err := r.trustsState(ctx); err != nil {
+		return value{key: key}, fail(ErrUntrusted, err, "event %s in %s, key %q: the value is not encrypted", from, r.room, key)
+	}
+	return value{key: key, json: read.JSON}, nil
+}
+
+// sealed reads the value that an encrypted event holds for a name. A state event can refer to any event, so nothing about
+// that one is taken for granted.
+func (r roomState) sealed(ctx context.Context, name string, from id.EventID) (value, error) {
+	key, named := wire.KeyOf(name)
+	read := value{key: key, encrypted: true}
+	event, err := r.open(ctx, from)
+	if err != nil {
+		return read, fmt.Errorf("%w (key %s)", err, describe(key, name))
+	}
+	read.sender, read.trust = event.sender, event.trust
+	inside, found := event.values[name]
+	if !named {
+		for inner, text := range event.values {
+			if k, ok := wire.KeyOf(inner); ok && r.name(k) == name {
+				read.key, inside, found = k, text, true
+			}
+		}
+	}
+	if !found {
+		return read, fail(ErrCorrupt, nil, "event %s in %s is referred to and does not hold the key %s", from, r.room, describe(read.key, name))
+	}
+	if !r.trusts(event) {
+		return read, fail(ErrUntrusted, nil, "event %s in %s, key %q: %s sent it from a device whose trust is %s, below %s", from, r.room, read.key, event.sender, event.trust, r.core.minTrust)
+	}
+	content, err := wire.Unseal(inside)
+	switch {
+	case err != nil:
+		return read, fail(ErrCorrupt, err, "event %s in %s, key %q: %v", from, r.room, read.key, err)
+	case content.Media != nil:
+		return read, fail(ErrCorrupt, nil, "event %s in %s, key %q: the value is in the media repository, which this version of roomkv cannot read", from, r.room, read.key)
+	}
+	read.json = content.JSON
+	return read, nil
+}
+
+// describe names a key in an error, by what stands for it where that is all there is.
+func describe(key, name string) string {
+	if _, named := wire.KeyOf(name); !named && key == "" {
+		return "of " + name
+	}
+	return fmt.Sprintf("%q", key)
+}
+
+// trusts tells whether the event comes from a device that the store's options accept.
+func (r roomState) trusts(event *opened) bool {
+	return r.core.minTrust == nil || event.trust >= *r.core.minTrust
+}
+
+// trustsState fails where values must come from a trusted device and so must not stand in the state, which anybody with
+// the power to send it can write.
+func (r roomState) trustsState(ctx context.Context) error {
+	if r.core.minTrust == nil {
+		return nil
+	}
+	encrypted, err := r.core.encrypted.isEncrypted(ctx, r)
+	if err == nil && encrypted {
+		err = errors.New("the room is encrypted")
+	}
+	return err
+}
+
+// eventAt is an event in a room: in old room versions a homeserver can give two events one ID.
+type eventAt struct {
+	room id.RoomID
+	id   id.EventID
+}
+
+func (r roomState) at(event id.EventID) eventAt { return eventAt{r.room, event} }
+
+// opened is what an encrypted event holds. It does not change.
+type opened struct {
+	values map[string]json.RawMessage // by name; see [wire.Unseal]
+	sender id.UserID
+	trust  id.TrustState // when it was decrypted
+	size   int
+}
+
+// openedEvents remembers encrypted events, which never change, and which sessions are missing. The zero value is ready, and
+// methods are safe for concurrent use.
+type openedEvents struct {
+	mu      sync.Mutex
+	events  lru[eventAt, *opened]
+	brought lru[eventAt, json.RawMessage] // as the sync brought them
+	missing lru[id.SessionID, time.Time]  // when a session was last waited for in vain
+}
+
+// get is nil where the event is not known.
+func (o *openedEvents) get(at eventAt) *opened {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	known, _ := o.events.get(at)
+	return known
+}
+
+func (o *openedEvents) put(at eventAt, event *opened) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.brought.forget(at)
+	o.events.most, o.events.size = maxOpened, func(event *opened) int { return event.size }
+	o.events.put(at, event)
+}
+
+func (o *openedEvents) bring(at eventAt, text json.RawMessage) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.brought.most, o.brought.size = maxBroughtSize, func(text json.RawMessage) int { return len(text) }
+	o.brought.put(at, text)
+}
+
+func (o *openedEvents) broughtAs(at eventAt) json.RawMessage {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	text, _ := o.brought.get(at)
+	return text
+}
+
+// forget is for an event that is not what it was.
+func (o *openedEvents) forget(at eventAt) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.brought.forget(at)
+	o.events.forget(at)
+}
+
+// miss tells how long the session is to be waited for, at most so long, and whether it must be asked for first: one of
+// those who want it asks, and who comes later waits as long as that one.
+func (o *openedEvents) miss(session id.SessionID, most time.Duration) (wait time.Duration, ask bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if at, ok := o.missing.get(session); ok && time.Since(at) < max(most, waitAgain) {
+		return most - time.Since(at), false
+	}
+	o.missing.most = maxMissing
+	o.missing.put(session, time.Now())
+	return most, true
+}
+
+// open decrypts an event that the state refers to.
+func (r roomState) open(ctx context.Context, at id.EventID) (*opened, error) {
+	if known := r.core.opened.get(r.at(at)); known != nil && r.trusts(known) { // else it may be trusted by now
+		return known, nil
+	}
+	if r.client.Crypto == nil {
+		return nil, fail(ErrUndecryptable, nil, "event %s in %s: the client has no Crypto", at, r.room)
+	}
+	evt, err := r.encryptedEvent(ctx, at)
+	if err != nil {
+		return nil, err
+	}
+	decrypted, err := r.decrypt(ctx, evt)
+	if err != nil {
+		return nil, err
+	}
+	if decrypted == nil || decrypted.Type.Type != r.eventType.Type || decrypted.StateKey != nil {
+		return nil, fail(ErrCorrupt, nil, "event %s in %s is referred to and is not of type %s inside", at, r.room, r.eventType.Type)
+	}
+	opened := &opened{sender: evt.Sender, trust: decrypted.Mautrix.TrustState, size: len(decrypted.Content.VeryRaw)}
+	if json.Unmarshal(decrypted.Content.VeryRaw, &opened.values) != nil || opened.values == nil {
+		return nil, fail(ErrCorrupt, nil, "event %s in %s holds something else than keys and values", at, r.room)
+	}
+	r.core.opened.put(r.at(at), opened)
+	return opened, nil
+}
+
+// encryptedEvent gets an event, as the sync has brought it or from the homeserver.
+func (r roomState) encryptedEvent(ctx context.Context, at id.EventID) (*event.Event, error) {
+	evt := new(event.Event)
+	if brought := r.core.opened.broughtAs(r.at(at)); brought == nil || json.Unmarshal(brought, evt) != nil {
+		var err error
+		evt, err = r.client.GetEvent(withRetries(ctx, r.client), r.room, at)
+		switch {
+		case errors.Is(err, mautrix.MForbidden) && r.hasLeft(ctx):
+			return nil, r.notJoined("read values", err)
+		case errors.Is(err, mautrix.MNotFound), errors.Is(err, mautrix.MForbidden):
+			return nil, fail(ErrUndecryptable, err, "event %s in %s is not there, or may not be seen", at, r.room)
+		case err != nil:
+			return nil, r.explain(ctx, fmt.Sprintf("read event %s", at), err)
+		}
+	}
+	switch {
+	case evt == nil || evt.ID != at || evt.RoomID != "" && evt.RoomID != r.room:
+		return nil, fail(ErrCorrupt, nil, "event %s is referred to in %s and is not in that room", at, r.room)
+	case evt.Type.Type == event.EventEncrypted.Type && len(evt.Content.Raw) == 0:
+		return nil, fail(ErrUndecryptable, errRedacted, "event %s in %s was redacted", at, r.room)
+	}
+	unreadable := evt.Content.ParseRaw(event.EventEncrypted)
+	if unreadable != nil || evt.Type.Type != event.EventEncrypted.Type || evt.StateKey != nil || evt.Content.AsEncrypted().Algorithm != id.AlgorithmMegolmV1 {
+		return nil, fail(ErrCorrupt, nil, "event %s in %s is referred to and is not encrypted with Megolm", at, r.room)
+	}
+	evt.RoomID = r.room
+	return evt, nil
+}
+
+// decrypt waits for the event's session where that is missing, unless it was waited for just now.
+func (r roomState) decrypt(ctx context.Context, evt *event.Event) (*event.Event, error) {
+	decrypted, err := r.client.Crypto.Decrypt(ctx, evt)
+	if err == nil {
+		return decrypted, nil
+	}
+	content := evt.Content.AsEncrypted()
+	undecryptable := func(why string, causes ...error) error {
+		return &failure{
+			text:   fmt.Sprintf("%v: event %s in %s, session %s: %s", ErrUndecryptable, evt.ID, r.room, content.SessionID, why),
+			causes: append([]error{ErrUndecryptable, err}, causes...),
+		}
+	}
+	// The backup may know the session from an earlier message on, so it is asked in any case.
+	if r.core.backup != nil {
+		found, failed := r.core.backup.Restore(withRetries(ctx, r.client), r.room, content.SessionID)
+		if failed != nil {
+			return nil, undecryptable("its key was not got from the backup", failed)
+		}
+		if found {
+			if decrypted, err = r.client.Crypto.Decrypt(ctx, evt); err == nil {
+				return decrypted, nil
+			}
+		}
+	}
+	//lint:ignore SA1019 mautrix asks by them and still sends them
+	senderKey, device := content.SenderKey, content.DeviceID
+	has := func(wait time.Duration) bool {
+		return r.client.Crypto.WaitForSession(ctx, r.room, senderKey, content.SessionID, wait)
+	}
+	if has(0) {
+		return nil, undecryptable("the key that the client has does not decrypt it")
+	}
+	wait, ask := r.core.opened.miss(content.SessionID, r.core.keyWait)
+	if ask {
+		r.client.Crypto.RequestSession(ctx, r.room, senderKey, content.SessionID, evt.Sender, device)
+	}
+	// The sync brings keys only when its handlers have returned.
+	if wait > 0 && ctx.Value(mautrix.SyncTokenContextKey) == nil && has(wait) {
+		if decrypted, err = r.client.Crypto.Decrypt(ctx, evt); err == nil {
+			return decrypted, nil
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, undecryptable("its key has not come yet", err)
+	}
+	return nil, undecryptable("its key is missing, and was asked for")
+}

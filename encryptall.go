@@ -1,0 +1,142 @@
+package roomkv
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"maps"
+	"slices"
+
+	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/wire"
+)
+
+// EncryptAll encrypts the values that stand in the state of an encrypted room in the clear, because they were stored before
+// it was encrypted, by a store without encryption, or by opsdroid. With [WithSealedKeys] it also seals keys that were stored
+// without. It returns how many keys it has changed, and can be called again where it failed halfway.
+//
+// What was in the clear stays in the history of the room's state, where the homeserver and the members can read it.
+//
+// It takes the requests of [Store.Keys], one to read each value whose key it seals that was not read before, and those of
+// [Store.PutAll]; in the per-key layout each key that is sealed takes those of [Store.Delete] too. Writes of others in between
+// are kept.
+//
+// Errors: those of [Store.All] and [Store.PutAll]; [ErrNoCrypto] also where the room is not encrypted.
+func (s *Store) EncryptAll(ctx context.Context) (changed int, err error) {
+	state, err := s.state(ctx)
+	if err != nil {
+		return 0, err
+	}
+	sealer, err := place{roomState: state}.Sealer(ctx)
+	if err == nil && sealer == nil {
+		err = fail(ErrNoCrypto, nil, "%s is not encrypted, or the store was made with WithEncryption(false)", state.room)
+	}
+	if err != nil {
+		return 0, err
+	}
+	records, err := s.core.layout.readAll(ctx, state)
+	if err != nil {
+		return 0, err
+	}
+	var unreadable error
+	moves := map[string]move{} // by the name that each has now
+	for _, found := range records {
+		m, needed, err := state.move(ctx, found)
+		unreadable = cmp.Or(unreadable, err)
+		if needed && err == nil {
+			moves[found.name] = m
+		}
+	}
+	if s.core.layout.oneKey() {
+		for _, name := range slices.Sorted(maps.Keys(moves)) {
+			if err := state.encryptOne(ctx, name, moves[name]); err != nil {
+				return changed, err
+			}
+			changed++
+		}
+		return changed, unreadable
+	}
+	values := map[string]string{}
+	for _, m := range moves {
+		values[m.to] = m.key
+	}
+	err = s.core.layout.commit(ctx, state, slices.Collect(maps.Keys(values)), func([]string) commit.Edit {
+		return commit.Edit{Conditional: true, Values: values, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
+			changed = 0
+			changes := map[string]json.RawMessage{}
+			for name, m := range moves {
+				if now, there := base.Stored(name); there && string(now) == m.from {
+					maps.Copy(changes, m.changes(base, name))
+					changed++
+				}
+			}
+			return changes, nil
+		}}
+	})
+	if err != nil {
+		return 0, err
+	}
+	return changed, unreadable
+}
+
+// move is a value that is to be encrypted, and stored under another name where that is sealed.
+type move struct {
+	key    string
+	from   string // what is stored, as it was read
+	to     string // the name
+	stored json.RawMessage
+}
+
+// move is not needed for what is as it would be stored today.
+func (r roomState) move(ctx context.Context, found record) (m move, needed bool, err error) {
+	if found.err != nil {
+		return move{}, false, found.err
+	}
+	key, plain := wire.KeyOf(found.name)
+	if !plain {
+		return move{}, false, nil
+	}
+	m = move{key: key, from: string(found.stored), to: r.name(key), stored: found.stored}
+	read, err := wire.Decode(found.stored)
+	if err != nil || read.Event == "" || m.to == found.name {
+		return m, err == nil && read.Event == "", err
+	}
+	value, err := r.value(ctx, found.name, found.stored, found.event)
+	if err == nil {
+		m.stored, err = wire.Encode(value.json)
+	}
+	return m, true, err
+}
+
+// changes moves the value. One that is under the new name already is later.
+func (m move) changes(base commit.Base, name string) map[string]json.RawMessage {
+	if m.to == name {
+		return map[string]json.RawMessage{name: m.stored}
+	}
+	changes := map[string]json.RawMessage{name: nil}
+	if _, there := base.Stored(m.to); !there {
+		changes[m.to] = m.stored
+	}
+	return changes
+}
+
+// encryptOne moves a value in the per-key layout, from one event to another where its name changes. The new one comes
+// first: if the second write fails, the value is there twice, and the next EncryptAll removes the old one.
+func (r roomState) encryptOne(ctx context.Context, name string, m move) error {
+	err := r.core.layout.commit(ctx, r, []string{m.to}, func([]string) commit.Edit {
+		return commit.Edit{Conditional: true, Values: map[string]string{m.to: m.key}, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
+			if now, there := base.Stored(m.to); there && (m.to != name || string(now) != m.from) {
+				return nil, nil // somebody has written since
+			}
+			return map[string]json.RawMessage{m.to: m.stored}, nil
+		}}
+	})
+	if err != nil || m.to == name {
+		return err
+	}
+	return r.core.layout.commit(ctx, r, []string{name}, func([]string) commit.Edit {
+		return commit.Edit{Conditional: true, Apply: func(commit.Base) (map[string]json.RawMessage, error) {
+			return map[string]json.RawMessage{name: nil}, nil
+		}}
+	})
+}

@@ -1,0 +1,91 @@
+package roomkv
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/commit"
+)
+
+// askAgain is how long the homeserver's word that a room is not encrypted counts where the client's sync would not tell
+// that it is now.
+const askAgain = 10 * time.Second
+
+// encryptedRooms remembers what the homeserver said about rooms' encryption. The zero value is ready, and methods
+// are safe for concurrent use.
+type encryptedRooms struct {
+	mu        sync.Mutex
+	encrypted map[id.RoomID]bool // for good: a room cannot be made unencrypted again
+	clear     map[id.RoomID]answer
+}
+
+// answer is the homeserver's word that a room is not encrypted.
+type answer struct {
+	at   time.Time
+	live bool // whether the sync has told of all changes since
+}
+
+// get is not known where the homeserver has not been asked within askAgain, nor while the sync tells of changes.
+func (e *encryptedRooms) get(room id.RoomID, live bool) (encrypted, known bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.encrypted[room] {
+		return true, true
+	}
+	no, ok := e.clear[room]
+	return false, ok && (no.live && live || time.Since(no.at) < askAgain)
+}
+
+// set notes what the homeserver answered, and whether the sync was going on when it was asked.
+func (e *encryptedRooms) set(room id.RoomID, encrypted, live bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.encrypted == nil {
+		e.encrypted, e.clear = map[id.RoomID]bool{}, map[id.RoomID]answer{}
+	}
+	if encrypted {
+		e.encrypted[room] = true
+		delete(e.clear, room)
+	} else {
+		e.clear[room] = answer{time.Now(), live}
+	}
+}
+
+// isEncrypted asks the homeserver, and again after a while if the answer was no and no sync tells of changes. Sooner than
+// that, the client's state store can know that the room became encrypted; what that store does not know it calls
+// unencrypted, so its no counts for nothing.
+func (e *encryptedRooms) isEncrypted(ctx context.Context, state roomState) (bool, error) {
+	live := state.core.follower.tellsEncryption(state.room)
+	encrypted, known := e.get(state.room, live)
+	if !encrypted && state.client.StateStore != nil {
+		// An error here leaves it to the homeserver.
+		synced, err := state.client.StateStore.IsEncrypted(ctx, state.room)
+		encrypted = err == nil && synced
+	}
+	if !encrypted && known {
+		return false, nil
+	}
+	if !encrypted {
+		// One of those who want to know asks, and the others hear its answer.
+		unlock, err := commit.Lock(ctx, commit.Dict{Room: state.room, Type: event.StateEncryption.Type})
+		if err != nil {
+			return false, err
+		}
+		defer unlock()
+		if encrypted, known = e.get(state.room, live); known {
+			return encrypted, nil
+		}
+		state.eventType = event.StateEncryption
+		evt, err := state.get(ctx, "")
+		if err != nil {
+			return false, err
+		}
+		encrypted = evt != nil
+	}
+	e.set(state.room, encrypted, live)
+	return encrypted, nil
+}

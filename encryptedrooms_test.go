@@ -1,0 +1,29 @@
+package roomkv
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+)
+
+func TestEncryptedRoomsForgetsNoButNotYes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var rooms encryptedRooms
+		const room = "!room:example.org"
+		state := func() [2]bool {
+			encrypted, known := rooms.get(room, false)
+			return [2]bool{encrypted, known}
+		}
+		assert.Equal(t, [2]bool{false, false}, state())
+		rooms.set(room, false, false)
+		assert.Equal(t, [2]bool{false, true}, state())
+		time.Sleep(askAgain)
+		assert.Equal(t, [2]bool{false, false}, state(), "somebody may have encrypted it since")
+		rooms.set(room, true, false)
+		rooms.set(room, false, false)
+		time.Sleep(1000 * time.Hour)
+		assert.Equal(t, [2]bool{true, true}, state(), "what was encrypted stays it, whatever the homeserver says")
+	})
+}

@@ -1,0 +1,122 @@
+package roomkv
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"iter"
+	"slices"
+	"strings"
+	"time"
+
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/commit"
+)
+
+// Revision is the ID of the state event in which a value was read, or that brought a [Change]. [Store.CompareAndPut]
+// tells by it whether the key has changed since, and [WatchFrom] begins there. In the single-state-key layout an entry's
+// revision is another one whenever any key has changed; CompareAndPut does not mind that.
+type Revision string
+
+// Entry is a key with its value and what Matrix knows of it.
+type Entry struct {
+	Key       string
+	Value     json.RawMessage
+	Revision  Revision
+	Sender    id.UserID // who sent the state event: in the single-state-key layout, who last changed any key
+	Time      time.Time // when, by the sender's homeserver's clock, to the millisecond
+	Encrypted bool      // whether the value was in an encrypted event
+
+	// Of that event: who sent it, and how far the device that encrypted it was trusted when it was decrypted.
+	EncryptedBy id.UserID
+	Trust       id.TrustState
+}
+
+// Decode decodes the entry's value into dest as [Store.Get] does.
+func (e Entry) Decode(dest any) error {
+	if err := json.Unmarshal(e.Value, dest); err != nil {
+		return failDecode(e.Key, dest, err)
+	}
+	return nil
+}
+
+// entry reads what is there for the key under the name.
+func (r roomState) entry(ctx context.Context, name, key string) (Entry, error) {
+	view, err := r.view(ctx, r.core.layout.stateKey(name), func(view, current map[string]string) bool {
+		a, inView := view[name]
+		b, isCurrent := current[name]
+		return inView == isCurrent && a == b
+	})
+	if err == nil && view.Err == nil {
+		err = r.checkNames(view.Names)
+	}
+	if err != nil {
+		return Entry{}, err
+	}
+	found := recordOf(view, name)
+	if found == nil {
+		return Entry{}, notFound(key, r.room)
+	}
+	entry, err := r.read(ctx, found)
+	if entry.Key = key; errors.Is(err, ErrNotFound) {
+		return Entry{}, notFound(key, r.room)
+	}
+	return entry, err
+}
+
+// read reads a record's value. One that was redacted may have been overwritten a moment ago, by a writer whose event is not
+// in what was read: then what is there now is read. The error is ErrNotFound where nothing is.
+func (r roomState) read(ctx context.Context, found *record) (Entry, error) {
+	entry, err := found.entry(ctx, r)
+	if !errors.Is(err, errRedacted) {
+		return entry, err
+	}
+	d := r.dict(r.core.layout.stateKey(found.name))
+	if err := d.writer.Do(ctx, commit.Edit{ReadOnly: true, Conditional: true, Afresh: true}); err != nil {
+		return entry, err
+	}
+	view := d.View()
+	if view == nil || view.Err != nil {
+		return entry, err
+	}
+	now := recordOf(view, found.name)
+	if now == nil {
+		return Entry{}, notFound(entry.Key, r.room)
+	}
+	if string(now.stored) == string(found.stored) {
+		return entry, err
+	}
+	return now.entry(ctx, r)
+}
+
+// readEach reads the records one by one, but for those that have been deleted since.
+func (r roomState) readEach(ctx context.Context, records []record) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		for _, found := range records {
+			if entry, err := r.read(ctx, &found); !errors.Is(err, ErrNotFound) && !yield(entry, err) {
+				return
+			}
+		}
+	}
+}
+
+// inOrder reads all entries first, and gives them in the order of the keys.
+func inOrder(entries iter.Seq2[Entry, error]) iter.Seq2[Entry, error] {
+	type read struct {
+		entry Entry
+		err   error
+	}
+	return func(yield func(Entry, error) bool) {
+		var all []read
+		for entry, err := range entries {
+			all = append(all, read{entry, err})
+		}
+		slices.SortStableFunc(all, func(a, b read) int { return strings.Compare(a.entry.Key, b.entry.Key) })
+		for _, r := range all {
+			if !yield(r.entry, r.err) {
+				return
+			}
+		}
+	}
+}

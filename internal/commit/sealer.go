@@ -1,0 +1,110 @@
+package commit
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/roomkv/roomkv/internal/merge"
+)
+
+// Sealer keeps new values elsewhere than in the dict, which then holds references to them. The dict's size is that of the
+// references.
+type Sealer interface {
+	// Check fails where the value cannot be kept.
+	Check(value Value) error
+
+	// Holds tells whether stored refers to that very value, as far as that is known.
+	Holds(stored string, value Value) bool
+
+	// Seal keeps values and gives what is to be stored for each, by name.
+	Seal(ctx context.Context, values []Value) (map[string]string, error)
+}
+
+// Value is a value that is to be stored.
+type Value struct {
+	Name   string
+	Key    string
+	Stored string // as it would be in the dict itself
+}
+
+// referenceSize is about what a reference takes of a content, in bytes.
+const referenceSize = 70
+
+// ready asks how the values that wait are to be sent. It has failed where nothing is left to be sent.
+func (c *commit) ready(ctx context.Context) error {
+	if c.asked {
+		return nil
+	}
+	for _, p := range c.todo {
+		if len(p.Values) == 0 {
+			continue
+		}
+		var err error
+		if c.sealer, err = c.room.Sealer(ctx); err == nil {
+			c.asked = true
+		} else if c.own != "" || !c.refuse(err) {
+			return err
+		}
+		break
+	}
+	return nil
+}
+
+// seal replaces the plan's new values by references. What was sealed before, for a plan that did not come to pass, is
+// not sealed again.
+func (c *commit) seal(ctx context.Context, p *plan) error {
+	var values []Value
+	for _, value := range p.fresh {
+		if _, ok := c.sealed[value]; !ok {
+			values = append(values, value)
+		}
+	}
+	if len(values) > 0 {
+		references, err := c.sealer.Seal(ctx, values)
+		if err != nil {
+			return err
+		}
+		if c.sealed == nil {
+			c.sealed = map[Value]string{}
+		}
+		for _, value := range values {
+			c.sealed[value] = references[value.Name]
+		}
+	}
+	for name, value := range p.fresh {
+		p.names[name] = c.sealed[value]
+	}
+	return nil
+}
+
+// supersede notes what the plan takes the place of, for [Room.Drop].
+func (c *commit) supersede(p *plan) {
+	if !c.mode.Drop {
+		return
+	}
+	if c.before == nil {
+		c.before = map[string]bool{}
+	}
+	for _, stored := range p.names {
+		c.before[stored] = true // others' writes can yet take its place
+	}
+	for _, stored := range p.replaced {
+		c.before[stored] = true
+	}
+}
+
+// drop gives up what was stored before and is not any more.
+func (c *commit) drop(ctx context.Context) {
+	if len(c.before) == 0 {
+		return
+	}
+	c.dict.Look(func(h *merge.History) {
+		for _, head := range h.Heads() {
+			for _, stored := range head.Dict {
+				delete(c.before, stored)
+			}
+		}
+	})
+	c.room.Drop(ctx, slices.Sorted(maps.Keys(c.before)))
+}

@@ -1,0 +1,110 @@
+package roomkv
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"sync"
+
+	"github.com/rs/zerolog"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/wire"
+)
+
+// maxDrops is how many events are remembered that are still to be redacted because that failed.
+const maxDrops = 1000
+
+// drops are the events that are still to be redacted. The zero value is ready, and methods are safe for concurrent use.
+type drops struct {
+	mu     sync.Mutex
+	events map[id.RoomID][]id.EventID
+}
+
+// take gives a room's events and forgets them.
+func (d *drops) take(room id.RoomID) []id.EventID {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	events := d.events[room]
+	delete(d.events, room)
+	return events
+}
+
+func (d *drops) keep(room id.RoomID, events []id.EventID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.events == nil {
+		d.events = map[id.RoomID][]id.EventID{}
+	}
+	if len(d.events[room])+len(events) <= maxDrops {
+		d.events[room] = append(d.events[room], events...)
+	}
+}
+
+// Drop implements [commit.Room]. Whoever merges or overwrites the same values at the same time drops them too, and a second
+// redaction changes nothing.
+func (p place) Drop(ctx context.Context, stored []string) {
+	var events []id.EventID
+	for _, text := range stored {
+		if read, err := wire.Decode(json.RawMessage(text)); err == nil && read.Event != "" {
+			events = append(events, read.Event)
+		}
+	}
+	events = append(events, p.core.drops.take(p.room)...)
+	slices.Sort(events)
+	if events = slices.Compact(events); len(events) == 0 {
+		return
+	}
+	failed := events
+	current, err := p.list(ctx)
+	if err == nil {
+		failed, err = p.redact(ctx, events, p.referred(current))
+	}
+	if err != nil {
+		p.core.drops.keep(p.room, failed)
+		p.log(ctx).Warn().Err(err).Stringer("room_id", p.room).Int("events", len(failed)).Msg("Old values were not redacted")
+	}
+}
+
+// redact redacts events but for those that are in use. It gives those that could not be redacted, and why the last could
+// not.
+func (r roomState) redact(ctx context.Context, events []id.EventID, used map[id.EventID]bool) (failed []id.EventID, last error) {
+	for _, event := range events {
+		if used[event] {
+			continue
+		}
+		// The state can name any event, and only the store's own are the store's to redact.
+		if _, err := r.open(ctx, event); err != nil {
+			continue
+		}
+		if _, err := r.client.RedactEvent(withRetries(ctx, r.client), r.room, event); err != nil {
+			failed, last = append(failed, event), r.explain(ctx, "redact", err)
+		}
+	}
+	return failed, last
+}
+
+// referred are the events that the state refers to.
+func (r roomState) referred(current map[string]*stateEvent) map[id.EventID]bool {
+	used := map[id.EventID]bool{}
+	for _, evt := range current {
+		var names map[string]json.RawMessage
+		if json.Unmarshal(evt.Content, &names) != nil {
+			continue
+		}
+		for _, stored := range names {
+			if read, err := wire.Decode(stored); err == nil && read.Event != "" {
+				used[read.Event] = true
+			}
+		}
+	}
+	return used
+}
+
+// log is the context's logger or else the client's, as in mautrix.
+func (r roomState) log(ctx context.Context) *zerolog.Logger {
+	if log := zerolog.Ctx(ctx); log.GetLevel() != zerolog.Disabled && log != zerolog.DefaultContextLogger {
+		return log
+	}
+	return &r.client.Log
+}

@@ -1,0 +1,154 @@
+package roomkv
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+
+	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/wire"
+)
+
+// minSecret is how short the secret of [WithSealedKeys] may be, in bytes. Whoever sees the state can try secrets and
+// keys as fast as a hash goes.
+const minSecret = 16
+
+// name is what stands for the key in the room's state: with a secret a keyed hash, which differs from room to room and
+// between event types, else the key itself.
+func (r roomState) name(key string) string {
+	if r.core.secret == nil {
+		return wire.Name(key)
+	}
+	return wire.SealedName(r.keyed("key", key))
+}
+
+// names are the names of keys, and which key each stands for.
+func (r roomState) names(keys []string) (names []string, keyOf map[string]string) {
+	keyOf = make(map[string]string, len(keys))
+	for _, key := range keys {
+		name := r.name(key)
+		if _, ok := keyOf[name]; !ok {
+			names = append(names, name)
+		}
+		keyOf[name] = key
+	}
+	return names, keyOf
+}
+
+// seal tells one secret from another, and gives nothing away of it. It is as the state holds it.
+func (r roomState) seal() json.RawMessage {
+	digest := r.keyed("seal", "")
+	text, err := json.Marshal(base64.RawURLEncoding.EncodeToString(digest[:16]))
+	if err != nil {
+		panic(err) // a string always encodes
+	}
+	return text
+}
+
+// keyed is a hash of the text with the secret, for this room and event type and one purpose. Lengths keep the parts apart.
+func (r roomState) keyed(purpose, text string) (digest [sha256.Size]byte) {
+	hash := hmac.New(sha256.New, r.core.secret)
+	for _, part := range []string{"roomkv", purpose, r.room.String(), r.eventType.Type, text} {
+		var length [8]byte
+		binary.BigEndian.PutUint64(length[:], uint64(len(part)))
+		hash.Write(length[:])
+		hash.Write([]byte(part))
+	}
+	hash.Sum(digest[:0])
+	return digest
+}
+
+// checkSeal fails with ErrWrongSecret where the dict's names were made with another secret than the store's.
+func (r roomState) checkSeal(seal string, sealed bool) error {
+	switch {
+	case !sealed || r.core.secret != nil && seal == string(r.seal()):
+		return nil
+	case r.core.secret == nil:
+		return fail(ErrWrongSecret, nil, "the keys in %s are sealed, which takes WithSealedKeys", r.room)
+	default:
+		return fail(ErrWrongSecret, nil, "the keys in %s are sealed with another secret", r.room)
+	}
+}
+
+// checkNames is checkSeal for a dict in the single-state-key layout.
+func (r roomState) checkNames(names map[string]string) error {
+	seal, sealed := names[wire.SealName]
+	return r.checkSeal(seal, sealed)
+}
+
+// sealing makes an edit fail in a dict that was sealed with another secret, and seal one that is not sealed when it first
+// stores something there.
+func (r roomState) sealing(edit commit.Edit) commit.Edit {
+	apply := edit.Apply
+	edit.Apply = func(base commit.Base) (map[string]json.RawMessage, error) {
+		seal, sealed := base.Stored(wire.SealName)
+		if err := r.checkSeal(string(seal), sealed); err != nil {
+			return nil, err
+		}
+		changes, err := apply(base)
+		if r.core.secret == nil || err != nil || sealed {
+			return changes, err
+		}
+		with := map[string]json.RawMessage{}
+		stores := false
+		for name, stored := range changes {
+			with[name] = stored
+			stores = stores || stored != nil
+		}
+		if stores {
+			with[wire.SealName] = r.seal()
+		}
+		return with, nil
+	}
+	return edit
+}
+
+// checkRoom is checkSeal for the per-key layout, where a state event of its own has the seal: it is asked for until it is
+// there, and written before the first value is.
+func (r roomState) checkRoom(ctx context.Context, writing bool) error {
+	if r.core.secret == nil || !r.core.layout.oneKey() {
+		return nil
+	}
+	if _, checked := r.core.seals.Load(r.room); checked {
+		return nil
+	}
+	unlock, err := commit.Lock(ctx, commit.Dict{Room: r.room, Type: r.eventType.Type, StateKey: wire.SealName})
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	evt, err := r.get(ctx, wire.SealName)
+	if err != nil {
+		return err
+	}
+	sealed := false
+	if evt != nil {
+		if sealed, err = r.checkSealEvent(evt); err != nil {
+			return err
+		}
+	}
+	if !sealed && writing {
+		dict := wire.OfNames(map[string]string{wire.SealName: string(r.seal())})
+		if _, err := r.put(ctx, wire.SealName, dict.Content()); err != nil {
+			return err
+		}
+		sealed = true
+	}
+	if sealed { // else somebody else can yet seal it
+		r.core.seals.Store(r.room, true)
+	}
+	return nil
+}
+
+// checkSealEvent tells whether the event has a seal, and fails where that is another secret's.
+func (r roomState) checkSealEvent(evt *stateEvent) (sealed bool, err error) {
+	dict, err := wire.ParseDict(evt.Content)
+	if err != nil {
+		return false, fail(ErrCorrupt, err, "event %s, state %q in %s: %v", evt.ID, *evt.StateKey, r.room, err)
+	}
+	seal, sealed := dict.Names()[wire.SealName]
+	return sealed, r.checkSeal(seal, sealed)
+}
