@@ -150,6 +150,9 @@ func (s sealer) prepare(ctx context.Context) error {
 	if err == nil && !complete {
 		_, err = s.client.Members(ctx, s.room)
 	}
+	if err == nil {
+		err = s.core.devices.refresh(ctx, s.client)
+	}
 	if err != nil {
 		return s.explain(ctx, what, err)
 	}

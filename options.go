@@ -3,7 +3,6 @@ package roomkv
 import (
 	"context"
 	"maps"
-	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -116,7 +115,7 @@ func WithSingleWriter() Option {
 // Keys that were stored without a secret are not seen, until [Store.EncryptAll] has sealed them. opsdroid cannot read
 // sealed keys.
 func WithSealedKeys(secret []byte) Option {
-	secret = slices.Concat([]byte{}, secret)
+	secret = append([]byte{}, secret...)
 	return func(s *settings) { s.secret = secret }
 }
 

@@ -115,6 +115,11 @@ func (r roomState) checkRoom(ctx context.Context, writing bool) error {
 	if _, checked := r.core.seals.Load(r.room); checked {
 		return nil
 	}
+	if writing {
+		if _, err := (place{roomState: r}).Sealer(ctx); err != nil {
+			return err
+		}
+	}
 	unlock, err := commit.Lock(ctx, commit.Dict{Room: r.room, Type: r.eventType.Type, StateKey: wire.SealName})
 	if err != nil {
 		return err

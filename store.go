@@ -57,6 +57,7 @@ type core struct {
 	aliases   sync.Map // alias → id.RoomID
 	encrypted encryptedRooms
 	opened    openedEvents
+	devices   ownDevices
 	seals     sync.Map // id.RoomID → true, where the room is known to be sealed with the store's secret
 	drops     drops
 	dicts     dicts

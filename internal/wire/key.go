@@ -28,8 +28,10 @@ func KeyOf(name string) (key string, ok bool) {
 	if !found {
 		return name, true
 	}
-	key, err := url.PathUnescape(escaped)
-	return key, err == nil && Name(key) == name
+	if key, err := url.PathUnescape(escaped); err == nil && Name(key) == name {
+		return key, true
+	}
+	return "", false
 }
 
 // StateKey is the state key of key's event in the per-key layout. It is the key itself wherever that makes a
