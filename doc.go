@@ -27,7 +27,8 @@
 // because somewhere in it there is a float or a large integer for example, the whole value is stored as its JSON
 // text. A key is any valid UTF-8 string.
 //
-// Values and key names are state: whoever is in the room can read them, and whoever may send state can write them.
+// Values and key names are state: whoever is in the room can read them, and whoever may send state can write them. In an
+// encrypted room the homeserver cannot read the values.
 //
 // # Many writers
 //
@@ -60,6 +61,16 @@
 //
 // # Encryption
 //
-// State events are not encrypted, not even in encrypted rooms. This version cannot encrypt values, and refuses to
-// write them into an encrypted room unless [WithEncryption] allows it.
+// State events are not encrypted, not even in encrypted rooms. There a value goes into a Megolm event of the room, and the
+// state has the event's ID, as with opsdroid. The client needs a Crypto, mautrix's cryptohelper for example, without which
+// nothing is written into an encrypted room; [WithEncryption] says when that is. Values that share a state event share an
+// encrypted one while they fit. Whoever can read the room's messages can read its values: the room's other members, the
+// bot's other devices. [Entry] tells which device sent a value and how far it is trusted, and [WithMinTrust] asks for more.
+//
+// The names of keys stay in the clear unless [WithSealedKeys] hides them. Values that were overwritten stay in the room's
+// history unless [WithRedaction] takes them out.
+//
+// The keys to the values are in the client's crypto store. Where they are lost, each value is [ErrUndecryptable]; nothing
+// else changes, and the values can be read again once the keys are back. Package keybackup keeps them in the account's
+// key backup, from which they come back by themselves; see [WithKeyBackup].
 package roomkv

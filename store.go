@@ -39,11 +39,15 @@ import (
 //
 // The numbers of requests that methods name are for a store that has read or written the memory before, with nobody
 // else writing at the same moment, and without such retries. A store's first write of a room takes two more, which
-// read the memory and ask whether the room is encrypted; that is asked again after a minute. Where the last write was
+// read the memory and ask whether the room is encrypted; that is asked again after 10 seconds where the answer was no and
+// no sync tells. Where the last write was
 // another's, or a minute ago, one more request looks for what is new. An alias takes one, once. Up to two find out
 // why the homeserver refused. Where others write at the same moment, a write takes about two more for each time that
 // it has to look again or merge. On Dendrite, whose lists of events lag some milliseconds behind, a look back is now
 // and then made twice.
+//
+// In an encrypted room a write of values takes one request more for each 45 KB of them, and the first one of a process up
+// to three beside that. A value that this process has not seen takes one request more to read.
 type Store struct {
 	core *core
 	room string // room ID, alias or configured name
@@ -103,7 +107,8 @@ func New(client *mautrix.Client, room string, opts ...Option) (*Store, error) {
 // It sees all that this process has written before. What another has written can be hidden for a moment, while writers
 // that wrote at the same time merge.
 //
-// Errors: [ErrNotFound], [ErrDecode] if the value does not fit dest, [ErrUndecryptable], [ErrCorrupt].
+// Errors: [ErrNotFound], [ErrDecode] if the value does not fit dest, [ErrUndecryptable], [ErrUntrusted],
+// [ErrWrongSecret], [ErrCorrupt].
 func (s *Store) Get(ctx context.Context, key string, dest any) error {
 	entry, err := s.Entry(ctx, key)
 	if err != nil {
@@ -124,7 +129,8 @@ func Get[T any](ctx context.Context, s *Store, key string) (T, error) {
 
 // Entry returns the value of key with its revision, sender and time. It takes the requests of [Store.Get].
 //
-// Errors: [ErrNotFound], [ErrUndecryptable], [ErrCorrupt].
+// Errors: those of [Store.Get] but for [ErrDecode]; beside [ErrUndecryptable] and [ErrUntrusted] the entry has all but the
+// value.
 func (s *Store) Entry(ctx context.Context, key string) (Entry, error) {
 	state, err := s.state(ctx, key)
 	if err != nil {
@@ -140,14 +146,15 @@ func (s *Store) Entry(ctx context.Context, key string) (Entry, error) {
 // Put stores value under key, whatever was there. When it returns nil, the homeserver has the value, and it stays
 // until somebody changes that same key, whoever writes other keys at the same time. Where the key has that value
 // already, there is no new event; in the per-key layout that is Synapse's and Dendrite's doing, which ignore state
-// that the same user has made current already.
+// that the same user has made current already. In an encrypted room that is so where this process has written or read
+// that value before, in the single-state-key layout or while following.
 //
 // It takes two requests in the single-state-key layout, one where nothing changes, and one in the per-key layout.
 // While the store follows the client's sync it takes one, and none where nothing changes. With [WithSingleWriter] it
 // takes one. Puts that wait for each other share these.
 //
-// Errors: [ErrInvalidKey], [ErrInvalidValue], [ErrTooLarge], [ErrNoCrypto], and in the single-state-key layout
-// [ErrCorrupt].
+// Errors: [ErrInvalidKey], [ErrInvalidValue], [ErrTooLarge], [ErrNoCrypto], [ErrWrongSecret], and in the
+// single-state-key layout [ErrCorrupt].
 func (s *Store) Put(ctx context.Context, key string, value any) error {
 	return s.PutAll(ctx, map[string]any{key: value})
 }
@@ -211,7 +218,7 @@ func (s *Store) PutAll(ctx context.Context, values map[string]any) error {
 // of [Store.Keys] and one for each key that is missing there, and then a request and an event for each key that is
 // there, one after the other; see [Store.PutAll].
 //
-// Errors: [ErrInvalidKey], and in the single-state-key layout [ErrCorrupt].
+// Errors: [ErrInvalidKey], [ErrWrongSecret], and in the single-state-key layout [ErrCorrupt].
 func (s *Store) Delete(ctx context.Context, keys ...string) error {
 	state, err := s.state(ctx, keys...)
 	if err != nil || len(keys) == 0 {
@@ -309,7 +316,7 @@ func (s *Store) Keys(ctx context.Context) ([]string, error) {
 // the Entry's other fields, and the iteration goes on. In the per-key layout a state event whose key cannot be told
 // comes as an error too, with an empty Key.
 //
-// Errors: [ErrUndecryptable], [ErrCorrupt].
+// Errors: [ErrUndecryptable], [ErrUntrusted], [ErrWrongSecret], [ErrCorrupt].
 func (s *Store) All(ctx context.Context) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		records, state, err := s.records(ctx)

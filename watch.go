@@ -18,7 +18,7 @@ import (
 // Change is one change of one key.
 type Change struct {
 	Key      string
-	Old, New json.RawMessage // nil where the key was not there before, or is not there now
+	Old, New json.RawMessage // nil where the key was not there before, or is not there now; Old also where it was redacted
 	Revision Revision        // the state event that brought the change; several changes can have one
 	Sender   id.UserID       // who sent it
 	Time     time.Time       // when, by the sender's homeserver's clock, to the millisecond
