@@ -58,6 +58,7 @@ func (p place) Drop(ctx context.Context, stored []string) {
 	failed := events
 	current, err := p.list(ctx)
 	if err == nil {
+		delete(current, p.stateKey) // what it refers to is not among them, and a listing can be behind
 		failed, err = p.redact(ctx, events, p.referred(current))
 	}
 	if err != nil {

@@ -103,51 +103,27 @@ func (c *commit) planOn(merged merge.Merged, read bool) plan {
 	}
 	size := sizeOf(base.names) + markSize + parentSize*(len(merged.Parents)+len(merged.Yields))
 	for _, edit := range c.todo {
-		changes, err := edit.changes(&base)
-		edit.err, edit.names = err, nil
-		after := size
-		fresh := map[string]Value{}
-		for name, stored := range changes {
-			old, exists := base.names[name]
-			if exists {
-				after -= p.size(name, old)
-			}
-			same := exists == (stored != nil)
-			if stored != nil {
-				value := Value{Name: name, Stored: wire.Canonical(stored)}
-				var values bool
-				if value.Key, values = edit.Values[name]; values && c.sealer != nil {
-					fresh[name] = value
-					after += wire.EntrySize(name, "") + referenceSize
-					same = same && c.holds(&p, old, value)
-					edit.err = cmp.Or(edit.err, c.sealer.Check(value))
-				} else {
-					after += wire.EntrySize(name, value.Stored)
-					same = same && old == value.Stored
-				}
-			}
-			if !read || !same {
-				edit.names = append(edit.names, name)
-			}
-		}
+		made := c.make(edit, &base, &p, read)
+		after := size + made.size
+		edit.err, edit.names = made.err, nil
 		if edit.err == nil && after > size {
 			if edit.err = c.room.Fits(after); len(merged.Parents) > 1 {
 				edit.err = c.room.Fits(after + mergeMargin)
 			}
 		}
-		if edit.err != nil || len(edit.names) == 0 {
+		if edit.err != nil || len(made.names) == 0 {
 			p.doubtful = true
 			continue
 		}
-		size = after
+		size, edit.names = after, made.names
 		for _, name := range edit.names {
 			base.changed[name] = true
 			delete(p.fresh, name)
-			if value, ok := fresh[name]; ok {
+			if value, ok := made.fresh[name]; ok {
 				p.fresh[name] = value
 			}
-			if value := changes[name]; value != nil {
-				base.names[name] = wire.Canonical(value)
+			if stored, ok := made.stored[name]; ok {
+				base.names[name] = stored
 			} else {
 				delete(base.names, name)
 			}
@@ -166,6 +142,45 @@ func (c *commit) planOn(merged merge.Merged, read bool) plan {
 	}
 	p.event = merge.Event{Dict: p.names, Parents: merged.Parents, Yields: merged.Yields, Marked: true}
 	return p
+}
+
+// made is what an edit makes of a plan.
+type made struct {
+	names  []string          // that change
+	stored map[string]string // what they get, but for those that are removed
+	fresh  map[string]Value  // what of that is to be sealed
+	size   int               // what all that adds to the content, or takes from it
+	err    error
+}
+
+// make applies an edit to the base. Without having read it every name counts as changed.
+func (c *commit) make(edit *pending, base *base, p *plan, read bool) made {
+	changes, err := edit.changes(base)
+	m := made{stored: map[string]string{}, fresh: map[string]Value{}, err: err}
+	for name, stored := range changes {
+		old, exists := base.names[name]
+		if exists {
+			m.size -= p.size(name, old)
+		}
+		same := exists == (stored != nil)
+		if stored != nil {
+			m.stored[name] = wire.Canonical(stored)
+			if key, isValue := edit.Values[name]; isValue && c.sealer != nil {
+				value := Value{Name: name, Key: key, Stored: m.stored[name]}
+				m.fresh[name] = value
+				m.size += wire.EntrySize(name, "") + referenceSize
+				m.err = cmp.Or(m.err, c.sealer.Check(value))
+				same = same && c.holds(p, old, value)
+			} else {
+				m.size += wire.EntrySize(name, m.stored[name])
+				same = same && old == m.stored[name]
+			}
+		}
+		if !read || !same {
+			m.names = append(m.names, name)
+		}
+	}
+	return m
 }
 
 // holds tells whether what is stored, or is going to be, is the value.
