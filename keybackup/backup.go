@@ -1,0 +1,414 @@
+package keybackup
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/rs/zerolog"
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/crypto"
+	"maunium.net/go/mautrix/crypto/backup"
+	"maunium.net/go/mautrix/id"
+)
+
+// batch is how many sessions SaveAll sends at once, about 1 KB each.
+const batch = 100
+
+// Backup is an account's server-side key backup, together with the crypto store that sessions are saved from and restored
+// to. Its methods are safe for concurrent use, also while the machine is in use.
+type Backup struct {
+	machine *crypto.OlmMachine
+	self    *id.Device
+	key     *backup.MegolmBackupKey
+
+	saving    calls[place, struct{}]
+	restoring calls[place, bool]
+
+	mu      sync.Mutex
+	version id.KeyBackupVersion
+	latest  map[id.RoomID]id.SessionID // what was last found to be in version; the crypto store knows the others
+
+	// records guards the field KeyBackupVersion of sessions, for a crypto store in memory gives everybody the same.
+	records sync.Mutex
+}
+
+// place is where a session is in a backup.
+type place struct {
+	room    id.RoomID
+	session id.SessionID
+}
+
+// Open opens the account's key backup with the account's recovery key, as Element shows it when it sets up secret
+// storage; where the account's secret storage has a passphrase, that passphrase does as well. The key must be the one that
+// the account's storage is protected with now (the default key), and the storage must hold the backup's key
+// (m.megolm_backup.v1). The machine must be loaded, as it is after cryptohelper's Init.
+//
+// It fails with [ErrInvalidKey], [ErrWrongKey], [ErrNoSecretStorage], [ErrNoSecret], [ErrNoBackup], [ErrKeyMismatch],
+// [ErrUnsupported] or [ErrCorrupt], or with the error of a request. It sends four requests, all of them reading.
+//
+// A backup is trusted only if its public key is that of the private key, one of the two ways that the specification
+// allows before anything is saved to a backup (Client-Server API, server-side key backups). The other one, a signature, is
+// not enough here: what is saved to a backup must be readable again with this key.
+func Open(ctx context.Context, machine *crypto.OlmMachine, recoveryKey string) (*Backup, error) {
+	stored, err := openStorage(ctx, machine.SSSS, recoveryKey)
+	if err != nil {
+		return nil, err
+	}
+	key, err := stored.backupKey(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return open(ctx, machine, key)
+}
+
+// OpenWithKey opens the account's key backup with the backup's own private key, 32 bytes, which [ParseKey] reads from
+// text. The machine must be loaded.
+//
+// It fails with [ErrInvalidKey], [ErrNoBackup], [ErrKeyMismatch], which here mostly means that the key is wrong,
+// [ErrUnsupported] or [ErrCorrupt], or with the error of the request; there is one.
+func OpenWithKey(ctx context.Context, machine *crypto.OlmMachine, key []byte) (*Backup, error) {
+	private, err := backup.MegolmBackupKeyFromBytes(key)
+	if err != nil {
+		return nil, fail(ErrInvalidKey, "the key of a backup is 32 bytes long, this is %d", len(key))
+	}
+	return open(ctx, machine, private)
+}
+
+func open(ctx context.Context, machine *crypto.OlmMachine, key *backup.MegolmBackupKey) (*Backup, error) {
+	version, err := currentVersion(ctx, machine.Client, key)
+	if err != nil {
+		return nil, err
+	}
+	return &Backup{
+		machine: machine,
+		self:    machine.OwnIdentity(),
+		key:     key,
+		version: version,
+		latest:  map[id.RoomID]id.SessionID{},
+	}, nil
+}
+
+// currentVersion asks for the account's backup and makes sure that it is for the key. mautrix's own check goes on to
+// the signatures where the key is another one, and does not stand an answer that is null.
+func currentVersion(ctx context.Context, client *mautrix.Client, key *backup.MegolmBackupKey) (id.KeyBackupVersion, error) {
+	info, err := client.GetKeyBackupLatestVersion(ctx)
+	switch {
+	case errors.Is(err, mautrix.MNotFound):
+		return "", fail(ErrNoBackup, "%s has none on the homeserver; SetUp makes one", client.UserID)
+	case err != nil:
+		return "", wrap(err, "looking for the key backup")
+	case info == nil || info.Version == "":
+		return "", fail(ErrCorrupt, "the homeserver's description of the key backup has no version")
+	case info.Algorithm != id.KeyBackupAlgorithmMegolmBackupV1:
+		return "", fail(ErrUnsupported, "key backup version %q uses %q", info.Version, info.Algorithm)
+	}
+	if strings.TrimRight(info.AuthData.PublicKey.String(), "=") != publicKey(key).String() {
+		return "", fail(ErrKeyMismatch, "version %q has another public key than that of the given private key", info.Version)
+	}
+	return info.Version, nil
+}
+
+// publicKey is the public key of a backup as its description has it: of Curve25519, whatever the type is called.
+func publicKey(key *backup.MegolmBackupKey) id.Ed25519 {
+	return id.Ed25519(base64.RawStdEncoding.EncodeToString(key.PublicKey().Bytes()))
+}
+
+// Version is the backup version that sessions are saved to. It changes when the backup was replaced by one with the same
+// key. Each call of SetUp and each reset in another client makes a new one.
+func (b *Backup) Version() id.KeyBackupVersion {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.version
+}
+
+// Save returns nil once the session, which the client's crypto store has, is in the backup, from the first message that
+// the store has the key of. So every value that is encrypted with it, before or after, can be read with the backup.
+//
+// It sends one request a session: none where this Backup or the crypto store knows that the session is in the backup,
+// and Saves of one session at the same time share the request. A caller whose context ends returns the context's error
+// at once, and the request ends with the last caller.
+//
+// It fails with [ErrNoSession], also where the machine's DontStoreOutboundKeys keeps sessions out of the store, with
+// [ErrPartialSession] where RatchetKeysOnDecrypt has removed the beginning, or with the error of the request; the session
+// is then not in the backup as far as is known, and the next Save tries again. When the homeserver refuses the request,
+// Save looks for the reason, which takes one more: it fails with [ErrNoBackup] where the backup was deleted and with
+// [ErrKeyMismatch] where it was replaced. Where the new one has the same key, Save goes on with it, and brings those
+// sessions of the store that were in the old one too.
+func (b *Backup) Save(ctx context.Context, room id.RoomID, session id.SessionID) error {
+	if b.knows(room, session) {
+		return nil
+	}
+	_, err := b.saving.do(ctx, place{room, session}, func(ctx context.Context) (struct{}, error) {
+		if b.knows(room, session) { // by a call that ended between the two looks
+			return struct{}{}, nil
+		}
+		return struct{}{}, b.save(ctx, room, session)
+	})
+	return err
+}
+
+func (b *Backup) knows(room id.RoomID, session id.SessionID) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.latest[room] == session && session != ""
+}
+
+func (b *Backup) save(ctx context.Context, room id.RoomID, session id.SessionID) error {
+	found, err := b.machine.CryptoStore.GetGroupSession(ctx, room, session)
+	if err != nil || found == nil {
+		return b.failNoSession(room, session, err)
+	}
+	return b.inVersion(ctx, func(version id.KeyBackupVersion) error {
+		if b.recorded(found) != version {
+			if b.isOwn(found) && found.Internal.FirstKnownIndex() > 0 {
+				return fail(ErrPartialSession, "%s of %s begins at message %d; the machine must not ratchet its keys (RatchetKeysOnDecrypt), and the room's next session will do", session, room, found.Internal.FirstKnownIndex())
+			}
+			sealed, err := b.seal(found)
+			if err != nil {
+				return err
+			}
+			if _, err := b.machine.Client.PutKeysInBackupForRoomAndSession(ctx, version, room, session, sealed); err != nil {
+				return wrap(err, "saving session %s of %s", session, room)
+			}
+			b.record(ctx, version, room, session)
+		}
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if b.version == version {
+			b.latest[room] = session
+		}
+		return nil
+	})
+}
+
+func (b *Backup) failNoSession(room id.RoomID, session id.SessionID, cause error) error {
+	switch {
+	case cause != nil && !errors.Is(cause, crypto.ErrGroupSessionWithheld):
+		return wrap(cause, "reading session %s of %s from the crypto store", session, room)
+	case b.machine.DontStoreOutboundKeys:
+		return fail(ErrNoSession, "the crypto store does not have %s of %s, for the machine does not store what it encrypts with (DontStoreOutboundKeys)", session, room)
+	}
+	return fail(ErrNoSession, "the crypto store does not have %s of %s", session, room)
+}
+
+// inVersion calls f with the current version of the backup. Where the homeserver refuses what f asks of it, inVersion finds
+// out whether that is for the version, and calls f once more with the one that took its place.
+//
+// It does not go by the answer: for a backup that was deleted Synapse has 404 and Dendrite 500, and the current_version in
+// Synapse's 403 M_WRONG_ROOM_KEYS_VERSION is not the current one.
+func (b *Backup) inVersion(ctx context.Context, f func(id.KeyBackupVersion) error) error {
+	version := b.Version()
+	err := f(version)
+	if err == nil || !refused(err) {
+		return err
+	}
+	next, now := currentVersion(ctx, b.machine.Client, b.key)
+	switch {
+	case errors.Is(now, ErrNoBackup) || errors.Is(now, ErrKeyMismatch) || errors.Is(now, ErrUnsupported):
+		return now
+	case now != nil:
+		return fmt.Errorf("%w; before that: %v", now, err)
+	case next == version:
+		return err
+	}
+	if err := b.moveTo(ctx, version, next); err != nil {
+		return err
+	}
+	return f(next)
+}
+
+// moveTo makes next the version that sessions are saved to, once those that were in the version before it are there too.
+func (b *Backup) moveTo(ctx context.Context, version, next id.KeyBackupVersion) error {
+	wereIn := func(recorded id.KeyBackupVersion) bool { return recorded == version }
+	if _, err := b.saveAll(ctx, next, wereIn); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.version == version {
+		b.version = next
+		clear(b.latest)
+	}
+	return nil
+}
+
+// SaveAll saves every session that the crypto store has and the backup has not, and tells how many that were. It is for
+// an account that has values from before its backup, and for a backup that was made anew. Where nothing is missing,
+// it sends no request, else one for a hundred sessions.
+//
+// It fails as [Backup.Save] does, except that a session without its beginning is saved as it is. What was saved by then
+// stays saved.
+func (b *Backup) SaveAll(ctx context.Context) (saved int, err error) {
+	err = b.inVersion(ctx, func(version id.KeyBackupVersion) error {
+		more, err := b.saveAll(ctx, version, func(id.KeyBackupVersion) bool { return true })
+		saved += more
+		return err
+	})
+	return saved, err
+}
+
+// saveAll saves the sessions that the crypto store's records place in a version other than this one, "" being none.
+func (b *Backup) saveAll(ctx context.Context, version id.KeyBackupVersion, which func(recorded id.KeyBackupVersion) bool) (saved int, err error) {
+	b.records.Lock()
+	missing, err := b.machine.CryptoStore.GetGroupSessionsWithoutKeyBackupVersion(ctx, version).AsList()
+	b.records.Unlock()
+	if err != nil {
+		return 0, wrap(err, "reading the crypto store")
+	}
+	request := &mautrix.ReqKeyBackup{}
+	var places []place
+	send := func() error {
+		if len(places) == 0 { // Dendrite takes a request without sessions for one that changes the version's auth_data
+			return nil
+		}
+		if _, err := b.machine.Client.PutKeysInBackup(ctx, version, request); err != nil {
+			return wrap(err, "saving sessions")
+		}
+		for _, sent := range places {
+			b.record(ctx, version, sent.room, sent.session)
+		}
+		saved += len(places)
+		request.Rooms, places = nil, nil
+		return nil
+	}
+	for _, found := range missing {
+		if !which(b.recorded(found)) {
+			continue
+		}
+		sealed, err := b.seal(found)
+		if err != nil {
+			return saved, err
+		}
+		to := place{found.RoomID, found.Internal.ID()}
+		if request.Rooms == nil {
+			request.Rooms = map[id.RoomID]mautrix.ReqRoomKeyBackup{}
+		}
+		if _, ok := request.Rooms[to.room]; !ok {
+			request.Rooms[to.room] = mautrix.ReqRoomKeyBackup{Sessions: map[id.SessionID]mautrix.ReqKeyBackupData{}}
+		}
+		request.Rooms[to.room].Sessions[to.session] = *sealed
+		if places = append(places, to); len(places) == batch {
+			if err := send(); err != nil {
+				return saved, err
+			}
+		}
+	}
+	return saved, send()
+}
+
+// recorded is the backup version that a session of the crypto store was last saved to or restored from.
+func (b *Backup) recorded(found *crypto.InboundGroupSession) id.KeyBackupVersion {
+	b.records.Lock()
+	defer b.records.Unlock()
+	return found.KeyBackupVersion
+}
+
+// record notes in the crypto store that a session is in the backup. That fails nothing, for it is: without the note the
+// session is saved once more by the next process.
+//
+// mautrix's StoreGroupSession would not do: it drops what is no better than what the store has. The session is read
+// again, as what the machine keeps with it may have changed since, or it may have been removed.
+func (b *Backup) record(ctx context.Context, version id.KeyBackupVersion, room id.RoomID, session id.SessionID) {
+	b.records.Lock()
+	defer b.records.Unlock()
+	found, err := b.machine.CryptoStore.GetGroupSession(ctx, room, session)
+	if err == nil && found != nil {
+		found.KeyBackupVersion = version
+		err = b.machine.CryptoStore.PutGroupSession(ctx, found)
+	}
+	if err != nil {
+		b.log(ctx).Warn().Err(err).Stringer("room_id", room).Stringer("session_id", session).
+			Msg("Could not note in the crypto store that a session is in the key backup")
+	}
+}
+
+// Restore brings a session from the backup into the client's crypto store, and tells whether the backup has it. A session
+// in the store that begins earlier stays.
+//
+// It sends one request, or, where the backup does not have the session, a second one, which asks whether the backup is
+// still there. Restores of one session at the same time share them. A caller whose context ends returns the context's
+// error at once.
+//
+// It fails with [ErrCorrupt] where the data are not those of this session: they cannot be decrypted, or hold another
+// session, or contradict the session that the store has; the store then stays as it was. It fails with [ErrNoBackup] and
+// [ErrKeyMismatch] as [Backup.Save] does, and where the backup was replaced by one with the same key, it looks there.
+func (b *Backup) Restore(ctx context.Context, room id.RoomID, session id.SessionID) (found bool, err error) {
+	return b.restoring.do(ctx, place{room, session}, func(ctx context.Context) (bool, error) {
+		err := b.inVersion(ctx, func(version id.KeyBackupVersion) error {
+			return b.restore(ctx, version, place{room, session})
+		})
+		if errors.Is(err, mautrix.MNotFound) {
+			return false, nil
+		}
+		return err == nil, err
+	})
+}
+
+func (b *Backup) restore(ctx context.Context, version id.KeyBackupVersion, at place) error {
+	sealed, err := b.machine.Client.GetKeyBackupForRoomAndSession(ctx, version, at.room, at.session)
+	if err != nil {
+		return wrap(err, "restoring session %s of %s", at.session, at.room)
+	}
+	rooms, err := b.rooms(ctx)
+	if err != nil {
+		return err
+	}
+	return b.take(ctx, version, at, sealed, rooms)
+}
+
+// RestoreAll brings every session of the backup into the client's crypto store, as [Backup.Restore] does, in one request,
+// and tells how many sessions the backup has that the store now has. Those that cannot be restored are left out;
+// the error then tells how many these are and is the first one's, in most cases ErrCorrupt.
+func (b *Backup) RestoreAll(ctx context.Context) (restored int, err error) {
+	err = b.inVersion(ctx, func(version id.KeyBackupVersion) error {
+		restored, err = b.restoreAll(ctx, version)
+		return err
+	})
+	return restored, err
+}
+
+func (b *Backup) restoreAll(ctx context.Context, version id.KeyBackupVersion) (restored int, err error) {
+	all, err := b.machine.Client.GetKeyBackup(ctx, version)
+	if err != nil {
+		return 0, wrap(err, "restoring the key backup")
+	}
+	if all == nil {
+		return 0, fail(ErrCorrupt, "the homeserver's answer for the whole key backup is empty")
+	}
+	rooms, err := b.rooms(ctx)
+	if err != nil {
+		return 0, err
+	}
+	failed := 0
+	var first error
+	for room, sessions := range all.Rooms {
+		for session, sealed := range sessions.Sessions {
+			if err := b.take(ctx, version, place{room, session}, &sealed, rooms); err == nil {
+				restored++
+				rooms[session] = room
+			} else if failed++; failed == 1 {
+				first = err
+			}
+			if ctx.Err() != nil {
+				return restored, ctx.Err()
+			}
+		}
+	}
+	if failed > 0 {
+		return restored, fmt.Errorf("%w; of %d sessions in the key backup, %d were not restored", first, failed+restored, failed)
+	}
+	return restored, nil
+}
+
+// log is the context's logger, or the machine's, as mautrix chooses.
+func (b *Backup) log(ctx context.Context) *zerolog.Logger {
+	log := zerolog.Ctx(ctx)
+	if log.GetLevel() == zerolog.Disabled || log == zerolog.DefaultContextLogger {
+		return b.machine.Log
+	}
+	return log
+}
