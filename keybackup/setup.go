@@ -1,0 +1,136 @@
+package keybackup
+
+import (
+	"context"
+	"errors"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/crypto"
+	"maunium.net/go/mautrix/crypto/backup"
+	"maunium.net/go/mautrix/crypto/signatures"
+	"maunium.net/go/mautrix/crypto/ssss"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+)
+
+// SetUp makes a key backup for an account that has none, and returns the recovery key that [Open] takes. It is the only
+// copy: whoever loses it and the crypto store loses what was encrypted.
+//
+// With recoveryKey "" the account must have no secret storage, and gets it. If it has, because a person set it up in
+// Element for example, recoveryKey must be that storage's (its passphrase does as well), and the backup's key is put
+// there; the other secrets stay as they are. A backup key that is there already is used again. The machine must be
+// loaded. SetUp does not set up cross-signing.
+//
+// It fails with [ErrBackupExists], which is for Open; with [ErrSecretStorageExists] where a recovery key is needed and
+// [ErrNoSecretStorage] where one was given for nothing; with [ErrInvalidKey], [ErrWrongKey], [ErrUnsupported] or
+// [ErrCorrupt]; or with the error of a request. Where it returns a recovery key beside an error, secret storage may have
+// been made: keep the key, and try Open, or SetUp with it. One process at a time may set up an account, since nothing
+// in Matrix lets one of two win; each ends by opening the backup, which tells in most cases.
+//
+// It sends 10 requests, or 8 where there is secret storage.
+//
+// The new backup is signed by this device, and by the user's master key if the machine has its private part, so that
+// other clients trust it (Client-Server API, server-side key backups).
+func SetUp(ctx context.Context, machine *crypto.OlmMachine, recoveryKey string) (string, *Backup, error) {
+	_, err := machine.Client.GetKeyBackupLatestVersion(ctx)
+	if err == nil {
+		return "", nil, fail(ErrBackupExists, "%s has one", machine.Client.UserID)
+	} else if !errors.Is(err, mautrix.MNotFound) {
+		return "", nil, wrap(err, "looking for a key backup")
+	}
+	stored, isNew, err := ensureStorage(ctx, machine.SSSS, recoveryKey)
+	if err != nil {
+		return "", nil, err
+	}
+	recoveryKey = stored.key.RecoveryKey()
+	key, err := stored.ensureBackupKey(ctx, isNew)
+	if err != nil {
+		return recoveryKey, nil, err
+	}
+	if err := createVersion(ctx, machine, key); err != nil {
+		return recoveryKey, nil, err
+	}
+	if isNew { // last, so that what is only half there is no storage yet
+		if err := stored.machine.SetDefaultKeyID(ctx, stored.key.ID); err != nil {
+			return recoveryKey, nil, wrap(err, "making the new key that of secret storage")
+		}
+	}
+	opened, err := Open(ctx, machine, recoveryKey)
+	return recoveryKey, opened, err
+}
+
+// ensureStorage opens secret storage, or makes a key for it where there is none.
+func ensureStorage(ctx context.Context, machine *ssss.Machine, recoveryKey string) (stored *storage, isNew bool, err error) {
+	if recoveryKey != "" {
+		stored, err = openStorage(ctx, machine, recoveryKey)
+		return stored, false, err
+	}
+	keyID, err := machine.GetDefaultKeyID(ctx)
+	if err == nil {
+		return nil, false, fail(ErrSecretStorageExists, "%s has it, with key %q; give its recovery key", machine.Client.UserID, keyID)
+	} else if !errors.Is(err, ssss.ErrNoDefaultKeyID) {
+		return nil, false, wrap(err, "looking for secret storage")
+	}
+	key, err := machine.GenerateAndUploadKey(ctx, "")
+	if err != nil {
+		return nil, false, wrap(err, "making a key for secret storage")
+	}
+	return &storage{machine, key, true}, true, nil
+}
+
+// ensureBackupKey reads the backup's private key from secret storage, or makes one and puts it there. What it replaces,
+// in new storage or where it is not encrypted for this key, is a key to no backup.
+func (s *storage) ensureBackupKey(ctx context.Context, isNew bool) (*backup.MegolmBackupKey, error) {
+	if !isNew {
+		if key, err := s.backupKey(ctx); !errors.Is(err, ErrNoSecret) {
+			return key, err
+		}
+		if !s.verified {
+			return nil, fail(ErrCorrupt, "nothing in secret storage tells whether the recovery key is the right one")
+		}
+	}
+	key, err := backup.NewMegolmBackupKey()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.machine.SetEncryptedAccountData(ctx, event.AccountDataMegolmBackupKey, key.Bytes(), s.key); err != nil {
+		return nil, wrap(err, "putting the backup's key into secret storage")
+	}
+	return key, nil
+}
+
+// createVersion makes the backup itself.
+func createVersion(ctx context.Context, machine *crypto.OlmMachine, key *backup.MegolmBackupKey) error {
+	data, err := authData(machine, key)
+	if err != nil {
+		return err
+	}
+	_, err = machine.Client.CreateKeyBackupVersion(ctx, &mautrix.ReqRoomKeysVersionCreate[backup.MegolmAuthData]{
+		Algorithm: id.KeyBackupAlgorithmMegolmBackupV1,
+		AuthData:  *data,
+	})
+	if err != nil {
+		return wrap(err, "making a key backup")
+	}
+	return nil
+}
+
+// authData describes a backup for the key, signed (Client-Server API, AuthData of m.megolm_backup.v1.curve25519-aes-sha2).
+func authData(machine *crypto.OlmMachine, key *backup.MegolmBackupKey) (*backup.MegolmAuthData, error) {
+	data := &backup.MegolmAuthData{PublicKey: publicKey(key)}
+	user, device := machine.Client.UserID, machine.Client.DeviceID
+	signature, err := machine.GetAccount().SignJSON(data)
+	if err != nil {
+		return nil, err
+	}
+	signed := signatures.NewSingleSignature(user, id.KeyAlgorithmEd25519, device.String(), signature)
+	if machine.CrossSigningKeys != nil && machine.CrossSigningKeys.MasterKey != nil {
+		master := machine.CrossSigningKeys.MasterKey
+		if signature, err = master.SignJSON(data); err != nil {
+			return nil, err
+		}
+		signed[user][id.NewKeyID(id.KeyAlgorithmEd25519, master.PublicKey().String())] = signature
+	}
+	data.Signatures = signed
+	return data, nil
+}
