@@ -24,10 +24,12 @@ import (
 // It fails with [ErrBackupExists], which is for Open; with [ErrSecretStorageExists] where a recovery key is needed and
 // [ErrNoSecretStorage] where one was given for nothing; with [ErrInvalidKey], [ErrWrongKey], [ErrUnsupported] or
 // [ErrCorrupt]; or with the error of a request. Where it returns a recovery key beside an error, secret storage may have
-// been made: keep the key, and try Open, or SetUp with it. One process at a time may set up an account, since nothing
-// in Matrix lets one of two win; each ends by opening the backup, which tells in most cases.
+// been made with it: keep the key, and call SetUp with it again.
 //
-// It sends 10 requests, or 8 where there is secret storage.
+// Nothing in Matrix lets one of two SetUps win, so one at a time may set up an account. Each ends by opening the backup,
+// which mostly tells when there were two.
+//
+// It sends 10 requests, or 9 where secret storage has a backup key.
 //
 // The new backup is signed by this device, and by the user's master key if the machine has its private part, so that
 // other clients trust it (Client-Server API, server-side key backups).
@@ -42,18 +44,18 @@ func SetUp(ctx context.Context, machine *crypto.OlmMachine, recoveryKey string) 
 	if err != nil {
 		return "", nil, err
 	}
-	recoveryKey = stored.key.RecoveryKey()
 	key, err := stored.ensureBackupKey(ctx, isNew)
 	if err != nil {
-		return recoveryKey, nil, err
+		return "", nil, err
 	}
-	if err := createVersion(ctx, machine, key); err != nil {
-		return recoveryKey, nil, err
-	}
-	if isNew { // last, so that what is only half there is no storage yet
+	recoveryKey = stored.key.RecoveryKey()
+	if isNew { // only now, so that what stopped before this is no storage yet
 		if err := stored.machine.SetDefaultKeyID(ctx, stored.key.ID); err != nil {
 			return recoveryKey, nil, wrap(err, "making the new key that of secret storage")
 		}
+	}
+	if err := createVersion(ctx, machine, key); err != nil {
+		return recoveryKey, nil, err
 	}
 	opened, err := Open(ctx, machine, recoveryKey)
 	return recoveryKey, opened, err
