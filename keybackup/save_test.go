@@ -15,6 +15,7 @@ import (
 	"maunium.net/go/mautrix/crypto"
 	"maunium.net/go/mautrix/crypto/backup"
 	"maunium.net/go/mautrix/crypto/cryptohelper"
+	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
@@ -62,7 +63,6 @@ func TestOneUploadASession(t *testing.T) {
 	require.NoError(t, opened.Save(ctx, room, second))
 	assert.Zero(t, bot.wire.Count(), "the room's last session is not the only one that is known")
 
-	// A message in memory is decrypted with the very session that is exported.
 	other := hstest.EncryptedRoom(t, bot.Client)
 	_, third := bot.send(t, other, "hello")
 	require.NoError(t, opened.Save(ctx, other, third))
@@ -181,6 +181,20 @@ func TestAStoreThatCannotNoteItFailsNothing(t *testing.T) {
 	require.NoError(t, opened.Save(ctx, room, session))
 	require.NoError(t, opened.Save(ctx, room, session))
 	assert.Len(t, bot.uploads(), 1)
+
+	// What is known of one version is not known of the next.
+	info, err := bot.GetKeyBackupLatestVersion(ctx)
+	require.NoError(t, err)
+	_, err = bot.CreateKeyBackupVersion(ctx, &mautrix.ReqRoomKeysVersionCreate[backup.MegolmAuthData]{Algorithm: info.Algorithm, AuthData: info.AuthData})
+	require.NoError(t, err)
+	other := hstest.EncryptedRoom(t, bot.Client)
+	bot.machine.CryptoStore = bot.machine.CryptoStore.(forgetful).Store
+	_, second := bot.send(t, other, "hello")
+	require.NoError(t, opened.Save(ctx, other, second))
+	assert.NotEqual(t, info.Version, opened.Version())
+	bot.wire.Reset()
+	require.NoError(t, opened.Save(ctx, room, session))
+	assert.Len(t, bot.uploads(), 1)
 }
 
 func TestACallerThatGivesUpFailsNobodyElse(t *testing.T) {
@@ -275,28 +289,30 @@ func TestSaveWhileTheMachineDecrypts(t *testing.T) {
 	room := hstest.EncryptedRoom(t, bot.Client)
 	other := bot.another(t)
 	toRead := other.open(t, recoveryKey)
-	for range 5 {
+	for range 20 {
 		bot.rotate(t, room)
-		var messages []id.EventID
+		var messages []*event.Event
 		var session id.SessionID
-		for range 20 {
+		for range 5 {
 			var message id.EventID
 			message, session = bot.send(t, room, "hello")
-			messages = append(messages, message)
+			messages = append(messages, bot.fetch(t, room, message))
 		}
 		var all sync.WaitGroup
-		for _, message := range messages {
-			all.Go(func() {
-				_, err := bot.read(t, room, message)
+		all.Go(func() {
+			for _, message := range messages {
+				_, err := bot.Crypto.Decrypt(ctx, message)
 				assert.NoError(t, err)
-			})
+			}
+		})
+		for range 5 {
 			all.Go(func() { assert.NoError(t, opened.Save(ctx, room, session)) })
 		}
 		all.Wait()
 		_, err := toRead.Restore(ctx, room, session)
 		require.NoError(t, err)
 		for _, message := range messages {
-			_, err := other.read(t, room, message)
+			_, err := other.Crypto.Decrypt(ctx, message)
 			require.NoError(t, err)
 		}
 	}

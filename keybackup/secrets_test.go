@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"maunium.net/go/mautrix/crypto"
+	"maunium.net/go/mautrix/crypto/ssss"
 	"maunium.net/go/mautrix/event"
 
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
@@ -73,6 +74,9 @@ func TestNoKeyIsLoggedOrSent(t *testing.T) {
 	swapped[0], swapped[1] = swapped[1], swapped[0]
 	mistaken := string(swapped)
 	note(keybackup.Open(ctx, fresh.machine, mistaken))
+	stranger, err := ssss.NewKey("")
+	require.NoError(t, err)
+	note(keybackup.Open(ctx, fresh.machine, stranger.RecoveryKey()))
 	note(keybackup.OpenWithKey(ctx, fresh.machine, raw[:31]))
 	note(keybackup.ParseKey(base64.StdEncoding.EncodeToString(raw[:31])))
 	note(keybackup.OpenWithKey(ctx, fresh.machine, bytes.Repeat([]byte{7}, 32)))
@@ -92,6 +96,7 @@ func TestNoKeyIsLoggedOrSent(t *testing.T) {
 	secretText := map[string]string{
 		"the recovery key's text":     recoveryKey,
 		"the mistaken key":            mistaken,
+		"another account's key":       stranger.RecoveryKey(),
 		"the recovery key's compact":  strings.ReplaceAll(recoveryKey, " ", ""),
 		"the recovery key's one part": recoveryKey[5:24],
 	}
