@@ -1,7 +1,6 @@
 package keybackup_test
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +17,7 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv"
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
 	"github.com/roomkv/roomkv/keybackup"
 )
@@ -25,10 +25,7 @@ import (
 func TestMain(m *testing.M) { hstest.Main(m) }
 
 // The interface that a store takes.
-var _ interface {
-	Save(ctx context.Context, room id.RoomID, session id.SessionID) error
-	Restore(ctx context.Context, room id.RoomID, session id.SessionID) (found bool, err error)
-} = (*keybackup.Backup)(nil)
+var _ roomkv.KeyBackup = (*keybackup.Backup)(nil)
 
 // device is a device of an account, with its requests.
 type device struct {

@@ -67,6 +67,9 @@ func run(ctx context.Context) (err error) {
 	if err := keepScores(ctx, bot, user, lobby, arena); err != nil {
 		return err
 	}
+	if err := encrypt(ctx, server, bot); err != nil {
+		return err
+	}
 	heading("That is all: no database was set up, and the bot can be restarted anywhere.")
 	return nil
 }

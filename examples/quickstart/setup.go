@@ -54,22 +54,28 @@ func newRoom(ctx context.Context, bot, user *mautrix.Client, name string) (id.Ro
 // leave cleans up on a homeserver that is not ours, also after an interruption: the rooms are left and forgotten,
 // and the devices are logged out.
 func leave(bot, user *mautrix.Client, rooms ...id.RoomID) (err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
 	for _, client := range []*mautrix.Client{user, bot} {
 		for _, room := range rooms {
 			if client == bot || user.UserID != bot.UserID {
-				_, leaveErr := client.LeaveRoom(ctx, room)
-				_, forgetErr := client.ForgetRoom(ctx, room)
-				err = errors.Join(err, leaveErr, forgetErr)
+				err = errors.Join(err, leaveRoom(client, room))
 			}
 		}
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
 	for _, client := range []*mautrix.Client{user, bot} {
 		_, logoutErr := client.Logout(ctx)
 		err = errors.Join(err, logoutErr)
 	}
 	return err
+}
+
+func leaveRoom(client *mautrix.Client, room id.RoomID) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	_, leaveErr := client.LeaveRoom(ctx, room)
+	_, forgetErr := client.ForgetRoom(ctx, room)
+	return errors.Join(leaveErr, forgetErr)
 }
 
 // skipHistory makes the sync loop begin now.
