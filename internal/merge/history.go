@@ -30,7 +30,9 @@ const maxPruned = 2000
 type node struct {
 	Event
 	seq     int // the order in which events were added
-	index   int // in order
+	asked   bool
+	place   *int64 // where the homeserver stored it among others, nil where that is not known
+	index   int    // in order
 	parents []*node
 	missing []id.EventID // parents that are not in the history
 	adrift  bool         // whether parents were given up
@@ -108,6 +110,70 @@ func (h *History) complete(e Event, seq int) bool {
 		h.linked = false
 	}
 	return redacted || known
+}
+
+// Unplaced are events for which Merge would have to know where the homeserver has stored them, because that decides
+// which of them counts. Own is the event that the caller sent last. Place gives the answers, and can bring up others.
+//
+// There are none but where several writers changed something at the same time.
+func (h *History) Unplaced(own id.EventID) []id.EventID {
+	h.link()
+	marks := map[string]bool{}
+	if n := h.events[own]; n != nil && h.hidden(n) {
+		marks[n.Mark] = true
+	}
+	var rule *rule
+	if len(h.heads) > 1 {
+		_, rule = h.propose(h.heads)
+		for n := range rule.unplaced {
+			marks[n.Mark] = marks[n.Mark] || n.Marked // what was sent twice is where it was first
+		}
+	}
+	var unplaced []id.EventID
+	for _, n := range h.order {
+		if !n.asked && (n.Marked && marks[n.Mark] || rule != nil && rule.unplaced[n]) {
+			unplaced = append(unplaced, n.ID)
+		}
+	}
+	return unplaced
+}
+
+// hidden tells whether nobody has merged the event, and only another one with its mark makes that no head: if that was
+// stored before, it has to be merged, for it can have become current.
+func (h *History) hidden(n *node) bool {
+	twin := false
+	for _, child := range h.order {
+		if slices.Contains(child.parents, n) {
+			if !child.Marked || child.Mark != n.Mark {
+				return false
+			}
+			twin = true
+		}
+	}
+	return twin
+}
+
+// Place notes where the homeserver has stored the event, or that it does not tell, where known is not true. Of two events
+// the one with the smaller place was stored first. Without it the order of lists counts, which is nearly always the
+// same.
+func (h *History) Place(event id.EventID, place int64, known bool) {
+	n := h.events[event]
+	if n == nil {
+		return
+	}
+	n.asked = true
+	if known {
+		n.place = &place
+		h.linked = false // which of two that are one request was first
+	}
+}
+
+// stored tells whether a was stored before b, as far as that is known.
+func stored(a, b *node) bool {
+	if a.place != nil && b.place != nil {
+		return *a.place < *b.place
+	}
+	return a.seq < b.seq
 }
 
 // Has tells whether the event is in the history.
@@ -309,18 +375,18 @@ func (h *History) visit(n *node) {
 // before its own. What it replaced can be a later one that it never saw.
 func (h *History) parentsOf(n, before *node, twins []*node) []id.EventID {
 	replaced := h.events[n.Replaces]
-	if replaced == nil && !n.Partial && (n.Replaces == "" || h.lost[n.Replaces]) {
+	if replaced == nil && !n.Partial && (n.Replaces == "" || h.lost[n.Replaces]) && before != nil && stored(before, n) {
 		replaced = before
 	}
 	if replaced != nil && n.Mark != "" && replaced.Mark == n.Mark {
 		return []id.EventID{replaced.ID}
 	}
-	earlier := slices.DeleteFunc(slices.Clone(twins[:max(0, slices.Index(twins, n))]), func(twin *node) bool { return twin.seq > n.seq })
+	earlier := slices.DeleteFunc(slices.Clone(twins[:max(0, slices.Index(twins, n))]), func(twin *node) bool { return stored(n, twin) })
 	if n.Marked {
-		// Sent twice, or the same merge by two writers. The one listed later can have become current, whatever its time.
+		// Sent twice, or the same merge by two writers. The one stored later can have become current, whatever its time.
 		first := n
 		for _, twin := range twins {
-			if twin.Marked && twin.seq < first.seq {
+			if twin.Marked && stored(twin, first) {
 				first = twin
 			}
 		}

@@ -26,8 +26,8 @@ type origin struct {
 
 // Merge merges all heads by name. Where several changed a name in events that have not seen one another, the changes
 // form a tree. At each fork counts the branch with the latest change that was not conditional. Where all were, it is
-// the branch that began first in the order of the homeserver, because its writer may have been told that it was
-// alone; the others compute again.
+// the branch that the homeserver began to store first, because its writer may have been told that it was alone; the
+// others compute again. See [History.Unplaced].
 func (h *History) Merge() Merged {
 	h.link()
 	return h.merge(h.heads)

@@ -380,7 +380,7 @@ func TestMergeWithout(t *testing.T) {
 	assert.Equal(t, dict{"a": "1", "b": "1"}, h.MergeWithout("$root").Dict, "which is no head")
 }
 
-// Among conditional changes the one listed first counts, for its writer may have seen no other, but a merging
+// Among conditional changes the one listed first counts where it is not known which was stored first, for its writer may have seen no other, but a merging
 // writer's own counts after them all, for nobody has been told of it.
 func TestFirstListed(t *testing.T) {
 	root := marked("$root", 1, dict{})
@@ -406,6 +406,80 @@ func TestFirstListed(t *testing.T) {
 			assert.Equal(t, test.line, test.h.Line("k"))
 		})
 	}
+}
+
+// Where the order of storage is known, that counts: the first listed was stored when the writer of the other had looked
+// back already.
+func TestFirstStored(t *testing.T) {
+	root := marked("$root", 1, dict{})
+	late, early := conditional("$late", 2, dict{"k": "late"}, "$root"), conditional("$early", 3, dict{"k": "early"}, "$root")
+	h := history(root, late, early)
+	assert.Equal(t, []id.EventID{"$late", "$early"}, h.Unplaced(""))
+	h.Place("$late", 8, true)
+	assert.Equal(t, []id.EventID{"$early"}, h.Unplaced(""))
+	assert.Equal(t, "late", h.Merge().Dict["k"], "one place by itself says nothing")
+	h.Place("$early", 7, true)
+	h.Place("$unknown", 1, true)
+	assert.Empty(t, h.Unplaced(""))
+	merged := h.Merge()
+	assert.Equal(t, "early", merged.Dict["k"])
+	assert.Equal(t, []id.EventID{"$late"}, merged.Yields)
+
+	untold := history(root, late, early)
+	for _, event := range untold.Unplaced("") {
+		untold.Place(event, 0, false)
+	}
+	assert.Empty(t, untold.Unplaced(""), "nobody is asked twice")
+	assert.Equal(t, "late", untold.Merge().Dict["k"])
+}
+
+// No place is asked for that decides nothing.
+func TestUnplaced(t *testing.T) {
+	root := marked("$root", 1, dict{})
+	a, b := conditional("$a", 2, dict{"k": "a"}, "$root"), conditional("$b", 3, dict{"k": "b"}, "$root")
+	choice := func(event id.EventID, yields id.EventID) merge.Event {
+		m := marked(event, 5, dict{"k": map[id.EventID]string{"$a": "b", "$b": "a"}[yields], event.String(): "1"}, "$a", "$b")
+		m.Yields = []id.EventID{yields}
+		return m
+	}
+	twin := a
+	twin.ID = "$twin"
+	tests := []struct {
+		name string
+		h    *merge.History
+		own  id.EventID
+		want []id.EventID
+	}{
+		{"nothing there", history(), "", nil},
+		{"one after the other", history(root, a, conditional("$c", 3, dict{"k": "c"}, "$a")), "$c", nil},
+		{"other names", history(root, a, conditional("$c", 3, dict{"c": "c"}, "$root")), "$c", nil},
+		{"puts", history(root, marked("$p", 3, dict{"k": "p"}, "$root"), marked("$q", 4, dict{"k": "q"}, "$root")), "$q", nil},
+		{"a put counts against both", history(root, a, marked("$p", 3, dict{"k": "p"}, "$root")), "$p", nil},
+		{"what has been decided", history(root, a, b, choice("$m", "$b"), marked("$n", 6, dict{"n": "1"}, "$root")), "$n", nil},
+		{"decided twice, and the same", history(root, a, b, choice("$m", "$b"), choice("$n", "$b")), "$n", nil},
+		{"decided twice", history(root, a, b, choice("$m", "$b"), choice("$n", "$a")), "$n", []id.EventID{"$m", "$n"}},
+		{"one that was sent twice", history(root, a, b, twin), "", []id.EventID{"$a", "$b", "$twin"}},
+		{"sent twice, and the last is merged", history(root, a, twin, marked("$x", 9, dict{"x": "1"}, "$twin")), "$twin", nil},
+		{"sent twice, and the last is listed first", history(root, twin, a, marked("$x", 9, dict{"x": "1"}, "$a")), "$twin", []id.EventID{"$a", "$twin"}},
+		{"which another sent", history(root, twin, a, marked("$x", 9, dict{"x": "1"}, "$a")), "$x", nil},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) { assert.ElementsMatch(t, test.want, test.h.Unplaced(test.own)) })
+	}
+}
+
+// A merge that two writers made can become current when it is stored again, and then hides what came after it, wherever
+// it is listed.
+func TestTwinStoredLast(t *testing.T) {
+	root := marked("$root", 1, dict{"k": "0"})
+	twin, first := marked("$twin", 2, dict{"k": "1"}, "$root"), marked("$first", 3, dict{"k": "1"}, "$root")
+	twin.Mark, first.Mark = "same", "same"
+	h := history(root, twin, first, marked("$x", 4, dict{"k": "2"}, "$first"))
+	assert.Equal(t, []id.EventID{"$x"}, ids(h.Heads()))
+	h.Place("$first", 1, true)
+	h.Place("$twin", 3, true)
+	assert.ElementsMatch(t, []id.EventID{"$x", "$twin"}, ids(h.Heads()))
+	assert.Equal(t, "2", h.Merge().Dict["k"])
 }
 
 // What a merge chose stays chosen, in whatever order its events are listed elsewhere, and however late another comes.

@@ -10,11 +10,12 @@ import (
 type rule struct {
 	yields map[id.EventID]bool // those that count after all others, by what the merge has recorded
 
-	// Of a merge that is yet to be made: the merges before it that had to choose, in the order of the homeserver, and
-	// which changes lose to which.
+	// Of a merge that is yet to be made: the merges before it that had to choose, and which changes lose to which.
 	propose bool
 	choices []*node
 	lost    map[id.EventID][]id.EventID
+
+	unplaced map[*node]bool // those whose place decides, for which nobody has asked yet
 }
 
 // decision is the rule of a merge that was made: what it recorded, and else what is the same everywhere.
@@ -33,13 +34,12 @@ func (h *History) decision(n *node) *rule {
 
 // proposal is the rule for a merge that is to be made.
 func (h *History) proposal(heads []*node) *rule {
-	r := &rule{yields: map[id.EventID]bool{}, propose: true}
+	r := &rule{yields: map[id.EventID]bool{}, propose: true, unplaced: map[*node]bool{}}
 	for _, m := range h.order {
 		if len(m.Yields) > 0 && slices.ContainsFunc(heads, func(n *node) bool { return n == m || n.past.has(m.index) }) {
 			r.choices = append(r.choices, m)
 		}
 	}
-	slices.SortFunc(r.choices, func(a, b *node) int { return a.seq - b.seq })
 	return r
 }
 
@@ -134,8 +134,9 @@ func (p path) latestPut(from int) (latest *node) {
 	return latest
 }
 
-// before is the order of conditional changes. Of merges that have chosen between two, the one counts that the homeserver
-// listed first: whoever saw no other may have been told that its change stands.
+// before is the order of conditional changes: that in which the homeserver stored them. Whoever has looked back since
+// its change was stored, and saw no other, may have been told that its change stands. So it is with merges that have
+// chosen between two: the one counts that was stored first.
 func (r *rule) before(a, b *node) bool {
 	yieldsA, yieldsB := r.yields[a.ID], r.yields[b.ID]
 	switch {
@@ -144,11 +145,33 @@ func (r *rule) before(a, b *node) bool {
 	case yieldsA || !r.propose:
 		return compare(a, b) < 0
 	}
+	var chose []*node
 	for _, m := range r.choices {
-		yieldsA, yieldsB = slices.Contains(m.Yields, a.ID), slices.Contains(m.Yields, b.ID)
-		if yieldsA != yieldsB && m.past.has(a.index) && m.past.has(b.index) {
-			return yieldsB
+		if slices.Contains(m.Yields, a.ID) != slices.Contains(m.Yields, b.ID) && m.past.has(a.index) && m.past.has(b.index) {
+			chose = append(chose, m)
 		}
 	}
-	return a.seq < b.seq
+	choseA := func(m *node) bool { return slices.Contains(m.Yields, b.ID) }
+	if len(chose) == 0 {
+		return r.stored(a, b)
+	}
+	first := chose[0]
+	if slices.ContainsFunc(chose, func(m *node) bool { return choseA(m) != choseA(first) }) {
+		for _, m := range chose[1:] {
+			if r.stored(m, first) {
+				first = m
+			}
+		}
+	}
+	return choseA(first)
+}
+
+// stored tells whether a was stored before b, and notes what would have to be known for that.
+func (r *rule) stored(a, b *node) bool {
+	for _, n := range []*node{a, b} {
+		if !n.asked && a != b {
+			r.unplaced[n] = true
+		}
+	}
+	return stored(a, b)
 }

@@ -54,7 +54,10 @@ type server struct {
 	forks   bool // as Synapse: writes at once replace the same event
 	silent  bool // as Dendrite for most state keys: it does not tell what an event replaced
 	clock   int64
-	log     []merge.Event          // in the order of arrival, which is that of listings
+	log     []merge.Event          // in the order in which they were stored
+	depths  []int                  // of those in log; listings are in their order
+	depth   int                    // of the room's deepest event
+	late    bool                   // it forks and lists by depth what it stores late
 	tips    []int                  // events that no other has seen, by their place in log
 	current int                    // the one of tips that state resolution chose
 	marked  map[string]merge.Event // by mark, the event whose writer made it
@@ -74,9 +77,10 @@ type view struct {
 func (s *server) view() view { return view{slices.Clone(s.tips), s.current} }
 
 // send is a PUT. Others go on between the moment when the event gets its time and the one when it is stored, so that
-// times are out of the order of listings. A forking server has looked at its state before.
+// times are out of the order of listings. A forking server has looked at its state before, and given the event its
+// depth, so that it is listed before deeper ones that were stored meanwhile.
 func (s *server) send(e merge.Event, pause func() bool) (id.EventID, bool) {
-	at := s.view()
+	at, depth := s.view(), s.depth+1
 	s.clock += s.rng.Int64N(2)
 	e.Time = s.clock
 	if !pause() {
@@ -84,6 +88,9 @@ func (s *server) send(e merge.Event, pause func() bool) (id.EventID, bool) {
 	}
 	if !s.forks {
 		at = s.view()
+	}
+	if !s.late {
+		depth = s.depth + 1
 	}
 	if len(at.tips) > 0 {
 		now := s.log[at.current]
@@ -100,11 +107,12 @@ func (s *server) send(e merge.Event, pause func() bool) (id.EventID, bool) {
 	} else if e.Marked {
 		s.marked[e.Mark] = e
 	}
-	s.log = append(s.log, e)
+	s.log, s.depths, s.depth = append(s.log, e), append(s.depths, depth), max(s.depth, depth)
 	s.tips = append(slices.DeleteFunc(s.tips, func(tip int) bool { return slices.Contains(at.tips, tip) }), len(s.log)-1)
 	s.current = s.tips[s.rng.IntN(len(s.tips))]
 	if s.rng.IntN(8) == 0 {
 		s.tips = []int{s.current} // somebody said something in the room
+		s.depth++
 	}
 	return e.ID, true
 }
@@ -113,6 +121,25 @@ func (s *server) send(e merge.Event, pause func() bool) (id.EventID, bool) {
 func (s *server) read() int {
 	s.clock++
 	return len(s.log)
+}
+
+// list gives the first so many events, as a listing does.
+func (s *server) list(n int) []merge.Event {
+	places := make([]int, n)
+	for i := range places {
+		places[i] = i
+	}
+	slices.SortStableFunc(places, func(a, b int) int { return s.depths[a] - s.depths[b] })
+	events := make([]merge.Event, n)
+	for i, place := range places {
+		events[i] = s.log[place]
+	}
+	return events
+}
+
+// place tells how many events come before.
+func place(log []merge.Event, event merge.Event) int {
+	return slices.IndexFunc(log, func(e merge.Event) bool { return e.ID == event.ID })
 }
 
 type kind int
@@ -144,6 +171,7 @@ type writer struct {
 	rng           *rand.Rand
 	plain, copies bool
 	dies, dead    bool
+	follows       bool // a sync brings it events, in the order in which they were stored
 	jobs          []job
 	history       merge.History
 	marks         int
@@ -189,10 +217,27 @@ func (w *writer) look(pause func() bool) bool {
 	if !pause() {
 		return false
 	}
-	for _, e := range w.server.log[:n] {
-		w.history.Add(e)
+	if w.follows && w.rng.IntN(4) > 0 { // else the sync is too slow
+		for _, e := range w.server.log[:n] {
+			w.history.Add(e)
+		}
+		return true
+	}
+	page := w.server.list(n)
+	slices.Reverse(page)
+	for _, e := range w.history.AddPage(page) {
+		w.history.AddOlder(e)
 	}
 	return true
+}
+
+// place asks for the places of events that exclude one another.
+func (w *writer) place(own id.EventID) {
+	for unplaced := w.history.Unplaced(own); len(unplaced) > 0; unplaced = w.history.Unplaced(own) {
+		for _, event := range unplaced {
+			w.history.Place(event, int64(place(w.server.log, merge.Event{ID: event})), true)
+		}
+	}
 }
 
 // send sends the event, now and then twice, as a client does whose first request timed out: the ID of that is never
@@ -210,7 +255,11 @@ func (w *writer) send(e merge.Event, pause func() bool) (id.EventID, bool) {
 
 // mergeRest merges what dead writers left.
 func (w *writer) mergeRest(pause func() bool) {
-	if w.look(pause) && len(w.history.Heads()) > 1 {
+	if !w.look(pause) {
+		return
+	}
+	w.place(w.server.log[w.server.current].ID)
+	if len(w.history.Heads()) > 1 {
 		w.server.send(w.event(w.history.Merge(), nil), pause)
 		w.look(pause)
 	}
@@ -243,6 +292,7 @@ func (c *commit) run(pause func() bool) bool {
 		return false
 	}
 	for {
+		c.place(c.own)
 		merged := c.history.Merge()
 		e, applied := c.change(merged)
 		if len(applied) > 0 || len(merged.Parents) > 1 {
@@ -286,6 +336,7 @@ func (c *commit) settle(pause func() bool) (settled, alive bool) {
 		if !c.look(pause) {
 			return false, false
 		}
+		c.place(c.own)
 		lost, after, settled := c.fate()
 		if settled && len(lost) == 0 {
 			return true, true
@@ -400,16 +451,19 @@ func (sim *simulation) writer(name string) *writer {
 
 // populate invents writers and their jobs.
 func (sim *simulation) populate() {
-	dying := sim.rng.IntN(3) == 0
+	dying, plain := sim.rng.IntN(3) == 0, false
 	for i := range 2 + sim.rng.IntN(3) {
 		w := sim.writer(fmt.Sprint("w", i))
 		w.plain = i > 0 && sim.rng.IntN(3) == 0
 		w.copies = w.plain && !(sim.markless && sim.rng.IntN(2) == 0)
+		w.follows = sim.rng.IntN(3) == 0
 		w.dies = dying && sim.rng.IntN(2) == 0
+		plain = plain || w.plain
 		for n := range 1 + sim.rng.IntN(5) {
 			w.jobs = append(w.jobs, sim.job(w, n))
 		}
 	}
+	sim.server.late = sim.server.forks && !plain
 }
 
 func (sim *simulation) job(w *writer, n int) job {
@@ -532,23 +586,30 @@ func count(yes bool) int {
 
 // replicas has the events added in other orders, some of them piecemeal, and tells what they make of the dict.
 func (sim *simulation) replicas() (map[string]string, error) {
-	log := sim.server.log
-	current := log[sim.server.current]
+	log := sim.server.list(len(sim.server.log))
+	current := sim.server.log[sim.server.current]
 	shuffled := slices.Clone(log)
 	rest := shuffled[1:] // that the first one replaced nothing is told by its place alone
 	sim.rng.Shuffle(len(rest), func(i, j int) { rest[i], rest[j] = rest[j], rest[i] })
 	for i, e := range rest { // nor does anything else tell which of two that are one request, or one merge, was first
 		for k, earlier := range rest[:i] {
-			if e.Mark == earlier.Mark && sim.place(e) < sim.place(earlier) {
+			if e.Mark == earlier.Mark && place(log, e) < place(log, earlier) {
 				rest[i], rest[k] = earlier, e
 				e = earlier
 			}
 		}
 	}
 	middle := sim.rng.IntN(len(log))
-	orders := []struct{ newer, older []merge.Event }{{newer: log}, {log[middle:], log[:middle]}}
+	type order struct {
+		newer, older []merge.Event
+		stored       bool
+	}
+	orders := []order{{newer: log}, {newer: log[middle:], older: log[:middle]}}
+	if !slices.ContainsFunc(sim.writers, func(w *writer) bool { return w.plain }) {
+		orders = append(orders, order{newer: sim.server.log, stored: true})
+	}
 	if !sim.server.silent { // else the order tells what replaced what
-		orders = append(orders, struct{ newer, older []merge.Event }{newer: shuffled})
+		orders = append(orders, order{newer: shuffled})
 	}
 	for _, order := range orders {
 		var h merge.History
@@ -558,7 +619,8 @@ func (sim *simulation) replicas() (map[string]string, error) {
 		for _, e := range slices.Backward(order.older) {
 			sim.add(e, h.AddOlder)
 		}
-		if heads := h.Heads(); len(heads) != 1 {
+		// Which of two that are one request was stored first is not asked where the same comes of it.
+		if heads := h.Heads(); len(heads) != 1 && !order.stored {
 			return nil, fmt.Errorf("a replica has %d heads", len(heads))
 		}
 		if merged := h.Merge(); !maps.Equal(merged.Dict, current.Dict) {
@@ -569,10 +631,6 @@ func (sim *simulation) replicas() (map[string]string, error) {
 		}
 	}
 	return current.Dict, nil
-}
-
-func (sim *simulation) place(event merge.Event) int {
-	return slices.IndexFunc(sim.server.log, func(e merge.Event) bool { return e.ID == event.ID })
 }
 
 // add adds an event, now and then in two steps, as where the homeserver leaves out at first what it replaced.
