@@ -47,6 +47,11 @@ func (p place) Recent(ctx context.Context, from string, limit int) (commit.Page,
 	return page, err
 }
 
+// Stored implements [commit.Room].
+func (p place) Stored(ctx context.Context, event id.EventID) (place int64, known bool, err error) {
+	return p.stored(ctx, event)
+}
+
 // Send implements [commit.Room].
 func (p place) Send(ctx context.Context, content json.RawMessage) (id.EventID, error) {
 	sent, err := p.put(ctx, p.stateKey, content)

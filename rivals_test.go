@@ -28,25 +28,26 @@ import (
 type between struct {
 	before func(n int)
 	after  func(n int, event id.EventID)
+	next   http.RoundTripper
 	n      atomic.Int64
 }
 
 // interrupt puts one under client. Before and after get the number of the write, the first being 0.
 func interrupt(client *mautrix.Client, before func(n int), after func(n int, event id.EventID)) {
 	interrupted := *client.Client
-	interrupted.Transport = &between{before: before, after: after}
+	interrupted.Transport = &between{before: before, after: after, next: http.DefaultTransport}
 	client.Client = &interrupted
 }
 
 func (b *between) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.Method != http.MethodPut || !strings.Contains(req.URL.Path, "/state/") {
-		return http.DefaultTransport.RoundTrip(req)
+		return b.next.RoundTrip(req)
 	}
 	n := int(b.n.Add(1)) - 1
 	if b.before != nil {
 		b.before(n)
 	}
-	resp, err := http.DefaultTransport.RoundTrip(req)
+	resp, err := b.next.RoundTrip(req)
 	if err != nil || b.after == nil {
 		return resp, err
 	}
@@ -315,6 +316,58 @@ func TestDeleteBesideARefusedPut(t *testing.T) {
 			group.Go(func() { assert.NoError(t, store.Delete(t.Context(), fmt.Sprint(i))) })
 		}
 		group.Wait()
+	})
+}
+
+// late is a transport that lists the events of a dict by another order than that in which they were stored: the last one
+// comes before the one that was stored before it, as Synapse lists an event that took long to store.
+type late struct{ listed atomic.Int64 }
+
+func (l *late) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil || !strings.HasSuffix(req.URL.Path, "/messages") {
+		return resp, err
+	}
+	var page map[string]any
+	if err := json.NewDecoder(resp.Body).Decode(&page); err != nil {
+		return nil, err
+	}
+	if events, _ := page["chunk"].([]any); len(events) > 1 {
+		events[0], events[1] = events[1], events[0]
+		l.listed.Add(1)
+	}
+	body, err := json.Marshal(page)
+	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	return resp, err
+}
+
+// A writer whose event is listed before one that had been stored and acknowledged gives way to that.
+func TestListedBeforeWhatWasAcknowledged(t *testing.T) {
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		ctx := t.Context()
+		client := hstest.Client(t)
+		room := hstest.Room(t, client)
+		other := open(t, again(t, client), room, layout)
+		require.NoError(t, other.Put(ctx, "counter", 0))
+		require.NoError(t, other.Put(ctx, "base", 0))
+		increment := func(store *roomkv.Store) error {
+			return roomkv.Update(ctx, store, "counter", func(old int, _ bool) (int, error) { return old + 1, nil })
+		}
+		store := open(t, client, room, layout)
+		require.NoError(t, store.Get(ctx, "counter", new(int)))
+		interrupt(client, func(n int) {
+			if n == 0 {
+				assert.NoError(t, increment(other))
+				assert.ErrorIs(t, other.Create(ctx, "counter", 7), roomkv.ErrExists)
+			}
+		}, nil)
+		listing := new(late)
+		client.Client.Transport.(*between).next = listing
+		require.NoError(t, increment(store))
+		require.NotZero(t, listing.listed.Load())
+		got, err := roomkv.Get[int](ctx, open(t, again(t, client), room, layout), "counter")
+		require.NoError(t, err)
+		assert.Equal(t, 2, got)
 	})
 }
 

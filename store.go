@@ -38,13 +38,13 @@ import (
 // for it, so that it cannot undo them.
 //
 // The numbers of requests that methods name are for a store that has read or written the memory before, with nobody
-// else writing at the same moment, and without such retries. A store's first write of a room takes two more, which
-// read the memory and ask whether the room is encrypted; that is asked again after 10 seconds where the answer was no and
-// no sync tells. Where the last write was
-// another's, or a minute ago, one more request looks for what is new. An alias takes one, once. Up to two find out
-// why the homeserver refused. Where others write at the same moment, a write takes about two more for each time that
-// it has to look again or merge. On Dendrite, whose lists of events lag some milliseconds behind, a look back is now
-// and then made twice.
+// else writing at the same moment, and without such retries. A store's first write of a room takes two more, which read
+// the memory and ask whether the room is encrypted; that is asked again after 10 seconds where the answer was no and no
+// sync tells. Where the last write was another's, or a minute ago, one more request looks for what is new. An alias takes
+// one, once. Up to two find out why the homeserver refused. Where others write at the same moment, a write takes about
+// two more for each time that it has to look again or merge, and those that depend on what is there one for each rival,
+// to learn which was first. On Dendrite, whose lists of events lag some milliseconds behind, a look back is now and then
+// made twice.
 //
 // In an encrypted room a write of values takes one request more for each 45 KB of them, and the first one of a process up
 // to three beside that. A value that this process has not seen takes one request more to read.

@@ -51,7 +51,7 @@ func (c *commit) run(ctx context.Context) error {
 		if err := c.ready(ctx); err != nil {
 			return err
 		}
-		plan := c.plan()
+		plan := c.plan(ctx)
 		if plan.err != nil {
 			return plan.err
 		}
@@ -247,11 +247,16 @@ func (c *commit) settle(ctx context.Context) (done bool, err error) {
 		if err := c.remember(ctx); err != nil {
 			return false, err
 		}
-		lost, before, settled := c.fate()
+		lost, before, settled, err := c.fate(ctx)
+		if err != nil {
+			return false, err
+		}
 		c.met = c.met || !settled || len(lost) > 0
 		c.busy = c.met
 		if settled && len(lost) == 0 {
-			c.stand()
+			if err := c.stand(ctx); err != nil {
+				return false, err
+			}
 			c.dict.Checked(c.epoch)
 			return true, nil
 		}
@@ -294,23 +299,52 @@ func (c *commit) remember(ctx context.Context) error {
 
 // fate tells which edits do not count, or will not once the heads are merged, how many heads came before the one that
 // descends from what was sent, and whether all do.
-func (c *commit) fate() (lost []*pending, before int, settled bool) {
-	c.dict.Look(func(h *merge.History) {
-		heads := h.Heads()
-		before = slices.IndexFunc(heads, func(head *merge.Event) bool { return h.Descends(head.ID, c.own) })
-		settled = !slices.ContainsFunc(heads, func(head *merge.Event) bool { return !h.Descends(head.ID, c.own) })
+func (c *commit) fate(ctx context.Context) (lost []*pending, before int, settled bool, err error) {
+	err = c.decide(ctx, func(h *merge.History) {
+		before, settled = c.turn(h)
 		for _, p := range c.all {
 			if slices.ContainsFunc(p.names, func(name string) bool { return !counts(h, p, name) }) {
 				lost = append(lost, p)
 			}
 		}
 	})
-	return lost, before, settled
+	return lost, before, settled, err
+}
+
+// turn tells how many heads came before the one that descends from what was sent, and whether all do.
+func (c *commit) turn(h *merge.History) (before int, settled bool) {
+	heads := h.Heads()
+	before = slices.IndexFunc(heads, func(head *merge.Event) bool { return h.Descends(head.ID, c.own) })
+	settled = !slices.ContainsFunc(heads, func(head *merge.Event) bool { return !h.Descends(head.ID, c.own) })
+	return before, settled
+}
+
+// decide lets f read the history when it is known where the homeserver has stored events that exclude one another. Each
+// writer must come to the same conclusion, and neither the order of lists nor that of the sync is the same for all.
+func (c *commit) decide(ctx context.Context, f func(h *merge.History)) error {
+	for {
+		var unplaced []id.EventID
+		c.dict.Look(func(h *merge.History) {
+			if unplaced = h.Unplaced(c.own); len(unplaced) == 0 {
+				f(h)
+			}
+		})
+		if len(unplaced) == 0 {
+			return nil
+		}
+		for _, event := range unplaced {
+			place, known, err := c.room.Stored(ctx, event)
+			if err != nil {
+				return err
+			}
+			c.dict.Do(func(h *merge.History) { h.Place(event, place, known) })
+		}
+	}
 }
 
 // stand withdraws the errors of edits that were made again in vain, because they did not count, and do after all.
-func (c *commit) stand() {
-	c.dict.Look(func(h *merge.History) {
+func (c *commit) stand(ctx context.Context) error {
+	return c.decide(ctx, func(h *merge.History) {
 		for _, p := range c.all {
 			if p.Conditional && p.err != nil && !c.room.TooLarge(p.err) && len(p.sent) > 0 && !slices.ContainsFunc(p.sent, func(name string) bool { return !counts(h, p, name) }) {
 				p.err = nil
@@ -340,7 +374,10 @@ func (c *commit) await(ctx context.Context, wait time.Duration) error {
 	defer timer.Stop()
 	for {
 		changed := c.dict.Changed()
-		if _, before, settled := c.fate(); settled || before == 0 {
+		var before int
+		var settled bool
+		c.dict.Look(func(h *merge.History) { before, settled = c.turn(h) })
+		if settled || before == 0 {
 			return nil
 		}
 		select {

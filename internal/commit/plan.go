@@ -2,6 +2,7 @@ package commit
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -57,10 +58,10 @@ func (p *plan) content(mode Mode) json.RawMessage {
 }
 
 // plan merges what is known and makes the edits.
-func (c *commit) plan() plan {
+func (c *commit) plan(ctx context.Context) plan {
 	var merged merge.Merged
 	var err error
-	c.dict.Look(func(h *merge.History) {
+	unknown := c.decide(ctx, func(h *merge.History) {
 		own := c.own
 		for _, head := range h.Heads() {
 			if head.Err != nil {
@@ -77,7 +78,7 @@ func (c *commit) plan() plan {
 			c.todo = slices.Clone(c.all)
 		}
 	})
-	if err != nil {
+	if err = cmp.Or(unknown, err); err != nil {
 		return plan{err: err}
 	}
 	return c.planOn(merged, true)

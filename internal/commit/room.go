@@ -17,6 +17,9 @@ type Room interface {
 	// Recent gives a page of the room's events from where the last one ended: next, which is "" for the latest.
 	Recent(ctx context.Context, from string, limit int) (Page, error)
 
+	// Stored is the place of an event that was listed among all that the homeserver has stored, where known is true.
+	Stored(ctx context.Context, event id.EventID) (place int64, known bool, err error)
+
 	// Send makes content the current one.
 	Send(ctx context.Context, content json.RawMessage) (id.EventID, error)
 

@@ -1,0 +1,72 @@
+package roomkv
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"regexp"
+	"strconv"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/id"
+)
+
+// Where a pagination token of a homeserver that numbers the events that it stores has the number of one. What comes
+// before it is the event's depth in the room's graph.
+var (
+	synapseToken  = regexp.MustCompile(`^t-?\d+-(-?\d+)(?:_.*)?$`)
+	dendriteToken = regexp.MustCompile(`^t\d+_(\d+)$`)
+)
+
+// surroundings are what a homeserver gives of the events around one: it, and at most one other.
+type surroundings struct {
+	Start  string            `json:"start"`
+	Before []json.RawMessage `json:"events_before"`
+}
+
+// place is where the homeserver has stored the event among all others, of any room. It is not known where the token has
+// another form than those of Synapse and Dendrite: to Matrix, tokens are opaque.
+//
+// Half of a limit of 1 is 0 events before and 1 after on Synapse, whose start then is the token of the event itself. On
+// Dendrite the limit is for each side, and start is the token of what was stored before the event in this room. That
+// orders events just as well.
+func (s surroundings) place() (place int64, known bool) {
+	match := dendriteToken.FindStringSubmatch(s.Start)
+	if match == nil && len(s.Before) == 0 {
+		match = synapseToken.FindStringSubmatch(s.Start)
+	}
+	if match == nil {
+		return 0, false
+	}
+	place, err := strconv.ParseInt(match[1], 10, 64)
+	if err != nil {
+		return 0, false
+	}
+	return place, true
+}
+
+// stored asks where the homeserver has stored an event that it has listed. Synapse lists events by their depth, which it
+// chooses before it stores them: one that took long is listed before those that it has acknowledged meanwhile.
+func (r roomState) stored(ctx context.Context, event id.EventID) (place int64, known bool, err error) {
+	const what = "tell the order of events"
+	// The response has the room's state too, of which nobody can want any that is not in this room. Synapse reads the
+	// members all the same, unless they are to be lazy.
+	filter, err := json.Marshal(map[string]any{"not_rooms": []id.RoomID{r.room}, "lazy_load_members": true})
+	if err != nil {
+		return 0, false, err
+	}
+	body, err := r.request(ctx, http.MethodGet, r.client.BuildURLWithQuery(
+		mautrix.ClientURLPath{"v3", "rooms", r.room, "context", event},
+		map[string]string{"limit": "1", "filter": string(filter)}), nil)
+	if isStatus(err, http.StatusNotFound) || isStatus(err, http.StatusForbidden) { // purged since it was listed, or hidden
+		return 0, false, nil
+	} else if err != nil {
+		return 0, false, r.explain(ctx, what, err)
+	}
+	var around surroundings
+	if json.Unmarshal(body, &around) != nil {
+		return 0, false, nil
+	}
+	place, known = around.place()
+	return place, known, nil
+}
