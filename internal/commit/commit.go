@@ -23,6 +23,7 @@ type commit struct {
 	epoch   int        // of the dict, when what is known of it was last whole
 	without bool       // whether the homeserver refuses the merge with what was sent for its size
 	whole   bool       // whether a look back goes on beyond what is known
+	deep    bool       // whether a look back goes on until it finds what was sent
 	certain bool       // whether the homeserver was asked what is current after the commit began
 	met     bool       // whether others were met
 	since   time.Time  // when what the commit began from was current

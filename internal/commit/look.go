@@ -29,6 +29,9 @@ const (
 	// skew is how far a homeserver's times may be out of the order in which it lists events.
 	skew = 500 * time.Millisecond
 
+	// deepFrom is the try from which on what was sent is looked for among older events too. Until then it is late.
+	deepFrom = 5
+
 	// farthest is how many pages a look back turns.
 	farthest = 20
 )
@@ -50,7 +53,9 @@ func (c *commit) look(ctx context.Context, event id.EventID) error {
 	}
 	pause := firstLag
 	late := c.synced()
-	for range seenTries {
+	defer func() { c.deep = false }()
+	for try := range seenTries {
+		c.deep = try >= deepFrom
 		seen, err := c.pages(ctx, event)
 		if seen && late && event != "" {
 			c.room.Behind(event)
@@ -108,6 +113,12 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 	open := false
 	c.dict.Do(func(h *merge.History) {
 		rest := h.AddPage(events)
+		if i := slices.IndexFunc(rest, func(e merge.Event) bool { return e.ID == event }); i >= 0 {
+			for _, e := range rest[:i+1] {
+				h.AddOlder(e)
+			}
+			rest = rest[i+1:]
+		}
 		seen = event == "" || h.Has(event)
 		if open = seen && (c.whole || h.Open()); open {
 			for _, e := range rest {
@@ -156,16 +167,21 @@ func (c *commit) reach(ctx context.Context, event id.EventID) error {
 
 // meets tells whether the events reach back to what was known before: to an event that was, or to one that is older
 // by more than clocks differ than what the commit began from. In the per-key layout the dict's last event can be far
-// behind those of other keys.
+// behind those of other keys. Synapse lists what took long to store behind what the sync has brought meanwhile: a deep
+// look goes on until it has found the event, or is past the time when that was sent.
 func (c *commit) meets(events []merge.Event, event id.EventID, page Page) (met bool) {
+	i := slices.IndexFunc(events, func(e merge.Event) bool { return e.ID == event })
 	c.dict.Look(func(h *merge.History) {
 		met = slices.ContainsFunc(events, func(e merge.Event) bool { return e.ID != event && h.Had(e.ID) })
+		met = met && (!c.deep || i >= 0 || h.Has(event))
 	})
-	if met && !c.whole {
+	switch {
+	case met && !c.whole:
 		return true
+	case i < 0 && c.deep:
+		i = 0 // what was sent can be no older than this by more
 	}
-	i := slices.IndexFunc(events, func(e merge.Event) bool { return e.ID == event })
-	return i >= 0 && (page.Short || page.Oldest < events[i].Time-(time.Since(c.since)+skew).Milliseconds())
+	return i >= 0 && i < len(events) && (page.Short || page.Oldest < events[i].Time-(time.Since(c.since)+skew).Milliseconds())
 }
 
 // limit is how many events the first page asks for.
