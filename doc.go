@@ -39,8 +39,8 @@
 // one key at the same time the later one counts, by the homeservers' clocks.
 //
 // A Get followed by a Put is not atomic. [Update] is, and [Store.Create] and [Store.CompareAndPut] have one winner, across
-// processes too. There is a known fault on Synapse: where other events are sent in the room at the same moment, two
-// processes can, rarely, both be told so.
+// processes too: the one whose event the homeserver stored first. Synapse and Dendrite tell that where there are rivals;
+// of another homeserver it is believed that it lists events in that order.
 //
 // For a moment after a write, others that do not follow can read the memory without what was written at the same
 // time. A writer that dies in that moment leaves it so until the next write to the memory, or until a store that
