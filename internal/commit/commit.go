@@ -245,9 +245,6 @@ func (c *commit) settle(ctx context.Context) (done bool, err error) {
 		return false, err
 	}
 	for try := 1; ; try++ {
-		if err := c.remember(ctx); err != nil {
-			return false, err
-		}
 		lost, before, settled, err := c.fate(ctx)
 		if err != nil {
 			return false, err
@@ -282,7 +279,7 @@ func (c *commit) settle(ctx context.Context) (done bool, err error) {
 
 // remember reads again what the dict has forgotten, for then what the sync brings need not follow what was known.
 func (c *commit) remember(ctx context.Context) error {
-	for c.epoch != c.dict.Epoch() {
+	for !c.mode.Single && c.epoch != c.dict.Epoch() {
 		c.epoch, c.whole = c.dict.Epoch(), true
 		since := c.since
 		err := c.read(ctx)
@@ -300,16 +297,22 @@ func (c *commit) remember(ctx context.Context) error {
 
 // fate tells which edits do not count, or will not once the heads are merged, how many heads came before the one that
 // descends from what was sent, and whether all do.
-func (c *commit) fate(ctx context.Context) (lost []*pending, before int, settled bool, err error) {
+func (c *commit) fate(ctx context.Context) (todo []*pending, before int, settled bool, err error) {
 	err = c.decide(ctx, func(h *merge.History) {
+		todo = nil
 		before, settled = c.turn(h)
 		for _, p := range c.all {
-			if slices.ContainsFunc(p.names, func(name string) bool { return !counts(h, p, name) }) {
-				lost = append(lost, p)
+			if lost(h, p) {
+				todo = append(todo, p)
 			}
 		}
 	})
-	return lost, before, settled, err
+	return todo, before, settled, err
+}
+
+// lost tells whether an edit does not count, or will not once the heads are merged.
+func lost(h *merge.History, p *pending) bool {
+	return slices.ContainsFunc(p.names, func(name string) bool { return !counts(h, p, name) })
 }
 
 // turn tells how many heads came before the one that descends from what was sent, and whether all do.
@@ -320,17 +323,31 @@ func (c *commit) turn(h *merge.History) (before int, settled bool) {
 	return before, settled
 }
 
-// decide lets f read the history when it is known where the homeserver has stored events that exclude one another. Each
-// writer must come to the same conclusion, and neither the order of lists nor that of the sync is the same for all.
+// decide lets f read the history when that is whole, and when it is known where the homeserver has stored events that
+// exclude one another. Each writer must come to the same conclusion, and neither the order of lists nor that of the
+// sync is the same for all. A sync that has skipped events makes the dict be forgotten at any moment, and can then
+// bring events long before those that have been read since. F can be called again; the last call counts.
 func (c *commit) decide(ctx context.Context, f func(h *merge.History)) error {
 	for {
-		var unplaced []id.EventID
+		if err := c.remember(ctx); err != nil {
+			return err
+		}
+		var missing, unplaced []id.EventID
 		c.dict.Look(func(h *merge.History) {
+			if missing = h.Missing(); len(missing) > 0 {
+				return
+			}
 			if unplaced = h.Unplaced(c.own); len(unplaced) == 0 {
 				f(h)
 			}
 		})
-		if len(unplaced) == 0 {
+		if len(missing) > 0 {
+			if _, err := c.pages(ctx, ""); err != nil {
+				return err
+			}
+			continue
+		}
+		if len(unplaced) == 0 && (c.mode.Single || c.epoch == c.dict.Epoch()) {
 			return nil
 		}
 		for _, event := range unplaced {

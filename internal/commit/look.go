@@ -26,6 +26,10 @@ const (
 	manyEvents = 50
 	pageSize   = 512 << 10 // about as many bytes a response may have
 
+	// unsettled is how long after an event, at most, its writer has found and merged its rivals. One that is older and
+	// still current has none.
+	unsettled = 10 * time.Second
+
 	// skew is how far a homeserver's times may be out of the order in which it lists events.
 	skew = 500 * time.Millisecond
 
@@ -72,7 +76,8 @@ func (c *commit) look(ctx context.Context, event id.EventID) error {
 	return errUnseen
 }
 
-// bring waits for the sync to bring the event.
+// bring waits for the sync to bring the event. That is not enough where the event was made from an unsettled one, whose
+// rivals the sync does not bring any more.
 func (c *commit) bring(ctx context.Context, event id.EventID) (seen bool, err error) {
 	timeout := time.NewTimer(syncTimeout)
 	defer timeout.Stop()
@@ -81,9 +86,13 @@ func (c *commit) bring(ctx context.Context, event id.EventID) (seen bool, err er
 		if c.epoch != c.dict.Epoch() {
 			return false, c.remember(ctx)
 		}
-		c.dict.Look(func(h *merge.History) { seen = h.Has(event) && len(h.Missing()) == 0 })
+		unlisted := false
+		c.dict.Look(func(h *merge.History) {
+			seen = h.Has(event) && len(h.Missing()) == 0
+			unlisted = c.unlisted(h, event)
+		})
 		if seen {
-			return true, nil
+			return !unlisted, nil
 		}
 		select {
 		case <-changed:
@@ -120,11 +129,11 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 			rest = rest[i+1:]
 		}
 		seen = event == "" || h.Has(event)
-		if open = seen && (c.whole || h.Open()); open {
+		if open = seen && (c.whole || h.Open() || c.unlisted(h, event)); open {
 			for _, e := range rest {
 				h.AddOlder(e)
 			}
-			open = h.Open()
+			open = h.Open() || c.unlisted(h, event)
 		}
 	})
 	for ; seen && open && page.Next != "" && turned < farthest; turned++ {
@@ -135,13 +144,21 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 			for _, e := range page.Events {
 				h.AddOlder(e)
 			}
-			open = h.Open()
+			open = h.Open() || c.unlisted(h, event)
 		})
 	}
-	if seen && open {
-		c.dict.Do(func(h *merge.History) { h.GiveUp() })
-	}
+	c.dict.Do(func(h *merge.History) {
+		if seen && h.Open() {
+			h.GiveUp()
+		}
+	})
 	return seen, nil
+}
+
+// unlisted tells whether the event counts on something unsettled that can have rivals which are not known. Whoever sent
+// that need not have looked for them yet.
+func (c *commit) unlisted(h *merge.History, event id.EventID) bool {
+	return c.all[0].Conditional && h.Unlisted(event, unsettled)
 }
 
 // reach looks back to an event, as far as that is not known and a look back goes.

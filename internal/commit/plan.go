@@ -63,6 +63,11 @@ func (c *commit) plan(ctx context.Context) plan {
 	var err error
 	unknown := c.decide(ctx, func(h *merge.History) {
 		own := c.own
+		err = nil
+		// What did not count when that was asked last can do so by what has been found since, and must not be done twice.
+		c.todo = slices.DeleteFunc(slices.Clone(c.todo), func(p *pending) bool {
+			return p.Conditional && len(p.in) > 0 && len(p.names) > 0 && !lost(h, p)
+		})
 		for _, head := range h.Heads() {
 			if head.Err != nil {
 				err = head.Err

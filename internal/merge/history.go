@@ -3,6 +3,7 @@ package merge
 import (
 	"maps"
 	"slices"
+	"time"
 
 	"maunium.net/go/mautrix/id"
 )
@@ -187,6 +188,16 @@ func (h *History) Precedes(e Event) bool {
 		}
 	}
 	return len(h.events) > 0
+}
+
+// Unlisted tells whether the event was made from one that was not much older, and of which it is not known what was
+// before: there can be rivals of that which are not known either.
+func (h *History) Unlisted(event id.EventID, much time.Duration) bool {
+	h.link()
+	n := h.events[event]
+	return n != nil && slices.ContainsFunc(n.parents, func(parent *node) bool {
+		return (parent.Partial || len(parent.missing) > 0) && n.Time-parent.Time < much.Milliseconds()
+	})
 }
 
 // Had tells whether the event is in the history or was until Prune.

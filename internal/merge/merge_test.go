@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"maunium.net/go/mautrix/id"
@@ -466,6 +467,23 @@ func TestUnplaced(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) { assert.ElementsMatch(t, test.want, test.h.Unplaced(test.own)) })
 	}
+}
+
+// Of what was made from an event that is not much older, all rivals are known once that one's parents are.
+func TestUnlisted(t *testing.T) {
+	const much = time.Second
+	a, own := conditional("$a", 2000, dict{"k": "a"}, "$root"), conditional("$own", 2500, dict{"k": "own"}, "$a")
+	current := a
+	current.Partial = true
+	h := history(current, own)
+	assert.True(t, h.Unlisted("$own", much))
+	assert.False(t, h.Unlisted("$own", much/2), "which is old")
+	assert.False(t, h.Unlisted("$unknown", much))
+	h.Add(a)
+	assert.True(t, h.Unlisted("$own", much), "it has been listed, and what was before it has not")
+	h.AddOlder(marked("$root", 1, dict{}))
+	assert.False(t, h.Unlisted("$own", much))
+	assert.False(t, h.Unlisted("$root", much))
 }
 
 // A merge that two writers made can become current when it is stored again, and then hides what came after it, wherever
