@@ -70,10 +70,13 @@ func (r roomState) sealed(ctx context.Context, name string, from id.EventID) (va
 		return read, fmt.Errorf("%w (key %s)", err, describe(key, name))
 	}
 	read.sender, read.trust = event.sender, event.trust
-	inside, found := event.values[name]
-	if !named {
+	var inside json.RawMessage
+	var found bool
+	if named {
+		inside, found = wire.Inside(event.values, key)
+	} else {
 		for inner, text := range event.values {
-			if k, ok := wire.KeyOf(inner); ok && r.name(k) == name {
+			if k, ok := wire.KeyOf(inner); ok && inner == wire.Name(k) && r.name(k) == name {
 				read.key, inside, found = k, text, true
 			}
 		}

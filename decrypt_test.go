@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -239,4 +240,47 @@ func TestHostileReferences(t *testing.T) {
 			})
 		}
 	})
+}
+
+// Beside the ciphertext an event can have m.relates_to, and whoever decrypts the event copies that into the content.
+func TestHomeserverCannotAddToAnEvent(t *testing.T) {
+	const key = "m.relates_to"
+	for name, opts := range map[string][]roomkv.Option{
+		"plain": nil, "sealed": {roomkv.WithSealedKeys([]byte("a secret of some length"))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store, client, room := newEncrypted(t, opts...)
+			require.NoError(t, store.PutAll(t.Context(), map[string]any{key: "genuine", "other": 1}))
+			client.Client.Transport = roundTripper(func(req *http.Request) (*http.Response, error) {
+				resp, err := http.DefaultTransport.RoundTrip(req)
+				if err != nil || !strings.Contains(req.URL.Path, "/event/") {
+					return resp, err
+				}
+				defer func() { _ = resp.Body.Close() }()
+				var evt map[string]any
+				if err := json.NewDecoder(resp.Body).Decode(&evt); err != nil {
+					return nil, err
+				}
+				evt["content"].(map[string]any)[key] = map[string]any{"rel_type": "forged"}
+				text, err := json.Marshal(evt)
+				resp.Body, resp.ContentLength = readCloser(string(text)), int64(len(text))
+				return resp, err
+			})
+			for range 10 { // a map is read in any order
+				got, err := roomkv.Get[string](t.Context(), open(t, client, room, opts...), key)
+				require.NoError(t, err)
+				assert.Equal(t, "genuine", got)
+			}
+			if name == "sealed" {
+				return
+			}
+			sent, err := client.Crypto.Encrypt(t.Context(), room, memoryType, map[string]any{"other": 2})
+			require.NoError(t, err)
+			evt, err := client.SendMessageEvent(t.Context(), room, event.EventEncrypted, sent, mautrix.ReqSendEvent{DontEncrypt: true})
+			require.NoError(t, err)
+			_, err = client.SendStateEvent(t.Context(), room, database, "", map[string]any{key: map[string]any{"encrypted_val": evt.EventID}})
+			require.NoError(t, err)
+			require.ErrorIs(t, open(t, client, room).Get(t.Context(), key, new(any)), roomkv.ErrCorrupt)
+		})
+	}
 }

@@ -67,7 +67,7 @@ func (s sealer) Holds(stored string, value commit.Value) bool {
 		return false
 	}
 	inside, err := wire.Seal(json.RawMessage(value.Stored))
-	there, found := event.values[wire.Name(value.Key)]
+	there, found := wire.Inside(event.values, value.Key)
 	return err == nil && found && wire.Same(there, inside) && s.trusts(event)
 }
 

@@ -3,6 +3,7 @@ package wire
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"strings"
@@ -12,11 +13,15 @@ import (
 // of the store's own, such as roomkv.parents.
 const prefix = "roomkv."
 
+// relatesTo is the field that an encrypted event has in the clear, beside the ciphertext. Clients copy it into the content
+// when they decrypt the event, so that the homeserver decides what stands there.
+const relatesTo = "m.relates_to"
+
 // Name is the name that stands for key in a content. It is the key itself but for keys that begin with the
 // reserved prefix, hold a character that Dendrite mangles in names (see portable), or are names that Synapse
 // gives a meaning in the content of any event, and refuses other values for; these are escaped.
 func Name(key string) string {
-	if strings.HasPrefix(key, prefix) || !plainName(key) || key == "redacts" || key == "m.relates_to" || key == "m.mentions" {
+	if strings.HasPrefix(key, prefix) || !plainName(key) || key == "redacts" || key == relatesTo || key == "m.mentions" {
 		return escape(key)
 	}
 	return key
@@ -32,6 +37,16 @@ func KeyOf(name string) (key string, ok bool) {
 		return key, true
 	}
 	return "", false
+}
+
+// Inside finds the value of key in the content of an encrypted event: under its name, or under the key itself, as opsdroid
+// sends it, which escapes nothing. [relatesTo] is no such key, for that would be to believe the homeserver.
+func Inside(content map[string]json.RawMessage, key string) (inside json.RawMessage, found bool) {
+	inside, found = content[Name(key)]
+	if !found && key != relatesTo && !strings.HasPrefix(key, prefix) {
+		inside, found = content[key]
+	}
+	return inside, found
 }
 
 // StateKey is the state key of key's event in the per-key layout. It is the key itself wherever that makes a

@@ -2,6 +2,7 @@ package wire_test
 
 import (
 	"encoding/json"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -110,6 +111,29 @@ func TestNames(t *testing.T) {
 }
 
 // perKey is the content of a key's event in the per-key layout.
+func TestInside(t *testing.T) {
+	content := func(names ...string) map[string]json.RawMessage {
+		all := map[string]json.RawMessage{"other": nil}
+		for i, name := range names {
+			all[name] = json.RawMessage(strconv.Itoa(i))
+		}
+		return all
+	}
+	for _, key := range append(keys, "m.relates_to", "roomkv.a%22b", "roomkv.parents") {
+		got, found := wire.Inside(content(wire.Name(key)), key)
+		assert.True(t, found, key)
+		assert.Equal(t, "0", string(got), key)
+		if wire.Name(key) == key {
+			continue
+		}
+		got, found = wire.Inside(content(wire.Name(key), key), key)
+		assert.True(t, found, key)
+		assert.Equal(t, "0", string(got), "what roomkv wrote comes first: %q", key)
+		_, found = wire.Inside(content(key), key)
+		assert.Equal(t, key != "m.relates_to" && !strings.HasPrefix(key, "roomkv."), found, "as opsdroid writes it: %q", key)
+	}
+}
+
 func perKey(key, stored string) json.RawMessage {
 	return wire.Dict{Stored: map[string]json.RawMessage{key: json.RawMessage(stored)}}.Content()
 }
