@@ -28,9 +28,16 @@ func follow(t testing.TB, client *mautrix.Client, room id.RoomID, opts ...roomkv
 	return store, syncing(t, client)
 }
 
-// syncing runs the client's sync and waits for its first response.
+// syncing runs the client's sync for the test and waits for its first response.
 func syncing(t testing.TB, client *mautrix.Client) (stop func()) {
 	t.Helper()
+	stop = startSync(client)
+	t.Cleanup(stop)
+	return stop
+}
+
+// startSync is syncing for code without a testing.TB.
+func startSync(client *mautrix.Client) (stop func()) {
 	first := make(chan struct{})
 	var once sync.Once
 	client.Syncer.(mautrix.ExtensibleSyncer).OnSync(func(context.Context, *mautrix.RespSync, string) bool {
@@ -44,7 +51,7 @@ func syncing(t testing.TB, client *mautrix.Client) (stop func()) {
 		_ = client.SyncWithContext(ctx)
 	}()
 	<-first
-	stop = sync.OnceFunc(func() {
+	return sync.OnceFunc(func() {
 		// The last poll is answered, not cancelled: a cancelled one can leave Dendrite's SQLite in a transaction for
 		// good.
 		client.StopSync()
@@ -60,8 +67,6 @@ func syncing(t testing.TB, client *mautrix.Client) (stop func()) {
 		cancel()
 		<-ended
 	})
-	t.Cleanup(stop)
-	return stop
 }
 
 // again is another process of the same bot, as far as the homeserver can tell.

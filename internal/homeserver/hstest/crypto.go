@@ -1,6 +1,7 @@
 package hstest
 
 import (
+	"context"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -15,14 +16,29 @@ import (
 // documentation says. Call it before the client syncs.
 func Crypto(t testing.TB, client *mautrix.Client) *cryptohelper.CryptoHelper {
 	t.Helper()
+	helper, err := NewCrypto(t.Context(), client)
+	require.NoError(t, err)
+	return helper
+}
+
+// NewCrypto is [Crypto] for code without a testing.TB.
+func NewCrypto(ctx context.Context, client *mautrix.Client) (*cryptohelper.CryptoHelper, error) {
 	if client.StateStore == nil {
 		client.StateStore = mautrix.NewMemoryStateStore()
 	}
-	helper, err := cryptohelper.NewCryptoHelper(client, []byte("of a test"), crypto.NewMemoryStore(nil))
-	require.NoError(t, err)
-	require.NoError(t, helper.Init(t.Context()))
+	store := crypto.NewMemoryStore(nil)
+	helper, err := cryptohelper.NewCryptoHelper(client, []byte("of a test"), store)
+	if err != nil {
+		return nil, err
+	}
+	if err := helper.Init(ctx); err != nil {
+		return nil, err
+	}
+	// Init puts the client's own device there, which this store, unlike the one in SQL, then takes for all that the user
+	// has, so that no other would ever get a key.
+	delete(store.Devices, client.UserID)
 	client.Crypto = helper
-	return helper
+	return helper, nil
 }
 
 // EncryptedRoom makes a room as [Room] does, and turns encryption on.
