@@ -2,10 +2,13 @@ package roomkv_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -152,21 +155,61 @@ func TestEncryptedRequests(t *testing.T) {
 
 // Nothing is known when a process starts: not that the room is encrypted, not who is in it.
 func TestFirstPutIsEncrypted(t *testing.T) {
-	for i := range 10 {
+	failures := []func(*http.Request) (*http.Response, error){
+		func(*http.Request) (*http.Response, error) { return nil, errors.New("no answer") },
+		func(req *http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: 500, Request: req, Body: readCloser(`{"errcode":"M_UNKNOWN","error":"no idea"}`)}, nil
+		},
+		func(req *http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: 200, Request: req, Body: readCloser(`{}`)}, nil
+		},
+	}
+	for i := range *rounds {
 		client := hstest.Client(t)
 		room := hstest.EncryptedRoom(t, client)
 		hstest.Crypto(t, client)
-		store := open(t, client, room)
-		if i%2 == 0 {
-			require.NoError(t, store.Put(t.Context(), "key", "secret"))
-		} else {
-			var group sync.WaitGroup
-			for j := range 10 {
-				group.Go(func() { assert.NoError(t, open(t, client, room).Put(t.Context(), fmt.Sprint(j), "secret")) })
+		recorder := hstest.Record(client)
+		writers, fails := 10, func() bool { return false } // whether the homeserver does not tell if the room is encrypted
+		switch i % 4 {
+		case 1:
+			writers = 1
+		case 2:
+			fails = func() bool { return rand.IntN(2) == 0 }
+		case 3:
+			fails = func() bool { return true }
+		}
+		next := client.Client.Transport
+		client.Client.Transport = roundTripper(func(req *http.Request) (*http.Response, error) {
+			if strings.Contains(req.URL.Path, "/state/m.room.encryption") && fails() {
+				return failures[rand.IntN(len(failures))](req)
 			}
-			group.Wait()
+			return next.RoundTrip(req)
+		})
+		ctx := mautrix.WithMaxRetries(t.Context(), 0)
+		var done atomic.Int64
+		var group sync.WaitGroup
+		for j := range writers {
+			group.Go(func() {
+				err := open(t, client, room).Put(ctx, fmt.Sprint(j), "secret")
+				if err == nil {
+					done.Add(1)
+				} else if i%4 < 2 {
+					assert.NoError(t, err)
+				}
+			})
+		}
+		group.Wait()
+		for _, request := range recorder.Requests() {
+			assert.NotContains(t, string(request.Body), "secret")
+			if i%4 == 3 {
+				assert.NotEqual(t, http.MethodPut, request.Method, request.Path)
+			}
 		}
 		assert.Empty(t, clearNames(t, client, room))
+		if i%4 == 3 {
+			assert.Zero(t, done.Load())
+		}
+		assert.Len(t, memoryOf(t, open(t, client, room)), int(done.Load()))
 	}
 }
 

@@ -2,12 +2,14 @@ package roomkv_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"strings"
@@ -24,8 +26,9 @@ import (
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
 )
 
-// createRounds is how often processes race for a key: by default fewer than the 50 that were asked for, for time.
-var createRounds = flag.Int("rounds", 10, "how often processes race to create a key")
+// rounds is how often processes race for a key, are killed, or write first: by default fewer than the 50 or 100 that were
+// asked for, for time.
+var rounds = flag.Int("rounds", 10, "how often processes race to create a key, are killed in an encrypted room, or are the first to write there")
 
 // workerEnv is set in a worker only: a process of its own that writes to the same memory as others. It is this test
 // binary, started again.
@@ -36,13 +39,16 @@ type job struct {
 	URL    string
 	User   id.UserID
 	Token  string
+	Device id.DeviceID // with end-to-end encryption, where it is given
 	Room   id.RoomID
 	Layout string
 	Name   string
-	Do     string // put, update, create or opsdroid
+	Do     string // put, overwrite, update, create or opsdroid
 	Times  int
 	Many   int // goroutines
+	Sync   bool
 	Follow bool
+	DieAt  string // kills itself once a PUT whose path has that in it was answered
 }
 
 func init() {
@@ -67,6 +73,12 @@ func (j job) run() error {
 	if err != nil {
 		return err
 	}
+	if j.Device != "" {
+		client.DeviceID = j.Device
+		if _, err := hstest.NewCrypto(ctx, client); err != nil {
+			return err
+		}
+	}
 	store, err := roomkv.New(client, j.Room.String(), layouts[j.Layout])
 	if err != nil {
 		return err
@@ -75,11 +87,15 @@ func (j job) run() error {
 		if err := store.Follow(); err != nil {
 			return err
 		}
-		go func() { _ = client.Sync() }()
-		time.Sleep(300 * time.Millisecond)
+	}
+	if j.Sync || j.Follow {
+		startSync(client)
 	}
 	if _, err := store.Keys(ctx); err != nil {
 		return err
+	}
+	if j.DieAt != "" {
+		dieAt(client, j.DieAt)
 	}
 	recorder := hstest.Record(client)
 	fmt.Println("ready")
@@ -117,6 +133,28 @@ func (j job) run() error {
 	return nil
 }
 
+// dieAt kills this process once the homeserver has answered a PUT whose path has that in it, before anybody here learns
+// of the answer.
+func dieAt(client *mautrix.Client, path string) {
+	next := cmp.Or(client.Client.Transport, http.DefaultTransport)
+	dying := *client.Client
+	dying.Transport = roundTripper(func(req *http.Request) (*http.Response, error) {
+		resp, err := next.RoundTrip(req)
+		if err == nil && req.Method == http.MethodPut && strings.Contains(req.URL.Path, path) {
+			self, err := os.FindProcess(os.Getpid())
+			if err == nil {
+				err = self.Kill()
+			}
+			if err != nil {
+				panic(err)
+			}
+			select {}
+		}
+		return resp, err
+	})
+	client.Client = &dying
+}
+
 func (j job) rounds() int {
 	if j.Do == "create" {
 		return j.Times
@@ -142,6 +180,8 @@ func (j job) work(ctx context.Context, store *roomkv.Store, client *mautrix.Clie
 		switch j.Do {
 		case "put":
 			err = store.Put(ctx, key, i)
+		case "overwrite":
+			err = store.Put(ctx, j.Name, i)
 		case "update":
 			err = roomkv.Update(ctx, store, "counter", func(old int, _ bool) (int, error) { return old + 1, nil })
 		case "opsdroid":
@@ -216,6 +256,20 @@ func shared(t testing.TB) (*mautrix.Client, job) {
 	return client, job{URL: client.HomeserverURL.String(), User: client.UserID, Token: client.AccessToken, Room: room, Layout: "single"}
 }
 
+// workers are n jobs like j. Those that encrypt get a device each.
+func workers(t testing.TB, client *mautrix.Client, j job, n int) (jobs []job) {
+	t.Helper()
+	for i := range n {
+		j.Name = fmt.Sprint(i)
+		if j.Device != "" {
+			device := again(t, client)
+			j.Token, j.Device = device.AccessToken, device.DeviceID
+		}
+		jobs = append(jobs, j)
+	}
+	return jobs
+}
+
 func together(t testing.TB, jobs ...job) (acknowledged [][]string, requests int) {
 	t.Helper()
 	var processes []*process
@@ -234,80 +288,86 @@ func together(t testing.TB, jobs ...job) (acknowledged [][]string, requests int)
 }
 
 func TestProcessesPut(t *testing.T) {
-	for _, test := range []struct {
-		processes, most int
-	}{{4, 5}, {8, 7}} {
-		t.Run(fmt.Sprint(test.processes), func(t *testing.T) {
-			const puts = 25
+	for processes, most := range map[int]float64{4: 5, 8: 7} {
+		t.Run(fmt.Sprint(processes), func(t *testing.T) {
 			client, j := shared(t)
-			var jobs []job
-			for i := range test.processes {
-				j.Name, j.Do, j.Times = fmt.Sprint(i), "put", puts
-				jobs = append(jobs, j)
-			}
-			began := time.Now()
-			acknowledged, requests := together(t, jobs...)
-			perPut := float64(requests) / float64(test.processes*puts)
-			t.Logf("%.2f requests a put, %s", perPut, time.Since(began))
-			assert.LessOrEqual(t, perPut, float64(test.most))
-			memory := memoryOf(t, open(t, client, j.Room))
-			for _, keys := range acknowledged {
-				assert.Len(t, keys, puts)
-				for _, key := range keys {
-					assert.Contains(t, memory, key)
-				}
-			}
-			assert.Len(t, memory, test.processes*puts)
+			processesPut(t, client, j, processes, 25, most)
 		})
 	}
+}
+
+// processesPut has each process put keys of its own, at most so many requests a put, and reads them with the client.
+func processesPut(t *testing.T, client *mautrix.Client, j job, processes, puts int, most float64) {
+	j.Do, j.Times = "put", puts
+	jobs := workers(t, client, j, processes)
+	began := time.Now()
+	acknowledged, requests := together(t, jobs...)
+	perPut := float64(requests) / float64(processes*puts)
+	t.Logf("%.2f requests a put, %s", perPut, time.Since(began))
+	assert.LessOrEqual(t, perPut, most)
+	memory := memoryOf(t, open(t, client, j.Room, layouts[j.Layout]))
+	for _, keys := range acknowledged {
+		assert.Len(t, keys, puts)
+		for i, key := range keys {
+			assert.Equal(t, fmt.Sprint(i), memory[key], key)
+		}
+	}
+	assert.Len(t, memory, processes*puts)
 }
 
 func TestProcessesUpdate(t *testing.T) {
 	for _, name := range []string{"single", "perkey"} {
 		t.Run("layout="+name, func(t *testing.T) {
-			const processes, goroutines, updates = 3, 8, 25
 			client, j := shared(t)
-			var jobs []job
-			for i := range processes {
-				j.Name, j.Do, j.Times, j.Many, j.Layout = fmt.Sprint(i), "update", updates, goroutines, name
-				jobs = append(jobs, j)
-			}
-			began := time.Now()
-			_, requests := together(t, jobs...)
-			t.Logf("%d requests, %s", requests, time.Since(began))
-			counter, err := roomkv.Get[int](t.Context(), open(t, client, j.Room, layouts[name]), "counter")
-			require.NoError(t, err)
-			assert.Equal(t, processes*goroutines*updates, counter)
+			j.Layout = name
+			processesUpdate(t, client, j, 25)
 		})
 	}
 }
 
+func processesUpdate(t *testing.T, client *mautrix.Client, j job, updates int) {
+	const processes, goroutines = 3, 8
+	j.Do, j.Times, j.Many = "update", updates, goroutines
+	jobs := workers(t, client, j, processes)
+	began := time.Now()
+	_, requests := together(t, jobs...)
+	t.Logf("%d requests, %s", requests, time.Since(began))
+	counter, err := roomkv.Get[int](t.Context(), open(t, client, j.Room, layouts[j.Layout]), "counter")
+	require.NoError(t, err)
+	assert.Equal(t, processes*goroutines*updates, counter)
+}
+
 func TestProcessesCreate(t *testing.T) {
-	for name, rounds := range map[string]int{"single": *createRounds, "perkey": 10} {
+	for name, rounds := range map[string]int{"single": *rounds, "perkey": 10} {
 		t.Run("layout="+name, func(t *testing.T) {
-			const processes = 8
 			client, j := shared(t)
-			store := open(t, client, j.Room, layouts[name])
-			var workers []*process
-			for i := range processes {
-				j.Name, j.Do, j.Times, j.Layout = fmt.Sprint(i), "create", rounds, name
-				workers = append(workers, start(t, j))
-			}
-			for range rounds {
-				for _, p := range workers {
-					p.begin()
-				}
-				var winners []string
-				for i, p := range workers {
-					if said, _ := p.finish(t); len(said) == 1 && said[0] == "won" {
-						winners = append(winners, fmt.Sprint(i))
-					}
-				}
-				require.Len(t, winners, 1)
-				var value string
-				require.NoError(t, store.Pop(t.Context(), "round", &value))
-				require.Equal(t, winners[0], value)
-			}
+			j.Layout = name
+			processesCreate(t, client, j, rounds)
 		})
+	}
+}
+
+func processesCreate(t *testing.T, client *mautrix.Client, j job, rounds int) {
+	const processes = 8
+	j.Do, j.Times = "create", rounds
+	store := open(t, client, j.Room, layouts[j.Layout])
+	var racing []*process
+	for _, j := range workers(t, client, j, processes) {
+		racing = append(racing, start(t, j))
+	}
+	for range rounds {
+		for _, p := range racing {
+			p.begin()
+		}
+		var winners []string
+		for i, p := range racing {
+			if said, _ := p.finish(t); len(said) == 1 && said[0] == "won" {
+				winners = append(winners, fmt.Sprint(i))
+			}
+		}
+		require.Len(t, winners, 1)
+		var value string
+		require.NoError(t, store.Pop(t.Context(), "round", &value))
+		require.Equal(t, winners[0], value)
 	}
 }
