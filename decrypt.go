@@ -232,7 +232,7 @@ func (r roomState) encryptedEvent(ctx context.Context, at id.EventID) (*event.Ev
 	evt := new(event.Event)
 	if brought := r.core.opened.broughtAs(r.at(at)); brought == nil || json.Unmarshal(brought, evt) != nil {
 		var err error
-		evt, err = r.client.GetEvent(withRetries(ctx, r.client), r.room, at)
+		evt, err = r.getEvent(ctx, at)
 		switch {
 		case errors.Is(err, mautrix.MForbidden) && r.hasLeft(ctx):
 			return nil, r.notJoined("read values", err)
@@ -254,6 +254,22 @@ func (r roomState) encryptedEvent(ctx context.Context, at id.EventID) (*event.Ev
 	}
 	evt.RoomID = r.room
 	return evt, nil
+}
+
+// getEvent asks again for an event that is not there: Dendrite finds one some milliseconds after it has acknowledged it.
+func (r roomState) getEvent(ctx context.Context, at id.EventID) (evt *event.Event, err error) {
+	ctx = withRetries(ctx, r.client)
+	for _, pause := range []time.Duration{10 * time.Millisecond, 30 * time.Millisecond, 90 * time.Millisecond} {
+		if evt, err = r.client.GetEvent(ctx, r.room, at); !errors.Is(err, mautrix.MNotFound) {
+			return evt, err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+	return r.client.GetEvent(ctx, r.room, at)
 }
 
 // decrypt waits for the event's session where that is missing, unless it was waited for just now.

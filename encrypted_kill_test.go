@@ -17,8 +17,8 @@ import (
 	"github.com/roomkv/roomkv"
 )
 
-// encryptedEvents counts the encrypted events in a room, by the device that sent them.
-func encryptedEvents(t testing.TB, client *mautrix.Client, room id.RoomID) map[id.DeviceID]int {
+// encryptedBy counts the encrypted events in a room, by the device that sent them.
+func encryptedBy(t testing.TB, client *mautrix.Client, room id.RoomID) map[id.DeviceID]int {
 	t.Helper()
 	sent := map[id.DeviceID]int{}
 	for from := ""; ; {
@@ -67,7 +67,7 @@ func TestKilledBetweenValueAndState(t *testing.T) {
 				if test.want == `"old"` {
 					assert.Equal(t, before, memoryState(t, client, j.Room), test.at)
 				}
-				assert.Equal(t, test.events, encryptedEvents(t, client, j.Room)[victim.Device], test.at)
+				assert.Equal(t, test.events, encryptedBy(t, client, j.Room)[victim.Device], test.at)
 				want := map[string]string{"0": test.want, "other": `"kept"`}
 				assert.Equal(t, want, memoryOf(t, store), test.at)
 				require.NoError(t, store.Put(t.Context(), "next", 1))
@@ -128,7 +128,7 @@ func TestKilledWriterLosesNothingEncrypted(t *testing.T) {
 	for _, key := range kept {
 		assert.Contains(t, memory, key)
 	}
-	sent := encryptedEvents(t, client, j.Room)
+	sent := encryptedBy(t, client, j.Room)
 	puts, between := 0, 0
 	for name, n := range acknowledged {
 		puts += n

@@ -9,9 +9,10 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// ownDevices makes mautrix ask, once, which other devices the client's user has. A crypto store that has only seen its own
-// device takes that for all there are (v0.31.0), until the sync tells of another change; a Megolm session would then
-// reach none of the others. Devices of other users mautrix asks for by itself.
+// ownDevices makes mautrix ask, once, which other devices the client's user has. A crypto store in memory takes the device
+// that cryptohelper's Init puts there for all there are (v0.31.0), until the sync tells of another change; and one in SQL
+// does not learn of those that were added while the bot was down and did not sync on from there. A Megolm session would
+// then reach none of them. Devices of other users mautrix asks for by itself.
 type ownDevices struct{ known atomic.Bool }
 
 // fetcher is mautrix's crypto.OlmMachine. That package needs libolm or a build tag and so is not imported.

@@ -26,17 +26,13 @@ func NewCrypto(ctx context.Context, client *mautrix.Client) (*cryptohelper.Crypt
 	if client.StateStore == nil {
 		client.StateStore = mautrix.NewMemoryStateStore()
 	}
-	store := crypto.NewMemoryStore(nil)
-	helper, err := cryptohelper.NewCryptoHelper(client, []byte("of a test"), store)
+	helper, err := cryptohelper.NewCryptoHelper(client, []byte("of a test"), crypto.NewMemoryStore(nil))
 	if err != nil {
 		return nil, err
 	}
 	if err := helper.Init(ctx); err != nil {
 		return nil, err
 	}
-	// Init puts the client's own device there, which this store, unlike the one in SQL, then takes for all that the user
-	// has, so that no other would ever get a key.
-	delete(store.Devices, client.UserID)
 	client.Crypto = helper
 	return helper, nil
 }
