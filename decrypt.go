@@ -179,14 +179,6 @@ func (o *openedEvents) broughtAs(at eventAt) json.RawMessage {
 	return text
 }
 
-// forget is for an event that is not what it was.
-func (o *openedEvents) forget(at eventAt) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.brought.forget(at)
-	o.events.forget(at)
-}
-
 // miss tells how long the session is to be waited for, at most so long, and whether it must be asked for first: one of
 // those who want it asks, and who comes later waits as long as that one.
 func (o *openedEvents) miss(session id.SessionID, most time.Duration) (wait time.Duration, ask bool) {
