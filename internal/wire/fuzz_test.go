@@ -48,6 +48,16 @@ func checkValue(t *testing.T, text []byte) {
 	if err != nil {
 		t.Fatalf("cannot read back %q, stored as %q: %v", text, stored, err)
 	}
+	inside, err := wire.Seal(stored)
+	if err != nil {
+		t.Fatalf("cannot seal %q: %v", stored, err)
+	}
+	if json.Unmarshal(inside, new(any)) != nil {
+		t.Fatalf("%q is sealed as %q, which not everybody can decode", text, inside)
+	}
+	if unsealed, err := wire.Unseal(inside); err != nil || !reflect.DeepEqual(generic(t, value.JSON), generic(t, unsealed.JSON)) {
+		t.Fatalf("%q is sealed as %q, which reads as %q: %v", text, inside, unsealed.JSON, err)
+	}
 	if !reflect.DeepEqual(generic(t, text), generic(t, value.JSON)) {
 		t.Fatalf("%q came back as %q", text, value.JSON)
 	}

@@ -58,6 +58,29 @@ func portable(text []byte) bool {
 	}
 }
 
+// decodable tells whether a valid JSON text can be decoded without knowing what it means, as mautrix and others do with what
+// they decrypt: numbers go into a float64, and nesting is limited.
+func decodable(text []byte) bool {
+	var value any
+	return json.Unmarshal(text, &value) == nil && depth(value) <= maxDepth
+}
+
+func depth(value any) (deepest int) {
+	switch value := value.(type) {
+	case map[string]any:
+		for _, inner := range value {
+			deepest = max(deepest, depth(inner))
+		}
+	case []any:
+		for _, inner := range value {
+			deepest = max(deepest, depth(inner))
+		}
+	default:
+		return 0
+	}
+	return deepest + 1
+}
+
 // plainName tells whether an object name has nothing that JSON must escape.
 func plainName(name string) bool {
 	return !strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == '"' || r == '\\' })

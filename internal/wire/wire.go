@@ -89,13 +89,14 @@ func Decode(stored json.RawMessage) (Value, error) {
 }
 
 // Seal gives the form that a stored value has inside an encrypted event: the value as it is, for the homeserver does not
-// see it, but for one that would read as a marker. The error is ErrFormat.
+// see it, but for one that would read as a marker, and one over which whoever decrypts the event can stumble: with the
+// values of all other keys in it. The error is ErrFormat.
 func Seal(stored json.RawMessage) (inside json.RawMessage, err error) {
 	value, err := Decode(stored)
 	if err != nil || value.JSON == nil {
 		return stored, err
 	}
-	if _, _, marked := marker(value.JSON); marked {
+	if _, _, marked := marker(value.JSON); marked || !decodable(value.JSON) {
 		return marshal(map[string]string{jsonMarker: string(value.JSON)}), nil
 	}
 	return value.JSON, nil
