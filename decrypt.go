@@ -117,7 +117,7 @@ func (r roomState) trustsState(ctx context.Context) error {
 	if r.core.minTrust == nil {
 		return nil
 	}
-	encrypted, err := r.core.encrypted.isEncrypted(ctx, r)
+	encrypted, err := r.core.encrypted.isEncrypted(ctx, r, true)
 	if err == nil && encrypted {
 		err = errors.New("the room is encrypted")
 	}
@@ -170,6 +170,14 @@ func (o *openedEvents) bring(at eventAt, text json.RawMessage) {
 	defer o.mu.Unlock()
 	o.brought.most, o.brought.size = maxBroughtSize, func(text json.RawMessage) int { return len(text) }
 	o.brought.put(at, text)
+}
+
+// forget is for an event that was redacted.
+func (o *openedEvents) forget(at eventAt) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.brought.forget(at)
+	o.events.forget(at)
 }
 
 func (o *openedEvents) broughtAs(at eventAt) json.RawMessage {
@@ -298,6 +306,9 @@ func (r roomState) decrypt(ctx context.Context, evt *event.Event) (*event.Event,
 		return nil, undecryptable("the key that the client has does not decrypt it")
 	}
 	wait, ask := r.core.opened.miss(content.SessionID, r.core.keyWait)
+	if !r.waitUntil.IsZero() {
+		wait = min(wait, time.Until(r.waitUntil))
+	}
 	if ask {
 		r.client.Crypto.RequestSession(ctx, r.room, senderKey, content.SessionID, evt.Sender, device)
 	}

@@ -1,6 +1,7 @@
 package roomkv
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -28,11 +29,11 @@ const (
 type sealer struct{ roomState }
 
 // Sealer implements [commit.Room].
-func (p place) Sealer(ctx context.Context) (commit.Sealer, error) {
+func (p place) Sealer(ctx context.Context, again bool) (commit.Sealer, error) {
 	if !p.core.encrypt {
 		return nil, nil
 	}
-	encrypted, err := p.core.encrypted.isEncrypted(ctx, p.roomState)
+	encrypted, err := p.core.encrypted.isEncrypted(ctx, p.roomState, again)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("%w; nothing was written, for the room may be encrypted", err)
@@ -56,8 +57,9 @@ func (s sealer) Check(value commit.Value) error {
 	return err
 }
 
-// Holds implements [commit.Sealer]. It is not known what is in an event that this process has neither written nor read.
-func (s sealer) Holds(stored string, value commit.Value) bool {
+// Holds implements [commit.Sealer]. It is not known what is in an event that this process has neither written nor read. One
+// that it has can have been redacted since, of which the homeserver is asked where no sync tells.
+func (s sealer) Holds(ctx context.Context, stored string, value commit.Value) bool {
 	reference, err := wire.Decode(json.RawMessage(stored))
 	if err != nil || reference.Event == "" {
 		return false
@@ -68,17 +70,38 @@ func (s sealer) Holds(stored string, value commit.Value) bool {
 	}
 	inside, err := wire.Seal(json.RawMessage(value.Stored))
 	there, found := wire.Inside(event.values, value.Key)
-	return err == nil && found && wire.Same(there, inside) && s.trusts(event)
+	if err != nil || !found || !same(there, inside) || !s.trusts(event) {
+		return false
+	}
+	if s.core.follower.live(s.room) {
+		return true
+	}
+	_, err = s.encryptedEvent(ctx, reference.Event)
+	return err == nil
+}
+
+// same tells whether two values are spelled alike, but for what mautrix spells in its own way.
+func same(a, b json.RawMessage) bool {
+	textA, errA := json.Marshal(a)
+	textB, errB := json.Marshal(b)
+	return errA == nil && errB == nil && bytes.Equal(textA, textB)
 }
 
 // Seal implements [commit.Sealer]. Values that were sent when a later one fails stay in the room, and nothing refers to
 // them.
-func (s sealer) Seal(ctx context.Context, values []commit.Value) (map[string]string, error) {
+//
+// mautrix's cryptohelper panics until its Init was called. That must not end the process, for nobody can recover here.
+func (s sealer) Seal(ctx context.Context, values []commit.Value) (references map[string]string, err error) {
+	defer func() {
+		if recover() != nil {
+			err = fail(ErrNoCrypto, nil, "the client's Crypto is not ready to encrypt for %s, for it panics; call its Init first", s.room)
+		}
+	}()
 	if err := s.prepare(ctx); err != nil {
 		return nil, err
 	}
 	slices.SortFunc(values, func(a, b commit.Value) int { return strings.Compare(a.Key, b.Key) })
-	references := make(map[string]string, len(values))
+	references = make(map[string]string, len(values))
 	for len(values) > 0 {
 		content, n, err := s.share(values)
 		if err != nil {

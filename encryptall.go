@@ -13,13 +13,15 @@ import (
 
 // EncryptAll encrypts the values that stand in the state of an encrypted room in the clear, because they were stored before
 // it was encrypted, by a store without encryption, or by opsdroid. With [WithSealedKeys] it also seals keys that were stored
-// without. It returns how many keys it has changed, and can be called again where it failed halfway.
+// without. It returns how many keys it has changed, and can be called again where it failed halfway. A value that cannot be
+// read, or is too large to be encrypted, is left as it is, and its error returned when all others are done.
 //
 // What was in the clear stays in the history of the room's state, where the homeserver and the members can read it.
 //
 // It takes the requests of [Store.Keys], one to read each value whose key it seals that was not read before, and those of
 // [Store.PutAll]; in the per-key layout each key that is sealed takes those of [Store.Delete] too. Writes of others in between
-// are kept.
+// are kept. But while keys are sealed no store without the secret may write: what it does to a key that has been read and
+// not yet moved is lost.
 //
 // Errors: those of [Store.All] and [Store.PutAll]; [ErrNoCrypto] also where the room is not encrypted.
 func (s *Store) EncryptAll(ctx context.Context) (changed int, err error) {
@@ -27,7 +29,7 @@ func (s *Store) EncryptAll(ctx context.Context) (changed int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	sealer, err := place{roomState: state}.Sealer(ctx)
+	sealer, err := place{roomState: state}.Sealer(ctx, false)
 	if err == nil && sealer == nil {
 		err = fail(ErrNoCrypto, nil, "%s is not encrypted, or the store was made with WithEncryption(false)", state.room)
 	}
@@ -38,11 +40,15 @@ func (s *Store) EncryptAll(ctx context.Context) (changed int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	var unreadable error
+	var left error             // why a value is left as it is
 	moves := map[string]move{} // by the name that each has now
 	for _, found := range records {
 		m, needed, err := state.move(ctx, found)
-		unreadable = cmp.Or(unreadable, err)
+		left = cmp.Or(left, err)
+		if needed && err == nil {
+			err = sealer.Check(commit.Value{Name: m.to, Key: m.key, Stored: string(m.stored)})
+			left = cmp.Or(left, err)
+		}
 		if needed && err == nil {
 			moves[found.name] = m
 		}
@@ -54,7 +60,7 @@ func (s *Store) EncryptAll(ctx context.Context) (changed int, err error) {
 			}
 			changed++
 		}
-		return changed, unreadable
+		return changed, left
 	}
 	values := map[string]string{}
 	for _, m := range moves {
@@ -76,7 +82,7 @@ func (s *Store) EncryptAll(ctx context.Context) (changed int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	return changed, unreadable
+	return changed, left
 }
 
 // move is a value that is to be encrypted, and stored under another name where that is sealed.
@@ -125,8 +131,9 @@ func (m move) changes(base commit.Base, name string) map[string]json.RawMessage 
 func (r roomState) encryptOne(ctx context.Context, name string, m move) error {
 	err := r.core.layout.commit(ctx, r, []string{m.to}, func([]string) commit.Edit {
 		return commit.Edit{Conditional: true, Values: map[string]string{m.to: m.key}, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
-			if now, there := base.Stored(m.to); there && (m.to != name || string(now) != m.from) {
-				return nil, nil // somebody has written since
+			now, there := base.Stored(m.to)
+			if m.to == name && string(now) != m.from || m.to != name && there {
+				return nil, nil // somebody has written or deleted it since
 			}
 			return map[string]json.RawMessage{m.to: m.stored}, nil
 		}}

@@ -11,8 +11,8 @@ import (
 	"github.com/roomkv/roomkv/internal/commit"
 )
 
-// askAgain is how long the homeserver's word that a room is not encrypted counts where the client's sync would not tell
-// that it is now.
+// askAgain is how long the homeserver's word that a room is not encrypted counts where the client cannot encrypt and its sync
+// would not tell that the room is now. A client that can is asked for each write.
 const askAgain = 10 * time.Second
 
 // encryptedRooms remembers what the homeserver said about rooms' encryption. The zero value is ready, and methods
@@ -29,15 +29,15 @@ type answer struct {
 	live bool // whether the sync has told of all changes since
 }
 
-// get is not known where the homeserver has not been asked within askAgain, nor while the sync tells of changes.
-func (e *encryptedRooms) get(room id.RoomID, live bool) (encrypted, known bool) {
+// get is not known where the homeserver has not been asked for so long, nor while the sync tells of changes.
+func (e *encryptedRooms) get(room id.RoomID, live bool, within time.Duration) (encrypted, known bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.encrypted[room] {
 		return true, true
 	}
 	no, ok := e.clear[room]
-	return false, ok && (no.live && live || time.Since(no.at) < askAgain)
+	return false, ok && (no.live && live || time.Since(no.at) < within)
 }
 
 // set notes what the homeserver answered, and whether the sync was going on when it was asked.
@@ -55,12 +55,16 @@ func (e *encryptedRooms) set(room id.RoomID, encrypted, live bool) {
 	}
 }
 
-// isEncrypted asks the homeserver, and again after a while if the answer was no and no sync tells of changes. Sooner than
-// that, the client's state store can know that the room became encrypted; what that store does not know it calls
+// isEncrypted asks the homeserver, and again if the answer was no and no sync tells of changes: after a while where the client
+// could not encrypt anyway, and else each time but for the same write's sake. Sooner than that, the client's state store can know that the room became encrypted; what that store does not know it calls
 // unencrypted, so its no counts for nothing.
-func (e *encryptedRooms) isEncrypted(ctx context.Context, state roomState) (bool, error) {
+func (e *encryptedRooms) isEncrypted(ctx context.Context, state roomState, again bool) (bool, error) {
+	within := askAgain
+	if state.client.Crypto != nil && !again {
+		within = 0
+	}
 	live := state.core.follower.tellsEncryption(state.room)
-	encrypted, known := e.get(state.room, live)
+	encrypted, known := e.get(state.room, live, within)
 	if !encrypted && state.client.StateStore != nil {
 		// An error here leaves it to the homeserver.
 		synced, err := state.client.StateStore.IsEncrypted(ctx, state.room)
@@ -71,12 +75,13 @@ func (e *encryptedRooms) isEncrypted(ctx context.Context, state roomState) (bool
 	}
 	if !encrypted {
 		// One of those who want to know asks, and the others hear its answer.
+		began := time.Now()
 		unlock, err := commit.Lock(ctx, commit.Dict{Room: state.room, Type: event.StateEncryption.Type})
 		if err != nil {
 			return false, err
 		}
 		defer unlock()
-		if encrypted, known = e.get(state.room, live); known {
+		if encrypted, known = e.get(state.room, live, time.Since(began)); known {
 			return encrypted, nil
 		}
 		state.eventType = event.StateEncryption

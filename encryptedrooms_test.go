@@ -13,7 +13,7 @@ func TestEncryptedRoomsForgetsNoButNotYes(t *testing.T) {
 		var rooms encryptedRooms
 		const room = "!room:example.org"
 		state := func() [2]bool {
-			encrypted, known := rooms.get(room, false)
+			encrypted, known := rooms.get(room, false, askAgain)
 			return [2]bool{encrypted, known}
 		}
 		assert.Equal(t, [2]bool{false, false}, state())

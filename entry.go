@@ -93,6 +93,7 @@ func (r roomState) read(ctx context.Context, found *record) (Entry, error) {
 // readEach reads the records one by one, but for those that have been deleted since.
 func (r roomState) readEach(ctx context.Context, records []record) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
+		r := r.waitingTogether()
 		for _, found := range records {
 			if entry, err := r.read(ctx, &found); !errors.Is(err, ErrNotFound) && !yield(entry, err) {
 				return

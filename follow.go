@@ -268,6 +268,7 @@ func (f *follower) redact(room id.RoomID, redaction *event.Event) {
 	if inContent, ok := redaction.Content.Raw["redacts"].(string); ok && redacted == "" { // since room version 11
 		redacted = id.EventID(inContent)
 	}
+	f.core.opened.forget(eventAt{room, redacted})
 	for _, d := range f.core.dicts.in(room) {
 		known := false
 		d.Look(func(h *merge.History) { known = h.Has(redacted) })
@@ -308,5 +309,5 @@ func (f *follower) repair(at dictID, d *dict) {
 }
 
 func (f *follower) place(room id.RoomID, stateKey string) place {
-	return place{roomState{f.core, f.core.client, room, f.core.eventType}, stateKey}
+	return place{roomState{core: f.core, client: f.core.client, room: room, eventType: f.core.eventType}, stateKey}
 }

@@ -3,6 +3,7 @@ package roomkv
 import (
 	"context"
 	"maps"
+	"reflect"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -109,8 +110,9 @@ func WithSingleWriter() Option {
 //
 // The secret is at least 16 bytes, random ones and not a password; New fails with [ErrInvalidOption] otherwise, and with
 // WithEncryption(false). All stores of a memory need the same one, and without it nothing can be read: each method then
-// fails with [ErrWrongSecret]. In the per-key layout a Get without any secret finds no such key instead. In a room that
-// is not encrypted a Put is refused with [ErrNoCrypto].
+// fails with [ErrWrongSecret]. In the per-key layout those that read or delete one key find no such key instead, where the
+// store has no secret at all. In a room that is not encrypted a Put is refused with [ErrNoCrypto]. A secret that is lost
+// cannot be replaced: keep it where the bot's password is.
 //
 // Keys that were stored without a secret are not seen, until [Store.EncryptAll] has sealed them. opsdroid cannot read
 // sealed keys.
@@ -175,6 +177,8 @@ func (s *settings) check(self id.UserID) error {
 	switch {
 	case s.secret != nil && len(s.secret) < minSecret:
 		return fail(ErrInvalidOption, nil, "the secret has %d bytes and must have at least %d", len(s.secret), minSecret)
+	case isNil(s.backup):
+		return fail(ErrInvalidOption, nil, "WithKeyBackup was given a nil %T", s.backup)
 	case s.secret != nil && !s.encrypt:
 		return fail(ErrInvalidOption, nil, "keys cannot be sealed without encryption, for the encrypted events have them")
 	}
@@ -197,6 +201,12 @@ func (s *settings) check(self id.UserID) error {
 		}
 	}
 	return nil
+}
+
+// isNil tells whether there is a backup that is a nil pointer.
+func isNil(backup KeyBackup) bool {
+	value := reflect.ValueOf(backup)
+	return value.Kind() == reflect.Pointer && value.IsNil()
 }
 
 // isSpecified tells whether clients or homeservers act on events of the type.

@@ -3,17 +3,23 @@ package roomkv
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"sync"
 
 	"github.com/rs/zerolog"
+	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
-// maxDrops is how many events are remembered that are still to be redacted because that failed.
-const maxDrops = 1000
+// maxDrops is how many events are remembered that are still to be redacted because that failed, and someDrops how many of
+// them a write tries again.
+const (
+	maxDrops  = 1000
+	someDrops = 5
+)
 
 // drops are the events that are still to be redacted. The zero value is ready, and methods are safe for concurrent use.
 type drops struct {
@@ -21,13 +27,18 @@ type drops struct {
 	events map[id.RoomID][]id.EventID
 }
 
-// take gives a room's events and forgets them.
+// take gives some of a room's events and forgets them.
 func (d *drops) take(room id.RoomID) []id.EventID {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	events := d.events[room]
-	delete(d.events, room)
-	return events
+	some := events[:min(len(events), someDrops)]
+	if len(some) == len(events) {
+		delete(d.events, room)
+	} else {
+		d.events[room] = events[len(some):]
+	}
+	return slices.Clone(some)
 }
 
 func (d *drops) keep(room id.RoomID, events []id.EventID) {
@@ -75,10 +86,19 @@ func (r roomState) redact(ctx context.Context, events []id.EventID, used map[id.
 			continue
 		}
 		// The state can name any event, and only the store's own are the store's to redact.
-		if _, err := r.open(ctx, event); err != nil {
+		_, err := r.notWaiting().open(ctx, event)
+		switch {
+		case errors.Is(err, ErrCorrupt), errors.Is(err, errRedacted):
 			continue
+		case err == nil:
+			_, err = r.client.RedactEvent(withRetries(ctx, r.client), r.room, event)
 		}
-		if _, err := r.client.RedactEvent(withRetries(ctx, r.client), r.room, event); err != nil {
+		switch {
+		case errors.Is(err, ErrUndecryptable):
+			last = err
+		case errors.Is(err, mautrix.MForbidden):
+			last = r.explain(ctx, "redact", err) // and will be tomorrow
+		case err != nil:
 			failed, last = append(failed, event), r.explain(ctx, "redact", err)
 		}
 	}

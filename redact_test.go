@@ -168,3 +168,23 @@ func TestReadWhileTheValueIsReplaced(t *testing.T) {
 		}
 	})
 }
+
+// A value that did not count was dropped by whoever found that; when its writer makes it again it must be another event.
+func TestRedactionBesideUpdates(t *testing.T) {
+	ctx := t.Context()
+	first, client, room := newEncrypted(t, roomkv.WithRedaction())
+	stores := []*roomkv.Store{first, open(t, client, room, roomkv.WithRedaction()), open(t, client, room)}
+	require.NoError(t, first.Put(ctx, "key", "start"))
+	for round := range 6 {
+		var group sync.WaitGroup
+		for i, store := range stores {
+			constant := fmt.Sprint("round ", round, " store ", i)
+			group.Go(func() {
+				assert.NoError(t, roomkv.Update(ctx, store, "key", func(string, bool) (string, error) { return constant, nil }))
+			})
+		}
+		group.Wait()
+		_, err := roomkv.Get[string](ctx, open(t, client, room), "key")
+		require.NoError(t, err)
+	}
+}

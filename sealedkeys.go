@@ -109,14 +109,15 @@ func (r roomState) sealing(edit commit.Edit) commit.Edit {
 // checkRoom is checkSeal for the per-key layout, where a state event of its own has the seal: it is asked for until it is
 // there, and written before the first value is.
 func (r roomState) checkRoom(ctx context.Context, writing bool) error {
-	if r.core.secret == nil || !r.core.layout.oneKey() {
+	if !r.core.layout.oneKey() || r.core.secret == nil && !writing {
 		return nil
 	}
 	if _, checked := r.core.seals.Load(r.room); checked {
 		return nil
 	}
 	if writing {
-		if _, err := (place{roomState: r}).Sealer(ctx); err != nil {
+		sealer, err := place{roomState: r}.Sealer(ctx, true)
+		if err != nil || sealer == nil { // only where values are encrypted can keys be sealed
 			return err
 		}
 	}
@@ -135,14 +136,14 @@ func (r roomState) checkRoom(ctx context.Context, writing bool) error {
 			return err
 		}
 	}
-	if !sealed && writing {
+	if !sealed && writing && r.core.secret != nil {
 		dict := wire.OfNames(map[string]string{wire.SealName: string(r.seal())})
 		if _, err := r.put(ctx, wire.SealName, dict.Content()); err != nil {
 			return err
 		}
 		sealed = true
 	}
-	if sealed { // else somebody else can yet seal it
+	if sealed || writing { // else somebody else can yet seal it
 		r.core.seals.Store(r.room, true)
 	}
 	return nil

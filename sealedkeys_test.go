@@ -142,12 +142,12 @@ func TestWrongSecretIsNoEmptyStore(t *testing.T) {
 			for _, err := range other.All(ctx) {
 				require.ErrorIs(t, err, roomkv.ErrWrongSecret, name)
 			}
+			require.ErrorIs(t, other.Put(ctx, "key", 2), roomkv.ErrWrongSecret, name)
+			require.ErrorIs(t, other.Create(ctx, "key", 2), roomkv.ErrWrongSecret, name)
 			if plain {
 				continue // it asks for a state key that is not there
 			}
 			require.ErrorIs(t, other.Get(ctx, "key", new(any)), roomkv.ErrWrongSecret, name)
-			require.ErrorIs(t, other.Put(ctx, "key", 2), roomkv.ErrWrongSecret, name)
-			require.ErrorIs(t, other.Create(ctx, "key", 2), roomkv.ErrWrongSecret, name)
 			require.ErrorIs(t, other.Delete(ctx, "key"), roomkv.ErrWrongSecret, name)
 			require.ErrorIs(t, other.Pop(ctx, "key", new(any)), roomkv.ErrWrongSecret, name)
 		}

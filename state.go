@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"time"
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
@@ -29,6 +30,20 @@ type roomState struct {
 	client    *mautrix.Client
 	room      id.RoomID
 	eventType event.Type
+
+	waitUntil time.Time // when reads no longer wait for missing keys, zero where each has its own time
+}
+
+// waitingTogether is for several reads that together wait for missing keys no longer than one does.
+func (r roomState) waitingTogether() roomState {
+	r.waitUntil = time.Now().Add(r.core.keyWait)
+	return r
+}
+
+// notWaiting is for reads that do not wait for missing keys.
+func (r roomState) notWaiting() roomState {
+	r.waitUntil = time.Now()
+	return r
 }
 
 // dict is what the state event with the state key holds.

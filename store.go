@@ -62,7 +62,7 @@ type core struct {
 	encrypted encryptedRooms
 	opened    openedEvents
 	devices   ownDevices
-	seals     sync.Map // id.RoomID → true, where the room is known to be sealed with the store's secret
+	seals     sync.Map // id.RoomID → true, where the room's seal is known to be the store's, or to be missing as its secret is
 	drops     drops
 	dicts     dicts
 	follower  follower
@@ -72,7 +72,7 @@ type core struct {
 // (!…), an alias (#…), or a name configured with [WithRooms]. New sends nothing: an alias is resolved when it is
 // first needed.
 //
-// The client must be logged in. The store only sends requests with it and changes nothing about it.
+// The client must be logged in. The store only sends requests with it and changes none of its fields.
 //
 // Errors: [ErrUnknownRoom] for a name that is not configured, [ErrInvalidOption].
 func New(client *mautrix.Client, room string, opts ...Option) (*Store, error) {
@@ -184,7 +184,7 @@ func (s *Store) PutAll(ctx context.Context, values map[string]any) error {
 	}
 	names, keyOf := state.names(keys)
 	if s.core.layout.oneKey() {
-		sealer, err := place{roomState: state}.Sealer(ctx)
+		sealer, err := place{roomState: state}.Sealer(ctx, true)
 		if err != nil {
 			return err
 		}
@@ -286,6 +286,7 @@ func (s *Store) Keys(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	state = state.waitingTogether()
 	keys := make([]string, 0, len(records))
 	for _, record := range records {
 		if record.err != nil {
@@ -367,7 +368,7 @@ func (s *Store) state(ctx context.Context, keys ...string) (roomState, error) {
 		return roomState{}, err
 	}
 	room, err := s.roomID(ctx)
-	state := roomState{s.core, s.core.client, room, s.core.eventType}
+	state := roomState{core: s.core, client: s.core.client, room: room, eventType: s.core.eventType}
 	if err == nil && len(keys) > 0 {
 		err = state.checkRoom(ctx, false)
 	}

@@ -115,11 +115,17 @@ func (s *Store) change(ctx context.Context, key string, edit commit.Edit, fn fun
 		return map[string]json.RawMessage{name: stored}, nil
 	}
 	err = s.core.layout.commit(ctx, state, []string{name}, func([]string) commit.Edit { return edit })
-	if errors.Is(err, errRedacted) { // what was known may be what somebody has overwritten since
+	switch {
+	case errors.Is(err, errRedacted): // what was known may be what somebody has overwritten since
 		edit.Afresh = true
-		err = s.core.layout.commit(ctx, state, []string{name}, func([]string) commit.Edit { return edit })
+	case errors.Is(err, ErrUndecryptable): // the key can come, but not while others wait to write
+		if _, missing := state.entry(ctx, name, key); missing != nil {
+			return err
+		}
+	default:
+		return err
 	}
-	return err
+	return s.core.layout.commit(ctx, state, []string{name}, func([]string) commit.Edit { return edit })
 }
 
 // valueIn is the value under the name.
@@ -132,6 +138,6 @@ func (r roomState) valueIn(ctx context.Context, base commit.Base, name string) (
 		read, err := wire.Decode(stored)
 		return read.JSON, true, err
 	}
-	read, err := r.value(ctx, name, stored, base.Event())
+	read, err := r.notWaiting().value(ctx, name, stored, base.Event())
 	return read.json, true, err
 }

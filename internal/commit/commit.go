@@ -100,7 +100,7 @@ func (c *commit) replace(ctx context.Context) error {
 	if err := c.ready(ctx); err != nil {
 		return err
 	}
-	plan := c.planOn(merge.Merged{}, false)
+	plan := c.planOn(ctx, merge.Merged{}, false)
 	if !plan.write {
 		return nil
 	}
@@ -220,6 +220,7 @@ func (c *commit) send(ctx context.Context, plan *plan) error {
 		return err
 	}
 	c.slow = min((3*c.slow+time.Since(began))/4, slowest)
+	c.sealed = nil
 	c.own, c.last = sent, sent
 	c.wrote.Store(time.Now().UnixNano())
 	plan.event.ID = sent

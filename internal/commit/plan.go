@@ -86,12 +86,12 @@ func (c *commit) plan(ctx context.Context) plan {
 	if err = cmp.Or(unknown, err); err != nil {
 		return plan{err: err}
 	}
-	return c.planOn(merged, true)
+	return c.planOn(ctx, merged, true)
 }
 
 // planOn makes the edits on what was merged, or on what was not read. An edit that would make the event too large is
 // left out.
-func (c *commit) planOn(merged merge.Merged, read bool) plan {
+func (c *commit) planOn(ctx context.Context, merged merge.Merged, read bool) plan {
 	base := base{names: maps.Clone(merged.Dict), changed: map[string]bool{}, dict: c.dict}
 	if base.names == nil {
 		base.names = map[string]string{}
@@ -109,7 +109,7 @@ func (c *commit) planOn(merged merge.Merged, read bool) plan {
 	}
 	size := sizeOf(base.names) + markSize + parentSize*(len(merged.Parents)+len(merged.Yields))
 	for _, edit := range c.todo {
-		made := c.make(edit, &base, &p, read)
+		made := c.make(ctx, edit, &base, &p, read)
 		after := size + made.size
 		edit.err, edit.names = made.err, nil
 		if edit.err == nil && after > size {
@@ -160,7 +160,7 @@ type made struct {
 }
 
 // make applies an edit to the base. Without having read it every name counts as changed.
-func (c *commit) make(edit *pending, base *base, p *plan, read bool) made {
+func (c *commit) make(ctx context.Context, edit *pending, base *base, p *plan, read bool) made {
 	changes, err := edit.changes(base)
 	m := made{stored: map[string]string{}, fresh: map[string]Value{}, err: err}
 	for name, stored := range changes {
@@ -176,7 +176,7 @@ func (c *commit) make(edit *pending, base *base, p *plan, read bool) made {
 				m.fresh[name] = value
 				m.size += wire.EntrySize(name, "") + referenceSize
 				m.err = cmp.Or(m.err, c.sealer.Check(value))
-				same = same && c.holds(p, old, value)
+				same = same && c.holds(ctx, p, old, value)
 			} else {
 				m.size += wire.EntrySize(name, m.stored[name])
 				same = same && old == m.stored[name]
@@ -190,11 +190,11 @@ func (c *commit) make(edit *pending, base *base, p *plan, read bool) made {
 }
 
 // holds tells whether what is stored, or is going to be, is the value.
-func (c *commit) holds(p *plan, stored string, value Value) bool {
+func (c *commit) holds(ctx context.Context, p *plan, stored string, value Value) bool {
 	if fresh, ok := p.fresh[value.Name]; ok {
 		return fresh == value
 	}
-	return c.sealed[value] == stored || c.sealer.Holds(stored, value)
+	return c.sealed[value] == stored || c.sealer.Holds(ctx, stored, value)
 }
 
 func sizeOf(names map[string]string) int {

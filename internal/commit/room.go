@@ -23,8 +23,9 @@ type Room interface {
 	// Send makes content the current one.
 	Send(ctx context.Context, content json.RawMessage) (id.EventID, error)
 
-	// Sealer says how new values are sent: without one they are part of the dict. It fails where they must not be sent.
-	Sealer(ctx context.Context) (Sealer, error)
+	// Sealer says how new values are sent: without one they are part of the dict. It fails where they must not be sent. Asked
+	// again in the same commit it goes by what is known.
+	Sealer(ctx context.Context, again bool) (Sealer, error)
 
 	// Drop is told what was stored under any name and is so no longer; see [Mode].
 	Drop(ctx context.Context, stored []string)

@@ -15,7 +15,7 @@ type Sealer interface {
 	Check(value Value) error
 
 	// Holds tells whether stored refers to that very value, as far as that is known.
-	Holds(stored string, value Value) bool
+	Holds(ctx context.Context, stored string, value Value) bool
 
 	// Seal keeps values and gives what is to be stored for each, by name.
 	Seal(ctx context.Context, values []Value) (map[string]string, error)
@@ -33,7 +33,7 @@ const referenceSize = 70
 
 // ready asks how the values that wait are to be sent. It has failed where nothing is left to be sent.
 func (c *commit) ready(ctx context.Context) error {
-	if c.asked {
+	if c.sealer != nil {
 		return nil
 	}
 	for _, p := range c.todo {
@@ -41,7 +41,7 @@ func (c *commit) ready(ctx context.Context) error {
 			continue
 		}
 		var err error
-		if c.sealer, err = c.room.Sealer(ctx); err == nil {
+		if c.sealer, err = c.room.Sealer(ctx, c.asked); err == nil {
 			c.asked = true
 		} else if c.own != "" || !c.refuse(err) {
 			return err
@@ -51,8 +51,8 @@ func (c *commit) ready(ctx context.Context) error {
 	return nil
 }
 
-// seal replaces the plan's new values by references. What was sealed before, for a plan that did not come to pass, is
-// not sealed again.
+// seal replaces the plan's new values by references. What was sealed for an event that was not sent in the end is not sealed
+// again. Once it was sent it is: others may have found that it does not count, and dropped it.
 func (c *commit) seal(ctx context.Context, p *plan) error {
 	var values []Value
 	for _, value := range p.fresh {
