@@ -219,6 +219,9 @@ func (r roomState) open(ctx context.Context, at id.EventID) (*opened, error) {
 	if decrypted == nil || decrypted.Type.Type != r.eventType.Type || decrypted.StateKey != nil {
 		return nil, fail(ErrCorrupt, nil, "event %s in %s is referred to and is not of type %s inside", at, r.room, r.eventType.Type)
 	}
+	if info := decrypted.Mautrix; info.TrustState == id.TrustStateVerified && info.TrustSource == nil && evt.Sender != r.client.UserID {
+		return nil, fail(ErrCorrupt, nil, "event %s in %s was encrypted by this device, and the homeserver says that %s sent it", at, r.room, evt.Sender)
+	}
 	opened := &opened{sender: evt.Sender, trust: decrypted.Mautrix.TrustState, size: len(decrypted.Content.VeryRaw)}
 	if json.Unmarshal(decrypted.Content.VeryRaw, &opened.values) != nil || opened.values == nil {
 		return nil, fail(ErrCorrupt, nil, "event %s in %s holds something else than keys and values", at, r.room)

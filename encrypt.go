@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -100,7 +101,7 @@ func (s sealer) Seal(ctx context.Context, values []commit.Value) (references map
 	if err := s.prepare(ctx); err != nil {
 		return nil, err
 	}
-	slices.SortFunc(values, func(a, b commit.Value) int { return strings.Compare(a.Key, b.Key) })
+	slices.SortFunc(values, func(a, b commit.Value) int { return strings.Compare(a.Name, b.Name) })
 	references = make(map[string]string, len(values))
 	for len(values) > 0 {
 		content, n, err := s.share(values)
@@ -161,6 +162,12 @@ func (s sealer) prepare(ctx context.Context) error {
 		return nil
 	}
 	ctx = withRetries(ctx, s.client)
+	// mautrix's state store in memory does not stand it that members come while somebody encrypts.
+	unlock, err := commit.Lock(ctx, commit.Dict{Room: s.room, Type: event.StateMember.Type})
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	if encrypted, err := store.IsEncrypted(ctx, s.room); err != nil {
 		return s.explain(ctx, what, err)
 	} else if !encrypted {
@@ -172,6 +179,10 @@ func (s sealer) prepare(ctx context.Context) error {
 	complete, err := store.HasFetchedMembers(ctx, s.room)
 	if err == nil && !complete {
 		_, err = s.client.Members(ctx, s.room)
+		if err == nil { // the store in memory would give the session to those who have left, too (v0.31.0)
+			err = errors.Join(store.ClearCachedMembers(ctx, s.room, event.MembershipLeave, event.MembershipBan, event.MembershipKnock),
+				store.MarkMembersFetched(ctx, s.room))
+		}
 	}
 	if err == nil {
 		err = s.core.devices.refresh(ctx, s.client)

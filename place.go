@@ -36,8 +36,8 @@ func (p place) Current(ctx context.Context) (*merge.Event, error) {
 // has no filter by state key. So is what a homeserver sends in spite of the filter: Dendrite does so with events that
 // it has over federation.
 func (p place) Recent(ctx context.Context, from string, limit int) (commit.Page, error) {
-	events, next, short, err := p.messages(ctx, from, limit)
-	page := commit.Page{Next: next, Short: short}
+	events, next, err := p.messages(ctx, from, limit)
+	page := commit.Page{Next: next}
 	for _, evt := range events {
 		page.Oldest = evt.Time
 		if *evt.StateKey == p.stateKey {
@@ -88,13 +88,13 @@ func (p place) snapshot(evt *stateEvent) merge.Event {
 	return read
 }
 
-// messages gives a page of the room's events of the store's type, the newest first, and tells whether it
-// has fewer than were asked for.
-func (r roomState) messages(ctx context.Context, from string, limit int) (events []*stateEvent, next string, short bool, err error) {
+// messages gives a page of the room's events of the store's type, the newest first, and where the next one begins. A page
+// can have fewer events than were asked for, or none, and not be the last: Dendrite counts those that the filter leaves out.
+func (r roomState) messages(ctx context.Context, from string, limit int) (events []*stateEvent, next string, err error) {
 	const what = "look back"
-	filter, err := json.Marshal(mautrix.FilterPart{Types: []event.Type{r.eventType, event.StateEncryption}})
+	filter, err := json.Marshal(mautrix.FilterPart{Types: []event.Type{r.eventType, event.StateEncryption, event.StateCreate}})
 	if err != nil {
-		return nil, "", false, fmt.Errorf("roomkv: %w", err)
+		return nil, "", fmt.Errorf("roomkv: %w", err)
 	}
 	query := map[string]string{"dir": string(mautrix.DirectionBackward), "limit": strconv.Itoa(limit), "filter": string(filter)}
 	if from != "" {
@@ -103,14 +103,14 @@ func (r roomState) messages(ctx context.Context, from string, limit int) (events
 	body, err := r.request(ctx, http.MethodGet, r.client.BuildURLWithQuery(
 		mautrix.ClientURLPath{"v3", "rooms", r.room, "messages"}, query), nil)
 	if err != nil {
-		return nil, "", false, r.explain(ctx, what, err)
+		return nil, "", r.explain(ctx, what, err)
 	}
 	var answer struct {
 		Chunk []*stateEvent `json:"chunk"`
 		End   string        `json:"end"`
 	}
 	if json.Unmarshal(body, &answer) != nil {
-		return nil, "", false, fail(ErrCorrupt, nil, "cannot %s in %s: the homeserver's answer is not a list of events", what, r.room)
+		return nil, "", fail(ErrCorrupt, nil, "cannot %s in %s: the homeserver's answer is not a list of events", what, r.room)
 	}
 	for _, evt := range answer.Chunk {
 		if evt == nil || evt.ID == "" || evt.StateKey == nil {
@@ -122,10 +122,12 @@ func (r roomState) messages(ctx context.Context, from string, limit int) (events
 			events = append(events, evt)
 		case event.StateEncryption.Type: // a chance to learn of it that costs nothing
 			r.core.encrypted.set(r.room, true, false)
+		case event.StateCreate.Type: // there is nothing before it, which homeservers find out only when they are asked
+			answer.End = ""
 		}
 	}
-	if len(answer.Chunk) == 0 || answer.End == from {
+	if answer.End == from {
 		answer.End = ""
 	}
-	return events, answer.End, len(answer.Chunk) < limit, nil
+	return events, answer.End, nil
 }

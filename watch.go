@@ -150,7 +150,7 @@ func (w *watch) begin(ctx context.Context) error {
 		}
 	}
 	// What led to it too, for a slow sync can bring that yet.
-	recent, _, _, err := w.messages(ctx, "", watchPage)
+	recent, _, err := w.messages(ctx, "", watchPage)
 	if err != nil {
 		return err
 	}
@@ -179,7 +179,7 @@ func (w *watch) catchUp(ctx context.Context, yield func(Change, error) bool) (le
 	missed := -1             // how many of them are newer than the last one told
 	from := ""
 	for page := 0; page < watchPages && (missed < 0 || w.lacks(events[:missed], events[missed:])); page++ {
-		got, next, _, err := w.messages(ctx, from, watchPage)
+		got, next, err := w.messages(ctx, from, watchPage)
 		if err != nil {
 			return false, err
 		}

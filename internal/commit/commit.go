@@ -26,6 +26,7 @@ type commit struct {
 	deep    bool       // whether a look back goes on until it finds what was sent
 	certain bool       // whether the homeserver was asked what is current after the commit began
 	met     bool       // whether others were met
+	looked  time.Time  // when the homeserver was last asked for what there is
 	since   time.Time  // when what the commit began from was current
 
 	asked  bool             // whether it is known how values are sent
@@ -86,7 +87,7 @@ func (c *commit) run(ctx context.Context) error {
 		}
 		if c.mode.Single {
 			c.dict.Do(func(h *merge.History) { h.Add(plan.event) })
-			c.dict.Checked(c.epoch)
+			c.dict.Checked(c.epoch, c.looked)
 			return nil
 		}
 		if done, err := c.settle(ctx); done || err != nil {
@@ -113,7 +114,7 @@ func (c *commit) replace(ctx context.Context) error {
 	if err == nil && c.mode.Single {
 		epoch := c.dict.Epoch()
 		c.dict.Do(func(h *merge.History) { h.Add(plan.event) })
-		c.dict.Checked(epoch)
+		c.dict.Checked(epoch, time.Now())
 	}
 	return err
 }
@@ -177,7 +178,7 @@ func (c *commit) read(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.certain, c.since = true, began
+	c.certain, c.since, c.looked = true, began, began
 	single := c.mode.Single
 	open := false
 	c.dict.Do(func(h *merge.History) {
@@ -193,7 +194,7 @@ func (c *commit) read(ctx context.Context) error {
 	if open {
 		return c.look(ctx, current.ID)
 	}
-	c.dict.Checked(c.epoch)
+	c.dict.Checked(c.epoch, c.looked)
 	return nil
 }
 
@@ -256,7 +257,7 @@ func (c *commit) settle(ctx context.Context) (done bool, err error) {
 			if err := c.stand(ctx); err != nil {
 				return false, err
 			}
-			c.dict.Checked(c.epoch)
+			c.dict.Checked(c.epoch, c.looked)
 			return true, nil
 		}
 		if settled || before == 0 || try > patience {

@@ -1,6 +1,7 @@
 package commit
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -92,6 +93,7 @@ func (c *commit) bring(ctx context.Context, event id.EventID) (seen bool, err er
 			unlisted = c.unlisted(h, event)
 		})
 		if seen {
+			c.looked = time.Now()
 			return !unlisted, nil
 		}
 		select {
@@ -107,16 +109,18 @@ func (c *commit) bring(ctx context.Context, event id.EventID) (seen bool, err er
 // pages reads events from the latest back to one that is known, and on until what is not known is older than what all
 // have in common. It has not seen the event where the homeserver does not list it yet.
 func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err error) {
+	c.looked = time.Now()
 	page := Page{}
 	limit := c.limit()
 	var events []merge.Event
-	turned := 0
+	turned, oldest := 0, int64(0)
 	for met := false; turned < farthest && !met; turned++ {
 		if page, err = c.room.Recent(ctx, page.Next, limit); err != nil {
 			return false, err
 		}
 		events = append(events, page.Events...)
-		met = page.Next == "" || c.meets(events, event, page)
+		oldest = cmp.Or(page.Oldest, oldest)
+		met = page.Next == "" || c.meets(events, event, oldest)
 		limit = c.bounded(manyEvents)
 	}
 	open := false
@@ -186,7 +190,7 @@ func (c *commit) reach(ctx context.Context, event id.EventID) error {
 // by more than clocks differ than what the commit began from. In the per-key layout the dict's last event can be far
 // behind those of other keys. Synapse lists what took long to store behind what the sync has brought meanwhile: a deep
 // look goes on until it has found the event, or is past the time when that was sent.
-func (c *commit) meets(events []merge.Event, event id.EventID, page Page) (met bool) {
+func (c *commit) meets(events []merge.Event, event id.EventID, oldest int64) (met bool) {
 	i := slices.IndexFunc(events, func(e merge.Event) bool { return e.ID == event })
 	c.dict.Look(func(h *merge.History) {
 		met = slices.ContainsFunc(events, func(e merge.Event) bool { return e.ID != event && h.Had(e.ID) })
@@ -198,11 +202,16 @@ func (c *commit) meets(events []merge.Event, event id.EventID, page Page) (met b
 	case i < 0 && c.deep:
 		i = 0 // what was sent can be no older than this by more
 	}
-	return i >= 0 && i < len(events) && (page.Short || page.Oldest < events[i].Time-(time.Since(c.since)+skew).Milliseconds())
+	return i >= 0 && i < len(events) && oldest > 0 && oldest < events[i].Time-(time.Since(c.since)+skew).Milliseconds()
 }
 
 // limit is how many events the first page asks for.
 func (c *commit) limit() int {
+	known := 0
+	c.dict.Look(func(h *merge.History) { known = h.Len() })
+	if known == 0 { // then the look back goes far, or the room is young
+		return manyEvents
+	}
 	if c.busy || c.mode.OneName { // other names' events come in between
 		return c.bounded(someEvents)
 	}

@@ -122,7 +122,7 @@ func (c *commit) planOn(ctx context.Context, merged merge.Merged, read bool) pla
 			continue
 		}
 		size, edit.names = after, made.names
-		for _, name := range edit.names {
+		for _, name := range slices.Concat(made.names, made.beside) {
 			base.changed[name] = true
 			delete(p.fresh, name)
 			if value, ok := made.fresh[name]; ok {
@@ -153,6 +153,7 @@ func (c *commit) planOn(ctx context.Context, merged merge.Merged, read bool) pla
 // made is what an edit makes of a plan.
 type made struct {
 	names  []string          // that change
+	beside []string          // that change with them, alike for every writer, so that nobody can lose there
 	stored map[string]string // what they get, but for those that are removed
 	fresh  map[string]Value  // what of that is to be sealed
 	size   int               // what all that adds to the content, or takes from it
@@ -182,7 +183,11 @@ func (c *commit) make(ctx context.Context, edit *pending, base *base, p *plan, r
 				same = same && old == m.stored[name]
 			}
 		}
-		if !read || !same {
+		switch _, isValue := edit.Values[name]; {
+		case read && same:
+		case len(edit.Values) > 0 && !isValue && stored != nil:
+			m.beside = append(m.beside, name)
+		default:
 			m.names = append(m.names, name)
 		}
 	}

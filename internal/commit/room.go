@@ -45,7 +45,6 @@ type Room interface {
 // Page is a part of the room's events.
 type Page struct {
 	Events []merge.Event // those of the dict, the newest first
-	Oldest int64         // when the oldest event was sent, of this dict or of any other, in Unix milliseconds
+	Oldest int64         // when the oldest event was sent, of this dict or of any other, in Unix milliseconds; 0 without any
 	Next   string        // where the next page begins, empty where there is none
-	Short  bool          // whether the page has fewer events than were asked for, as the last one does
 }

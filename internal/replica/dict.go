@@ -116,14 +116,15 @@ func (d *Dict) Epoch() int {
 	return d.epoch
 }
 
-// Checked notes that the history now holds the dict's latest event, unless it was forgotten since the epoch.
-func (d *Dict) Checked(epoch int) {
+// Checked notes that the history holds what was the dict's latest event at that time, unless it was forgotten since the
+// epoch.
+func (d *Dict) Checked(epoch int, at time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.epoch != epoch {
 		return
 	}
-	d.loaded, d.checked = true, time.Now()
+	d.loaded, d.checked = true, at
 	d.history.Prune(kept)
 	d.update()
 }

@@ -3,6 +3,7 @@ package replica_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"maunium.net/go/mautrix/id"
@@ -19,7 +20,7 @@ func snapshot(event id.EventID, time int64, value string, parents ...id.EventID)
 func loaded() *replica.Dict {
 	d := new(replica.Dict)
 	d.Do(func(h *merge.History) { h.Add(snapshot("$2", 2, "2", "$1")) })
-	d.Checked(d.Epoch())
+	d.Checked(d.Epoch(), time.Now())
 	return d
 }
 
@@ -58,7 +59,7 @@ func TestForget(t *testing.T) {
 	before := d.Epoch()
 	d.Forget()
 	assert.Nil(t, d.View())
-	d.Checked(before)
+	d.Checked(before, time.Now())
 	assert.Nil(t, d.View(), "who began before it was forgotten does not know it all")
 	_, known := d.Age()
 	assert.False(t, known)
