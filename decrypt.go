@@ -292,7 +292,7 @@ func (r roomState) decrypt(ctx context.Context, evt *event.Event) (*event.Event,
 	if r.core.backup != nil {
 		found, failed := r.core.backup.Restore(withRetries(ctx, r.client), r.room, content.SessionID)
 		if failed != nil {
-			return nil, undecryptable("its key was not got from the backup", failed)
+			return nil, undecryptable("the session's key was not got from the backup", failed)
 		}
 		if found {
 			if decrypted, err = r.client.Crypto.Decrypt(ctx, evt); err == nil {
@@ -322,7 +322,7 @@ func (r roomState) decrypt(ctx context.Context, evt *event.Event) (*event.Event,
 		}
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, undecryptable("its key has not come yet", err)
+		return nil, undecryptable("the session's key has not come yet", err)
 	}
-	return nil, undecryptable("its key is missing, and was asked for")
+	return nil, undecryptable("the session's key is missing and was asked for; the answer comes with the client's sync")
 }

@@ -65,7 +65,7 @@
 // state has the event's ID, as with opsdroid. The client needs a Crypto, mautrix's cryptohelper for example, without which
 // nothing is written into an encrypted room; [WithEncryption] says when that is. Values that share a state event share an
 // encrypted one while they fit. Whoever can read the room's messages can read its values: the room's other members, the
-// bot's other devices. [Entry] tells which device sent a value and how far it is trusted, and [WithMinTrust] asks for more.
+// bot's other devices. [Entry] tells who encrypted a value and how far the device was trusted, and [WithMinTrust] asks for more.
 //
 // The names of keys stay in the clear unless [WithSealedKeys] hides them. Values that were overwritten stay in the room's
 // history unless [WithRedaction] takes them out.

@@ -39,7 +39,7 @@ func (p place) Sealer(ctx context.Context, again bool) (commit.Sealer, error) {
 	case err != nil:
 		return nil, fmt.Errorf("%w; nothing was written, for the room may be encrypted", err)
 	case !encrypted && p.core.secret != nil:
-		return nil, fail(ErrNoCrypto, nil, "%s is not encrypted, where the names of keys cannot be hidden, so nothing was written", p.room)
+		return nil, fail(ErrNoCrypto, nil, "%s is not encrypted, where the names of keys cannot be hidden, so nothing was written; encrypt the room, or leave out WithSealedKeys", p.room)
 	case !encrypted:
 		return nil, nil
 	case p.client.Crypto == nil:

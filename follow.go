@@ -36,7 +36,7 @@ const (
 // what others have as soon as the sync brings it. A write waits for the sync to bring it back, which takes the place
 // of one request.
 //
-// Call it once for each [New], before the client's Sync and before other handlers of whole responses are registered
+// Call it once for each [New], after cryptohelper's Init, before the client's Sync and before other handlers of whole responses are registered
 // with the syncer, such as mautrix's DontProcessOldEvents, for these can keep responses from those after them. The
 // client's Syncer must be a [mautrix.ExtensibleSyncer], as mautrix's own are, and its filter must let the store's events
 // through.

@@ -80,7 +80,8 @@ func WithPerKeyState() Option {
 //
 // Whether a room is encrypted the homeserver is asked before the first Put. Where it is, that holds for good, whatever the
 // homeserver says later. Where it is not, the store learns at once that it is now from a sync that it follows (see
-// [Store.Follow]) or from the client's StateStore; else it asks again before a Put when 10 seconds have passed.
+// [Store.Follow]) or from the client's StateStore; else a client with a Crypto asks again before each write, and one
+// without, which could only fail, when 10 seconds have passed.
 func WithEncryption(encrypt bool) Option {
 	return func(s *settings) { s.encrypt = encrypt }
 }
@@ -145,9 +146,11 @@ func WithKeyBackup(backup KeyBackup) Option {
 
 // WithRedaction redacts encrypted values that were overwritten or deleted, so that the homeserver gives them to nobody any
 // more: when a write is done, each event that it has left without any reference to it. An event that any state event of
-// the store's type still refers to is kept, and so is one that is not the store's own.
+// the store's type still refers to is kept, and so is one that is not the store's own or cannot be decrypted. What a write
+// that failed had encrypted stays too.
 //
-// Such a write takes one more request for all, which lists the memory, and one for each event. In the per-key layout a Put
+// Such a write takes one more request for all, which lists the memory, one for each event, and one to read each that this
+// process has not seen. In the per-key layout a Put
 // must also know what was there, and takes the requests of [Update]. Where a redaction fails, the write has succeeded all
 // the same; the client's log says so, and the next write tries again.
 func WithRedaction() Option {

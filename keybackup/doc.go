@@ -1,6 +1,6 @@
 // Package keybackup keeps the Megolm sessions that a bot encrypts with in its account's server-side key backup, so
-// that what it wrote into encrypted rooms outlives the crypto store: a new device that has nothing but the account's
-// recovery key reads it all again.
+// that what it wrote into encrypted rooms outlives the crypto store: a new device that has the account's recovery key,
+// and where keys are sealed their secret, reads it all again.
 //
 // [Open] takes the recovery key that Element shows, [OpenWithKey] the backup's own key, and [SetUp] makes secret
 // storage and a backup for an account that has none. The homeserver never sees a key: sessions are sealed for the

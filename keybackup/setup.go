@@ -16,8 +16,8 @@ import (
 // SetUp makes a key backup for an account that has none, and returns the recovery key that [Open] takes. It is the only
 // copy: whoever loses it and the crypto store loses what was encrypted.
 //
-// With recoveryKey "" the account must have no secret storage, and gets it. If it has, because a person set it up in
-// Element for example, recoveryKey must be that storage's (its passphrase does as well), and the backup's key is put
+// It is called once for an account; Open is for each start. With existingKey "" the account must have no secret storage, and gets it. If it has, because a person set it up in
+// Element for example, existingKey must be that storage's (its passphrase does as well), and the backup's key is put
 // there; the other secrets stay as they are. A backup key that is there already is used again. The machine must be
 // loaded. SetUp does not set up cross-signing.
 //
@@ -33,14 +33,14 @@ import (
 //
 // The new backup is signed by this device, and by the user's master key if the machine has its private part, so that
 // other clients trust it (Client-Server API, server-side key backups).
-func SetUp(ctx context.Context, machine *crypto.OlmMachine, recoveryKey string) (string, *Backup, error) {
-	_, err := machine.Client.GetKeyBackupLatestVersion(ctx)
+func SetUp(ctx context.Context, machine *crypto.OlmMachine, existingKey string) (recoveryKey string, opened *Backup, err error) {
+	_, err = machine.Client.GetKeyBackupLatestVersion(ctx)
 	if err == nil {
-		return "", nil, fail(ErrBackupExists, "%s has one", machine.Client.UserID)
+		return "", nil, fail(ErrBackupExists, "%s has one; Open opens it with the recovery key", machine.Client.UserID)
 	} else if !errors.Is(err, mautrix.MNotFound) {
 		return "", nil, wrap(err, "looking for a key backup")
 	}
-	stored, isNew, err := ensureStorage(ctx, machine.SSSS, recoveryKey)
+	stored, isNew, err := ensureStorage(ctx, machine.SSSS, existingKey)
 	if err != nil {
 		return "", nil, err
 	}
@@ -57,7 +57,7 @@ func SetUp(ctx context.Context, machine *crypto.OlmMachine, recoveryKey string) 
 	if err := createVersion(ctx, machine, key); err != nil {
 		return recoveryKey, nil, err
 	}
-	opened, err := Open(ctx, machine, recoveryKey)
+	opened, err = Open(ctx, machine, recoveryKey)
 	return recoveryKey, opened, err
 }
 

@@ -37,9 +37,10 @@ func encrypt(ctx context.Context, server *homeserver.Server, bot *mautrix.Client
 	}
 	defer func() { err = errors.Join(err, leaveRoom(bot, room.RoomID)) }()
 
-	options := []roomkv.Option{roomkv.WithSealedKeys([]byte(rand.Text()))} // a bot keeps it with its access token
+	sealed := roomkv.WithSealedKeys([]byte(rand.Text())) // a bot keeps the secret with its password
+	options := []roomkv.Option{sealed}
 	var recoveryKey string
-	if backups := os.Getenv(envUser) == ""; backups { // an account of yours keeps the backup that it has
+	if os.Getenv(envUser) == "" { // an account of yours keeps the backup that it has
 		var backup *keybackup.Backup
 		if recoveryKey, backup, err = keybackup.SetUp(ctx, helper.Machine(), ""); err != nil {
 			return err
@@ -73,12 +74,12 @@ func encrypt(ctx context.Context, server *homeserver.Server, bot *mautrix.Client
 		_, logoutErr := device.Logout(context.WithoutCancel(ctx))
 		err = errors.Join(err, logoutErr)
 	}()
-	lost, err := roomkv.New(device, room.RoomID.String(), options[0], roomkv.WithKeyWait(0))
+	lost, err := roomkv.New(device, room.RoomID.String(), sealed, roomkv.WithKeyWait(0))
 	if err != nil {
 		return err
 	}
 	_, err = roomkv.Get[string](ctx, lost, "combination")
-	fmt.Printf("  without the recovery key → %v\n", err)
+	fmt.Printf("  without the key backup → %v\n", err)
 	if !errors.Is(err, roomkv.ErrUndecryptable) {
 		return fmt.Errorf("a value without its key can be read: %w", err)
 	}
@@ -89,7 +90,7 @@ func encrypt(ctx context.Context, server *homeserver.Server, bot *mautrix.Client
 	if err != nil {
 		return err
 	}
-	found, err := roomkv.New(device, room.RoomID.String(), options[0], roomkv.WithKeyBackup(backup))
+	found, err := roomkv.New(device, room.RoomID.String(), sealed, roomkv.WithKeyBackup(backup))
 	if err != nil {
 		return err
 	}
@@ -127,7 +128,7 @@ func printAll(ctx context.Context, store *roomkv.Store) error {
 		if err != nil {
 			return err
 		}
-		fmt.Printf("  %-11s = %s (encrypted: %v)\n", entry.Key, entry.Value, entry.Encrypted)
+		fmt.Printf("  %-11s = %s (encrypted: %v, trust: %s)\n", entry.Key, entry.Value, entry.Encrypted, entry.Trust)
 	}
 	return nil
 }

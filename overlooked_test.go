@@ -1,0 +1,133 @@
+package roomkv_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv"
+	"github.com/roomkv/roomkv/internal/homeserver/hstest"
+)
+
+func increment(n int, _ bool) (int, error) { return n + 1, nil }
+
+// twin is the same device once more, with a transport of its own.
+func twin(t testing.TB, client *mautrix.Client) *mautrix.Client {
+	t.Helper()
+	same, err := mautrix.NewClient(client.HomeserverURL.String(), client.UserID, client.AccessToken)
+	require.NoError(t, err)
+	same.DeviceID, same.StateStore, same.Crypto = client.DeviceID, client.StateStore, client.Crypto
+	return same
+}
+
+// People talk in the room between a rival's write and ours. Dendrite's pages are of so many events before the filter.
+func TestTalkHidesNoRival(t *testing.T) {
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		store, client, room := newStore(t, layout)
+		rivalClient := again(t, client)
+		rival := open(t, rivalClient, room, layout)
+		require.NoError(t, roomkv.Update(t.Context(), rival, "count", increment))
+		require.NoError(t, roomkv.Update(t.Context(), store, "count", increment))
+		interrupt(client, func(n int) {
+			if n > 0 {
+				return
+			}
+			require.NoError(t, roomkv.Update(t.Context(), rival, "count", increment))
+			for range 30 {
+				_, err := rivalClient.SendText(t.Context(), room, "talk")
+				require.NoError(t, err)
+			}
+		}, nil)
+		require.NoError(t, roomkv.Update(t.Context(), store, "count", increment))
+		got, err := roomkv.Get[int](t.Context(), rival, "count")
+		require.NoError(t, err)
+		assert.Equal(t, 4, got)
+	})
+}
+
+// What the homeserver does between giving an answer and its arrival is not in it.
+func TestLateAnswerHidesNoRival(t *testing.T) {
+	layout := roomkv.WithPerKeyState()
+	store, client, room := newStore(t, layout)
+	rival := open(t, again(t, client), room, layout)
+	late := false
+	next := client.Client.Transport
+	if next == nil {
+		next = http.DefaultTransport
+	}
+	slow := *client.Client
+	slow.Transport = roundTripper(func(req *http.Request) (*http.Response, error) {
+		resp, err := next.RoundTrip(req)
+		if !late && strings.HasSuffix(req.URL.Path, "/messages") {
+			late = true
+			require.NoError(t, roomkv.Update(t.Context(), rival, "count", increment))
+			for i := range 40 {
+				require.NoError(t, rival.Put(t.Context(), fmt.Sprint("other ", i), i))
+			}
+			time.Sleep(time.Second)
+		}
+		return resp, err
+	})
+	client.Client = &slow
+	require.NoError(t, roomkv.Update(t.Context(), store, "count", increment))
+	require.True(t, late)
+	require.NoError(t, roomkv.Update(t.Context(), store, "count", increment))
+	got, err := roomkv.Get[int](t.Context(), rival, "count")
+	require.NoError(t, err)
+	assert.Equal(t, 3, got)
+}
+
+// Both put the seal there, and neither may take that for a change of the other's.
+func TestFirstWritersOfASealedMemory(t *testing.T) {
+	store, client, room := newEncrypted(t, roomkv.WithSealedKeys(secret))
+	rival := open(t, twin(t, client), room, roomkv.WithSealedKeys(secret))
+	interrupt(client, func(n int) {
+		if n == 0 {
+			require.NoError(t, rival.Create(t.Context(), "theirs", 1))
+		}
+	}, nil)
+	require.NoError(t, roomkv.Update(t.Context(), store, "mine", increment))
+	assert.Equal(t, map[string]string{"mine": "1", "theirs": "1"}, memoryOf(t, rival))
+}
+
+// The state store in memory would give the session to everybody who was ever in the room.
+func TestKeysGoToMembersAlone(t *testing.T) {
+	ctx := t.Context()
+	client := hstest.Client(t)
+	var users []*mautrix.Client
+	var invite []id.UserID
+	for range 3 {
+		user := hstest.Client(t)
+		hstest.Crypto(t, user)
+		users, invite = append(users, user), append(invite, user.UserID)
+	}
+	room := hstest.EncryptedRoom(t, client, invite...)
+	for _, user := range users {
+		_, err := user.JoinRoomByID(ctx, room)
+		require.NoError(t, err)
+	}
+	_, err := users[1].LeaveRoom(ctx, room)
+	require.NoError(t, err)
+	_, err = client.BanUser(ctx, room, &mautrix.ReqBanUser{UserID: users[2].UserID})
+	require.NoError(t, err)
+
+	hstest.Crypto(t, client)
+	recorder := hstest.Record(client)
+	require.NoError(t, open(t, client, room).Put(ctx, "key", "value"))
+	var sent strings.Builder
+	for _, request := range recorder.Requests() {
+		if strings.Contains(request.Path, "/sendToDevice/m.room.encrypted") {
+			sent.Write(request.Body)
+		}
+	}
+	assert.Contains(t, sent.String(), users[0].UserID)
+	assert.NotContains(t, sent.String(), users[1].UserID)
+	assert.NotContains(t, sent.String(), users[2].UserID)
+}
