@@ -174,7 +174,7 @@ func TestFirstPutIsEncrypted(t *testing.T) {
 		room := hstest.EncryptedRoom(t, client)
 		hstest.Crypto(t, client)
 		recorder := hstest.Record(client)
-		writers, fails := 10, func() bool { return false } // whether the homeserver does not tell if the room is encrypted
+		writers, fails := 5, func() bool { return false } // whether the homeserver does not tell if the room is encrypted
 		switch i % 4 {
 		case 1:
 			writers = 1
