@@ -154,20 +154,21 @@ func (s sealer) content(values []commit.Value) (json.RawMessage, error) {
 }
 
 // prepare completes what mautrix goes by when it shares a Megolm session: with whom, and for how long the room wants one
-// to be used. A state store that has seen no sync yet knows neither, and the session would reach nobody.
+// to be used. A state store that has seen no sync yet knows neither, and the session would reach nobody. One of those who
+// write at once asks, and the others wait: while mautrix takes in the members the state store has only some of them, or
+// none, and mautrix's own in memory must not be read then (v0.31.0).
 func (s sealer) prepare(ctx context.Context) error {
 	const what = "learn who is to read the values"
 	store := s.client.StateStore
 	if store == nil { // then it is none of mautrix's encryption
 		return nil
 	}
-	ctx = withRetries(ctx, s.client)
-	// mautrix's state store in memory does not stand it that members come while somebody encrypts.
 	unlock, err := commit.Lock(ctx, commit.Dict{Room: s.room, Type: event.StateMember.Type})
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	ctx = withRetries(ctx, s.client)
 	if encrypted, err := store.IsEncrypted(ctx, s.room); err != nil {
 		return s.explain(ctx, what, err)
 	} else if !encrypted {

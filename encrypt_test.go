@@ -218,6 +218,31 @@ func TestFirstPutIsEncrypted(t *testing.T) {
 	}
 }
 
+// The session that the first of them shares must reach all who are in the room, whatever the others do meanwhile.
+func TestFirstPutsAtOnceAskOnce(t *testing.T) {
+	store, client, room := newEncrypted(t, roomkv.WithPerKeyState())
+	reader := again(t, client)
+	hstest.Crypto(t, reader)
+	syncing(t, reader)
+	recorder := hstest.Record(client)
+	var group sync.WaitGroup
+	for i := range 20 {
+		group.Go(func() { assert.NoError(t, store.Put(t.Context(), fmt.Sprint(i), i)) })
+		group.Go(func() {
+			assert.NoError(t, open(t, client, room, roomkv.WithPerKeyState()).Put(t.Context(), fmt.Sprint(100+i), i))
+		})
+	}
+	group.Wait()
+	asked := 0
+	for _, request := range recorder.Requests() {
+		if strings.HasSuffix(request.Path, "/members") {
+			asked++
+		}
+	}
+	assert.Equal(t, 1, asked)
+	assert.Len(t, memoryOf(t, open(t, reader, room, roomkv.WithPerKeyState())), 40)
+}
+
 func TestNothingIsWrittenWhereEncryptionIsNotKnown(t *testing.T) {
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		store, client, room := newEncrypted(t, layout)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,11 +27,17 @@ func TestFailedWriteLeavesTheOldValue(t *testing.T) {
 		require.NoError(t, open(t, reader, j.Room, layout).Put(t.Context(), "key", "old"))
 		client := again(t, reader)
 		hstest.Crypto(t, client)
+		recorder := hstest.Record(client)
+		next := client.Client.Transport
+		var transport atomic.Value // of a roundTripper; a write goes on when its caller has left
+		use := func(next roundTripper) { transport.Store(next) }
+		use(next.RoundTrip)
+		client.Client.Transport = roundTripper(func(req *http.Request) (*http.Response, error) {
+			return transport.Load().(roundTripper)(req)
+		})
 		defer syncing(t, client)()
 		store := open(t, client, j.Room, layout)
 		before := memoryState(t, reader, j.Room)
-		recorder := hstest.Record(client)
-		next := client.Client.Transport
 		unchanged := func(what string) {
 			t.Helper()
 			assert.Equal(t, before, memoryState(t, reader, j.Room), what)
@@ -47,10 +54,10 @@ func TestFailedWriteLeavesTheOldValue(t *testing.T) {
 
 		for _, path := range []string{"/members", "/keys/query", "/keys/claim", "/sendToDevice/", "/send/m.room.encrypted/", memoryPath} {
 			refused := errors.New("refused by the test")
-			met := 0
-			client.Client.Transport = roundTripper(func(req *http.Request) (*http.Response, error) {
+			var met atomic.Int64
+			use(func(req *http.Request) (*http.Response, error) {
 				if strings.Contains(req.URL.Path, path) && (path != memoryPath || req.Method == http.MethodPut) {
-					met++
+					met.Add(1)
 					return nil, refused
 				}
 				return next.RoundTrip(req)
@@ -58,13 +65,13 @@ func TestFailedWriteLeavesTheOldValue(t *testing.T) {
 			err := store.Put(mautrix.WithMaxRetries(t.Context(), 0), "key", "secret")
 			require.ErrorIs(t, err, refused, path)
 			assert.NotContains(t, err.Error(), "secret")
-			assert.NotZero(t, met, path)
+			assert.NotZero(t, met.Load(), path)
 			assert.Zero(t, stated(), path)
 			unchanged(path)
 		}
 
 		// The homeserver has the value's event, and its answer is lost.
-		client.Client.Transport = roundTripper(func(req *http.Request) (*http.Response, error) {
+		use(func(req *http.Request) (*http.Response, error) {
 			resp, err := next.RoundTrip(req)
 			if err == nil && strings.Contains(req.URL.Path, "/send/m.room.encrypted/") {
 				_ = resp.Body.Close()
@@ -78,7 +85,7 @@ func TestFailedWriteLeavesTheOldValue(t *testing.T) {
 
 		for _, path := range []string{"/send/m.room.encrypted/", memoryPath} {
 			released := make(chan struct{})
-			client.Client.Transport = roundTripper(func(req *http.Request) (*http.Response, error) {
+			use(func(req *http.Request) (*http.Response, error) {
 				if req.Method == http.MethodPut && strings.Contains(req.URL.Path, path) {
 					<-released
 					return nil, errors.New("no answer after a while")
@@ -93,7 +100,7 @@ func TestFailedWriteLeavesTheOldValue(t *testing.T) {
 			close(released)
 		}
 
-		client.Client.Transport = next
+		use(next.RoundTrip)
 		require.NoError(t, store.Put(t.Context(), "key", "new"))
 		for _, client := range []*mautrix.Client{client, reader} {
 			assert.Equal(t, map[string]string{"key": `"new"`}, memoryOf(t, open(t, client, j.Room, layout)))
