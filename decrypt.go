@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"maunium.net/go/mautrix"
@@ -132,12 +133,14 @@ type eventAt struct {
 
 func (r roomState) at(event id.EventID) eventAt { return eventAt{r.room, event} }
 
-// opened is what an encrypted event holds. It does not change.
+// opened is what an encrypted event holds, which does not change.
 type opened struct {
 	values map[string]json.RawMessage // by name; see [wire.Unseal]
 	sender id.UserID
 	trust  id.TrustState // when it was decrypted
 	size   int
+
+	there atomic.Int64 // when the homeserver was last known to have it, in Unix nanoseconds
 }
 
 // openedEvents remembers encrypted events, which never change, and which sessions are missing. The zero value is ready, and
@@ -162,6 +165,7 @@ func (o *openedEvents) put(at eventAt, event *opened) {
 	defer o.mu.Unlock()
 	o.brought.forget(at)
 	o.events.most, o.events.size = maxOpened, func(event *opened) int { return event.size }
+	event.there.Store(time.Now().UnixNano())
 	o.events.put(at, event)
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
@@ -74,10 +75,12 @@ func (s sealer) Holds(ctx context.Context, stored string, value commit.Value) bo
 	if err != nil || !found || !same(there, inside) || !s.trusts(event) {
 		return false
 	}
-	if s.core.follower.live(s.room) {
+	if s.core.follower.live(s.room) || time.Since(time.Unix(0, event.there.Load())) < askAgain {
 		return true
 	}
-	_, err = s.encryptedEvent(ctx, reference.Event)
+	if _, err = s.encryptedEvent(ctx, reference.Event); err == nil {
+		event.there.Store(time.Now().UnixNano())
+	}
 	return err == nil
 }
 
