@@ -39,11 +39,8 @@ func syncing(t testing.TB, client *mautrix.Client) (stop func()) {
 // startSync is syncing for code without a testing.TB.
 func startSync(client *mautrix.Client) (stop func()) {
 	first := make(chan struct{})
-	var once sync.Once
-	client.Syncer.(mautrix.ExtensibleSyncer).OnSync(func(context.Context, *mautrix.RespSync, string) bool {
-		once.Do(func() { close(first) })
-		return true
-	})
+	syncer := client.Syncer.(*mautrix.DefaultSyncer)
+	client.Syncer = processing{DefaultSyncer: syncer, done: sync.OnceFunc(func() { close(first) })}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -66,7 +63,20 @@ func startSync(client *mautrix.Client) (stop func()) {
 		}
 		cancel()
 		<-ended
+		client.Syncer = syncer
 	})
+}
+
+// processing tells when a sync's response is done with: until then its members go into a state store in memory, which
+// mautrix's Encrypt must not read meanwhile (v0.31.0).
+type processing struct {
+	*mautrix.DefaultSyncer
+	done func()
+}
+
+func (p processing) ProcessResponse(ctx context.Context, response *mautrix.RespSync, since string) error {
+	defer p.done()
+	return p.DefaultSyncer.ProcessResponse(ctx, response, since)
 }
 
 // again is another process of the same bot, as far as the homeserver can tell.

@@ -2,6 +2,8 @@ package hstest
 
 import (
 	"context"
+	"maps"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -26,7 +28,7 @@ func NewCrypto(ctx context.Context, client *mautrix.Client) (*cryptohelper.Crypt
 	if client.StateStore == nil {
 		client.StateStore = mautrix.NewMemoryStateStore()
 	}
-	helper, err := cryptohelper.NewCryptoHelper(client, []byte("of a test"), crypto.NewMemoryStore(nil))
+	helper, err := cryptohelper.NewCryptoHelper(client, []byte("of a test"), &memoryStore{MemoryStore: crypto.NewMemoryStore(nil)})
 	if err != nil {
 		return nil, err
 	}
@@ -48,4 +50,36 @@ func EncryptedRoom(t testing.TB, client *mautrix.Client, invite ...id.UserID) id
 			Content: event.Content{Parsed: &event.EncryptionEventContent{Algorithm: id.AlgorithmMegolmV1}},
 		}},
 	})
+}
+
+// memoryStore is mautrix's, whose signatures of keys are written under a lock for reading only (v0.31.0): a sync and an
+// Encrypt that learn of devices at once would write them together.
+type memoryStore struct {
+	*crypto.MemoryStore
+	signatures sync.Mutex
+}
+
+func (s *memoryStore) PutSignature(ctx context.Context, signedUser id.UserID, signed id.Ed25519, signer id.UserID, key id.Ed25519, signature string) error {
+	s.signatures.Lock()
+	defer s.signatures.Unlock()
+	return s.MemoryStore.PutSignature(ctx, signedUser, signed, signer, key, signature)
+}
+
+func (s *memoryStore) GetSignaturesForKeyBy(ctx context.Context, user id.UserID, key id.Ed25519, signer id.UserID) (map[id.Ed25519]string, error) {
+	s.signatures.Lock()
+	defer s.signatures.Unlock()
+	signatures, err := s.MemoryStore.GetSignaturesForKeyBy(ctx, user, key, signer)
+	return maps.Clone(signatures), err
+}
+
+func (s *memoryStore) IsKeySignedBy(ctx context.Context, user id.UserID, key id.Ed25519, signer id.UserID, signerKey id.Ed25519) (bool, error) {
+	s.signatures.Lock()
+	defer s.signatures.Unlock()
+	return s.MemoryStore.IsKeySignedBy(ctx, user, key, signer, signerKey)
+}
+
+func (s *memoryStore) DropSignaturesByKey(ctx context.Context, user id.UserID, key id.Ed25519) (int64, error) {
+	s.signatures.Lock()
+	defer s.signatures.Unlock()
+	return s.MemoryStore.DropSignaturesByKey(ctx, user, key)
 }
