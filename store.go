@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"iter"
+	"maps"
 	"reflect"
 	"slices"
 	"sync"
@@ -182,9 +183,14 @@ func (s *Store) PutAll(ctx context.Context, values map[string]any) error {
 	if err != nil || len(values) == 0 {
 		return err
 	}
-	names, keyOf := state.names(keys)
-	if s.core.layout.oneKey() {
-		sealer, err := place{roomState: state}.Sealer(ctx, true)
+	return state.putAll(ctx, stored, false)
+}
+
+// putAll stores every value, in its stored form, under its key. With keep those that are there already stay as they are.
+func (r roomState) putAll(ctx context.Context, stored map[string]json.RawMessage, keep bool) error {
+	names, keyOf := r.names(slices.Collect(maps.Keys(stored)))
+	if r.core.layout.oneKey() {
+		sealer, err := place{roomState: r}.Sealer(ctx, true)
 		if err != nil {
 			return err
 		}
@@ -193,20 +199,27 @@ func (s *Store) PutAll(ctx context.Context, values map[string]any) error {
 			if sealer != nil {
 				err = sealer.Check(value)
 			} else {
-				err = state.fits(s.core.layout.stateKey(name), len("{}")+wire.EntrySize(name, value.Stored))
+				err = r.fits(r.core.layout.stateKey(name), len("{}")+wire.EntrySize(name, value.Stored))
 			}
 			if err != nil {
 				return advise(err, adviceOneKey)
 			}
 		}
 	}
-	return s.core.layout.commit(ctx, state, names, func(names []string) commit.Edit {
-		changes := make(map[string]json.RawMessage, len(names))
+	return r.core.layout.commit(ctx, r, names, func(names []string) commit.Edit {
 		values := make(map[string]string, len(names))
 		for _, name := range names {
-			changes[name], values[name] = stored[keyOf[name]], keyOf[name]
+			values[name] = keyOf[name]
 		}
-		return commit.Edit{Values: values, Apply: func(commit.Base) (map[string]json.RawMessage, error) { return changes, nil }}
+		return commit.Edit{Values: values, Conditional: keep, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
+			changes := make(map[string]json.RawMessage, len(names))
+			for _, name := range names {
+				if _, there := base.Stored(name); !there || !keep {
+					changes[name] = stored[keyOf[name]]
+				}
+			}
+			return changes, nil
+		}}
 	})
 }
 
