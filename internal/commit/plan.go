@@ -107,7 +107,13 @@ func (c *commit) planOn(ctx context.Context, merged merge.Merged, read bool) pla
 			}
 		})
 	}
-	size := sizeOf(base.names) + markSize + parentSize*(len(merged.Parents)+len(merged.Yields))
+	size := sizeOf(base.names) + markSize + parentSize*len(merged.Parents)
+	for _, names := range merged.Yields {
+		size += parentSize
+		for _, name := range names {
+			size += wire.EntrySize(name, "")
+		}
+	}
 	for _, edit := range c.todo {
 		made := c.make(ctx, edit, &base, &p, read)
 		after := size + made.size

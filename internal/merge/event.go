@@ -9,6 +9,7 @@ package merge
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 
 	"maunium.net/go/mautrix/id"
@@ -25,7 +26,7 @@ type Event struct {
 	// Parents are the heads that the writer had merged. They count where Marked is true, else the writer was one that
 	// names none, such as opsdroid. Where it had to choose between conditional changes, those of Yields did not count.
 	Parents []id.EventID
-	Yields  []id.EventID
+	Yields  Yields
 	Marked  bool
 
 	// Conditional: the writer computed what it changed from what was there before.
@@ -39,6 +40,13 @@ type Event struct {
 
 	// Partial: the event comes from the state, not from a list of events, so that what was before it is not known yet.
 	Partial bool
+}
+
+// Yields are changes: of these events, what they did to these names, in order.
+type Yields map[id.EventID][]string
+
+func (y Yields) has(event id.EventID, name string) bool {
+	return slices.Contains(y[event], name)
 }
 
 // compare is the order in which events count that nothing else orders. It is the same everywhere.

@@ -123,16 +123,19 @@ func (h *History) Unplaced(own id.EventID) []id.EventID {
 	if n := h.events[own]; n != nil && h.hidden(n) {
 		marks[n.Mark] = true
 	}
-	var rule *rule
+	asked := map[*node]bool{}
 	if len(h.heads) > 1 {
-		_, rule = h.propose(h.heads)
-		for n := range rule.unplaced {
-			marks[n.Mark] = marks[n.Mark] || n.Marked // what was sent twice is where it was first
+		_, rules := h.propose(h.heads)
+		for _, rule := range rules {
+			for n := range rule.unplaced {
+				asked[n] = true
+				marks[n.Mark] = marks[n.Mark] || n.Marked // what was sent twice is where it was first
+			}
 		}
 	}
 	var unplaced []id.EventID
 	for _, n := range h.order {
-		if !n.asked && (n.Marked && marks[n.Mark] || rule != nil && rule.unplaced[n]) {
+		if !n.asked && (n.Marked && marks[n.Mark] || asked[n]) {
 			unplaced = append(unplaced, n.ID)
 		}
 	}

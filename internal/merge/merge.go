@@ -11,7 +11,7 @@ import (
 type Merged struct {
 	Dict    map[string]string // not to be changed
 	Parents []id.EventID      // the heads
-	Yields  []id.EventID      // see [Event]
+	Yields  Yields            // see [Event]
 }
 
 // state is the dict at one event, or after several: for each name the event that gave it its value, or took it away.
@@ -59,28 +59,34 @@ func (h *History) merge(heads []*node) (merged Merged) {
 		merged.Dict = heads[0].Dict
 		return merged
 	}
-	// An event that yields under one name does so under all, so that it can be told afterwards what was chosen.
-	dict, rule := h.propose(heads)
+	dict, rules := h.propose(heads)
 	merged.Dict = map[string]string{}
 	for name, o := range dict {
 		if o.present {
 			merged.Dict[name] = o.value
 		}
 	}
-	merged.Yields = slices.Sorted(maps.Keys(rule.yields))
+	for _, name := range slices.Sorted(maps.Keys(rules)) {
+		for _, event := range rules[name].lost {
+			if merged.Yields == nil {
+				merged.Yields = Yields{}
+			}
+			if !merged.Yields.has(event, name) {
+				merged.Yields[event] = append(merged.Yields[event], name)
+			}
+		}
+	}
 	return merged
 }
 
-// propose merges the heads, with the rule for each name.
-func (h *History) propose(heads []*node) (state, *rule) {
-	r := h.proposal(heads)
-	for {
-		r.lost = map[id.EventID][]id.EventID{}
-		dict := h.combine(heads, r)
-		if r.settled() {
-			return dict, r
-		}
-	}
+// propose merges the heads, by a rule for each name.
+func (h *History) propose(heads []*node) (state, map[string]*rule) {
+	rules := map[string]*rule{}
+	dict := h.combine(heads, func(name string) *rule {
+		rules[name] = h.proposal(heads, name)
+		return rules[name]
+	})
+	return dict, rules
 }
 
 // Adrift tells whether the parents of an event were given up: what it changed cannot be told from what was there.
@@ -99,9 +105,8 @@ func (h *History) Line(name string) id.EventID {
 	case 1:
 		return h.heads[0].ID
 	}
-	_, rule := h.propose(h.heads)
 	if lines := h.undominated(h.heads, name); len(lines) > 0 {
-		return rule.choose(lines).parent.ID
+		return h.proposal(h.heads, name).choose(lines).parent.ID
 	}
 	return h.heads[0].ID
 }
@@ -155,7 +160,7 @@ func (h *History) base(n *node, name string) *node {
 	if len(lines) == 0 {
 		return n.parents[0]
 	}
-	return h.decision(n).choose(lines).parent
+	return h.decision(n, name).choose(lines).parent
 }
 
 // at is the state at an event.
@@ -176,7 +181,7 @@ func (h *History) at(n *node) state {
 
 // after is the state at an event whose parents' states are known.
 func (h *History) after(n *node) state {
-	before := h.combine(n.parents, h.decision(n))
+	before := h.combine(n.parents, func(name string) *rule { return h.decision(n, name) })
 	after := before
 	copied := len(n.parents) != 1 // else it is the parent's own
 	set := func(name string, o origin) {
@@ -202,7 +207,7 @@ func (h *History) after(n *node) state {
 }
 
 // combine merges the states of several events.
-func (h *History) combine(parents []*node, rule *rule) state {
+func (h *History) combine(parents []*node, rule func(name string) *rule) state {
 	switch len(parents) {
 	case 0:
 		return state{}
@@ -214,7 +219,8 @@ func (h *History) combine(parents []*node, rule *rule) state {
 		maps.Copy(combined, h.at(parent))
 	}
 	for name := range combined {
-		combined[name] = rule.choose(h.undominated(parents, name)).origin
+		lines := h.undominated(parents, name)
+		combined[name] = rule(name).choose(lines).origin
 	}
 	return combined
 }

@@ -391,12 +391,12 @@ func TestFirstListed(t *testing.T) {
 		h      *merge.History
 		want   string
 		line   id.EventID
-		yields []id.EventID
+		yields merge.Yields
 	}{
-		{"the first listed", history(root, a, b), "a", "$a", []id.EventID{"$b"}},
-		{"whatever its time", history(root, b, a), "b", "$b", []id.EventID{"$a"}},
-		{"a change of the first", history(root, a, conditional("$own", 5, dict{"k": "own"}, "$a"), b), "own", "$own", []id.EventID{"$b"}},
-		{"the branch that began first", history(root, a, b, conditional("$a2", 9, dict{"k": "a2"}, "$a")), "a2", "$a2", []id.EventID{"$b"}},
+		{"the first listed", history(root, a, b), "a", "$a", merge.Yields{"$b": {"k"}}},
+		{"whatever its time", history(root, b, a), "b", "$b", merge.Yields{"$a": {"k"}}},
+		{"a change of the first", history(root, a, conditional("$own", 5, dict{"k": "own"}, "$a"), b), "own", "$own", merge.Yields{"$b": {"k"}}},
+		{"the branch that began first", history(root, a, b, conditional("$a2", 9, dict{"k": "a2"}, "$a")), "a2", "$a2", merge.Yields{"$b": {"k"}}},
 		{"a put yields to none", history(root, a, marked("$p", 1, dict{"k": "p"}, "$root")), "p", "$p", nil},
 	}
 	for _, test := range tests {
@@ -424,7 +424,7 @@ func TestFirstStored(t *testing.T) {
 	assert.Empty(t, h.Unplaced(""))
 	merged := h.Merge()
 	assert.Equal(t, "early", merged.Dict["k"])
-	assert.Equal(t, []id.EventID{"$late"}, merged.Yields)
+	assert.Equal(t, merge.Yields{"$late": {"k"}}, merged.Yields)
 
 	untold := history(root, late, early)
 	for _, event := range untold.Unplaced("") {
@@ -440,7 +440,7 @@ func TestUnplaced(t *testing.T) {
 	a, b := conditional("$a", 2, dict{"k": "a"}, "$root"), conditional("$b", 3, dict{"k": "b"}, "$root")
 	choice := func(event id.EventID, yields id.EventID) merge.Event {
 		m := marked(event, 5, dict{"k": map[id.EventID]string{"$a": "b", "$b": "a"}[yields], event.String(): "1"}, "$a", "$b")
-		m.Yields = []id.EventID{yields}
+		m.Yields = merge.Yields{yields: {"k"}}
 		return m
 	}
 	twin := a
@@ -503,7 +503,7 @@ func TestTwinStoredLast(t *testing.T) {
 // What a merge chose stays chosen, in whatever order its events are listed elsewhere, and however late another comes.
 func TestYields(t *testing.T) {
 	m := marked("$m", 5, dict{"k": "b"}, "$a", "$b")
-	m.Yields = []id.EventID{"$a"}
+	m.Yields = merge.Yields{"$a": {"k"}}
 	events := []merge.Event{
 		marked("$root", 1, dict{}), conditional("$a", 2, dict{"k": "a"}, "$root"), conditional("$b", 3, dict{"k": "b"}, "$root"), m,
 		marked("$x", 6, dict{"k": "a", "x": "1"}, "$a"),
@@ -519,14 +519,21 @@ func TestYields(t *testing.T) {
 	}
 }
 
-// An event that loses under one name does so under all, so that its writer makes it again as a whole.
-func TestYieldsUnderAllNames(t *testing.T) {
-	h := history(
+// An event that loses under one name can count under another: its writer makes again what did not.
+func TestYieldsByName(t *testing.T) {
+	events := []merge.Event{
 		marked("$root", 1, dict{}), conditional("$a", 2, dict{"k": "a"}, "$root"), conditional("$both", 3, dict{"k": "both", "l": "both"}, "$root"),
 		conditional("$c", 4, dict{"l": "c"}, "$root"),
-	)
-	assert.Contains(t, h.Merge().Yields, id.EventID("$both"))
-	assert.Equal(t, "a", h.Merge().Dict["k"])
+	}
+	merged := history(events...).Merge()
+	assert.Equal(t, merge.Yields{"$both": {"k"}, "$c": {"l"}}, merged.Yields)
+	assert.Equal(t, dict{"k": "a", "l": "both"}, merged.Dict)
+
+	m := marked("$m", 5, merged.Dict, merged.Parents...)
+	m.Yields = merged.Yields
+	h := history(append(events, m)...)
+	assert.False(t, h.Counts("$both", "k", "$m"))
+	assert.True(t, h.Counts("$both", "l", "$m"))
 }
 
 // Merging is not a put: a merge that chose between conditional changes does not count against a conditional change that

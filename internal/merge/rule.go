@@ -6,26 +6,24 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// rule says which of several changes counts that have not seen one another.
+// rule says which of several changes of a name counts that have not seen one another.
 type rule struct {
+	name   string
 	yields map[id.EventID]bool // those that count after all others, by what the merge has recorded
 
-	// Of a merge that is yet to be made: the merges before it that had to choose, and which changes lose to which.
+	// Of a merge that is yet to be made: the merges before it that had to choose.
 	propose bool
 	choices []*node
-	lost    map[id.EventID][]id.EventID
 
+	lost     []id.EventID   // those that did not count and whose writers could not have told
 	unplaced map[*node]bool // those whose place decides, for which nobody has asked yet
 }
 
 // decision is the rule of a merge that was made: what it recorded, and else what is the same everywhere.
-func (h *History) decision(n *node) *rule {
-	if len(n.parents) < 2 {
-		return nil
-	}
-	r := &rule{yields: map[id.EventID]bool{}}
-	for _, event := range n.Yields {
-		if yields := h.original(h.events[event]); yields != nil {
+func (h *History) decision(n *node, name string) *rule {
+	r := &rule{name: name, yields: map[id.EventID]bool{}}
+	for event := range n.Yields {
+		if yields := h.original(h.events[event]); yields != nil && n.Yields.has(event, name) {
 			r.yields[yields.ID] = true
 		}
 	}
@@ -33,36 +31,14 @@ func (h *History) decision(n *node) *rule {
 }
 
 // proposal is the rule for a merge that is to be made.
-func (h *History) proposal(heads []*node) *rule {
-	r := &rule{yields: map[id.EventID]bool{}, propose: true, unplaced: map[*node]bool{}}
+func (h *History) proposal(heads []*node, name string) *rule {
+	r := &rule{name: name, propose: true, unplaced: map[*node]bool{}}
 	for _, m := range h.order {
 		if len(m.Yields) > 0 && slices.ContainsFunc(heads, func(n *node) bool { return n == m || n.past.has(m.index) }) {
 			r.choices = append(r.choices, m)
 		}
 	}
 	return r
-}
-
-// settled tells whether all that lost under any name yields. Else it makes those yield that lost to one that counts:
-// with them out of the way, what lost to them can count after all.
-func (r *rule) settled() bool {
-	var open, yield []id.EventID
-	for event, to := range r.lost {
-		if r.yields[event] {
-			continue
-		}
-		open = append(open, event)
-		if slices.ContainsFunc(to, func(winner id.EventID) bool { return r.lost[winner] == nil }) {
-			yield = append(yield, event)
-		}
-	}
-	if len(yield) == 0 {
-		yield = open
-	}
-	for _, event := range yield {
-		r.yields[event] = true
-	}
-	return len(open) == 0
 }
 
 // path is a line with all changes that led to it.
@@ -117,7 +93,7 @@ func (r *rule) atFork(paths []path, i int) []path {
 	if r.propose && best.latestPut(i) == nil {
 		for _, p := range paths {
 			if !counts(p) {
-				r.lost[p.changes[i].ID] = append(r.lost[p.changes[i].ID], best.changes[i].ID)
+				r.lost = append(r.lost, p.changes[i].ID)
 			}
 		}
 	}
@@ -147,11 +123,11 @@ func (r *rule) before(a, b *node) bool {
 	}
 	var chose []*node
 	for _, m := range r.choices {
-		if slices.Contains(m.Yields, a.ID) != slices.Contains(m.Yields, b.ID) && m.past.has(a.index) && m.past.has(b.index) {
+		if m.Yields.has(a.ID, r.name) != m.Yields.has(b.ID, r.name) && m.past.has(a.index) && m.past.has(b.index) {
 			chose = append(chose, m)
 		}
 	}
-	choseA := func(m *node) bool { return slices.Contains(m.Yields, b.ID) }
+	choseA := func(m *node) bool { return m.Yields.has(b.ID, r.name) }
 	if len(chose) == 0 {
 		return r.stored(a, b)
 	}

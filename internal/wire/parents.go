@@ -21,8 +21,9 @@ const maxParents = 512
 type Parents struct {
 	Events []id.EventID `json:"events"`
 
-	// Yields are events whose conditional changes did not count in the merge, where it had to choose.
-	Yields []id.EventID `json:"yields,omitempty"`
+	// Yields are changes that did not count in the merge, where it had to choose between conditional ones: by event, the
+	// names.
+	Yields map[id.EventID][]string `json:"yields,omitempty"`
 
 	// By differs in each write, so that two writers who write the same make two events. Without it the
 	// homeserver would acknowledge the second and keep the first, and both would believe that they had been alone.

@@ -45,6 +45,9 @@ func TestParentsRoundTrip(t *testing.T) {
 				Stored:  map[string]json.RawMessage{"k": json.RawMessage(stored)},
 				Parents: &wire.Parents{Events: events, By: "a writer", Conditional: true},
 			}
+			for _, event := range events {
+				dict.Parents.Yields = map[id.EventID][]string{event: {"k", "\u2028 <&>"}}
+			}
 			inDict, err := wire.ParseDict(dict.Content())
 			require.NoError(t, err)
 			inPerKey, err := wire.ParsePerKey("k", dict.Content())
@@ -52,6 +55,7 @@ func TestParentsRoundTrip(t *testing.T) {
 			for _, read := range []wire.Dict{inDict, inPerKey} {
 				require.NotNil(t, read.Parents, "%s", dict.Content())
 				assert.Equal(t, events, read.Parents.Events)
+				assert.Equal(t, dict.Parents.Yields, read.Parents.Yields)
 				assert.Equal(t, "a writer", read.Parents.By)
 				assert.True(t, read.Parents.Conditional)
 				assert.NotEmpty(t, read.Parents.Digest)
@@ -136,6 +140,7 @@ func TestHostileParents(t *testing.T) {
 		field(`"$a"`), field(`7`), field(`[7]`), field(`[["$a"]]`), field(`[{}]`), field(`{"0":"$a"}`),
 		field(`[null]`), field(`[""]`), field(`["$a",""]`), field(`[` + strings.Repeat(`"$a",`, 10_000) + `"$a"]`),
 		`{"events":["$a"],"conditional":1,"digest":"` + digest + `"}`, `{"events":["$a"],"by":[],"digest":"` + digest + `"}`,
+		`{"events":["$a"],"yields":["$a"],"digest":"` + digest + `"}`, `{"events":["$a"],"yields":{"$a":"a"},"digest":"` + digest + `"}`,
 		strings.Repeat("[", 5000) + strings.Repeat("]", 5000),
 	} {
 		content := json.RawMessage(`{"a":1,"roomkv.parents":` + text + `}`)
