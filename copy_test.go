@@ -185,7 +185,7 @@ func TestCopyFromOpsdroid(t *testing.T) {
 
 // A copy that ends at any request is resumed by another, and nothing is there twice.
 func TestCopyIsResumed(t *testing.T) {
-	for i := range min(20, *rounds) {
+	for i := range min(20, max(1, *rounds/2)) {
 		from, to := []string{"single", "custom", "perkey"}[i%3], []string{"perkey", "single"}[i%2]
 		src, client, _ := newStore(t, layouts[from])
 		require.NoError(t, src.PutAll(t.Context(), various(30)))
