@@ -65,11 +65,18 @@ type copying struct {
 // per-key layout at once. The memory that it needs is that of all values on both sides.
 //
 // Errors: [ErrExists] where dst has other values (see [CopyOverwrite]), [ErrConflict] where dst has something else in the
-// end, [ErrInvalidOption] where both are the same memory, and those of [Store.All] for src and of [Store.PutAll] for dst.
+// end, [ErrInvalidOption] where both are the same memory or an option is nil, and those of [Store.All] for src and of
+// [Store.PutAll] for dst.
 func Copy(ctx context.Context, dst, src *Store, opts ...CopyOption) (Copied, error) {
-	c := copying{progress: func(Copied) {}}
+	c := copying{}
 	for _, opt := range opts {
+		if opt == nil {
+			return Copied{}, fail(ErrInvalidOption, nil, "an option of the copy is nil")
+		}
 		opt(&c)
+	}
+	if c.progress == nil {
+		c.progress = func(Copied) {}
 	}
 	err := c.run(ctx, dst, src)
 	return c.Copied, err

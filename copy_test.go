@@ -85,6 +85,10 @@ func TestCopyWithinARoom(t *testing.T) {
 
 	_, err = roomkv.Copy(t.Context(), open(t, client, room), src)
 	assert.ErrorIs(t, err, roomkv.ErrInvalidOption)
+	_, err = roomkv.Copy(t.Context(), dst, src, nil)
+	assert.ErrorIs(t, err, roomkv.ErrInvalidOption)
+	_, err = roomkv.Copy(t.Context(), dst, src, roomkv.CopyProgress(nil))
+	assert.NoError(t, err)
 }
 
 // Between accounts, rooms in the clear and encrypted ones, with sealed keys and without.

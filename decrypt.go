@@ -263,20 +263,14 @@ func (r roomState) encryptedEvent(ctx context.Context, at id.EventID) (*event.Ev
 	return evt, nil
 }
 
-// getEvent asks again for an event that is not there: Dendrite finds one some milliseconds after it has acknowledged it.
+// getEvent asks again for an event that is not there.
 func (r roomState) getEvent(ctx context.Context, at id.EventID) (evt *event.Event, err error) {
 	ctx = withRetries(ctx, r.client)
-	for _, pause := range []time.Duration{10 * time.Millisecond, 30 * time.Millisecond, 90 * time.Millisecond} {
-		if evt, err = r.client.GetEvent(ctx, r.room, at); !errors.Is(err, mautrix.MNotFound) {
-			return evt, err
-		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return nil, err
-		}
-	}
-	return r.client.GetEvent(ctx, r.room, at)
+	err = untilThere(ctx, 3, func() error {
+		evt, err = r.client.GetEvent(ctx, r.room, at)
+		return err
+	})
+	return evt, err
 }
 
 // decrypt waits for the event's session where that is missing, unless it was waited for just now.

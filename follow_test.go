@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,8 +40,13 @@ func syncing(t testing.TB, client *mautrix.Client) (stop func()) {
 // startSync is syncing for code without a testing.TB.
 func startSync(client *mautrix.Client) (stop func()) {
 	first := make(chan struct{})
-	syncer := client.Syncer.(*mautrix.DefaultSyncer)
-	client.Syncer = processing{DefaultSyncer: syncer, done: sync.OnceFunc(func() { close(first) })}
+	syncer, ok := client.Syncer.(*processing)
+	if !ok {
+		syncer = &processing{DefaultSyncer: client.Syncer.(*mautrix.DefaultSyncer)}
+		client.Syncer = syncer
+	}
+	done := sync.OnceFunc(func() { close(first) })
+	syncer.done.Store(&done)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -63,7 +69,6 @@ func startSync(client *mautrix.Client) (stop func()) {
 		}
 		cancel()
 		<-ended
-		client.Syncer = syncer
 	})
 }
 
@@ -71,11 +76,11 @@ func startSync(client *mautrix.Client) (stop func()) {
 // mautrix's Encrypt must not read meanwhile (v0.31.0).
 type processing struct {
 	*mautrix.DefaultSyncer
-	done func()
+	done atomic.Pointer[func()]
 }
 
-func (p processing) ProcessResponse(ctx context.Context, response *mautrix.RespSync, since string) error {
-	defer p.done()
+func (p *processing) ProcessResponse(ctx context.Context, response *mautrix.RespSync, since string) error {
+	defer (*p.done.Load())()
 	return p.DefaultSyncer.ProcessResponse(ctx, response, since)
 }
 

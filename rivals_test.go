@@ -320,14 +320,37 @@ func TestDeleteBesideARefusedPut(t *testing.T) {
 }
 
 // late is a transport that lists the events of a dict by another order than that in which they were stored: the last one
-// comes before the one that was stored before it, as Synapse lists an event that took long to store.
-type late struct{ listed atomic.Int64 }
+// comes before the one that was stored before it, as Synapse lists an event that took long to store. As that, it lists all
+// that was acknowledged, for which Dendrite takes some milliseconds.
+type late struct {
+	listed atomic.Int64
+	sent   atomic.Value // the answer to the last event
+}
 
 func (l *late) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := http.DefaultTransport.RoundTrip(req)
-	if err != nil || !strings.HasSuffix(req.URL.Path, "/messages") {
+	if err != nil {
 		return resp, err
 	}
+	if req.Method == http.MethodPut {
+		body, err := io.ReadAll(resp.Body)
+		l.sent.Store(string(body[bytes.IndexByte(body, '$')+1 : bytes.LastIndexByte(body, '"')]))
+		resp.Body = io.NopCloser(bytes.NewReader(body))
+		return resp, err
+	}
+	if !strings.HasSuffix(req.URL.Path, "/messages") {
+		return resp, err
+	}
+	listing, err := io.ReadAll(resp.Body)
+	for sent, _ := l.sent.Load().(string); err == nil && !bytes.Contains(listing, []byte(sent)); {
+		if resp, err = http.DefaultTransport.RoundTrip(req); err == nil {
+			listing, err = io.ReadAll(resp.Body)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(listing))
 	var page map[string]any
 	if err := json.NewDecoder(resp.Body).Decode(&page); err != nil {
 		return nil, err

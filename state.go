@@ -178,3 +178,22 @@ func withRetries(ctx context.Context, client *mautrix.Client) context.Context {
 	}
 	return ctx
 }
+
+// untilThere asks again, so many times, for what the homeserver does not find: Dendrite finds an event some milliseconds
+// after it has acknowledged it, and under load much later. It waits 10 ms, and each time three times as long.
+func untilThere(ctx context.Context, times int, ask func() error) error {
+	pause := 10 * time.Millisecond
+	for range times {
+		err := ask()
+		if !isStatus(err, http.StatusNotFound) {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return err
+		}
+		pause *= 3
+	}
+	return ask()
+}

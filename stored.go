@@ -55,9 +55,14 @@ func (r roomState) stored(ctx context.Context, event id.EventID) (place int64, k
 	if err != nil {
 		return 0, false, err
 	}
-	body, err := r.request(ctx, http.MethodGet, r.client.BuildURLWithQuery(
-		mautrix.ClientURLPath{"v3", "rooms", r.room, "context", event},
-		map[string]string{"limit": "1", "filter": string(filter)}), nil)
+	url := r.client.BuildURLWithQuery(mautrix.ClientURLPath{"v3", "rooms", r.room, "context", event},
+		map[string]string{"limit": "1", "filter": string(filter)})
+	var body []byte
+	// One that has just been acknowledged must not pass for one that nobody can place: it would count as the first.
+	err = untilThere(ctx, 6, func() (err error) {
+		body, err = r.request(ctx, http.MethodGet, url, nil)
+		return err
+	})
 	if isStatus(err, http.StatusNotFound) || isStatus(err, http.StatusForbidden) { // purged since it was listed, or hidden
 		return 0, false, nil
 	} else if err != nil {
