@@ -25,17 +25,11 @@ func encrypt(ctx context.Context, server *homeserver.Server, bot *mautrix.Client
 	if err != nil {
 		return err
 	}
-	room, err := device.CreateRoom(ctx, &mautrix.ReqCreateRoom{
-		Preset: "private_chat", Name: "Vault",
-		InitialState: []*event.Event{{
-			Type:    event.StateEncryption,
-			Content: event.Content{Parsed: &event.EncryptionEventContent{Algorithm: id.AlgorithmMegolmV1}},
-		}},
-	})
+	room, err := newVault(ctx, device)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, leaveRoom(bot, room.RoomID)) }()
+	defer func() { err = errors.Join(err, leaveRoom(bot, room)) }()
 
 	sealed := roomkv.WithSealedKeys([]byte(rand.Text())) // a bot keeps the secret with its password
 	options := []roomkv.Option{sealed}
@@ -47,7 +41,7 @@ func encrypt(ctx context.Context, server *homeserver.Server, bot *mautrix.Client
 		}
 		options = append(options, roomkv.WithKeyBackup(backup))
 	}
-	store, err := roomkv.New(device, room.RoomID.String(), options...)
+	store, err := roomkv.New(device, room.String(), options...)
 	if err != nil {
 		return err
 	}
@@ -58,7 +52,7 @@ func encrypt(ctx context.Context, server *homeserver.Server, bot *mautrix.Client
 		return err
 	}
 	fmt.Println("  what the homeserver holds:")
-	if err := printState(ctx, device, room.RoomID, roomkv.DefaultEventType, ""); err != nil {
+	if err := printState(ctx, device, room, roomkv.DefaultEventType, ""); err != nil {
 		return err
 	}
 
@@ -74,7 +68,7 @@ func encrypt(ctx context.Context, server *homeserver.Server, bot *mautrix.Client
 		_, logoutErr := device.Logout(context.WithoutCancel(ctx))
 		err = errors.Join(err, logoutErr)
 	}()
-	lost, err := roomkv.New(device, room.RoomID.String(), sealed, roomkv.WithKeyWait(0))
+	lost, err := roomkv.New(device, room.String(), sealed, roomkv.WithKeyWait(0))
 	if err != nil {
 		return err
 	}
@@ -90,12 +84,27 @@ func encrypt(ctx context.Context, server *homeserver.Server, bot *mautrix.Client
 	if err != nil {
 		return err
 	}
-	found, err := roomkv.New(device, room.RoomID.String(), sealed, roomkv.WithKeyBackup(backup))
+	found, err := roomkv.New(device, room.String(), sealed, roomkv.WithKeyBackup(backup))
 	if err != nil {
 		return err
 	}
 	fmt.Println("  with it:")
 	return printAll(ctx, found)
+}
+
+// newVault makes an encrypted room.
+func newVault(ctx context.Context, client *mautrix.Client) (id.RoomID, error) {
+	room, err := client.CreateRoom(ctx, &mautrix.ReqCreateRoom{
+		Preset: "private_chat", Name: "Vault",
+		InitialState: []*event.Event{{
+			Type:    event.StateEncryption,
+			Content: event.Content{Parsed: &event.EncryptionEventContent{Algorithm: id.AlgorithmMegolmV1}},
+		}},
+	})
+	if err != nil {
+		return "", fmt.Errorf("creating the room Vault: %w", err)
+	}
+	return room.RoomID, nil
 }
 
 // newDevice logs the bot in once more, with encryption. A bot that lives longer gives NewCryptoHelper the name of a file

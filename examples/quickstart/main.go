@@ -8,12 +8,17 @@
 // With ROOMKV_HOMESERVER, ROOMKV_USER and ROOMKV_PASSWORD it does the same on any homeserver, as that user:
 //
 //	ROOMKV_HOMESERVER=https://matrix.example.org ROOMKV_USER=bot ROOMKV_PASSWORD=… go run -tags goolm ./examples/quickstart
+//
+// With -serve it keeps the homeserver up instead, with a bot and three rooms, for you to try things on:
+//
+//	go run -tags goolm ./examples/quickstart -serve
 package main
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -28,9 +33,15 @@ import (
 )
 
 func main() {
+	stay := flag.Bool("serve", false, "keep the homeserver up, with a bot and its rooms, until Ctrl-C")
+	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx); err != nil {
+	show := run
+	if *stay {
+		show = serve
+	}
+	if err := show(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "quickstart:", err)
 		os.Exit(1)
 	}

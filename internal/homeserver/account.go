@@ -51,9 +51,18 @@ func (s *Server) Login(ctx context.Context, user, password string) (*mautrix.Cli
 
 // NewDevice logs in a further device of a user that Register made.
 func (s *Server) NewDevice(ctx context.Context, user id.UserID) (*mautrix.Client, error) {
+	password, err := s.Password(user)
+	if err != nil {
+		return nil, err
+	}
+	return s.Login(ctx, user.String(), password)
+}
+
+// Password is that of a user that Register made.
+func (s *Server) Password(user id.UserID) (string, error) {
 	password, ok := s.passwords.Load(user)
 	if !ok {
-		return nil, fmt.Errorf("%s was not registered here", user)
+		return "", fmt.Errorf("%s was not registered here", user)
 	}
-	return s.Login(ctx, user.String(), password.(string))
+	return password.(string), nil
 }

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv"
+)
+
+// memory is what the flags say about a memory: which room's, how it is kept there, and who reads it.
+type memory struct {
+	account
+	room            string
+	eventType       string
+	stateKey        string
+	perKey          bool
+	encrypt         bool
+	secretFile      string
+	recoveryKeyFile string
+}
+
+// register adds the flags, with a prefix for one of two memories.
+func (m *memory) register(flags *pflag.FlagSet, prefix string) {
+	flags.StringVar(&m.room, prefix+"room", "", "`ROOM` with the memory: an ID (!…) or an alias (#…) ($"+envRoom+")")
+	flags.StringVar(&m.eventType, prefix+"event-type", roomkv.DefaultEventType, "event `TYPE` of the memory; opsdroid's is dev.opsdroid.database")
+	flags.BoolVar(&m.perKey, prefix+"per-key", false, "each key is in a state event of its own")
+	flags.StringVar(&m.stateKey, prefix+"state-key", "", "state `KEY` of the event with all keys")
+	flags.BoolVar(&m.encrypt, prefix+"encrypt", true, "encrypt values in encrypted rooms")
+	flags.StringVar(&m.secretFile, prefix+"sealed-secret-file", "", "`FILE` with the secret of sealed keys (else $"+envSecret+")")
+	flags.StringVar(&m.recoveryKeyFile, prefix+"recovery-key-file", "", "`FILE` with the key backup's recovery key (else $"+envRecoveryKey+")")
+	m.account.register(flags, prefix)
+}
+
+// open logs in and opens the memory. In an encrypted room it also opens the crypto store; any other room needs none.
+func (a *app) open(ctx context.Context, m *memory) (*opened, error) {
+	if m.perKey && m.stateKey != "" {
+		return nil, usagef("--per-key and --state-key exclude each other")
+	}
+	room := cmp.Or(m.room, os.Getenv(envRoom))
+	if room == "" {
+		return nil, usagef("which room? Give --room or %s", envRoom)
+	}
+	if room[0] != '!' && room[0] != '#' {
+		return nil, usagef("%q is neither a room ID (!…) nor an alias (#…)", room)
+	}
+	session, err := a.session(ctx, m.account)
+	if err != nil {
+		return nil, err
+	}
+	roomID, err := resolve(ctx, session.client, room)
+	if err != nil {
+		return nil, err
+	}
+	options := []roomkv.Option{roomkv.WithEventType(m.eventType), roomkv.WithEncryption(m.encrypt), roomkv.WithSingleStateKey(m.stateKey)}
+	if m.perKey {
+		options = append(options, roomkv.WithPerKeyState())
+	}
+	secretText, err := secret(envSecret, m.secretFile)
+	if err != nil {
+		return nil, err
+	}
+	if secretText != "" {
+		options = append(options, roomkv.WithSealedKeys([]byte(secretText)))
+	}
+	recoveryKey, err := secret(envRecoveryKey, m.recoveryKeyFile)
+	if err != nil {
+		return nil, err
+	}
+	encrypted, err := isEncrypted(ctx, session.client, roomID)
+	if err != nil {
+		return nil, err
+	}
+	if encrypted {
+		if err := session.encrypt(ctx, recoveryKey); err != nil {
+			return nil, err
+		}
+		if session.backup != nil {
+			options = append(options, roomkv.WithKeyBackup(session.backup))
+		}
+	}
+	store, err := roomkv.New(session.client, roomID.String(), options...)
+	if err != nil {
+		return nil, err
+	}
+	return &opened{store, session, roomID}, nil
+}
+
+// opened is a memory that can be used.
+type opened struct {
+	*roomkv.Store
+	session *session
+	room    id.RoomID
+}
+
+func resolve(ctx context.Context, client *mautrix.Client, room string) (id.RoomID, error) {
+	if strings.HasPrefix(room, "!") {
+		return id.RoomID(room), nil
+	}
+	resp, err := client.ResolveAlias(ctx, id.RoomAlias(room))
+	if err != nil {
+		return "", fmt.Errorf("looking for the room %s: %w", room, err)
+	}
+	return resp.RoomID, nil
+}
+
+// isEncrypted tells whether the room needs a crypto store. Where the homeserver does not say, the verb's own request will
+// tell why.
+func isEncrypted(ctx context.Context, client *mautrix.Client, room id.RoomID) (bool, error) {
+	var content event.EncryptionEventContent
+	err := client.StateEvent(ctx, room, event.StateEncryption, "", &content)
+	switch {
+	case errors.Is(err, mautrix.MNotFound), errors.Is(err, mautrix.MForbidden):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("asking whether %s is encrypted: %w", room, err)
+	}
+	return true, nil
+}
+
+// completionTimeout is how long a person waits for the Tab key.
+const completionTimeout = 5 * time.Second
+
+// completeKeys offers the keys of the memory to the shell, where the login is complete.
+func (a *app) completeKeys(m *memory) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		const none = cobra.ShellCompDirectiveNoFileComp
+		ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
+		defer cancel()
+		if kept, err := loadProfile(m.profile); err != nil || kept.Token == "" { // the shell can ask for no password
+			return nil, none
+		}
+		store, err := a.open(ctx, m)
+		if err != nil {
+			return nil, none
+		}
+		keys, _ := store.Keys(ctx)
+		return keys, none
+	}
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+)
+
+// app is one run of the command: what the flags of all verbs say, and who has logged in.
+type app struct {
+	json    bool
+	verbose bool
+	started bool // whether a verb has begun
+
+	sessions map[string]*session // by profile, or by "token" and its file
+}
+
+// The groups in which the help shows the verbs.
+const (
+	groupValues  = "values"
+	groupHistory = "history"
+	groupMove    = "move"
+	groupAccount = "account"
+)
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "roomkv",
+		Short: "Read and write a Matrix bot's memory",
+		Long: `roomkv reads and writes the memory that a bot keeps in the state of a Matrix room.
+
+It needs to know who you are, and which room:
+
+  export ROOMKV_HOMESERVER=https://matrix.example.org   # or --homeserver
+  export ROOMKV_USER=bot                                # or --user
+  export ROOMKV_ROOM='#bots:example.org'                # or --room
+
+The first command asks for the password, without showing it. The login is then kept, in a file that only you can
+read, until "roomkv logout". Scripts set ROOMKV_PASSWORD or ROOMKV_ACCESS_TOKEN, or name a file with --password-file
+or --access-token-file. No password is ever an argument, where other users of the machine could see it.
+
+  roomkv put greeting 'Hello!'
+  roomkv get greeting
+  roomkv ls
+
+Exit codes: 0 done, 1 error, 2 wrong usage, 3 key not found, 130 interrupted.
+Colour is for terminals only; NO_COLOR=1 turns it off there too.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRun: func(cmd *cobra.Command, _ []string) {
+			a.started = true
+			if a.verbose {
+				log := zerolog.New(zerolog.NewConsoleWriter(func(w *zerolog.ConsoleWriter) {
+					w.Out, w.NoColor = cmd.ErrOrStderr(), !bool(styleFor(cmd.ErrOrStderr()))
+				})).With().Timestamp().Logger()
+				cmd.SetContext(log.WithContext(cmd.Context()))
+			}
+		},
+	}
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON, one object a line")
+	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "show each request on standard error; values are not shown")
+	root.AddGroup(
+		&cobra.Group{ID: groupValues, Title: "Values:"},
+		&cobra.Group{ID: groupHistory, Title: "The past:"},
+		&cobra.Group{ID: groupMove, Title: "Whole memories:"},
+		&cobra.Group{ID: groupAccount, Title: "The login:"},
+	)
+	root.AddCommand(
+		a.getCommand(), a.putCommand(), a.rmCommand(), a.lsCommand(), a.watchCommand(),
+		a.loginCommand(), a.logoutCommand(),
+	)
+	return root
+}
