@@ -8,7 +8,6 @@ import (
 )
 
 func (a *app) getCommand() *cobra.Command {
-	var from memory
 	cmd := &cobra.Command{
 		Use:     "get KEY",
 		Short:   "Print a value",
@@ -21,7 +20,7 @@ Where there is no such key the exit code is 3.`,
   roomkv get greeting --json`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			store, err := a.open(cmd.Context(), &from)
+			store, err := a.open(cmd.Context(), &a.memory)
 			if err != nil {
 				return err
 			}
@@ -37,7 +36,6 @@ Where there is no such key the exit code is 3.`,
 			return err
 		},
 	}
-	from.register(cmd.Flags(), "")
-	cmd.ValidArgsFunction = a.completeKeys(&from)
+	cmd.ValidArgsFunction = a.completeKeys
 	return cmd
 }

@@ -45,8 +45,7 @@ func (c *account) register(flags *pflag.FlagSet, prefix string) {
 }
 
 func (a *app) loginCommand() *cobra.Command {
-	var who account
-	cmd := &cobra.Command{
+	return &cobra.Command{
 		Use:     "login",
 		Short:   "Log in, and keep the login",
 		GroupID: groupAccount,
@@ -60,7 +59,7 @@ Another --profile is another login beside it: of another account, or a second de
   roomkv login --password-file /run/secrets/bot     # nobody is asked`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			session, err := a.session(cmd.Context(), who)
+			session, err := a.session(cmd.Context(), a.account)
 			if err != nil {
 				return err
 			}
@@ -68,13 +67,10 @@ Another --profile is another login beside it: of another account, or a second de
 			return nil
 		},
 	}
-	who.register(cmd.Flags(), "")
-	return cmd
 }
 
 func (a *app) logoutCommand() *cobra.Command {
-	var profile string
-	cmd := &cobra.Command{
+	return &cobra.Command{
 		Use:     "logout",
 		Short:   "End the kept login",
 		GroupID: groupAccount,
@@ -85,7 +81,7 @@ and where a recovery key was given for all.`,
 		Example: "  roomkv logout\n  roomkv logout --profile other",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			kept, err := loadProfile(profile)
+			kept, err := loadProfile(a.profile)
 			if err != nil {
 				return err
 			}
@@ -106,8 +102,6 @@ and where a recovery key was given for all.`,
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&profile, "profile", "", "`NAME` of the kept login, where there are several ($"+envProfile+")")
-	return cmd
 }
 
 // session logs in as the account says: with an access token, else with the kept login, else with the password. Two memories

@@ -10,7 +10,6 @@ import (
 )
 
 func (a *app) lsCommand() *cobra.Command {
-	var from memory
 	cmd := &cobra.Command{
 		Use:     "ls [PREFIX]",
 		Short:   "List the keys",
@@ -24,7 +23,7 @@ key. A value that cannot be read stands in the list, its error on standard error
   roomkv ls --json | jq -r 'select(.value > 10) | .key'`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			store, err := a.open(cmd.Context(), &from)
+			store, err := a.open(cmd.Context(), &a.memory)
 			if err != nil {
 				return err
 			}
@@ -58,7 +57,6 @@ key. A value that cannot be read stands in the list, its error on standard error
 			return errors.Join(table.print(), unreadable)
 		},
 	}
-	from.register(cmd.Flags(), "")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	return cmd
 }

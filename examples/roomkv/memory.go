@@ -132,19 +132,17 @@ func isEncrypted(ctx context.Context, client *mautrix.Client, room id.RoomID) (b
 const completionTimeout = 5 * time.Second
 
 // completeKeys offers the keys of the memory to the shell, where the login is complete.
-func (a *app) completeKeys(m *memory) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-		const none = cobra.ShellCompDirectiveNoFileComp
-		ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
-		defer cancel()
-		if kept, err := loadProfile(m.profile); err != nil || kept.Token == "" { // the shell can ask for no password
-			return nil, none
-		}
-		store, err := a.open(ctx, m)
-		if err != nil {
-			return nil, none
-		}
-		keys, _ := store.Keys(ctx)
-		return keys, none
+func (a *app) completeKeys(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	const none = cobra.ShellCompDirectiveNoFileComp
+	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
+	defer cancel()
+	if kept, err := loadProfile(a.memory.profile); err != nil || kept.Token == "" { // the shell can ask for no password
+		return nil, none
 	}
+	store, err := a.open(ctx, &a.memory)
+	if err != nil {
+		return nil, none
+	}
+	keys, _ := store.Keys(ctx)
+	return keys, none
 }

@@ -12,7 +12,6 @@ import (
 )
 
 func (a *app) putCommand() *cobra.Command {
-	var to memory
 	var asString, create bool
 	var revision string
 	cmd := &cobra.Command{
@@ -46,7 +45,7 @@ A value that is JSON is stored as that: 5 is a number, true a boolean. Anything 
 			if err != nil {
 				return err
 			}
-			store, err := a.open(cmd.Context(), &to)
+			store, err := a.open(cmd.Context(), &a.memory)
 			if err != nil {
 				return err
 			}
@@ -62,12 +61,11 @@ A value that is JSON is stored as that: 5 is a number, true a boolean. Anything 
 	cmd.Flags().BoolVar(&asString, "string", false, "the value is text, also where it looks like JSON")
 	cmd.Flags().BoolVar(&create, "create", false, "fail where the key is there already")
 	cmd.Flags().StringVar(&revision, "if-revision", "", "fail where the key has changed since `REVISION`, which get --json shows")
-	to.register(cmd.Flags(), "")
 	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, start string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveDefault
 		}
-		return a.completeKeys(&to)(cmd, args, start)
+		return a.completeKeys(cmd, args, start)
 	}
 	return cmd
 }

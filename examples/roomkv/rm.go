@@ -3,7 +3,6 @@ package main
 import "github.com/spf13/cobra"
 
 func (a *app) rmCommand() *cobra.Command {
-	var from memory
 	cmd := &cobra.Command{
 		Use:     "rm KEY...",
 		Short:   "Remove keys",
@@ -13,14 +12,13 @@ func (a *app) rmCommand() *cobra.Command {
   roomkv rm 'score @alice:example.org' 'score @bob:example.org'`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			store, err := a.open(cmd.Context(), &from)
+			store, err := a.open(cmd.Context(), &a.memory)
 			if err != nil {
 				return err
 			}
 			return store.Delete(cmd.Context(), args...)
 		},
 	}
-	from.register(cmd.Flags(), "")
-	cmd.ValidArgsFunction = a.completeKeys(&from)
+	cmd.ValidArgsFunction = a.completeKeys
 	return cmd
 }

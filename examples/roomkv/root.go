@@ -7,6 +7,7 @@ import (
 
 // app is one run of the command: what the flags of all verbs say, and who has logged in.
 type app struct {
+	memory  // of the verbs that are about one
 	json    bool
 	verbose bool
 	started bool // whether a verb has begun
@@ -56,6 +57,7 @@ Colour is for terminals only; NO_COLOR=1 turns it off there too.`,
 			}
 		},
 	}
+	a.memory.register(root.PersistentFlags(), "")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON, one object a line")
 	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "show each request on standard error; values are not shown")
 	root.AddGroup(

@@ -15,7 +15,6 @@ import (
 )
 
 func (a *app) watchCommand() *cobra.Command {
-	var from memory
 	var prefix, revision string
 	cmd := &cobra.Command{
 		Use:     "watch [KEY]",
@@ -33,7 +32,7 @@ In an encrypted room the watch keeps this login's keys to itself, so that other 
 			if len(args) == 1 && prefix != "" {
 				return usagef("a KEY and --prefix exclude each other")
 			}
-			store, err := a.open(cmd.Context(), &from)
+			store, err := a.open(cmd.Context(), &a.memory)
 			if err != nil {
 				return err
 			}
@@ -70,8 +69,7 @@ In an encrypted room the watch keeps this login's keys to itself, so that other 
 	}
 	cmd.Flags().StringVar(&prefix, "prefix", "", "only keys that begin with `TEXT`")
 	cmd.Flags().StringVar(&revision, "from", "", "begin after `REVISION` instead of now")
-	from.register(cmd.Flags(), "")
-	cmd.ValidArgsFunction = a.completeKeys(&from)
+	cmd.ValidArgsFunction = a.completeKeys
 	return cmd
 }
 

@@ -1,0 +1,298 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+
+	"github.com/roomkv/roomkv"
+	"github.com/roomkv/roomkv/internal/homeserver/hstest"
+	"github.com/roomkv/roomkv/keybackup"
+)
+
+// envCommand makes the test binary the command itself.
+const envCommand = "ROOMKV_TEST_COMMAND"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(envCommand) != "" {
+		os.Exit(run())
+	}
+	hstest.Main(m)
+}
+
+// shell runs the command with an environment of its own.
+type shell struct {
+	t        *testing.T
+	bot      *mautrix.Client
+	password string
+	env      []string // later ones count
+}
+
+// newShell has a user with a plain room and its password.
+func newShell(t *testing.T) *shell {
+	t.Helper()
+	bot := hstest.Client(t)
+	password, err := hstest.Server(t).Password(bot.UserID)
+	require.NoError(t, err)
+	sh := &shell{t: t, bot: bot, password: password}
+	for _, variable := range os.Environ() {
+		if !strings.HasPrefix(variable, "ROOMKV_") {
+			sh.env = append(sh.env, variable)
+		}
+	}
+	sh.set(envCommand, "1")
+	sh.set(envConfigDir, t.TempDir())
+	sh.set(envHomeserver, hstest.Server(t).URL)
+	sh.set(envUser, bot.UserID.String())
+	sh.set(envPassword, password)
+	sh.set(envRoom, hstest.Room(t, bot).String())
+	return sh
+}
+
+func (sh *shell) set(name, value string) { sh.env = append(sh.env, name+"="+value) }
+
+func (sh *shell) command(args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(sh.t.Context(), os.Args[0], args...)
+	cmd.Env = sh.env
+	return cmd
+}
+
+// result is what a command printed, and its exit code.
+type result struct {
+	out, err string
+	code     int
+}
+
+func (sh *shell) run(args ...string) result { return sh.feed("", args...) }
+
+// feed runs a command with something on its standard input.
+func (sh *shell) feed(in string, args ...string) result {
+	sh.t.Helper()
+	cmd := sh.command(args...)
+	var out, errs bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(in), &out, &errs
+	if err := cmd.Run(); err != nil {
+		require.ErrorAs(sh.t, err, new(*exec.ExitError))
+	}
+	return result{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
+}
+
+// ok runs a command that must succeed and gives what it printed.
+func (sh *shell) ok(args ...string) string {
+	sh.t.Helper()
+	got := sh.run(args...)
+	require.Zero(sh.t, got.code, "roomkv %s: %s", strings.Join(args, " "), got.err)
+	return got.out
+}
+
+func TestValues(t *testing.T) {
+	sh := newShell(t)
+	sh.ok("put", "greeting", "Hello!")
+	sh.ok("put", "settings", `{"volume": 0.8}`)
+	sh.ok("put", "postcode", "--string", "01067")
+	sh.ok("put", "temperature", "--", "-5")
+	require.Zero(t, sh.feed("read me\n", "put", "notes", "-").code)
+
+	assert.Equal(t, "Hello!\n", sh.ok("get", "greeting"))
+	assert.Equal(t, "{\"volume\":0.8}\n", sh.ok("get", "settings"))
+	assert.Equal(t, "01067\n", sh.ok("get", "postcode"))
+	assert.Equal(t, "read me\n", sh.ok("get", "notes"))
+	var entry line
+	require.NoError(t, json.Unmarshal([]byte(sh.ok("get", "temperature", "--json")), &entry))
+	assert.Equal(t, "-5", string(entry.Value))
+	assert.Equal(t, sh.bot.UserID, entry.Sender)
+	assert.WithinDuration(t, time.Now(), entry.Time, time.Minute)
+
+	missing := sh.run("get", "nothing")
+	assert.Equal(t, exitNotFound, missing.code)
+	assert.Contains(t, missing.err, "key not found")
+	assert.Empty(t, missing.out)
+	assert.Equal(t, exitError, sh.run("put", "greeting", "--create", "Hi!").code)
+	assert.Zero(t, sh.run("put", "greeting", "--if-revision", string(entry.Revision), "Hi!").code, "other keys do not matter")
+	assert.Equal(t, exitError, sh.run("put", "greeting", "--if-revision", string(entry.Revision), "Ho!").code)
+
+	table := sh.ok("ls")
+	assert.NotContains(t, table, "\x1b", "no colour in a pipe")
+	assert.Equal(t, []string{"KEY", "greeting", "notes", "postcode", "settings", "temperature"}, firstColumn(table))
+	assert.Equal(t, []string{"KEY", "settings"}, firstColumn(sh.ok("ls", "se")))
+	assert.Equal(t, 5, strings.Count(sh.ok("ls", "--json"), "\n"))
+
+	sh.ok("rm", "notes", "postcode", "nothing")
+	assert.Equal(t, exitNotFound, sh.run("get", "notes").code)
+
+	t.Run("the shell completes keys", func(t *testing.T) {
+		assert.Contains(t, sh.ok("__complete", "get", ""), "greeting\n")
+	})
+	t.Run("other memories in the room", func(t *testing.T) {
+		for _, memory := range [][]string{{"--per-key", "--event-type", "com.example.per-key"}, {"--state-key", "other"}} {
+			assert.Equal(t, exitNotFound, sh.run(append(memory, "get", "greeting")...).code)
+			sh.ok(append(memory, "put", "greeting", "Elsewhere!")...)
+			assert.Equal(t, "Elsewhere!\n", sh.ok(append(memory, "get", "greeting")...))
+		}
+		assert.Equal(t, "Hi!\n", sh.ok("get", "greeting"))
+	})
+}
+
+func firstColumn(table string) (column []string) {
+	for row := range strings.Lines(table) {
+		column = append(column, strings.Fields(row)[0])
+	}
+	return column
+}
+
+func TestWrongUsage(t *testing.T) {
+	sh := &shell{t: t, env: []string{envCommand + "=1", envConfigDir + "=" + t.TempDir()}}
+	for _, args := range [][]string{
+		{"bogus"}, {"get"}, {"get", "a", "b"}, {"ls", "--bogus"},
+		{"ls"},                      // no room
+		{"ls", "--room", "lobby"},   // no room
+		{"ls", "--room", "!r:test"}, // nobody
+		{"ls", "--room", "!r:test", "--user", "bot"},                                       // nowhere
+		{"ls", "--room", "!r:test", "--user", "bot", "--homeserver", "http://127.0.0.1:1"}, // no password
+		{"ls", "--room", "!r:test", "--per-key", "--state-key", "k"},                       // both layouts
+		{"ls", "--room", "!r:test", "--profile", "../x"},                                   // a folder elsewhere
+		{"put", "k", `{"a":`},                                // a slip
+		{"put", "k", "1", "--create", "--if-revision", "$e"}, // both
+		{"watch", "k", "--prefix", "k"},                      // both
+	} {
+		got := sh.run(args...)
+		assert.Equal(t, exitUsage, got.code, "%v: %s", args, got.err)
+		assert.Contains(t, got.err, "--help", "%v", args)
+	}
+	help := sh.run()
+	assert.Zero(t, help.code)
+	assert.Contains(t, help.out, "Exit codes")
+}
+
+func TestHelpTeaches(t *testing.T) {
+	for _, cmd := range (&app{}).root().Commands() {
+		assert.NotEmpty(t, cmd.Long, cmd.Name())
+		assert.NotEmpty(t, cmd.Example, cmd.Name())
+		assert.NotEmpty(t, cmd.GroupID, cmd.Name())
+	}
+}
+
+func TestLogin(t *testing.T) {
+	sh := newShell(t)
+	wrong := *sh
+	wrong.set(envPassword, "not the password")
+	got := wrong.run("login")
+	assert.Equal(t, exitError, got.code)
+	assert.NotContains(t, got.err, "not the password")
+
+	sh.ok("login")
+	kept := *sh
+	kept.set(envPassword, "")
+	kept.set(envUser, "")
+	kept.set(envHomeserver, "")
+	kept.ok("ls") // the login was kept
+
+	other := kept
+	other.set(envUser, "@other:example.org")
+	assert.Equal(t, exitUsage, other.run("ls").code, "the profile is somebody else's")
+
+	said := sh.run("put", "diary", "my secret value", "--verbose")
+	require.Zero(t, said.code)
+	assert.Contains(t, said.err, "m.opsdroid.database", "the requests are shown")
+	for _, secret := range []string{sh.password, "my secret value", "access_token", "Bearer"} {
+		assert.NotContains(t, said.err, secret)
+	}
+
+	kept.ok("logout")
+	assert.Equal(t, exitUsage, kept.run("ls").code)
+	assert.Equal(t, exitError, kept.run("logout").code)
+
+	token := kept
+	token.set(envToken, sh.bot.AccessToken)
+	token.set(envHomeserver, hstest.Server(t).URL)
+	assert.Equal(t, "my secret value\n", token.ok("get", "diary"))
+	token.set(envToken, "no-token-of-anybody")
+	got = token.run("get", "diary")
+	assert.Equal(t, exitError, got.code)
+	assert.NotContains(t, got.err, "no-token-of-anybody")
+}
+
+func TestEncryptedRoom(t *testing.T) {
+	sh := newShell(t)
+	room := hstest.EncryptedRoom(t, sh.bot)
+	sh.set(envRoom, room.String())
+	device, err := hstest.Server(t).NewDevice(t.Context(), sh.bot.UserID)
+	require.NoError(t, err)
+	recoveryKey, _, err := keybackup.SetUp(t.Context(), hstest.Crypto(t, device).Machine(), "")
+	require.NoError(t, err)
+
+	sh.set(envRecoveryKey, recoveryKey)
+	sh.ok("put", "combination", "12-34-56")
+	assert.Equal(t, "12-34-56\n", sh.ok("get", "combination"))
+	var content json.RawMessage
+	require.NoError(t, sh.bot.StateEvent(t.Context(), room, event.Type{Type: roomkv.DefaultEventType, Class: event.StateEventType}, "", &content))
+	assert.NotContains(t, string(content), "12-34-56")
+
+	var processes sync.WaitGroup
+	for _, key := range []string{"a", "b", "c", "d"} { // they wait for each other's crypto store
+		processes.Go(func() { assert.Zero(t, sh.run("put", key, key).code) })
+	}
+	processes.Wait()
+
+	other := *sh
+	other.set(envProfile, "other")
+	for _, key := range []string{"a", "b", "c", "d"} {
+		assert.Equal(t, key+"\n", other.ok("get", key), "from the key backup")
+	}
+	stranger := other
+	stranger.set(envProfile, "without-the-key")
+	stranger.set(envRecoveryKey, "")
+	got := stranger.run("get", "combination")
+	assert.Equal(t, exitError, got.code)
+	assert.Contains(t, got.err, "--recovery-key-file")
+	list := stranger.run("ls")
+	assert.Equal(t, exitError, list.code)
+	assert.Contains(t, list.out, "combination")
+}
+
+func TestWatch(t *testing.T) {
+	sh := newShell(t)
+	sh.ok("put", "counter", "0")
+	cmd := sh.command("watch", "--json")
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	require.NoError(t, cmd.Start())
+	changes := make(chan changed)
+	go func() {
+		defer close(changes)
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			var change changed
+			if assert.NoError(t, json.Unmarshal(lines.Bytes(), &change)) {
+				changes <- change
+			}
+		}
+	}()
+	var seen changed
+	for n := 1; seen.Key == "" && n < 50; n++ { // the watch begins when it has synced
+		sh.ok("put", "counter", string(rune('0'+n%10)))
+		select {
+		case seen = <-changes:
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+	assert.Equal(t, "counter", seen.Key)
+	go func() {
+		for range changes {
+		}
+	}()
+	require.NoError(t, cmd.Process.Signal(os.Interrupt))
+	assert.NoError(t, cmd.Wait(), "Ctrl-C is how a watch ends: %s", errs.String())
+}
