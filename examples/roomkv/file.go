@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -34,20 +33,30 @@ func (f *file) close(err error) error {
 	if err == nil {
 		err = f.Sync()
 	}
-	err = cmp.Or(err, f.Close())
-	if err == nil && f.force {
-		err = os.Rename(f.Name(), f.name)
-	} else if err == nil { // a rename would replace what has come since
-		if err = os.Link(f.Name(), f.name); errors.Is(err, fs.ErrExist) {
-			err = errExists(f.name)
-		} else if err != nil { // a file system without links
-			err = os.Rename(f.Name(), f.name)
-		}
+	if closed := f.Close(); err == nil {
+		err = closed
 	}
-	if remove := os.Remove(f.Name()); !errors.Is(remove, fs.ErrNotExist) {
-		err = cmp.Or(err, remove)
+	if err == nil {
+		err = f.publish()
+	}
+	if removed := os.Remove(f.Name()); err == nil && !errors.Is(removed, fs.ErrNotExist) {
+		err = removed
 	}
 	return err
+}
+
+// publish gives the file its name. A link, unlike a rename, does not replace what has come there since.
+func (f *file) publish() error {
+	if !f.force {
+		err := os.Link(f.Name(), f.name)
+		if errors.Is(err, fs.ErrExist) {
+			return errExists(f.name)
+		}
+		if err == nil {
+			return nil
+		} // else a file system without links
+	}
+	return os.Rename(f.Name(), f.name)
 }
 
 func errExists(name string) error {

@@ -25,13 +25,6 @@ func askSecret(ctx context.Context, question string) (string, error) {
 	})
 }
 
-// confirm asks a question that only yes answers.
-func confirm(ctx context.Context, question string) (bool, error) {
-	answer, err := ask(ctx, question+" [y/N] ")
-	answer = strings.ToLower(answer)
-	return answer == "y" || answer == "yes", err
-}
-
 // attended tells whether there is somebody to ask.
 func attended() bool { return isTerminal(os.Stdin) && isTerminal(os.Stderr) }
 
