@@ -140,3 +140,11 @@ func (t *table) print() error {
 	_, err := fmt.Fprintf(t.out, "%s\n%s", styleFor(t.out).bold(head), rows)
 	return err
 }
+
+// count is a number with its noun.
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

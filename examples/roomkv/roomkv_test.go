@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -295,4 +296,39 @@ func TestWatch(t *testing.T) {
 	}()
 	require.NoError(t, cmd.Process.Signal(os.Interrupt))
 	assert.NoError(t, cmd.Wait(), "Ctrl-C is how a watch ends: %s", errs.String())
+}
+
+func TestCopy(t *testing.T) {
+	sh := newShell(t)
+	sh.ok("put", "greeting", "Hello!")
+	sh.ok("put", "settings", `{"volume": 0.8}`)
+	elsewhere := hstest.EncryptedRoom(t, sh.bot).String()
+
+	got := sh.run("copy", "--to-room", elsewhere, "--to-per-key")
+	require.Zero(t, got.code, got.err)
+	assert.Equal(t, "Copied 2 keys.\n", got.err, "no progress bar in a file")
+	assert.Equal(t, "Hello!\n", sh.ok("get", "greeting", "--room", elsewhere, "--per-key"))
+	assert.Equal(t, "Copied 0 keys, 2 were there already.\n", sh.run("copy", "--to-room", elsewhere, "--to-per-key").err)
+
+	sh.ok("put", "greeting", "Hi!")
+	kept := sh.run("copy", "--to-room", elsewhere, "--to-per-key")
+	assert.Equal(t, exitError, kept.code)
+	assert.Contains(t, kept.err, "1 have other values there")
+	sh.ok("copy", "--to-room", elsewhere, "--to-per-key", "--overwrite")
+	assert.Equal(t, "Hi!\n", sh.ok("get", "greeting", "--room", elsewhere, "--per-key"))
+
+	t.Run("within a room", func(t *testing.T) {
+		sh.ok("copy", "--to-event-type", "com.example.other")
+		assert.Equal(t, "Hi!\n", sh.ok("get", "greeting", "--event-type", "com.example.other"))
+		same := sh.run("copy")
+		assert.Equal(t, exitUsage, same.code, same.err)
+	})
+	t.Run("to another account", func(t *testing.T) {
+		other := newShell(t)
+		room := hstest.Room(t, other.bot)
+		password := filepath.Join(t.TempDir(), "password")
+		require.NoError(t, os.WriteFile(password, []byte(other.password+"\n"), 0o600))
+		sh.ok("copy", "--to-user", other.bot.UserID.String(), "--to-profile", "other", "--to-password-file", password, "--to-room", room.String())
+		assert.Equal(t, "Hi!\n", other.ok("get", "greeting", "--room", room.String()))
+	})
 }
