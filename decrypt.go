@@ -37,10 +37,6 @@ type value struct {
 	trust     id.TrustState // of the device that encrypted it
 }
 
-// errRedacted is beneath the error about a value whose event was redacted: it has been overwritten, or somebody has taken
-// it away.
-var errRedacted = errors.New("redacted")
-
 // value reads what is stored under a name in the event from.
 func (r roomState) value(ctx context.Context, name string, stored json.RawMessage, from id.EventID) (value, error) {
 	key, named := wire.KeyOf(name)
@@ -253,7 +249,7 @@ func (r roomState) encryptedEvent(ctx context.Context, at id.EventID) (*event.Ev
 	case evt == nil || evt.ID != at || evt.RoomID != "" && evt.RoomID != r.room:
 		return nil, fail(ErrCorrupt, nil, "event %s is referred to in %s and is not in that room", at, r.room)
 	case evt.Type.Type == event.EventEncrypted.Type && len(evt.Content.Raw) == 0:
-		return nil, fail(ErrUndecryptable, errRedacted, "event %s in %s was redacted", at, r.room)
+		return nil, fail(ErrUndecryptable, ErrRedacted, "event %s in %s was redacted", at, r.room)
 	}
 	unreadable := evt.Content.ParseRaw(event.EventEncrypted)
 	if unreadable != nil || evt.Type.Type != event.EventEncrypted.Type || evt.StateKey != nil || evt.Content.AsEncrypted().Algorithm != id.AlgorithmMegolmV1 {

@@ -27,6 +27,7 @@ type Entry struct {
 	Sender    id.UserID // who sent the state event: in the single-state-key layout, who last changed any key
 	Time      time.Time // when, by the sender's homeserver's clock, to the millisecond
 	Encrypted bool      // whether the value was in an encrypted event
+	Deleted   bool      // in a [Store.History]: the key was removed, and there is no value
 
 	// Of that event: who sent it, and how far the device that encrypted it was trusted when it was decrypted.
 	EncryptedBy id.UserID
@@ -69,7 +70,7 @@ func (r roomState) entry(ctx context.Context, name, key string) (Entry, error) {
 // in what was read: then what is there now is read. The error is ErrNotFound where nothing is.
 func (r roomState) read(ctx context.Context, found *record) (Entry, error) {
 	entry, err := found.entry(ctx, r)
-	if !errors.Is(err, errRedacted) {
+	if !errors.Is(err, ErrRedacted) {
 		return entry, err
 	}
 	d := r.dict(r.core.layout.stateKey(found.name))

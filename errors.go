@@ -25,7 +25,7 @@ var (
 	ErrNotFollowing = errors.New("not following")
 
 	// ErrTooOld: Watch cannot begin at the revision, or go on where it was, for the homeserver does not list that event
-	// among the latest.
+	// among the latest; or the homeserver no longer has what At asks for.
 	ErrTooOld = errors.New("too long ago")
 
 	// ErrTooLarge: what would be sent is larger than Matrix allows. The text says which limit, how large, and
@@ -64,6 +64,10 @@ var (
 	// ErrUndecryptable: the value is in an encrypted event that the client cannot decrypt now. The text names the event
 	// and its Megolm session. The value stays where it is, and can be read when the client has the session's key.
 	ErrUndecryptable = errors.New("cannot decrypt")
+
+	// ErrRedacted: the event that held the value was redacted, so that nobody can read it any more: the value was overwritten
+	// or purged, or somebody has taken it away. Beneath [ErrUndecryptable] it tells why.
+	ErrRedacted = errors.New("redacted")
 
 	// ErrUntrusted: the value does not come from a device that [WithMinTrust] accepts.
 	ErrUntrusted = errors.New("not trusted")

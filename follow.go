@@ -270,9 +270,11 @@ func (f *follower) redact(room id.RoomID, redaction *event.Event) {
 	}
 	f.core.opened.forget(eventAt{room, redacted})
 	for _, d := range f.core.dicts.in(room) {
-		known := false
-		d.Look(func(h *merge.History) { known = h.Has(redacted) })
-		if known {
+		current := false
+		d.Look(func(h *merge.History) {
+			current = slices.ContainsFunc(h.Heads(), func(head *merge.Event) bool { return head.ID == redacted })
+		})
+		if current {
 			d.Forget()
 		}
 	}

@@ -88,13 +88,26 @@ func (p place) snapshot(evt *stateEvent) merge.Event {
 	return read
 }
 
-// messages gives a page of the room's events of the store's type, the newest first, and where the next one begins. A page
-// can have fewer events than were asked for, or none, and not be the last: Dendrite counts those that the filter leaves out.
+// messages is [roomState.page] for those who do not ask where the list ends.
 func (r roomState) messages(ctx context.Context, from string, limit int) (events []*stateEvent, next string, err error) {
+	page, err := r.page(ctx, from, limit)
+	return page.events, page.next, err
+}
+
+// page is a part of the room's events.
+type page struct {
+	events []*stateEvent // those of the store's type, the newest first
+	next   string        // where the next page begins, empty where there is none
+	first  bool          // whether the room's first event was there
+}
+
+// page gives a page of the room's events of the store's type. It can have fewer events than were asked for, or none, and not
+// be the last: Dendrite counts those that the filter leaves out.
+func (r roomState) page(ctx context.Context, from string, limit int) (page, error) {
 	const what = "look back"
 	filter, err := json.Marshal(mautrix.FilterPart{Types: []event.Type{r.eventType, event.StateEncryption, event.StateCreate}})
 	if err != nil {
-		return nil, "", fmt.Errorf("roomkv: %w", err)
+		return page{}, fmt.Errorf("roomkv: %w", err)
 	}
 	query := map[string]string{"dir": string(mautrix.DirectionBackward), "limit": strconv.Itoa(limit), "filter": string(filter)}
 	if from != "" {
@@ -103,15 +116,16 @@ func (r roomState) messages(ctx context.Context, from string, limit int) (events
 	body, err := r.request(ctx, http.MethodGet, r.client.BuildURLWithQuery(
 		mautrix.ClientURLPath{"v3", "rooms", r.room, "messages"}, query), nil)
 	if err != nil {
-		return nil, "", r.explain(ctx, what, err)
+		return page{}, r.explain(ctx, what, err)
 	}
 	var answer struct {
 		Chunk []*stateEvent `json:"chunk"`
 		End   string        `json:"end"`
 	}
 	if json.Unmarshal(body, &answer) != nil {
-		return nil, "", fail(ErrCorrupt, nil, "cannot %s in %s: the homeserver's answer is not a list of events", what, r.room)
+		return page{}, fail(ErrCorrupt, nil, "cannot %s in %s: the homeserver's answer is not a list of events", what, r.room)
 	}
+	var found page
 	for _, evt := range answer.Chunk {
 		if evt == nil || evt.ID == "" || evt.StateKey == nil {
 			continue
@@ -119,15 +133,15 @@ func (r roomState) messages(ctx context.Context, from string, limit int) (events
 		switch evt.Type {
 		case r.eventType.Type:
 			evt.listed = true
-			events = append(events, evt)
+			found.events = append(found.events, evt)
 		case event.StateEncryption.Type: // a chance to learn of it that costs nothing
 			r.core.encrypted.set(r.room, true, false)
 		case event.StateCreate.Type: // there is nothing before it, which homeservers find out only when they are asked
-			answer.End = ""
+			found.first = true
 		}
 	}
-	if answer.End == from {
-		answer.End = ""
+	if !found.first && answer.End != from {
+		found.next = answer.End
 	}
-	return events, answer.End, nil
+	return found, nil
 }

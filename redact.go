@@ -88,7 +88,7 @@ func (r roomState) redact(ctx context.Context, events []id.EventID, used map[id.
 		// The state can name any event, and only the store's own are the store's to redact.
 		_, err := r.notWaiting().open(ctx, event)
 		switch {
-		case errors.Is(err, ErrCorrupt), errors.Is(err, errRedacted):
+		case errors.Is(err, ErrCorrupt), errors.Is(err, ErrRedacted):
 			continue
 		case err == nil:
 			_, err = r.client.RedactEvent(withRetries(ctx, r.client), r.room, event)

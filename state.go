@@ -1,6 +1,7 @@
 package roomkv
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -105,10 +106,17 @@ type stateEvent struct {
 	StateKey *string         `json:"state_key"`
 	Content  json.RawMessage `json:"content"`
 	Unsigned struct {
-		ReplacesState id.EventID `json:"replaces_state"`
+		ReplacesState id.EventID      `json:"replaces_state"`
+		Before        json.RawMessage `json:"prev_content"` // what was current before, as it was then where that was redacted since
+		Redaction     json.RawMessage `json:"redacted_because"`
 	} `json:"unsigned"`
 
 	listed bool // whether it comes from a list of events, so that its place among others is known
+}
+
+// redacted tells whether somebody has redacted the event, so that nobody knows what it held.
+func (e *stateEvent) redacted() bool {
+	return len(e.Unsigned.Redaction) > 0 && string(e.Unsigned.Redaction) != "null" && len(bytes.Trim(e.Content, "{} \t\r\n")) == 0
 }
 
 // get returns the current event with the state key, or nil where there is none.

@@ -116,7 +116,7 @@ func (s *Store) change(ctx context.Context, key string, edit commit.Edit, fn fun
 	}
 	err = s.core.layout.commit(ctx, state, []string{name}, func([]string) commit.Edit { return edit })
 	switch {
-	case errors.Is(err, errRedacted): // what was known may be what somebody has overwritten since
+	case errors.Is(err, ErrRedacted): // what was known may be what somebody has overwritten since
 		edit.Afresh = true
 	case errors.Is(err, ErrUndecryptable): // the key can come, but not while others wait to write
 		if _, missing := state.entry(ctx, name, key); missing != nil {

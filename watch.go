@@ -289,7 +289,7 @@ func (w *watch) change(ctx context.Context, evt *stateEvent, name string, before
 	t.Key, _ = wire.KeyOf(name)
 	if old, ok := before[name]; ok {
 		read, err := w.value(ctx, name, json.RawMessage(old), evt.ID)
-		if t.Key, t.Old = read.key, read.json; !errors.Is(err, errRedacted) || t.Key == "" {
+		if t.Key, t.Old = read.key, read.json; !errors.Is(err, ErrRedacted) || t.Key == "" {
 			t.err = err
 		}
 	}

@@ -30,6 +30,14 @@ type Edit struct {
 	// Values are the names for which Apply gives values that were not in the room before, with their keys; see [Sealer].
 	Values map[string]string
 
+	// Anew: values are sealed anew also where the dict has them already; see [Sealer].
+	Anew bool
+
+	// Barrier: an event is sent also where nothing changes, and names Merged as merged beside what it was made from, for
+	// those are its ancestors by events that will be redacted. Such an edit is Conditional, and makes an event by itself.
+	Barrier bool
+	Merged  []id.EventID
+
 	// Since: Apply asks whether something has changed since that event, which must be looked for where it is not known.
 	Since id.EventID
 
@@ -49,6 +57,9 @@ type Edit struct {
 type Base interface {
 	// Stored is what is there under the name.
 	Stored(name string) (json.RawMessage, bool)
+
+	// Names are all names that are there, in no order.
+	Names() []string
 
 	// Fresh tells whether what is there comes from an edit before, and so from nowhere but here.
 	Fresh(name string) bool
@@ -130,6 +141,12 @@ func (g *guard) Stored(name string) (json.RawMessage, bool) {
 	return g.base.Stored(name)
 }
 
+func (g *guard) Names() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.base.Names()
+}
+
 func (g *guard) Fresh(name string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -152,19 +169,20 @@ func (g *guard) Unchanged(name string, since id.EventID) bool {
 type nothing struct{}
 
 func (nothing) Stored(string) (json.RawMessage, bool) { return nil, false }
+func (nothing) Names() []string                       { return nil }
 func (nothing) Fresh(string) bool                     { return false }
 func (nothing) Event() id.EventID                     { return "" }
 func (nothing) Unchanged(string, id.EventID) bool     { return false }
 
 // take takes edits off the queue that can share an event: those at its front that are all conditional, or all not, as
-// like is where that is given. Those whose callers have given up are dropped.
+// like is where that is given, or one barrier. Those whose callers have given up are dropped.
 func take(queue []*pending, like *pending) (batch, rest []*pending) {
 	queue = slices.DeleteFunc(queue, func(p *pending) bool { return p.ctx.Err() != nil })
 	for i, p := range queue {
 		if like == nil {
 			like = p
 		}
-		if p.Conditional != like.Conditional {
+		if p.Conditional != like.Conditional || p.Barrier && p != like || like.Barrier && p != like {
 			return queue[:i:i], queue[i:]
 		}
 	}

@@ -36,6 +36,7 @@ type plan struct {
 	fresh    map[string]Value // by name: what is to be sealed
 	replaced []string         // what was stored before, where that is asked for
 
+	barrier  bool  // whether it is to be another event than the current one whatever it holds
 	write    bool  // whether there is anything to send
 	doubtful bool  // whether an edit failed or changed nothing, which only counts on what is current for certain
 	err      error // what keeps any edit from being made
@@ -51,7 +52,7 @@ func (p *plan) size(name, stored string) int {
 
 func (p *plan) content(mode Mode) json.RawMessage {
 	dict := wire.OfNames(p.names)
-	if !mode.Single {
+	if !mode.Single || p.barrier {
 		dict.Parents = p.parents
 	}
 	return dict.Content()
@@ -123,7 +124,11 @@ func (c *commit) planOn(ctx context.Context, merged merge.Merged, read bool) pla
 				edit.err = c.room.Fits(after + mergeMargin)
 			}
 		}
-		if edit.err != nil || len(made.names) == 0 {
+		if edit.Barrier && edit.err == nil {
+			p.barrier = true
+			merged.Parents = append(slices.Clone(merged.Parents), edit.Merged...)
+			after += parentSize * len(edit.Merged)
+		} else if edit.err != nil || len(made.names) == 0 {
 			p.doubtful = true
 			continue
 		}
@@ -183,7 +188,7 @@ func (c *commit) make(ctx context.Context, edit *pending, base *base, p *plan, r
 				m.fresh[name] = value
 				m.size += wire.EntrySize(name, "") + referenceSize
 				m.err = cmp.Or(m.err, c.sealer.Check(value))
-				same = same && c.holds(ctx, p, old, value)
+				same = same && !edit.Anew && c.holds(ctx, p, old, value)
 			} else {
 				m.size += wire.EntrySize(name, m.stored[name])
 				same = same && old == m.stored[name]
@@ -228,6 +233,8 @@ func (b *base) Stored(name string) (json.RawMessage, bool) {
 	text, ok := b.names[name]
 	return json.RawMessage(text), ok
 }
+
+func (b *base) Names() []string { return slices.Collect(maps.Keys(b.names)) }
 
 func (b *base) Fresh(name string) bool { return b.changed[name] }
 

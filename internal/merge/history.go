@@ -35,6 +35,7 @@ type node struct {
 	place   *int64 // where the homeserver stored it among others, nil where that is not known
 	index   int    // in order
 	parents []*node
+	held    map[string]string // what Dict was, of an event that was redacted since
 	missing []id.EventID // parents that are not in the history
 	adrift  bool         // whether parents were given up
 	cut     bool         // whether parents were forgotten, when a later event had merged all there was
@@ -98,14 +99,14 @@ func (h *History) add(e Event, seq int) bool {
 // complete adds to an event that is there what was not known of it, and tells whether there was anything.
 func (h *History) complete(e Event, seq int) bool {
 	old := h.events[e.ID]
-	redacted := len(e.Dict) == 0 && len(old.Dict) > 0
+	redacted := len(e.Dict) == 0 && len(old.Dict) > 0 && old.held == nil
 	known := old.Partial && !e.Partial
 	if known {
 		old.Replaces, old.Partial = e.Replaces, false
 		old.seq = seq // only now its place is known
 	}
 	if redacted {
-		old.Dict = e.Dict
+		old.held = old.Dict
 	}
 	if redacted || known {
 		h.linked = false
@@ -360,6 +361,29 @@ func (h *History) link() {
 		}
 	}
 	slices.SortFunc(h.heads, func(a, b *node) int { return a.seq - b.seq })
+	h.redact()
+}
+
+// redact empties what was redacted and what nothing was made from yet. What was made from the others has their values, of
+// which can only be told what is a change while it is known what they held.
+func (h *History) redact() {
+	for _, n := range h.order {
+		if n.held != nil {
+			n.Dict = n.held
+		}
+	}
+	for _, n := range h.heads {
+		if n.held != nil {
+			n.Dict = nil
+		}
+	}
+}
+
+// Known tells whether the event is there with all its parents.
+func (h *History) Known(event id.EventID) bool {
+	h.link()
+	n := h.events[event]
+	return n != nil && len(n.missing) == 0
 }
 
 // visit puts the event into the order after its parents. A parent that is its own descendant, which only a homeserver

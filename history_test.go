@@ -1,0 +1,270 @@
+package roomkv_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv"
+	"github.com/roomkv/roomkv/internal/homeserver/hstest"
+)
+
+// historyOf gives the revisions of a key, the newest first. One that cannot be read is "error", a removal "deleted".
+func historyOf(t testing.TB, store *roomkv.Store, key string) (values []string, entries []roomkv.Entry) {
+	t.Helper()
+	for entry, err := range store.History(t.Context(), key) {
+		value := string(entry.Value)
+		if entry.Deleted {
+			value = "deleted"
+		}
+		if err != nil {
+			require.NotEmpty(t, entry.Revision, err)
+			value = "error"
+		}
+		assert.Equal(t, key, entry.Key)
+		values, entries = append(values, value), append(entries, entry)
+	}
+	return values, entries
+}
+
+func pastOf(t testing.TB, snapshot *roomkv.Snapshot) map[string]string {
+	t.Helper()
+	memory := map[string]string{}
+	for entry, err := range snapshot.All(t.Context()) {
+		require.NoError(t, err)
+		memory[entry.Key] = string(entry.Value)
+	}
+	keys, err := snapshot.Keys(t.Context())
+	require.NoError(t, err)
+	assert.ElementsMatch(t, slices.Collect(maps.Keys(memory)), keys)
+	return memory
+}
+
+// kinds are stores of every kind, in a fresh room each.
+var kinds = map[string]func(t testing.TB, layout roomkv.Option) (*roomkv.Store, *mautrix.Client, id.RoomID, []roomkv.Option){
+	"plain": func(t testing.TB, layout roomkv.Option) (*roomkv.Store, *mautrix.Client, id.RoomID, []roomkv.Option) {
+		store, client, room := newStore(t, layout)
+		return store, client, room, []roomkv.Option{layout}
+	},
+	"encrypted": func(t testing.TB, layout roomkv.Option) (*roomkv.Store, *mautrix.Client, id.RoomID, []roomkv.Option) {
+		store, client, room := newEncrypted(t, layout)
+		return store, client, room, []roomkv.Option{layout}
+	},
+	"sealed": func(t testing.TB, layout roomkv.Option) (*roomkv.Store, *mautrix.Client, id.RoomID, []roomkv.Option) {
+		store, client, room := newEncrypted(t, layout, roomkv.WithSealedKeys(secret))
+		return store, client, room, []roomkv.Option{layout, roomkv.WithSealedKeys(secret)}
+	},
+}
+
+// eachKind tests the kinds in the two layouts. A custom state key makes no difference to encryption.
+func eachKind(t *testing.T, test func(t *testing.T, store *roomkv.Store, client *mautrix.Client, room id.RoomID, opts []roomkv.Option)) {
+	for _, layout := range []string{"perkey", "single"} {
+		for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+			t.Run(layout+"/"+kind, func(t *testing.T) {
+				store, client, room, opts := kinds[kind](t, layouts[layout])
+				test(t, store, client, room, opts)
+			})
+		}
+	}
+	t.Run("custom", func(t *testing.T) {
+		store, client, room, opts := kinds["plain"](t, layouts["custom"])
+		test(t, store, client, room, opts)
+	})
+}
+
+func TestHistoryAndRestore(t *testing.T) {
+	eachKind(t, func(t *testing.T, store *roomkv.Store, client *mautrix.Client, room id.RoomID, opts []roomkv.Option) {
+		ctx := t.Context()
+		values, _ := historyOf(t, store, "key")
+		assert.Empty(t, values)
+		require.NoError(t, store.Put(ctx, "key", 1))
+		require.NoError(t, store.Put(ctx, "other", "x"))
+		_, err := client.SendText(ctx, room, "what people say")
+		require.NoError(t, err)
+		require.NoError(t, store.Put(ctx, "key", 2))
+		require.NoError(t, store.PutAll(ctx, map[string]any{"key": 2.5, "more": true}))
+		two := time.Now()
+		time.Sleep(20 * time.Millisecond)
+		require.NoError(t, store.Delete(ctx, "key", "other"))
+		require.NoError(t, roomkv.Update(ctx, store, "key", func(string, bool) (string, error) { return "back", nil }))
+		require.NoError(t, store.Put(ctx, "last", 1))
+
+		cold := open(t, client, room, opts...)
+		for _, store := range []*roomkv.Store{store, cold} {
+			values, entries := historyOf(t, store, "key")
+			require.Equal(t, []string{`"back"`, "deleted", "2.5", "2", "1"}, values)
+			for i, entry := range entries {
+				assert.Equal(t, client.UserID, entry.Sender)
+				snapshot, err := store.At(ctx, roomkv.AtRevision(entry.Revision))
+				require.NoError(t, err)
+				got, err := snapshot.Entry(ctx, "key")
+				if entry.Deleted {
+					require.ErrorIs(t, err, roomkv.ErrNotFound)
+					continue
+				}
+				require.NoError(t, err)
+				assert.Equal(t, values[i], string(got.Value))
+				assert.Equal(t, entry.Revision, got.Revision)
+			}
+			values, _ = historyOf(t, store, "last")
+			assert.Equal(t, []string{"1"}, values)
+		}
+
+		now := memoryOf(t, cold)
+		snapshot, err := cold.At(ctx, roomkv.AtTime(two))
+		require.NoError(t, err)
+		was := map[string]string{"key": "2.5", "other": `"x"`, "more": "true"}
+		assert.Equal(t, was, pastOf(t, snapshot))
+		latest, err := cold.At(ctx, roomkv.AtTime(time.Now().Add(time.Hour)))
+		require.NoError(t, err)
+		assert.Equal(t, now, pastOf(t, latest))
+		never, err := cold.At(ctx, roomkv.AtTime(time.UnixMilli(1)))
+		require.NoError(t, err)
+		assert.Empty(t, pastOf(t, never))
+
+		recorder := hstest.Record(client)
+		changed, err := cold.Restore(ctx, snapshot)
+		require.NoError(t, err)
+		assert.Equal(t, 3, changed)
+		if _, single := dictStateKey(t, client, room); single {
+			assert.Equal(t, 1, writes(recorder), "one event")
+		} else {
+			assert.Equal(t, 3, writes(recorder), "one event for each key")
+		}
+		assert.Equal(t, was, memoryOf(t, store))
+		changed, err = cold.Restore(ctx, snapshot)
+		require.NoError(t, err)
+		assert.Zero(t, changed)
+		changed, err = cold.Restore(ctx, latest)
+		require.NoError(t, err)
+		assert.Equal(t, 3, changed)
+		assert.Equal(t, now, memoryOf(t, open(t, client, room, opts...)))
+	})
+}
+
+func TestAtWhatIsNotThere(t *testing.T) {
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		ctx := t.Context()
+		store, client, room := newStore(t, layout)
+		require.NoError(t, store.Put(ctx, "key", 1))
+		said, err := client.SendText(ctx, room, "no state")
+		require.NoError(t, err)
+		for _, revision := range []roomkv.Revision{"", "$nothing", roomkv.Revision(said.EventID)} {
+			_, err := store.At(ctx, roomkv.AtRevision(revision))
+			assert.ErrorIs(t, err, roomkv.ErrNotFound, revision)
+		}
+		other, _, _ := newStore(t, layout)
+		snapshot, err := other.At(ctx, roomkv.AtTime(time.Now()))
+		require.NoError(t, err)
+		_, err = store.Restore(ctx, snapshot)
+		assert.ErrorIs(t, err, roomkv.ErrInvalidOption)
+		_, err = store.Restore(ctx, nil)
+		assert.ErrorIs(t, err, roomkv.ErrInvalidOption)
+	})
+}
+
+// What was stored before a member may see the room's history is out of that one's sight. In the per-key layout Dendrite leaves no
+// sign of it.
+func TestHistoryOutOfSight(t *testing.T) {
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		ctx := t.Context()
+		store, client, room := newStore(t, layout)
+		_, err := client.SendStateEvent(ctx, room, event.StateHistoryVisibility, "", map[string]any{"history_visibility": "joined"})
+		require.NoError(t, err)
+		require.NoError(t, store.Put(ctx, "key", 1))
+		old := revision(t, store, "key")
+		require.NoError(t, store.Put(ctx, "key", 2))
+		before := time.Now()
+		time.Sleep(20 * time.Millisecond)
+		late := hstest.Client(t)
+		_, err = client.InviteUser(ctx, room, &mautrix.ReqInviteUser{UserID: late.UserID})
+		require.NoError(t, err)
+		_, err = late.JoinRoomByID(ctx, room)
+		require.NoError(t, err)
+		require.NoError(t, store.Put(ctx, "key", 3))
+
+		theirs := open(t, late, room, layout)
+		values, _ := historyOf(t, theirs, "key")
+		assert.Equal(t, []string{"3"}, values)
+		if _, single := dictStateKey(t, client, room); !single && os.Getenv("ROOMKV_HOMESERVER") == "" {
+			t.Skip()
+		}
+		_, err = theirs.At(ctx, roomkv.AtRevision(roomkv.Revision(old)))
+		assert.ErrorIs(t, err, roomkv.ErrTooOld)
+		_, err = theirs.At(ctx, roomkv.AtTime(before))
+		assert.ErrorIs(t, err, roomkv.ErrTooOld)
+		snapshot, err := theirs.At(ctx, roomkv.AtTime(time.Now()))
+		require.NoError(t, err)
+		assert.Equal(t, map[string]string{"key": "3"}, pastOf(t, snapshot))
+	})
+}
+
+// Two writers who write five keys at once, often the same ones: every write is a revision of its key, by who wrote it and in
+// the order in which that one did, the newest is what counts, and any of the moments can be restored. With -rounds=30 each
+// key has as many revisions, by default fewer.
+func TestHistoryOfRivals(t *testing.T) {
+	eachKind(t, func(t *testing.T, store *roomkv.Store, client *mautrix.Client, room id.RoomID, opts []roomkv.Option) {
+		ctx := t.Context()
+		revisions := 2 * max(3, *rounds/2)
+		second := open(t, twin(t, client), room, opts...)
+		type write struct {
+			writer *roomkv.Store
+			wrote  map[string][]string // by key, the oldest first
+		}
+		writers := []*write{{store, map[string][]string{}}, {second, map[string][]string{}}}
+		var group sync.WaitGroup
+		for w, writer := range writers {
+			group.Go(func() {
+				for n := range revisions / 2 {
+					for k := range 5 {
+						key, value := fmt.Sprint("key ", k), fmt.Sprintf("%d.%d", w, n)
+						assert.NoError(t, writer.writer.Put(ctx, key, value))
+						writer.wrote[key] = append(writer.wrote[key], value)
+					}
+				}
+			})
+		}
+		group.Wait()
+		reading := open(t, client, room, opts...)
+		now := memoryOf(t, reading)
+		var moments []roomkv.Entry
+		for k := range 5 {
+			key := fmt.Sprint("key ", k)
+			values, entries := historyOf(t, reading, key)
+			require.Len(t, values, revisions)
+			assert.Equal(t, now[key], values[0], "the newest is what counts")
+			by := [2][]string{}
+			for i, value := range slices.Backward(values) {
+				var text string
+				require.NoError(t, json.Unmarshal([]byte(value), &text))
+				w := int(text[0] - '0')
+				by[w] = append(by[w], text)
+				assert.Equal(t, client.UserID, entries[i].Sender)
+			}
+			for w, writer := range writers {
+				assert.Equal(t, writer.wrote[key], by[w])
+			}
+			moments = append(moments, entries[revisions/3], entries[revisions-1-k])
+		}
+		for _, moment := range moments {
+			snapshot, err := reading.At(ctx, roomkv.AtRevision(moment.Revision))
+			require.NoError(t, err)
+			was := pastOf(t, snapshot)
+			assert.Equal(t, string(moment.Value), was[moment.Key])
+			_, err = store.Restore(ctx, snapshot)
+			require.NoError(t, err)
+			assert.Equal(t, was, memoryOf(t, open(t, client, room, opts...)))
+		}
+	})
+}

@@ -1,0 +1,159 @@
+package roomkv
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"slices"
+
+	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/wire"
+)
+
+// Restore makes the memory what it was in a snapshot of it: keys that the snapshot lacks are removed, all others get the value
+// that they had. It returns how many keys it has changed.
+//
+// In the single-state-key layout that is one state event, in one commit with which no other write is lost: what others write
+// before it is replaced, what they write after it stays. In the per-key layout it is an event for each key that differs,
+// one after the other; on an error those before it are done, and it can be called again.
+//
+// Values that are encrypted are not encrypted again: the state refers to the old events, also where the client cannot decrypt
+// them. Those that stood in the clear are encrypted where the room is by now. A value whose event was redacted cannot come
+// back: its key stays as it is, and the error, beside the number of keys that were changed, is [ErrRedacted].
+//
+// It takes the requests of [Store.Put] in the single-state-key layout, in the per-key layout those of [Store.Keys] and one for each
+// key that differs; and one for each encrypted event that the state is to refer to again.
+//
+// Errors: [ErrInvalidOption] for a snapshot of another room or memory, for which there is [Copy]; [ErrRedacted]; [ErrNoCrypto];
+// [ErrCorrupt]; [ErrWrongSecret].
+func (s *Store) Restore(ctx context.Context, snapshot *Snapshot) (changed int, err error) {
+	state, err := s.state(ctx)
+	if err == nil {
+		err = snapshot.of(state)
+	}
+	if err != nil {
+		return 0, err
+	}
+	records, err := s.core.layout.readAll(ctx, state)
+	if err != nil {
+		return 0, err
+	}
+	current := map[string]string{} // by name
+	for _, found := range records {
+		if found.err == nil {
+			current[found.name] = string(found.stored)
+		}
+	}
+	r, err := state.restorable(ctx, snapshot, state.keep(current))
+	if err != nil {
+		return 0, err
+	}
+	if s.core.layout.oneKey() {
+		for _, name := range slices.Sorted(maps.Keys(r.apply(state.keep(current)))) {
+			err := s.core.layout.commit(ctx, state, []string{name}, func([]string) commit.Edit {
+				return commit.Edit{Apply: func(commit.Base) (map[string]json.RawMessage, error) {
+					return map[string]json.RawMessage{name: r.stored[name]}, nil
+				}}
+			})
+			if err != nil {
+				return changed, err
+			}
+			changed++
+		}
+		return changed, r.left
+	}
+	err = s.core.layout.commit(ctx, state, nil, func([]string) commit.Edit {
+		return commit.Edit{Conditional: true, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
+			now := map[string]string{}
+			for _, name := range base.Names() {
+				stored, _ := base.Stored(name)
+				now[name] = string(stored)
+			}
+			changes := r.apply(state.keep(now))
+			changed = len(changes)
+			return changes, nil
+		}}
+	})
+	if err != nil {
+		return 0, err
+	}
+	return changed, r.left
+}
+
+// restoration is what a snapshot's values are to be stored as.
+type restoration struct {
+	was    map[string]string          // what was stored, by name
+	stored map[string]json.RawMessage // what is to be stored, by name
+	lost   map[string]bool            // names whose values cannot come back
+	left   error                      // why
+}
+
+// restorable finds out which values of the snapshot are still there, and encrypts those that must be. What is current
+// need not be asked for.
+func (r roomState) restorable(ctx context.Context, snapshot *Snapshot, current map[string]string) (*restoration, error) {
+	res := &restoration{was: map[string]string{}, stored: map[string]json.RawMessage{}, lost: map[string]bool{}}
+	for _, broken := range snapshot.broken {
+		res.lost[broken.name], res.left = true, cmp.Or(res.left, broken.err)
+	}
+	sealing, err := place{roomState: r}.Sealer(ctx, false)
+	if err != nil {
+		return nil, err
+	}
+	gone := map[string]error{} // by reference
+	var clear []commit.Value
+	for name, found := range snapshot.records {
+		stored := string(found.stored)
+		res.was[name], res.stored[name] = stored, found.stored
+		if current[name] == stored {
+			continue
+		}
+		read, err := wire.Decode(found.stored)
+		switch {
+		case err != nil: // a bad value is restored as bad as it was
+		case read.Event != "":
+			if _, asked := gone[stored]; !asked {
+				_, err := r.encryptedEvent(ctx, read.Event)
+				if err != nil && ctx.Err() != nil {
+					return nil, err
+				}
+				gone[stored] = err
+			}
+			if errors.Is(gone[stored], ErrRedacted) {
+				res.lost[name], res.left = true, cmp.Or(res.left, gone[stored])
+			}
+		case sealing != nil:
+			key, _ := wire.KeyOf(name)
+			value := commit.Value{Name: name, Key: key, Stored: stored}
+			if err := sealing.Check(value); err != nil {
+				return nil, err
+			}
+			clear = append(clear, value)
+		}
+	}
+	if len(clear) == 0 {
+		return res, nil
+	}
+	references, err := sealing.Seal(ctx, clear)
+	for name, stored := range references {
+		res.stored[name] = json.RawMessage(stored)
+	}
+	return res, err
+}
+
+// apply gives what changes where that is what is there now.
+func (r *restoration) apply(now map[string]string) map[string]json.RawMessage {
+	changes := map[string]json.RawMessage{}
+	for name, was := range r.was {
+		if is, there := now[name]; !r.lost[name] && (!there || is != was) {
+			changes[name] = r.stored[name]
+		}
+	}
+	for name := range now {
+		if _, there := r.was[name]; !there && !r.lost[name] {
+			changes[name] = nil
+		}
+	}
+	return changes
+}
