@@ -36,11 +36,11 @@ type node struct {
 	index   int    // in order
 	parents []*node
 	held    map[string]string // what Dict was, of an event that was redacted since
-	missing []id.EventID // parents that are not in the history
-	adrift  bool         // whether parents were given up
-	cut     bool         // whether parents were forgotten, when a later event had merged all there was
-	past    bitset       // the ancestors, by index
-	state   int          // of the walk that finds order
+	missing []id.EventID      // parents that are not in the history
+	adrift  bool              // whether parents were given up
+	cut     bool              // whether parents were forgotten, when a later event had merged all there was
+	past    bitset            // the ancestors, by index
+	state   int               // of the walk that finds order
 }
 
 // Add adds an event that is newer than all others in the order of the homeserver, as far as that is known, and tells
