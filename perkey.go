@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/wire"
@@ -12,6 +14,9 @@ import (
 
 // adviceOneKey is what to do about a value that is too large.
 const adviceOneKey = "store less under one key"
+
+// parallel is how many state events are sent at the same time where there are several to send.
+const parallel = 8
 
 // perKey is the layout with a state event for each key.
 type perKey struct{}
@@ -47,24 +52,46 @@ func (l perKey) readAll(ctx context.Context, state roomState) ([]record, error) 
 	return records, nil
 }
 
-// commit is not atomic for several names: Matrix has no request that sends two state events. It makes the edits one
-// after the other, in the names' order, and stops at the first that fails.
+// commit is not atomic for several names: Matrix has no request that sends two state events. It makes several edits at a time
+// and begins no other once one has failed.
 func (l perKey) commit(ctx context.Context, state roomState, names []string, edit func([]string) commit.Edit) error {
 	names = slices.Compact(slices.Sorted(slices.Values(names)))
-	for done, name := range names {
-		some := edit([]string{name})
-		var err error
-		if len(some.Values) > 0 {
-			err = state.checkRoom(ctx, true)
-		}
-		if err == nil {
-			err = advise(state.dict(l.stateKey(name)).writer.Do(ctx, some), adviceOneKey)
-		}
-		if err != nil && len(names) > 1 {
-			return fmt.Errorf("%w (%d of %d keys were done before)", err, done, len(names))
-		} else if err != nil {
+	if len(names) == 1 {
+		return l.commitOne(ctx, state, names[0], edit)
+	}
+	var next, done atomic.Int64
+	failures := make(chan error, parallel)
+	var workers sync.WaitGroup
+	for range min(parallel, len(names)) {
+		workers.Go(func() {
+			for len(failures) == 0 {
+				i := int(next.Add(1)) - 1
+				if i >= len(names) {
+					return
+				}
+				if err := l.commitOne(ctx, state, names[i], edit); err != nil {
+					failures <- err
+					return
+				}
+				done.Add(1)
+			}
+		})
+	}
+	workers.Wait()
+	select {
+	case err := <-failures:
+		return fmt.Errorf("%w (%d of %d keys were done)", err, done.Load(), len(names))
+	default:
+		return nil
+	}
+}
+
+func (l perKey) commitOne(ctx context.Context, state roomState, name string, edit func([]string) commit.Edit) error {
+	some := edit([]string{name})
+	if len(some.Values) > 0 {
+		if err := state.checkRoom(ctx, true); err != nil {
 			return err
 		}
 	}
-	return nil
+	return advise(state.dict(l.stateKey(name)).writer.Do(ctx, some), adviceOneKey)
 }

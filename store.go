@@ -164,8 +164,8 @@ func (s *Store) Put(ctx context.Context, key string, value any) error {
 // fit.
 //
 // In the single-state-key layout that is one state event: all of it happens or nothing does. In the per-key layout,
-// for which Matrix has no such thing, it is one event and one request a key, in the order of the keys; on an error
-// those before it are stored, and the text says how many.
+// for which Matrix has no such thing, it is one event and one request a key, up to 8 of them at the same time; on an error
+// some are stored, and the text says how many. In an encrypted room the values share encrypted events in both layouts.
 //
 // Errors: those of [Store.Put].
 func (s *Store) PutAll(ctx context.Context, values map[string]any) error {
@@ -189,17 +189,26 @@ func (s *Store) PutAll(ctx context.Context, values map[string]any) error {
 // putAll stores every value, in its stored form, under its key. With keep those that are there already stay as they are.
 func (r roomState) putAll(ctx context.Context, stored map[string]json.RawMessage, keep bool) error {
 	names, keyOf := r.names(slices.Collect(maps.Keys(stored)))
+	var sealer func(ctx context.Context, again bool) (commit.Sealer, error) // of all together, nil for the room's own
 	if r.core.layout.oneKey() {
-		sealer, err := place{roomState: r}.Sealer(ctx, true)
+		several := len(names) > 1
+		own, err := place{roomState: r}.Sealer(ctx, !several)
 		if err != nil {
 			return err
 		}
-		for _, name := range names {
-			value := commit.Value{Name: name, Key: keyOf[name], Stored: wire.Canonical(stored[keyOf[name]])}
-			if sealer != nil {
-				err = sealer.Check(value)
+		slices.Sort(names)
+		values := make([]commit.Value, len(names))
+		for i, name := range names {
+			values[i] = commit.Value{Name: name, Key: keyOf[name], Stored: wire.Canonical(stored[keyOf[name]])}
+		}
+		if several {
+			sealer = newSealBatch(r, values).sealer
+		}
+		for _, value := range values {
+			if own != nil {
+				err = own.Check(value)
 			} else {
-				err = r.fits(r.core.layout.stateKey(name), len("{}")+wire.EntrySize(name, value.Stored))
+				err = r.fits(r.core.layout.stateKey(value.Name), len("{}")+wire.EntrySize(value.Name, value.Stored))
 			}
 			if err != nil {
 				return advise(err, adviceOneKey)
@@ -211,7 +220,7 @@ func (r roomState) putAll(ctx context.Context, stored map[string]json.RawMessage
 		for _, name := range names {
 			values[name] = keyOf[name]
 		}
-		return commit.Edit{Values: values, Conditional: keep, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
+		return commit.Edit{Values: values, Conditional: keep, Sealer: sealer, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
 			changes := make(map[string]json.RawMessage, len(names))
 			for _, name := range names {
 				if _, there := base.Stored(name); !there || !keep {
@@ -229,7 +238,7 @@ func (r roomState) putAll(ctx context.Context, stored map[string]json.RawMessage
 // In the single-state-key layout it takes the requests of [Store.Put] and makes one state event, which holds the
 // remaining keys, in an encrypted room too. In the per-key layout it takes one request to read, for several keys those
 // of [Store.Keys] and one for each key that is missing there, and then a request and an event for each key that is
-// there, one after the other; see [Store.PutAll].
+// there; see [Store.PutAll].
 //
 // Errors: [ErrInvalidKey], [ErrWrongSecret], and in the single-state-key layout [ErrCorrupt].
 func (s *Store) Delete(ctx context.Context, keys ...string) error {

@@ -38,6 +38,9 @@ type Edit struct {
 	Barrier bool
 	Merged  []id.EventID
 
+	// Sealer, where it is not nil, is asked in place of [Room.Sealer] how the values are sent.
+	Sealer func(ctx context.Context, again bool) (Sealer, error)
+
 	// Since: Apply asks whether something has changed since that event, which must be looked for where it is not known.
 	Since id.EventID
 

@@ -36,17 +36,24 @@ func (c *commit) ready(ctx context.Context) error {
 	if c.sealer != nil {
 		return nil
 	}
+	var ask func(ctx context.Context, again bool) (Sealer, error)
 	for _, p := range c.todo {
 		if len(p.Values) == 0 {
 			continue
 		}
-		var err error
-		if c.sealer, err = c.room.Sealer(ctx, c.asked); err == nil {
-			c.asked = true
-		} else if c.own != "" || !c.refuse(err) {
-			return err
+		if ask = p.Sealer; ask == nil { // the room's own may know more, and serves all
+			ask = c.room.Sealer
+			break
 		}
-		break
+	}
+	if ask == nil {
+		return nil
+	}
+	var err error
+	if c.sealer, err = ask(ctx, c.asked); err == nil {
+		c.asked = true
+	} else if c.own != "" || !c.refuse(err) {
+		return err
 	}
 	return nil
 }
