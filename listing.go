@@ -4,8 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"io"
 	"net/http"
-	"slices"
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
@@ -28,19 +28,28 @@ var written commit.Written
 // everything else, so that its cost does not grow with the room's members or other state, and one more
 // request for each own write that the sync does not show; see [commit.Written].
 func (r roomState) list(ctx context.Context) (map[string]*stateEvent, error) {
+	events, _, err := r.pick(ctx, &picker{})
+	return events, err
+}
+
+// pick is list for those events that the picker wants, and tells whether there are more that it wanted and had no room for.
+func (r roomState) pick(ctx context.Context, picker *picker) (events map[string]*stateEvent, more bool, err error) {
 	// Before the sync, for what is written after it need not be in its response.
 	pending := written.In(r.room, r.eventType.Type)
-	events, err := r.current(ctx)
-	if err != nil {
-		return nil, err
+	if err := r.scan(ctx, picker.add); err != nil {
+		return nil, false, err
 	}
+	events, more = picker.take()
 	for stateKey, own := range pending {
+		if !picker.takes(stateKey) {
+			continue
+		}
 		if evt := events[stateKey]; evt != nil && evt.ID == own {
 			continue
 		}
 		evt, err := r.get(ctx, stateKey)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if evt == nil {
 			delete(events, stateKey)
@@ -51,70 +60,64 @@ func (r roomState) list(ctx context.Context) (map[string]*stateEvent, error) {
 			written.Forget(commit.Dict{Room: r.room, Type: r.eventType.Type, StateKey: stateKey}, own) // somebody else has written since
 		}
 	}
-	return events, nil
+	return events, more, nil
 }
 
-// current returns the current events of the store's type by state key, as an initial sync shows them. Where that
-// leaves out a room that the user is in, it reads the whole state, members and all: Dendrite's sync learns of
-// a room a moment after the user has joined it, and of nothing more once an event has put it out of step.
-func (r roomState) current(ctx context.Context) (map[string]*stateEvent, error) {
-	events, found, err := r.sync(ctx)
-	if found || err != nil {
-		return events, err
-	}
-	if r.hasLeft(ctx) {
-		return nil, r.notJoined(listing, nil)
-	}
-	body, err := r.request(ctx, http.MethodGet, r.client.BuildClientURL("v3", "rooms", r.room, "state"), nil)
-	if err != nil {
-		return nil, r.explain(ctx, listing, err)
-	}
-	var state []*stateEvent
-	if json.Unmarshal(body, &state) != nil {
-		return nil, fail(ErrCorrupt, nil, "cannot %s in %s: the homeserver's answer is not a list of events", listing, r.room)
-	}
-	return r.byStateKey(state), nil
-}
-
-// sync is one initial sync. It has not found the room where the response leaves it out.
-func (r roomState) sync(ctx context.Context) (current map[string]*stateEvent, found bool, err error) {
-	body, err := r.request(ctx, http.MethodGet, r.client.BuildURLWithQuery(
-		mautrix.ClientURLPath{"v3", "sync"},
-		map[string]string{"filter": r.listFilter(), "set_presence": string(event.PresenceOffline)},
-	), nil)
-	if err != nil {
-		return nil, false, r.explain(ctx, listing, err)
-	}
-	type events struct {
-		Events []*stateEvent `json:"events"`
-	}
-	var sync struct {
-		Rooms struct {
-			Join map[id.RoomID]*struct {
-				State    events `json:"state"`
-				Timeline events `json:"timeline"`
-			} `json:"join"`
-		} `json:"rooms"`
-	}
-	if err := json.Unmarshal(body, &sync); err != nil {
-		return nil, false, fail(ErrCorrupt, nil, "cannot %s in %s: the homeserver's answer is not a sync response", listing, r.room)
-	}
-	room := sync.Rooms.Join[r.room]
-	if room == nil {
-		return nil, false, nil
-	}
-	return r.byStateKey(slices.Concat(room.State.Events, room.Timeline.Events)), true, nil
-}
-
-// byStateKey picks the events of the store's type. Of two with one state key it takes the later.
-func (r roomState) byStateKey(events []*stateEvent) map[string]*stateEvent {
-	picked := make(map[string]*stateEvent, len(events))
-	for _, evt := range events {
+// scan calls visit with the current events of the store's type as an initial sync shows them, one after the other as they
+// arrive. Of two with one state key the later counts: one that is late comes from the timeline, before or after the others.
+//
+// Where the sync leaves out a room that the user is in, scan reads the whole state, members and all: Dendrite's sync learns
+// of a room a moment after the user has joined it, and of nothing more once an event has put it out of step.
+func (r roomState) scan(ctx context.Context, visit func(evt *stateEvent, late bool)) error {
+	own := func(evt *stateEvent, late bool) {
 		if evt != nil && evt.Type == r.eventType.Type && evt.StateKey != nil {
-			picked[*evt.StateKey] = evt
+			visit(evt, late)
 		}
 	}
-	return picked
+	found := false
+	err := r.stream(ctx, r.client.BuildURLWithQuery(
+		mautrix.ClientURLPath{"v3", "sync"},
+		map[string]string{"filter": r.listFilter(), "set_presence": string(event.PresenceOffline)},
+	), func(decoder *json.Decoder) error {
+		room := members{r.room.String(): func(decoder *json.Decoder) error {
+			found = true
+			return members{
+				"state":    members{"events": elements(func(evt *stateEvent) { own(evt, false) }).walk}.walk,
+				"timeline": members{"events": elements(func(evt *stateEvent) { own(evt, true) }).walk}.walk,
+			}.walk(decoder)
+		}}
+		return members{"rooms": members{"join": room.walk}.walk}.walk(decoder)
+	})
+	if found || err != nil {
+		return err
+	}
+	if r.hasLeft(ctx) {
+		return r.notJoined(listing, nil)
+	}
+	return r.stream(ctx, r.client.BuildClientURL("v3", "rooms", r.room, "state"),
+		elements(func(evt *stateEvent) { own(evt, false) }).walk)
+}
+
+// stream makes a request whose response is read while it arrives.
+func (r roomState) stream(ctx context.Context, url string, read func(*json.Decoder) error) error {
+	var malformed error
+	_, err := r.client.MakeFullRequest(withRetries(ctx, r.client), mautrix.FullRequest{
+		Method: http.MethodGet, URL: url, SensitiveContent: true,
+		Handler: func(_ *http.Request, resp *http.Response, _ any, limit int64) ([]byte, error) {
+			err := read(json.NewDecoder(io.LimitReader(resp.Body, limit)))
+			if isMalformed(err) {
+				malformed, err = err, nil
+			}
+			return nil, err
+		},
+	})
+	switch {
+	case malformed != nil:
+		return fail(ErrCorrupt, nil, "cannot %s in %s: the homeserver's answer is not a list of events", listing, r.room)
+	case err != nil:
+		return r.explain(ctx, listing, err)
+	}
+	return nil
 }
 
 // listFilter is written out, for mautrix's Filter omits empty lists, and an absent list matches everything.
