@@ -14,6 +14,9 @@ const (
 	keyFile    = "signing.pem"
 )
 
+// maxMedia is how large an upload may be, in bytes: Synapse's default. Dendrite's own is a fifth of it.
+const maxMedia = 50 << 20
+
 // ownName is the name of a server that no other server can reach.
 const ownName = "localhost"
 
@@ -32,6 +35,7 @@ client_api:
   rate_limiting: {enabled: false}
 media_api:
   base_path: media
+  max_file_size_bytes: {{.MaxMedia}}
   database: {connection_string: "file:media.db?{{.SQLite}}"}
 user_api:
   bcrypt_cost: 4
@@ -61,7 +65,8 @@ func writeConfig(dir, name string) error {
 	err := configTemplate.Execute(&config, struct {
 		Name, SQLite string
 		Federates    bool
-	}{name, "_pragma=synchronous(0)", name != ownName})
+		MaxMedia     int
+	}{name, "_pragma=synchronous(0)", name != ownName, maxMedia})
 	if err != nil {
 		return err
 	}

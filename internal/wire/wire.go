@@ -43,11 +43,16 @@ type Value struct {
 }
 
 // Encode gives the form in which value, any JSON text, is stored: as it is wherever a Matrix event can hold
-// it and nobody would take it for a marker, else as its text. The error is ErrFormat, for bytes that are
-// not JSON.
+// it and nobody would take it for a marker, else as its text. What is too large for any event is for an attachment, which
+// can hold everything, and is given back without a copy. The error is ErrFormat, for bytes that are not JSON.
 func Encode(value json.RawMessage) (stored json.RawMessage, err error) {
 	if !validJSON(value) {
 		return nil, fmt.Errorf("%w: not a JSON value", ErrFormat)
+	}
+	if value = bytes.TrimSpace(value); len(value) > MaxEvent {
+		if _, _, marked := marker(value); !marked {
+			return value, nil
+		}
 	}
 	var compact bytes.Buffer
 	_ = json.Compact(&compact, value) // cannot fail: it is valid
@@ -118,7 +123,7 @@ func Reference(event id.EventID) json.RawMessage {
 
 // marker tells whether stored is an object whose only member has the name of a marker.
 func marker(stored json.RawMessage) (name string, behind json.RawMessage, ok bool) {
-	if stored = bytes.TrimLeft(stored, " \t\r\n"); len(stored) == 0 || stored[0] != '{' {
+	if !canMark(stored) {
 		return "", nil, false
 	}
 	var object map[string]json.RawMessage
@@ -127,7 +132,24 @@ func marker(stored json.RawMessage) (name string, behind json.RawMessage, ok boo
 	}
 	for name, behind = range object {
 	}
-	return name, behind, name == encryptedMarker || name == jsonMarker || name == mediaMarker
+	return name, behind, isMarker(name)
+}
+
+// canMark is false where the first name shows that stored is no marker, so that large values need not be read for that.
+func canMark(stored json.RawMessage) bool {
+	const space, longest = " \t\r\n", len(`"` + encryptedMarker + `"`)
+	text, isObject := bytes.CutPrefix(bytes.TrimLeft(stored, space), []byte("{"))
+	text, isNamed := bytes.CutPrefix(bytes.TrimLeft(text, space), []byte(`"`))
+	text = text[:min(len(text), longest)]
+	end := bytes.IndexAny(text, `"\`)
+	if !isObject || !isNamed || end < 0 {
+		return false
+	}
+	return text[end] == '\\' || isMarker(string(text[:end]))
+}
+
+func isMarker(name string) bool {
+	return name == encryptedMarker || name == jsonMarker || name == mediaMarker
 }
 
 // Size is the length of content as canonical JSON, in bytes: what it takes of MaxEvent.
