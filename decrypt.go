@@ -48,13 +48,12 @@ func (r roomState) value(ctx context.Context, name string, stored json.RawMessag
 		return r.sealed(ctx, name, read.Event)
 	case !named:
 		return value{}, fail(ErrCorrupt, nil, "event %s in %s: what stands under %s is not in an encrypted event", from, r.room, name)
-	case read.Media != nil:
-		return value{key: key}, fail(ErrCorrupt, nil, "event %s in %s, key %q: the value is in the media repository, which this version of roomkv cannot read", from, r.room, key)
 	}
 	if err := r.trustsState(ctx); err != nil {
 		return value{key: key}, fail(ErrUntrusted, err, "event %s in %s, key %q: the value is not encrypted", from, r.room, key)
 	}
-	return value{key: key, json: read.JSON}, nil
+	text, err := r.text(ctx, read, attachmentOf{name: name, key: key, event: from})
+	return value{key: key, json: text}, err
 }
 
 // sealed reads the value that an encrypted event holds for a name. A state event can refer to any event, so nothing about
@@ -85,14 +84,11 @@ func (r roomState) sealed(ctx context.Context, name string, from id.EventID) (va
 		return read, fail(ErrUntrusted, nil, "event %s in %s, key %q: %s sent it from a device whose trust is %s, below %s", from, r.room, read.key, event.sender, event.trust, r.core.minTrust)
 	}
 	content, err := wire.Unseal(inside)
-	switch {
-	case err != nil:
+	if err != nil {
 		return read, fail(ErrCorrupt, err, "event %s in %s, key %q: %v", from, r.room, read.key, err)
-	case content.Media != nil:
-		return read, fail(ErrCorrupt, nil, "event %s in %s, key %q: the value is in the media repository, which this version of roomkv cannot read", from, r.room, read.key)
 	}
-	read.json = content.JSON
-	return read, nil
+	read.json, err = r.text(ctx, content, attachmentOf{name: name, key: read.key, event: from, encrypted: true})
+	return read, err
 }
 
 // describe names a key in an error, by what stands for it where that is all there is.

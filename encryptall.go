@@ -14,7 +14,9 @@ import (
 // EncryptAll encrypts the values that stand in the state of an encrypted room in the clear, because they were stored before
 // it was encrypted, by a store without encryption, or by opsdroid. With [WithSealedKeys] it also seals keys that were stored
 // without. It returns how many keys it has changed, and can be called again where it failed halfway. A value that cannot be
-// read, or is too large to be encrypted, is left as it is, and its error returned when all others are done.
+// read, or is too large, is left as it is, and its error returned when all others are done.
+//
+// A large value is uploaded again with another key, for the state has shown the first.
 //
 // What was in the clear stays in the history of the room's state, where the homeserver and the members can read it.
 //
@@ -104,12 +106,21 @@ func (r roomState) move(ctx context.Context, found record) (m move, needed bool,
 	}
 	m = move{key: key, from: string(found.stored), to: r.name(key), stored: found.stored}
 	read, err := wire.Decode(found.stored)
-	if err != nil || read.Event == "" || m.to == found.name {
-		return m, err == nil && read.Event == "", err
+	switch {
+	case err != nil || read.Event != "" && m.to == found.name:
+		return m, false, err
+	case read.Event != "":
+		var opened value
+		opened, err = r.value(ctx, found.name, found.stored, found.event)
+		read.JSON = opened.json
+	default: // the state shows the keys to an attachment, so that it takes another
+		read.JSON, err = r.text(ctx, read, attachmentOf{name: found.name, key: key, event: found.event})
 	}
-	value, err := r.value(ctx, found.name, found.stored, found.event)
 	if err == nil {
-		m.stored, err = wire.Encode(value.json)
+		m.stored, err = wire.Encode(read.JSON)
+	}
+	if err == nil {
+		m.stored, err = r.keep(ctx, m.to, key, m.stored)
 	}
 	return m, true, err
 }

@@ -28,9 +28,13 @@ var (
 	// among the latest; or the homeserver no longer has what At asks for.
 	ErrTooOld = errors.New("too long ago")
 
-	// ErrTooLarge: what would be sent is larger than Matrix allows. The text says which limit, how large, and
-	// what to do about it.
+	// ErrTooLarge: what would be sent is larger than Matrix or the homeserver allows, or what would be read than
+	// [WithMaxValue] does. The text says which limit, how large, and what to do about it.
 	ErrTooLarge = errors.New("too large")
+
+	// ErrMissingMedia: the value's attachment is not in the media repository. A homeserver has deleted it, by its retention
+	// or its administrator's hand, or does not get it from the one that has it. A Put replaces the value.
+	ErrMissingMedia = errors.New("no such media")
 
 	// ErrForbidden: the client is in the room but may not do this. Where that is for a lack of power, the text
 	// names the power level that it needs and the one it has.

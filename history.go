@@ -293,8 +293,8 @@ func counts(h *merge.History, a, b *stateEvent, l *line) bool {
 	return cmp.Or(cmp.Compare(first.Time, second.Time), cmp.Compare(first.ID, second.ID)) > 0
 }
 
-// keep leaves the names that stand for keys which a store with these settings sees.
-func (r roomState) keep(names map[string]string) map[string]string {
+// visible leaves the names that stand for keys which a store with these settings sees.
+func (r roomState) visible(names map[string]string) map[string]string {
 	names = maps.Clone(names)
 	maps.DeleteFunc(names, func(name, _ string) bool {
 		_, plain := wire.KeyOf(name)

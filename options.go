@@ -29,6 +29,7 @@ type settings struct {
 
 	singleWriter bool
 	redact       bool
+	maxValue     int64 // in bytes, 0 where the homeserver says
 
 	secret   []byte         // of sealed keys, nil where they are not
 	minTrust *id.TrustState // nil where any is enough
@@ -57,8 +58,8 @@ func defaults() settings {
 
 // WithSingleStateKey keeps the whole memory of a room as a dict in one state event with the given state key.
 // It is the default, with the state key "" (opsdroid: single_state_key: True; a string there is a state key).
-// The dict and its keys must fit into one event, 64 KiB in all; reading and writing any number of keys
-// costs the same.
+// The dict and its keys must fit into one event, 64 KiB in all, from which large values are moved out; reading and writing
+// any number of keys costs the same.
 //
 // A state key is at most 255 bytes, and one that begins with @ must be the client's own user ID; New fails
 // with [ErrInvalidOption] otherwise.
@@ -67,7 +68,7 @@ func WithSingleStateKey(stateKey string) Option {
 }
 
 // WithPerKeyState keeps each key in a state event of its own (opsdroid: single_state_key: False). Each value
-// then has 64 KiB to itself, and writers of different keys never meet; changing several keys at once takes
+// then has an event to itself, and writers of different keys never meet; changing several keys at once takes
 // an event for each and is not atomic.
 func WithPerKeyState() Option {
 	return func(s *settings) { s.layout = perKey{} }
@@ -147,7 +148,7 @@ func WithKeyBackup(backup KeyBackup) Option {
 // WithRedaction redacts encrypted values that were overwritten or deleted, so that the homeserver gives them to nobody any
 // more: when a write is done, each event that it has left without any reference to it. An event that any state event of
 // the store's type still refers to is kept, and so is one that is not the store's own or cannot be decrypted. What a write
-// that failed had encrypted stays too.
+// that failed had encrypted stays too, and so do attachments of large values, which only administrators can delete.
 //
 // Such a write takes one more request for all, which lists the memory, one for each event, and one to read each that this
 // process has not seen. In the per-key layout a Put
@@ -155,6 +156,13 @@ func WithKeyBackup(backup KeyBackup) Option {
 // the same; the client's log says so, and the next write tries again.
 func WithRedaction() Option {
 	return func(s *settings) { s.redact = true }
+}
+
+// WithMaxValue sets how large a value may be, in bytes of its JSON text, that is written or read. Above that both fail with
+// [ErrTooLarge]. By default it is what the homeserver takes as an upload, or 100 MiB where it does not say. Whoever may
+// write state decides how much a read downloads, up to that.
+func WithMaxValue(bytes int64) Option {
+	return func(s *settings) { s.maxValue = bytes }
 }
 
 // WithRooms gives rooms names, which [New] and [Store.WithRoom] then take in place of a room ID or alias, as in
@@ -178,6 +186,8 @@ func (s *settings) check(self id.UserID) error {
 		return fail(ErrInvalidOption, nil, "the event type %s has a meaning in Matrix", s.eventType)
 	}
 	switch {
+	case s.maxValue < 0:
+		return fail(ErrInvalidOption, nil, "a value cannot have %d bytes", s.maxValue)
 	case s.secret != nil && len(s.secret) < minSecret:
 		return fail(ErrInvalidOption, nil, "the secret has %d bytes and must have at least %d", len(s.secret), minSecret)
 	case isNil(s.backup):

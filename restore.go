@@ -46,12 +46,12 @@ func (s *Store) Restore(ctx context.Context, snapshot *Snapshot) (changed int, e
 			current[found.name] = string(found.stored)
 		}
 	}
-	r, err := state.restorable(ctx, snapshot, state.keep(current))
+	r, err := state.restorable(ctx, snapshot, state.visible(current))
 	if err != nil {
 		return 0, err
 	}
 	if s.core.layout.oneKey() {
-		for _, name := range slices.Sorted(maps.Keys(r.apply(state.keep(current)))) {
+		for _, name := range slices.Sorted(maps.Keys(r.apply(state.visible(current)))) {
 			err := s.core.layout.commit(ctx, state, []string{name}, func([]string) commit.Edit {
 				return commit.Edit{Apply: func(commit.Base) (map[string]json.RawMessage, error) {
 					return map[string]json.RawMessage{name: r.stored[name]}, nil
@@ -66,12 +66,7 @@ func (s *Store) Restore(ctx context.Context, snapshot *Snapshot) (changed int, e
 	}
 	err = s.core.layout.commit(ctx, state, nil, func([]string) commit.Edit {
 		return commit.Edit{Conditional: true, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
-			now := map[string]string{}
-			for _, name := range base.Names() {
-				stored, _ := base.Stored(name)
-				now[name] = string(stored)
-			}
-			changes := r.apply(state.keep(now))
+			changes := r.apply(state.visible(base.Names()))
 			changed = len(changes)
 			return changes, nil
 		}}

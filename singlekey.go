@@ -3,10 +3,14 @@ package roomkv
 import (
 	"context"
 	"encoding/json"
+	"errors"
 
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/wire"
 )
+
+// adviceOneDict is what to do about a memory that is too large, once its large values are out of it.
+const adviceOneDict = "delete keys, store less under them, or Copy the memory to a store WithPerKeyState, where each key has that much to itself"
 
 // singleKey is the layout with the whole memory in the state event of one state key.
 type singleKey struct{ dict string }
@@ -41,7 +45,26 @@ func covers(view, other map[string]string) bool {
 	return true
 }
 
+// commit makes room where the dict has none for new values, and tries again.
 func (l singleKey) commit(ctx context.Context, state roomState, names []string, edit func([]string) commit.Edit) error {
-	err := state.dict(l.dict).writer.Do(ctx, state.sealing(edit(names)))
-	return advise(err, "delete keys, store less under them, or use WithPerKeyState, where each key has that much to itself")
+	writer := state.dict(l.dict).writer
+	for try := 1; ; try++ {
+		do := edit(names)
+		err := writer.Do(ctx, state.sealing(state.fitting(ctx, do)))
+		var full *crowded
+		if !errors.Is(err, ErrTooLarge) || try > roomTries || !errors.As(err, &full) && do.Conditional {
+			return advise(err, adviceOneDict)
+		}
+		moved := 0
+		var others []string
+		if full != nil {
+			others = full.names
+		}
+		if failed := writer.Do(ctx, state.sealing(state.makeRoom(ctx, others, &moved))); failed != nil {
+			return advise(failed, adviceOneDict)
+		}
+		if full == nil && moved == 0 {
+			return advise(err, adviceOneDict)
+		}
+	}
 }

@@ -206,7 +206,7 @@ func (s *search) snapshot(ctx context.Context) (*Snapshot, error) {
 			found.broken = append(found.broken, *recordOf(view, nameOf(stateKey)))
 			continue
 		}
-		for name := range s.keep(view.Names) {
+		for name := range s.visible(view.Names) {
 			found.records[name] = *recordOf(view, name)
 		}
 	}

@@ -33,6 +33,7 @@ type roomState struct {
 	eventType event.Type
 
 	waitUntil time.Time // when reads no longer wait for missing keys, zero where each has its own time
+	keysOnly  bool      // whether values in the media repository are left there, because only the keys are asked for
 }
 
 // waitingTogether is for several reads that together wait for missing keys no longer than one does.

@@ -1,7 +1,6 @@
 package roomkv
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -47,6 +46,9 @@ import (
 // to learn which was first. On Dendrite, whose lists of events lag some milliseconds behind, a look back is now and then
 // made twice.
 //
+// A large value takes one request to upload, before anything else is sent, and one each time it is read; see [WithMaxValue].
+// The first one of a process also takes one that asks how large an upload may be.
+//
 // In an encrypted room a write of values takes one request more for each 45 KB of them, and the first one of a process up
 // to three beside that. A value that this process has not seen takes one request more to read.
 type Store struct {
@@ -64,6 +66,7 @@ type core struct {
 	opened    openedEvents
 	devices   ownDevices
 	seals     sync.Map // id.RoomID → true, where the room's seal is known to be the store's, or to be missing as its secret is
+	media     attachments
 	drops     drops
 	dicts     dicts
 	follower  follower
@@ -109,7 +112,7 @@ func New(client *mautrix.Client, room string, opts ...Option) (*Store, error) {
 // that wrote at the same time merge.
 //
 // Errors: [ErrNotFound], [ErrDecode] if the value does not fit dest, [ErrUndecryptable], [ErrUntrusted],
-// [ErrWrongSecret], [ErrCorrupt].
+// [ErrWrongSecret], [ErrCorrupt], and of large values [ErrMissingMedia] and [ErrTooLarge].
 func (s *Store) Get(ctx context.Context, key string, dest any) error {
 	entry, err := s.Entry(ctx, key)
 	if err != nil {
@@ -187,9 +190,15 @@ func (s *Store) PutAll(ctx context.Context, values map[string]any) error {
 }
 
 // putAll stores every value, in its stored form, under its key. With keep those that are there already stay as they are.
+// Values that go to the media repository are there before anything else is sent.
 func (r roomState) putAll(ctx context.Context, stored map[string]json.RawMessage, keep bool) error {
 	names, keyOf := r.names(slices.Collect(maps.Keys(stored)))
 	var sealer func(ctx context.Context, again bool) (commit.Sealer, error) // of all together, nil for the room's own
+
+	stored, err := r.keepAll(ctx, stored, names, keyOf)
+	if err != nil {
+		return err
+	}
 	if r.core.layout.oneKey() {
 		several := len(names) > 1
 		own, err := place{roomState: r}.Sealer(ctx, !several)
@@ -309,6 +318,7 @@ func (s *Store) Keys(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	state = state.waitingTogether()
+	state.keysOnly = true
 	keys := make([]string, 0, len(records))
 	for _, record := range records {
 		if record.err != nil {
@@ -395,21 +405,6 @@ func (s *Store) state(ctx context.Context, keys ...string) (roomState, error) {
 		err = state.checkRoom(ctx, false)
 	}
 	return state, err
-}
-
-// encode gives the stored form of a value. Its text keeps <, > and & as they are, for people read it too.
-func encode(key string, value any) (json.RawMessage, error) {
-	var text bytes.Buffer
-	encoder := json.NewEncoder(&text)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(value); err != nil {
-		return nil, fail(ErrInvalidValue, err, "the %T for key %q cannot be encoded as JSON", value, key)
-	}
-	stored, err := wire.Encode(text.Bytes())
-	if err != nil {
-		return nil, fail(ErrInvalidValue, err, "the %T for key %q is encoded as something else than JSON in UTF-8", value, key)
-	}
-	return stored, nil
 }
 
 func notFound(key string, room id.RoomID) error {

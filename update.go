@@ -17,7 +17,7 @@ import (
 // reach each other, Updates of one key on both sides can both succeed, and one of them counts in the end.
 //
 // fn is called at least once, in the goroutine that called Update, and holds up all other writes to the same memory (in
-// the per-key layout, to the same key) while it runs. It must not use the store: a write to the same memory would wait
+// the per-key layout, to the same key) while it runs, and so does the upload where its result is large. It must not use the store: a write to the same memory would wait
 // for itself until ctx ends. Nor may it have effects that must not happen twice. Its error ends the Update and is
 // returned as it is; nothing is changed then. A value that is what was there before makes no event.
 //
@@ -109,6 +109,9 @@ func (s *Store) change(ctx context.Context, key string, edit commit.Edit, fn fun
 	}
 	edit.Apply = func(base commit.Base) (map[string]json.RawMessage, error) {
 		stored, err := fn(base, state, name)
+		if err == nil && stored != nil {
+			stored, err = state.keep(ctx, name, key, stored)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -136,6 +139,9 @@ func (r roomState) valueIn(ctx context.Context, base commit.Base, name string) (
 	}
 	if base.Fresh(name) { // not sealed yet
 		read, err := wire.Decode(stored)
+		if err == nil {
+			read.JSON, err = r.text(ctx, read, attachmentOf{name: name, event: base.Event()})
+		}
 		return read.JSON, true, err
 	}
 	read, err := r.notWaiting().value(ctx, name, stored, base.Event())

@@ -61,9 +61,6 @@ type Base interface {
 	// Stored is what is there under the name.
 	Stored(name string) (json.RawMessage, bool)
 
-	// Names are all names that are there, in no order.
-	Names() []string
-
 	// Fresh tells whether what is there comes from an edit before, and so from nowhere but here.
 	Fresh(name string) bool
 
@@ -72,6 +69,13 @@ type Base interface {
 
 	// Unchanged tells whether the name is there and has not changed since the event.
 	Unchanged(name string, since id.EventID) bool
+
+	// Names is a copy of all that is there, by name, and Size about what an event with it takes, in bytes.
+	Names() map[string]string
+	Size() int
+
+	// Again tells whether the edit was sent before, and is made again because that does not seem to count.
+	Again() bool
 }
 
 // pending is an edit that somebody waits for.
@@ -144,12 +148,6 @@ func (g *guard) Stored(name string) (json.RawMessage, bool) {
 	return g.base.Stored(name)
 }
 
-func (g *guard) Names() []string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.base.Names()
-}
-
 func (g *guard) Fresh(name string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -168,14 +166,34 @@ func (g *guard) Unchanged(name string, since id.EventID) bool {
 	return g.base.Unchanged(name, since)
 }
 
+func (g *guard) Names() map[string]string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.base.Names()
+}
+
+func (g *guard) Size() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.base.Size()
+}
+
+func (g *guard) Again() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.base.Again()
+}
+
 // nothing is an empty base.
 type nothing struct{}
 
 func (nothing) Stored(string) (json.RawMessage, bool) { return nil, false }
-func (nothing) Names() []string                       { return nil }
 func (nothing) Fresh(string) bool                     { return false }
 func (nothing) Event() id.EventID                     { return "" }
 func (nothing) Unchanged(string, id.EventID) bool     { return false }
+func (nothing) Names() map[string]string              { return nil }
+func (nothing) Size() int                             { return 0 }
+func (nothing) Again() bool                           { return false }
 
 // take takes edits off the queue that can share an event: those at its front that are all conditional, or all not, as
 // like is where that is given, or one barrier. Those whose callers have given up are dropped.

@@ -116,6 +116,7 @@ func (c *commit) planOn(ctx context.Context, merged merge.Merged, read bool) pla
 		}
 	}
 	for _, edit := range c.todo {
+		base.size, base.again = size, len(edit.in) > 0
 		made := c.make(ctx, edit, &base, &p, read)
 		after := size + made.size
 		edit.err, edit.names = made.err, nil
@@ -227,6 +228,8 @@ type base struct {
 	changed map[string]bool // by edits before
 	event   id.EventID
 	dict    *replica.Dict
+	size    int  // of the event as far as it is planned
+	again   bool // whether the edit that is made was sent before
 }
 
 func (b *base) Stored(name string) (json.RawMessage, bool) {
@@ -234,11 +237,15 @@ func (b *base) Stored(name string) (json.RawMessage, bool) {
 	return json.RawMessage(text), ok
 }
 
-func (b *base) Names() []string { return slices.Collect(maps.Keys(b.names)) }
-
 func (b *base) Fresh(name string) bool { return b.changed[name] }
 
 func (b *base) Event() id.EventID { return b.event }
+
+func (b *base) Names() map[string]string { return maps.Clone(b.names) }
+
+func (b *base) Size() int { return b.size }
+
+func (b *base) Again() bool { return b.again }
 
 func (b *base) Unchanged(name string, since id.EventID) (unchanged bool) {
 	if _, ok := b.names[name]; !ok || b.changed[name] {

@@ -1,0 +1,315 @@
+package roomkv
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"time"
+	"unicode/utf8"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/crypto/attachment"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/wire"
+)
+
+const (
+	// maxInline is what a value and its name may take of the state, in bytes, before the value goes to the media repository.
+	maxInline = 48 << 10
+
+	// defaultMaxValue is how large a value may be where neither the store's options nor the homeserver say, in bytes.
+	defaultMaxValue = 100 << 20
+
+	// downloadTries is how often a download that breaks off is begun.
+	downloadTries = 3
+)
+
+// keep gives the form in which a value is stored that is given as it would stand in an event: that very form where it can
+// stand there, else a reference to the attachment that now holds the value. What is a reference already stays one.
+func (r roomState) keep(ctx context.Context, name, key string, stored json.RawMessage) (json.RawMessage, error) {
+	text, encrypted, err := r.outside(ctx, name, key, stored)
+	if err != nil || text == nil {
+		return stored, err
+	}
+	return r.upload(ctx, name, key, text, encrypted)
+}
+
+// keepAll is keep for values by key, none of which is uploaded where one is too large.
+func (r roomState) keepAll(ctx context.Context, stored map[string]json.RawMessage, names []string, keyOf map[string]string) (map[string]json.RawMessage, error) {
+	type out struct {
+		name, key string
+		text      json.RawMessage
+		encrypted bool
+	}
+	var outs []out
+	for _, name := range names {
+		key := keyOf[name]
+		text, encrypted, err := r.outside(ctx, name, key, stored[key])
+		if err == nil && text != nil {
+			err = r.checkSize(ctx, key, int64(len(text)))
+		}
+		if err != nil {
+			return nil, err
+		}
+		if text != nil {
+			outs = append(outs, out{name, key, text, encrypted})
+		}
+	}
+	if len(outs) == 0 {
+		return stored, nil
+	}
+	kept := maps.Clone(stored)
+	for _, out := range outs {
+		var err error
+		if kept[out.key], err = r.upload(ctx, out.name, out.key, out.text, out.encrypted); err != nil {
+			return nil, err
+		}
+	}
+	return kept, nil
+}
+
+// outside gives the text of a value that is too large for an event, nil where it is not, and whether the reference to it
+// will be encrypted. Whether it really is, is decided when that is sent.
+func (r roomState) outside(ctx context.Context, name, key string, stored json.RawMessage) (text json.RawMessage, encrypted bool, err error) {
+	const longest = len(`\u003c`) // what a character can become inside an encrypted event
+	nameSize := wire.EntrySize(name, "") + len(key)
+	if longest*(nameSize+len(stored)) < maxShared || nameSize+2*wire.MediaSize > maxInline { // the latter is too large in any case
+		return nil, false, nil
+	}
+	sealer, err := place{roomState: r}.Sealer(ctx, true)
+	if err != nil {
+		return nil, false, err
+	}
+	if !r.isLarge(sealer != nil, name, key, stored) {
+		return nil, false, nil
+	}
+	read, err := wire.Decode(stored)
+	if err != nil || len(read.JSON) < 2*wire.MediaSize {
+		return nil, false, nil // a reference, or nothing would be gained
+	}
+	return read.JSON, sealer != nil, nil
+}
+
+// isLarge tells whether a value is too large for the state or, where it is encrypted, for an event that others can share. Inside
+// that it is spelled in another way.
+func (r roomState) isLarge(encrypted bool, name, key string, stored json.RawMessage) bool {
+	if !encrypted {
+		return wire.EntrySize(name, "")+len(stored) > maxInline
+	}
+	if len(stored) > maxInline { // as text of JSON that would be a little less, but for a value so large that does not matter
+		return true
+	}
+	content, err := sealer{r}.content([]commit.Value{{Name: name, Key: key, Stored: string(stored)}})
+	return err == nil && len(content) > maxShared
+}
+
+// upload encrypts a value, brings it to the media repository, and gives what is stored in its place. A value that this
+// process has brought there, or read from there, for the same key is not uploaded again while it is there.
+func (r roomState) upload(ctx context.Context, name, key string, text json.RawMessage, encrypted bool) (json.RawMessage, error) {
+	at := attachmentID{r.room, name, encrypted, digest(text)}
+	if known, ok := r.core.media.get(at); ok && r.hasStill(ctx, known) {
+		r.core.media.put(at, known.stored)
+		return known.stored, nil
+	}
+	if err := r.checkSize(ctx, key, int64(len(text))); err != nil {
+		return nil, err
+	}
+	file := attachment.NewEncryptedFile()
+	ciphertext := bytes.Clone(text)
+	file.EncryptInPlace(ciphertext)
+	sent, err := r.client.UploadMedia(withRetries(ctx, r.client), mautrix.ReqUploadMedia{ContentBytes: ciphertext, ContentType: "application/octet-stream"})
+	switch {
+	case isStatus(err, http.StatusRequestEntityTooLarge):
+		return nil, fail(ErrTooLarge, err, "the value for key %q in %s has %d bytes, which the homeserver does not take as an upload", key, r.room, len(text))
+	case err != nil:
+		return nil, r.explain(ctx, "upload a value", err)
+	case sent == nil || !sent.ContentURI.IsValid():
+		return nil, &failure{text: fmt.Sprintf("cannot upload a value for %s: the homeserver's answer names no attachment", r.room)}
+	}
+	media := wire.Media{EncryptedFileInfo: event.EncryptedFileInfo{EncryptedFile: *file, URL: sent.ContentURI.CUString()}, Size: int64(len(text))}
+	stored := media.Stored()
+	r.core.media.put(at, stored)
+	return stored, nil
+}
+
+// digest tells values apart. Small ones are the same whatever the order of their names.
+func digest(text json.RawMessage) [sha256.Size]byte {
+	if len(text) <= wire.MaxEvent {
+		return sha256.Sum256([]byte(wire.Canonical(text)))
+	}
+	return sha256.Sum256(text)
+}
+
+// hasStill tells whether the homeserver still has the attachment, of which it is asked now and then.
+func (r roomState) hasStill(ctx context.Context, known uploaded) bool {
+	if time.Since(known.there) < askAgain {
+		return true
+	}
+	read, err := wire.Decode(known.stored)
+	if err != nil {
+		return false
+	}
+	media, err := wire.ParseMedia(read.Media)
+	if err != nil {
+		return false
+	}
+	resp, err := r.download(ctx, media)
+	if err != nil {
+		return false
+	}
+	return resp.Body.Close() == nil
+}
+
+// checkSize fails where a value is larger than the homeserver takes as an upload, or than the store's options allow.
+func (r roomState) checkSize(ctx context.Context, key string, size int64) error {
+	most, err := r.maxValue(ctx)
+	if err == nil && size > most {
+		err = fail(ErrTooLarge, nil, "the value for key %q in %s has %d bytes, and at most %d are allowed, by the homeserver for an upload or by WithMaxValue",
+			key, r.room, size, most)
+	}
+	return err
+}
+
+// maxValue is how large a value may be, in bytes.
+func (r roomState) maxValue(ctx context.Context) (int64, error) {
+	most, known := r.core.media.limit()
+	if !known && r.core.settings.maxValue == 0 {
+		config, err := r.mediaConfig(ctx)
+		if err != nil {
+			return 0, r.explain(ctx, "learn how large an upload may be", err)
+		}
+		most = config.UploadSize
+		r.core.media.setLimit(most)
+	}
+	return cmp.Or(r.core.settings.maxValue, most, defaultMaxValue), nil
+}
+
+// mediaConfig is empty where the homeserver has neither today's endpoint nor the one that came before v1.11 of the
+// specification.
+func (r roomState) mediaConfig(ctx context.Context) (config mautrix.RespMediaConfig, err error) {
+	for _, url := range []string{
+		r.client.BuildClientURL("v1", "media", "config"),
+		r.client.BuildURL(mautrix.MediaURLPath{"v3", "config"}),
+	} {
+		_, err = r.client.MakeRequest(withRetries(ctx, r.client), http.MethodGet, url, nil, &config)
+		if !lacksEndpoint(err) {
+			return config, err
+		}
+	}
+	return mautrix.RespMediaConfig{}, nil
+}
+
+// lacksEndpoint tells whether the homeserver does not know what it was asked for.
+func lacksEndpoint(err error) bool {
+	return errors.Is(err, mautrix.MUnrecognized) || isStatus(err, http.StatusMethodNotAllowed) ||
+		isStatus(err, http.StatusNotFound) && !errors.Is(err, mautrix.MNotFound)
+}
+
+// attachmentOf says what a value in an attachment is, for errors and to know it again.
+type attachmentOf struct {
+	name, key string
+	event     id.EventID
+	encrypted bool // whether the reference was
+}
+
+// text is the JSON text of what was read, which may be elsewhere.
+func (r roomState) text(ctx context.Context, read wire.Value, of attachmentOf) (json.RawMessage, error) {
+	if read.Media == nil || r.keysOnly {
+		return read.JSON, nil
+	}
+	media, err := wire.ParseMedia(read.Media)
+	if err != nil {
+		return nil, fail(ErrCorrupt, err, "event %s in %s, key %q: %v", of.event, r.room, of.key, err)
+	}
+	if err := r.checkSize(ctx, of.key, media.Size); err != nil {
+		return nil, err
+	}
+	stored := wire.StoredMedia(read.Media)
+	text, err := r.fetch(ctx, media, of)
+	if err != nil {
+		r.core.media.forget(stored) // a Put is to replace it, even with the same value
+		return nil, err
+	}
+	switch err := media.DecryptInPlace(text); {
+	case err != nil:
+		r.core.media.forget(stored)
+		return nil, fail(ErrCorrupt, err, "event %s in %s, key %q: attachment %s is not what was uploaded: %v", of.event, r.room, of.key, media.URL, err)
+	case !json.Valid(text) || !utf8.Valid(text):
+		return nil, fail(ErrCorrupt, nil, "event %s in %s, key %q: attachment %s is not a JSON value", of.event, r.room, of.key, media.URL)
+	}
+	r.core.media.put(attachmentID{r.room, of.name, of.encrypted, digest(text)}, stored)
+	return text, nil
+}
+
+// fetch downloads an attachment, as many bytes as it is said to have.
+func (r roomState) fetch(ctx context.Context, media wire.Media, of attachmentOf) (text []byte, err error) {
+	for range downloadTries {
+		var resp *http.Response
+		if resp, err = r.download(ctx, media); err != nil {
+			break
+		}
+		if resp.ContentLength >= 0 && resp.ContentLength != media.Size {
+			_ = resp.Body.Close()
+			return nil, r.wrongSize(media, of)
+		}
+		text, err = readSized(resp, media.Size)
+		_ = resp.Body.Close()
+		if err == nil && int64(len(text)) != media.Size {
+			return nil, r.wrongSize(media, of)
+		}
+		if err == nil || ctx.Err() != nil {
+			break
+		}
+	}
+	what := fmt.Sprintf("download attachment %s, the value for key %q", media.URL, of.key)
+	switch {
+	case errors.Is(err, mautrix.MNotFound), isStatus(err, http.StatusNotFound), isStatus(err, http.StatusGone):
+		return nil, fail(ErrMissingMedia, err, "cannot %s in event %s in %s", what, of.event, r.room)
+	case err != nil:
+		return nil, r.explain(ctx, what, err)
+	}
+	return text, nil
+}
+
+func (r roomState) wrongSize(media wire.Media, of attachmentOf) error {
+	return fail(ErrCorrupt, nil, "event %s in %s, key %q: attachment %s does not have the %d bytes that it should", of.event, r.room, of.key, media.URL, media.Size)
+}
+
+// readSized reads a body that should have that many bytes, and a byte more where there is one. Memory is taken at once only
+// where the response promises as many.
+func readSized(resp *http.Response, size int64) ([]byte, error) {
+	if resp.ContentLength < 0 {
+		return io.ReadAll(io.LimitReader(resp.Body, size+1))
+	}
+	text := make([]byte, size)
+	_, err := io.ReadFull(resp.Body, text)
+	return text, err
+}
+
+// download begins a download. Homeservers from before v1.11 of the specification have only the endpoint without
+// authentication.
+func (r roomState) download(ctx context.Context, media wire.Media) (*http.Response, error) {
+	uri, err := media.URL.Parse()
+	if err != nil {
+		return nil, err
+	}
+	ctx = withRetries(ctx, r.client)
+	resp, err := r.client.Download(ctx, uri)
+	if !lacksEndpoint(err) {
+		return resp, err
+	}
+	_, resp, err = r.client.MakeFullRequestWithResp(ctx, mautrix.FullRequest{
+		Method: http.MethodGet, URL: r.client.BuildURL(mautrix.MediaURLPath{"v3", "download", uri.Homeserver, uri.FileID}), DontReadResponse: true,
+	})
+	return resp, err
+}
