@@ -185,24 +185,54 @@ func TestSyncBehindTheFirstRead(t *testing.T) {
 	})
 }
 
+// small are values of about that many bytes together, of which none is made smaller by moving it to the media repository.
+func small(prefix string, size int) map[string]any {
+	const each = 330
+	values := map[string]any{}
+	for i := range size / each {
+		key := fmt.Sprintf("%s %03d", prefix, i)
+		values[key] = strings.Repeat("x", each-len(key)-len(`"":"",`))
+	}
+	return values
+}
+
 // Two writes that fit alone and not together: what was acknowledged stays, and nobody is blocked.
 func TestMergeTooLarge(t *testing.T) {
 	ctx := t.Context()
 	r := newRivals(t, layouts["single"])
+	require.NoError(t, r.other.PutAll(ctx, small("base", 60_500)))
+	require.NoError(t, r.store.Get(ctx, "base 000", new(any)))
+	interrupt(r.client, func(n int) {
+		if n == 0 {
+			assert.NoError(t, r.other.PutAll(ctx, small("acknowledged", 2500)))
+		}
+	}, nil)
+	require.ErrorIs(t, r.store.PutAll(ctx, small("second", 2500)), roomkv.ErrTooLarge)
+	require.NoError(t, r.other.Put(ctx, "next", 1))
+	memory := memoryOf(t, open(t, again(t, r.client), r.room))
+	assert.Contains(t, memory, "acknowledged 000")
+	assert.Contains(t, memory, "next")
+	assert.NotContains(t, memory, "second 000")
+}
+
+// Two writes that fit alone and not together, of values that can be moved out.
+func TestMergeMovesValuesOut(t *testing.T) {
+	ctx := t.Context()
+	r := newRivals(t, layouts["single"])
 	large := func(n int) string { return strings.Repeat("x", n) }
-	require.NoError(t, r.other.Put(ctx, "base", large(61_000)))
+	require.NoError(t, r.other.Put(ctx, "base", large(40_000)))
 	require.NoError(t, r.store.Get(ctx, "base", new(any)))
 	interrupt(r.client, func(n int) {
 		if n == 0 {
-			assert.NoError(t, r.other.Put(ctx, "acknowledged", large(2000)))
+			assert.NoError(t, r.other.Put(ctx, "acknowledged", large(20_000)))
 		}
 	}, nil)
-	require.ErrorIs(t, r.store.Put(ctx, "second", large(2000)), roomkv.ErrTooLarge)
+	require.NoError(t, r.store.Put(ctx, "second", large(20_000)))
 	require.NoError(t, r.other.Put(ctx, "next", 1))
 	memory := memoryOf(t, open(t, again(t, r.client), r.room))
-	assert.Contains(t, memory, "acknowledged")
-	assert.Contains(t, memory, "next")
-	assert.NotContains(t, memory, "second")
+	for key, size := range map[string]int{"base": 40_000, "acknowledged": 20_000, "second": 20_000} {
+		assert.Len(t, memory[key], size+2, key)
+	}
 }
 
 // Whoever joins a batch that the homeserver refused for its size gets an answer.
@@ -210,12 +240,14 @@ func TestJoinWhatIsTakenApart(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	r := newRivals(t, layouts["single"])
-	require.NoError(t, r.other.Put(ctx, "base", strings.Repeat("x", 59_000)))
-	require.NoError(t, r.store.Get(ctx, "base", new(any)))
+	require.NoError(t, r.other.PutAll(ctx, small("base", 59_500)))
+	require.NoError(t, r.store.Get(ctx, "base 000", new(any)))
 	var group sync.WaitGroup
 	put := func(key string, size int, want error) {
 		group.Go(func() {
-			if err := r.store.Put(ctx, key, strings.Repeat("x", size)); want == nil {
+			values := small(key, size)
+			values[key] = 1
+			if err := r.store.PutAll(ctx, values); want == nil {
 				assert.NoError(t, err, key)
 			} else if err != nil {
 				assert.ErrorIs(t, err, want, key)
@@ -225,8 +257,8 @@ func TestJoinWhatIsTakenApart(t *testing.T) {
 	interrupt(r.client, func(n int) {
 		switch n {
 		case 0:
-			put("one of two", 3000, roomkv.ErrTooLarge)
-			put("the other", 3000, roomkv.ErrTooLarge)
+			put("one of two", 2700, roomkv.ErrTooLarge)
+			put("the other", 2700, roomkv.ErrTooLarge)
 			time.Sleep(100 * time.Millisecond)
 		case 2: // the first of those alone
 			assert.NoError(t, r.other.Put(ctx, "rival", 1))
