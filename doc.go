@@ -18,8 +18,11 @@
 // # Layouts
 //
 // By default the whole memory of a room is a dict in one state event: one request reads any number of keys, one
-// changes them at once, and all of it must fit into 64 KiB. [WithPerKeyState] gives each key an event of its own:
-// each value has 64 KiB, and several keys do not change at once.
+// changes them at once, and all of it must fit into 64 KiB, but for large values. [WithPerKeyState] gives each key an event of
+// its own, and several keys do not change at once.
+//
+// Values that do not fit into an event are encrypted attachments in the homeserver's media repository, up to its upload
+// limit. Whoever can read the reference to one can read it; the homeserver can delete it, and roomkv cannot.
 //
 // # Values and keys
 //
