@@ -119,7 +119,7 @@ func (c *copying) run(ctx context.Context, dst, src *Store) error {
 		}
 	}
 	c.Kept = len(kept)
-	if err := c.write(ctx, to, todo); err != nil {
+	if err := c.write(ctx, dst, todo); err != nil {
 		return err
 	}
 	c.progress(c.Copied)
@@ -155,9 +155,9 @@ func readable(ctx context.Context, s *Store) (values map[string]string, not unre
 }
 
 // write stores the values, in the order of the keys.
-func (c *copying) write(ctx context.Context, to roomState, todo map[string]json.RawMessage) error {
+func (c *copying) write(ctx context.Context, dst *Store, todo map[string]json.RawMessage) error {
 	var batches []map[string]json.RawMessage
-	size, oneKey := 0, to.core.layout.oneKey()
+	size, oneKey := 0, dst.core.layout.oneKey()
 	for i, key := range slices.Sorted(maps.Keys(todo)) {
 		if oneKey || i == 0 || size+len(todo[key]) > copyBatch {
 			batches, size = append(batches, map[string]json.RawMessage{}), 0
@@ -178,7 +178,8 @@ func (c *copying) write(ctx context.Context, to roomState, todo map[string]json.
 		group.Go(func() {
 			for batch := range next {
 				// The listing has shown what is there. To ask again for each key would triple the requests.
-				if err := to.putAll(ctx, batch, !oneKey && !c.overwrite); err != nil {
+				err := dst.write(ctx, slices.Collect(maps.Keys(batch)), func(to roomState) error { return to.putAll(ctx, batch, !oneKey && !c.overwrite) })
+				if err != nil {
 					stop(err)
 					continue
 				}

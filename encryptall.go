@@ -27,25 +27,30 @@ import (
 //
 // Errors: those of [Store.All] and [Store.PutAll]; [ErrNoCrypto] also where the room is not encrypted.
 func (s *Store) EncryptAll(ctx context.Context) (changed int, err error) {
-	state, err := s.state(ctx)
-	if err != nil {
-		return 0, err
-	}
-	sealer, err := place{roomState: state}.Sealer(ctx, false)
+	err = s.write(ctx, nil, func(state roomState) error {
+		var err error
+		changed, err = state.encryptAll(ctx)
+		return err
+	})
+	return changed, err
+}
+
+func (r roomState) encryptAll(ctx context.Context) (changed int, err error) {
+	sealer, err := place{roomState: r}.Sealer(ctx, false)
 	if err == nil && sealer == nil {
-		err = fail(ErrNoCrypto, nil, "%s is not encrypted, or the store was made with WithEncryption(false)", state.room)
+		err = fail(ErrNoCrypto, nil, "%s is not encrypted, or the store was made with WithEncryption(false)", r.room)
 	}
 	if err != nil {
 		return 0, err
 	}
-	records, err := s.core.layout.readAll(ctx, state)
+	records, err := r.core.layout.readAll(ctx, r)
 	if err != nil {
 		return 0, err
 	}
 	var left error             // why a value is left as it is
 	moves := map[string]move{} // by the name that each has now
 	for _, found := range records {
-		m, needed, err := state.move(ctx, found)
+		m, needed, err := r.move(ctx, found)
 		left = cmp.Or(left, err)
 		if needed && err == nil {
 			err = sealer.Check(commit.Value{Name: m.to, Key: m.key, Stored: string(m.stored)})
@@ -55,9 +60,9 @@ func (s *Store) EncryptAll(ctx context.Context) (changed int, err error) {
 			moves[found.name] = m
 		}
 	}
-	if s.core.layout.oneKey() {
+	if r.core.layout.oneKey() {
 		for _, name := range slices.Sorted(maps.Keys(moves)) {
-			if err := state.encryptOne(ctx, name, moves[name]); err != nil {
+			if err := r.encryptOne(ctx, name, moves[name]); err != nil {
 				return changed, err
 			}
 			changed++
@@ -68,7 +73,7 @@ func (s *Store) EncryptAll(ctx context.Context) (changed int, err error) {
 	for _, m := range moves {
 		values[m.to] = m.key
 	}
-	err = s.core.layout.commit(ctx, state, slices.Collect(maps.Keys(values)), func([]string) commit.Edit {
+	err = r.commit(ctx, slices.Collect(maps.Keys(values)), func([]string) commit.Edit {
 		return commit.Edit{Conditional: true, Values: values, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
 			changed = 0
 			changes := map[string]json.RawMessage{}
@@ -140,7 +145,7 @@ func (m move) changes(base commit.Base, name string) map[string]json.RawMessage 
 // encryptOne moves a value in the per-key layout, from one event to another where its name changes. The new one comes
 // first: if the second write fails, the value is there twice, and the next EncryptAll removes the old one.
 func (r roomState) encryptOne(ctx context.Context, name string, m move) error {
-	err := r.core.layout.commit(ctx, r, []string{m.to}, func([]string) commit.Edit {
+	err := r.commit(ctx, []string{m.to}, func([]string) commit.Edit {
 		return commit.Edit{Conditional: true, Values: map[string]string{m.to: m.key}, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
 			now, there := base.Stored(m.to)
 			if m.to == name && string(now) != m.from || m.to != name && there {
@@ -152,7 +157,7 @@ func (r roomState) encryptOne(ctx context.Context, name string, m move) error {
 	if err != nil || m.to == name {
 		return err
 	}
-	return r.core.layout.commit(ctx, r, []string{name}, func([]string) commit.Edit {
+	return r.commit(ctx, []string{name}, func([]string) commit.Edit {
 		return commit.Edit{Conditional: true, Apply: func(commit.Base) (map[string]json.RawMessage, error) {
 			return map[string]json.RawMessage{name: nil}, nil
 		}}

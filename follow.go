@@ -60,6 +60,7 @@ type follower struct {
 
 	started    atomic.Bool
 	encryption atomic.Bool // whether the sync's filter lets the room's encryption through
+	upgrades   atomic.Bool // and its tombstone
 
 	response atomic.Int64 // when the last response came, in Unix nanoseconds
 	ended    atomic.Pointer[<-chan struct{}]
@@ -76,14 +77,16 @@ func (f *follower) start() error {
 	if !ok {
 		return fail(ErrInvalidOption, nil, "cannot follow: the client's Syncer is a %T, which takes no handlers", f.core.client.Syncer)
 	}
-	encryption := true
+	encryption, upgrades := true, true
 	if filter := f.core.client.Syncer.GetFilterJSON(f.core.client.UserID); filter != nil && filter.Room != nil {
 		if !passes(filter.Room.Timeline, f.core.eventType) {
 			return fail(ErrInvalidOption, nil, "cannot follow: the filter of the client's Syncer leaves %s events out of the timeline", f.core.eventType.Type)
 		}
 		encryption = passes(filter.Room.Timeline, event.StateEncryption) && passes(filter.Room.State, event.StateEncryption)
+		upgrades = passes(filter.Room.Timeline, event.StateTombstone) && passes(filter.Room.State, event.StateTombstone)
 	}
 	f.encryption.Store(encryption)
+	f.upgrades.Store(upgrades)
 	if !f.started.Swap(true) {
 		syncer.OnSync(f.onSync)
 	}
@@ -142,6 +145,9 @@ func (f *follower) onSync(ctx context.Context, resp *mautrix.RespSync, since str
 	for room := range resp.Rooms.Leave {
 		f.skip(room)
 	}
+	for room := range resp.Rooms.Invite {
+		f.core.upgrades.invited(room)
+	}
 	for room, joined := range resp.Rooms.Join {
 		if since == "" || joined.Timeline.Limited || f.rejoins(joined.Timeline.Events) {
 			f.skip(room)
@@ -173,6 +179,7 @@ func (f *follower) rejoins(events []*event.Event) bool {
 }
 
 func (f *follower) feed(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
+	f.upgrade(room, joined) // first, for a write that the sync brings is done
 	for _, evt := range joined.Timeline.Events {
 		switch evt.Type.Type {
 		case event.EventRedaction.Type:
@@ -221,6 +228,22 @@ func (f *follower) encrypt(room id.RoomID, evt *event.Event) {
 		f.core.encrypted.set(room, true, true)
 	}
 }
+
+// upgrade notes that the room may have been upgraded.
+func (f *follower) upgrade(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
+	all := slices.Concat(joined.State.Events, joined.Timeline.Events)
+	if joined.StateAfter != nil {
+		all = append(all, joined.StateAfter.Events...)
+	}
+	for _, evt := range all {
+		if evt.Type.Type == event.StateTombstone.Type && evt.StateKey != nil && *evt.StateKey == "" {
+			f.core.upgrades.doubt(room, evt.ID)
+		}
+	}
+}
+
+// tellsUpgrades tells whether the sync would tell of it if the room were upgraded.
+func (f *follower) tellsUpgrades(room id.RoomID) bool { return f.upgrades.Load() && f.live(room) }
 
 // tellsEncryption tells whether the sync would tell of it if the room became encrypted.
 func (f *follower) tellsEncryption(room id.RoomID) bool { return f.encryption.Load() && f.live(room) }

@@ -70,7 +70,7 @@ func (r roomState) pick(ctx context.Context, picker *picker) (events map[string]
 // of a room a moment after the user has joined it, and of nothing more once an event has put it out of step.
 func (r roomState) scan(ctx context.Context, visit func(evt *stateEvent, late bool)) error {
 	own := func(evt *stateEvent, late bool) {
-		if evt != nil && evt.Type == r.eventType.Type && evt.StateKey != nil {
+		if r.isOwn(evt) {
 			visit(evt, late)
 		}
 	}
@@ -94,8 +94,30 @@ func (r roomState) scan(ctx context.Context, visit func(evt *stateEvent, late bo
 	if r.hasLeft(ctx) {
 		return r.notJoined(listing, nil)
 	}
-	return r.stream(ctx, r.client.BuildClientURL("v3", "rooms", r.room, "state"),
-		elements(func(evt *stateEvent) { own(evt, false) }).walk)
+	return r.scanAll(ctx, visit)
+}
+
+// scanAll is scan by the whole state, members and all: a sync can be behind, and on Synapse shows the state of one branch of
+// the room's history.
+func (r roomState) scanAll(ctx context.Context, visit func(evt *stateEvent, late bool)) error {
+	return r.stream(ctx, r.client.BuildClientURL("v3", "rooms", r.room, "state"), elements(func(evt *stateEvent) {
+		if r.isOwn(evt) {
+			visit(evt, false)
+		}
+	}).walk)
+}
+
+// isOwn tells whether the event is a state event of the store's type.
+func (r roomState) isOwn(evt *stateEvent) bool {
+	return evt != nil && evt.Type == r.eventType.Type && evt.StateKey != nil
+}
+
+// all returns the current events of the store's type by state key, by scanAll.
+func (r roomState) all(ctx context.Context) (map[string]*stateEvent, error) {
+	var picker picker
+	err := r.scanAll(ctx, picker.add)
+	events, _ := picker.take()
+	return events, err
 }
 
 // stream makes a request whose response is read while it arrives.

@@ -27,9 +27,10 @@ type settings struct {
 	encrypt   bool
 	rooms     map[string]string
 
-	singleWriter bool
-	redact       bool
-	maxValue     int64 // in bytes, 0 where the homeserver says
+	singleWriter   bool
+	redact         bool
+	followUpgrades bool
+	maxValue       int64 // in bytes, 0 where the homeserver says
 
 	secret   []byte         // of sealed keys, nil where they are not
 	minTrust *id.TrustState // nil where any is enough
@@ -163,6 +164,29 @@ func WithRedaction() Option {
 // write state decides how much a read downloads, up to that.
 func WithMaxValue(bytes int64) Option {
 	return func(s *settings) { s.maxValue = bytes }
+}
+
+// WithRoomUpgrades follows a room that was upgraded to its replacement: the store joins that, moves the memory there, and from
+// then on reads and writes there, whatever name of the room it was given. Any number of bots and processes may do so at once.
+// A write that is acknowledged while the room is being upgraded is in the new room.
+//
+// The tombstone's replacement is followed only where its create event names the old room as predecessor, and where it is
+// encrypted if the old one is. A replacement that was opened by its own name, an alias that has moved for example, gets the
+// memory too, if the old room's tombstone names it. Where the store cannot follow, because it is not invited, may not
+// write there, or the replacement is none, each write is [ErrRoomUpgraded] with the reason beneath, reads go on in the old
+// room, and after 10 seconds, or an invitation that the sync brings, it tries again. Whoever may send a tombstone decides where the memory goes.
+//
+// Values are encrypted anew, so that the new room's members can read them and [Entry] names who moved them. A value that cannot
+// be read is moved as it is. In the new room it is [ErrCorrupt], and with [WithSealedKeys] it stays in the old one.
+//
+// It takes one request more after each write, which asks whether the room was upgraded meanwhile, unless a sync that the store
+// follows has told. The first use of a room takes two more, and reads one more each 10 seconds where no sync tells. Without this option a write
+// to a room that was upgraded is [ErrRoomUpgraded]: at once where a sync tells, else within 10 seconds.
+//
+// While a room is being upgraded an [Update] can be applied twice, and [Store.Create], [Store.CompareAndPut] and [Store.Pop] fail
+// with ErrRoomUpgraded where they may have been done in the old room.
+func WithRoomUpgrades() Option {
+	return func(s *settings) { s.followUpgrades = true }
 }
 
 // WithRooms gives rooms names, which [New] and [Store.WithRoom] then take in place of a room ID or alias, as in

@@ -24,7 +24,9 @@ type perKey struct{}
 func (perKey) stateKey(name string) string { return wire.StateKeyOf(name) }
 
 // The dict of the other layout is under the empty state key.
-func (perKey) holds(stateKey string) bool { return stateKey != "" && stateKey != wire.SealName }
+func (perKey) holds(stateKey string) bool {
+	return stateKey != "" && stateKey != wire.SealName && stateKey != wire.PredecessorName
+}
 
 func (perKey) parse(stateKey string, content json.RawMessage) (wire.Dict, error) {
 	return wire.ParsePerKey(stateKey, content)

@@ -105,7 +105,7 @@ type page struct {
 // be the last: Dendrite counts those that the filter leaves out.
 func (r roomState) page(ctx context.Context, from string, limit int) (page, error) {
 	const what = "look back"
-	filter, err := json.Marshal(mautrix.FilterPart{Types: []event.Type{r.eventType, event.StateEncryption, event.StateCreate}})
+	filter, err := json.Marshal(mautrix.FilterPart{Types: []event.Type{r.eventType, event.StateEncryption, event.StateTombstone, event.StateCreate}})
 	if err != nil {
 		return page{}, fmt.Errorf("roomkv: %w", err)
 	}
@@ -136,6 +136,8 @@ func (r roomState) page(ctx context.Context, from string, limit int) (page, erro
 			found.events = append(found.events, evt)
 		case event.StateEncryption.Type: // a chance to learn of it that costs nothing
 			r.core.encrypted.set(r.room, true, false)
+		case event.StateTombstone.Type:
+			r.core.upgrades.doubt(r.room, evt.ID)
 		case event.StateCreate.Type: // there is nothing before it, which homeservers find out only when they are asked
 			found.first = true
 		}

@@ -29,14 +29,18 @@ import (
 // Errors: [ErrInvalidOption] for a snapshot of another room or memory, for which there is [Copy]; [ErrRedacted]; [ErrNoCrypto];
 // [ErrCorrupt]; [ErrWrongSecret].
 func (s *Store) Restore(ctx context.Context, snapshot *Snapshot) (changed int, err error) {
-	state, err := s.state(ctx)
-	if err == nil {
-		err = snapshot.of(state)
-	}
-	if err != nil {
-		return 0, err
-	}
-	records, err := s.core.layout.readAll(ctx, state)
+	err = s.write(ctx, nil, func(state roomState) (err error) {
+		if err := snapshot.of(state); err != nil {
+			return err
+		}
+		changed, err = state.restore(ctx, snapshot)
+		return err
+	})
+	return changed, err
+}
+
+func (r roomState) restore(ctx context.Context, snapshot *Snapshot) (changed int, err error) {
+	records, err := r.core.layout.readAll(ctx, r)
 	if err != nil {
 		return 0, err
 	}
@@ -46,15 +50,15 @@ func (s *Store) Restore(ctx context.Context, snapshot *Snapshot) (changed int, e
 			current[found.name] = string(found.stored)
 		}
 	}
-	r, err := state.restorable(ctx, snapshot, state.visible(current))
+	was, err := r.restorable(ctx, snapshot, r.visible(current))
 	if err != nil {
 		return 0, err
 	}
-	if s.core.layout.oneKey() {
-		for _, name := range slices.Sorted(maps.Keys(r.apply(state.visible(current)))) {
-			err := s.core.layout.commit(ctx, state, []string{name}, func([]string) commit.Edit {
+	if r.core.layout.oneKey() {
+		for _, name := range slices.Sorted(maps.Keys(was.apply(r.visible(current)))) {
+			err := r.commit(ctx, []string{name}, func([]string) commit.Edit {
 				return commit.Edit{Apply: func(commit.Base) (map[string]json.RawMessage, error) {
-					return map[string]json.RawMessage{name: r.stored[name]}, nil
+					return map[string]json.RawMessage{name: was.stored[name]}, nil
 				}}
 			})
 			if err != nil {
@@ -62,11 +66,11 @@ func (s *Store) Restore(ctx context.Context, snapshot *Snapshot) (changed int, e
 			}
 			changed++
 		}
-		return changed, r.left
+		return changed, was.left
 	}
-	err = s.core.layout.commit(ctx, state, nil, func([]string) commit.Edit {
+	err = r.commit(ctx, nil, func([]string) commit.Edit {
 		return commit.Edit{Conditional: true, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
-			changes := r.apply(state.visible(base.Names()))
+			changes := was.apply(r.visible(base.Names()))
 			changed = len(changes)
 			return changes, nil
 		}}
@@ -74,7 +78,7 @@ func (s *Store) Restore(ctx context.Context, snapshot *Snapshot) (changed int, e
 	if err != nil {
 		return 0, err
 	}
-	return changed, r.left
+	return changed, was.left
 }
 
 // restoration is what a snapshot's values are to be stored as.

@@ -32,6 +32,8 @@ type roomState struct {
 	room      id.RoomID
 	eventType event.Type
 
+	dead error // why nothing may be written here, nil where it may
+
 	waitUntil time.Time // when reads no longer wait for missing keys, zero where each has its own time
 	keysOnly  bool      // whether values in the media repository are left there, because only the keys are asked for
 }
@@ -118,6 +120,12 @@ type stateEvent struct {
 // redacted tells whether somebody has redacted the event, so that nobody knows what it held.
 func (e *stateEvent) redacted() bool {
 	return len(e.Unsigned.Redaction) > 0 && string(e.Unsigned.Redaction) != "null" && len(bytes.Trim(e.Content, "{} \t\r\n")) == 0
+}
+
+// in is the state of another room.
+func (r roomState) in(room id.RoomID) roomState {
+	r.room, r.dead = room, nil
+	return r
 }
 
 // get returns the current event with the state key, or nil where there is none.

@@ -38,9 +38,9 @@ import (
 // for it, so that it cannot undo them.
 //
 // The numbers of requests that methods name are for a store that has read or written the memory before, with nobody
-// else writing at the same moment, and without such retries. A store's first write of a room takes two more, which read
-// the memory and ask whether the room is encrypted; that is asked again after 10 seconds where the answer was no and no
-// sync tells. Where the last write was another's, or a minute ago, one more request looks for what is new. An alias takes
+// else writing at the same moment, and without such retries. A store's first write of a room takes three more, which read
+// the memory and ask whether the room is encrypted and whether it was upgraded; these two are asked again after 10 seconds
+// where the answer was no and no sync tells. Where the last write was another's, or a minute ago, one more request looks for what is new. An alias takes
 // one, once. Up to two find out why the homeserver refused. Where others write at the same moment, a write takes about
 // two more for each time that it has to look again or merge, and those that depend on what is there one for each rival,
 // to learn which was first. On Dendrite, whose lists of events lag some milliseconds behind, a look back is now and then
@@ -63,6 +63,7 @@ type core struct {
 	eventType event.Type
 	aliases   sync.Map // alias → id.RoomID
 	encrypted encryptedRooms
+	upgrades  upgrades
 	opened    openedEvents
 	devices   ownDevices
 	seals     sync.Map // id.RoomID → true, where the room's seal is known to be the store's, or to be missing as its secret is
@@ -182,16 +183,15 @@ func (s *Store) PutAll(ctx context.Context, values map[string]any) error {
 		stored[key] = text
 		keys = append(keys, key)
 	}
-	state, err := s.state(ctx, keys...)
-	if err != nil || len(values) == 0 {
-		return err
-	}
-	return state.putAll(ctx, stored, false)
+	return s.write(ctx, keys, func(state roomState) error { return state.putAll(ctx, stored, false) })
 }
 
 // putAll stores every value, in its stored form, under its key. With keep those that are there already stay as they are.
 // Values that go to the media repository are there before anything else is sent.
 func (r roomState) putAll(ctx context.Context, stored map[string]json.RawMessage, keep bool) error {
+	if len(stored) == 0 {
+		return nil
+	}
 	names, keyOf := r.names(slices.Collect(maps.Keys(stored)))
 	var sealer func(ctx context.Context, again bool) (commit.Sealer, error) // of all together, nil for the room's own
 
@@ -224,7 +224,7 @@ func (r roomState) putAll(ctx context.Context, stored map[string]json.RawMessage
 			}
 		}
 	}
-	return r.core.layout.commit(ctx, r, names, func(names []string) commit.Edit {
+	return r.commit(ctx, names, func(names []string) commit.Edit {
 		values := make(map[string]string, len(names))
 		for _, name := range names {
 			values[name] = keyOf[name]
@@ -251,22 +251,21 @@ func (r roomState) putAll(ctx context.Context, stored map[string]json.RawMessage
 //
 // Errors: [ErrInvalidKey], [ErrWrongSecret], and in the single-state-key layout [ErrCorrupt].
 func (s *Store) Delete(ctx context.Context, keys ...string) error {
-	state, err := s.state(ctx, keys...)
-	if err != nil || len(keys) == 0 {
-		return err
-	}
-	names, _ := state.names(keys)
-	if s.core.layout.oneKey() {
-		if names, err = state.existing(ctx, names); err != nil {
+	return s.write(ctx, keys, func(state roomState) (err error) {
+		names, _ := state.names(keys)
+		if s.core.layout.oneKey() {
+			names, err = state.existing(ctx, names)
+		}
+		if err != nil || len(names) == 0 {
 			return err
 		}
-	}
-	return s.core.layout.commit(ctx, state, names, func(names []string) commit.Edit {
-		changes := make(map[string]json.RawMessage, len(names))
-		for _, name := range names {
-			changes[name] = nil
-		}
-		return commit.Edit{Apply: func(commit.Base) (map[string]json.RawMessage, error) { return changes, nil }}
+		return state.commit(ctx, names, func(names []string) commit.Edit {
+			changes := make(map[string]json.RawMessage, len(names))
+			for _, name := range names {
+				changes[name] = nil
+			}
+			return commit.Edit{Apply: func(commit.Base) (map[string]json.RawMessage, error) { return changes, nil }}
+		})
 	})
 }
 
@@ -401,6 +400,9 @@ func (s *Store) state(ctx context.Context, keys ...string) (roomState, error) {
 	}
 	room, err := s.roomID(ctx)
 	state := roomState{core: s.core, client: s.core.client, room: room, eventType: s.core.eventType}
+	if err == nil && s.core.followUpgrades {
+		state, err = state.home(ctx)
+	}
 	if err == nil && len(keys) > 0 {
 		err = state.checkRoom(ctx, false)
 	}

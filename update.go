@@ -99,37 +99,37 @@ var stores = map[string]string{}
 
 // change makes an edit of one key that depends on what is there. A result of nil removes the key.
 func (s *Store) change(ctx context.Context, key string, edit commit.Edit, fn func(commit.Base, roomState, string) (json.RawMessage, error)) error {
-	state, err := s.state(ctx, key)
-	if err != nil {
-		return err
-	}
-	name := state.name(key)
+	return s.write(ctx, []string{key}, func(state roomState) error { return state.change(ctx, key, edit, fn) })
+}
+
+func (r roomState) change(ctx context.Context, key string, edit commit.Edit, fn func(commit.Base, roomState, string) (json.RawMessage, error)) error {
+	name := r.name(key)
 	edit.Conditional = true
 	if edit.Values != nil {
 		edit.Values = map[string]string{name: key}
 	}
 	edit.Apply = func(base commit.Base) (map[string]json.RawMessage, error) {
-		stored, err := fn(base, state, name)
+		stored, err := fn(base, r, name)
 		if err == nil && stored != nil {
-			stored, err = state.keep(ctx, name, key, stored)
+			stored, err = r.keep(ctx, name, key, stored)
 		}
 		if err != nil {
 			return nil, err
 		}
 		return map[string]json.RawMessage{name: stored}, nil
 	}
-	err = s.core.layout.commit(ctx, state, []string{name}, func([]string) commit.Edit { return edit })
+	err := r.commit(ctx, []string{name}, func([]string) commit.Edit { return edit })
 	switch {
 	case errors.Is(err, ErrRedacted): // what was known may be what somebody has overwritten since
 		edit.Afresh = true
 	case errors.Is(err, ErrUndecryptable): // the key can come, but not while others wait to write
-		if _, missing := state.entry(ctx, name, key); missing != nil {
+		if _, missing := r.entry(ctx, name, key); missing != nil {
 			return err
 		}
 	default:
 		return err
 	}
-	return s.core.layout.commit(ctx, state, []string{name}, func([]string) commit.Edit { return edit })
+	return r.commit(ctx, []string{name}, func([]string) commit.Edit { return edit })
 }
 
 // valueIn is the value under the name.

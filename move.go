@@ -1,0 +1,269 @@
+package roomkv
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"slices"
+
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/replica"
+	"github.com/roomkv/roomkv/internal/wire"
+)
+
+// moveFrom moves the memory from the old room, unless somebody has done so. What somebody has written to this room before
+// counts more; what the homeserver has copied there is not that.
+//
+// In the single-state-key layout one event brings the memory and the field that says so. In the per-key layout an event of its
+// own says so when all others are there, and nobody who moves writes to a state key that somebody has written to: any
+// number of bots may move at once, and what one has moved and then changed or deleted does not come back.
+func (r roomState) moveFrom(ctx context.Context, old roomState, stone *tombstone, create creation) error {
+	if err := r.mustStayEncrypted(ctx, old); err != nil {
+		return err
+	}
+	// Dendrite gives what it copies the time of the tombstone, and the creator sends it.
+	copied := func(evt *stateEvent) bool { return evt.Sender == create.sender && evt.Time <= stone.time }
+	if single, ok := r.core.layout.(singleKey); ok {
+		return r.moveDict(ctx, single, old, copied)
+	}
+	return r.moveKeys(ctx, old, copied)
+}
+
+// cargo is what is moved, by the names that it has in the new room.
+type cargo struct {
+	stored map[string]json.RawMessage
+	keys   map[string]string // of values, which are encrypted where the room is
+}
+
+// load reads what the old room has. What cannot be read is moved as it is where it refers to something.
+func (r roomState) load(ctx context.Context, old roomState, records []record) (cargo, error) {
+	load := cargo{map[string]json.RawMessage{}, map[string]string{}}
+	old = old.waitingTogether()
+	left := 0
+	for _, found := range records {
+		if found.err != nil {
+			left++
+			continue
+		}
+		read, err := old.value(ctx, found.name, found.stored, found.event)
+		if ctx.Err() != nil {
+			return load, ctx.Err()
+		}
+		_, named := wire.KeyOf(found.name)
+		elsewhere, unreadable := wire.Decode(found.stored)
+		switch {
+		case err == nil:
+			name := found.name
+			if !named {
+				name = r.name(read.key)
+			}
+			stored := found.stored
+			if elsewhere.JSON == nil {
+				if stored, err = wire.Encode(read.json); err != nil {
+					return load, fail(ErrCorrupt, err, "event %s in %s, key %q", found.event, old.room, read.key)
+				}
+				if stored, err = r.keep(ctx, name, read.key, stored); err != nil { // an attachment is of one room
+					return load, err
+				}
+			}
+			load.stored[name], load.keys[name] = stored, read.key
+		case named && (unreadable != nil || elsewhere.JSON == nil):
+			load.stored[found.name] = found.stored
+		default:
+			left++
+		}
+	}
+	if left > 0 {
+		r.log(ctx).Warn().Stringer("room_id", old.room).Stringer("replacement", r.room).Int("keys", left).Msg("Values that cannot be read stay in the room that was upgraded")
+	}
+	return load, nil
+}
+
+// moveDict is moveFrom for the single-state-key layout.
+func (r roomState) moveDict(ctx context.Context, l singleKey, old roomState, copied func(*stateEvent) bool) error {
+	current, err := r.get(ctx, l.dict)
+	if err != nil {
+		return err
+	}
+	if current != nil {
+		// What was redacted is empty and stays so. Others leave at least their field of parents.
+		dict, err := wire.ParseDict(current.Content)
+		if err == nil && (wire.MovedFrom(json.RawMessage(dict.Names()[wire.PredecessorName]), old.room) || !copied(current) && wire.Same(current.Content, json.RawMessage(`{}`))) {
+			return nil
+		}
+	}
+	was, err := r.copyOf(ctx, current, copied)
+	if err != nil {
+		return err
+	}
+	view, err := old.afresh(ctx, l.dict)
+	if err == nil {
+		err = old.checkNames(view.Names)
+	}
+	if err != nil {
+		return err
+	}
+	load, err := r.load(ctx, old, recordsOf(view))
+	if err != nil || len(load.stored) == 0 && len(was) == 0 {
+		return err
+	}
+	edit := commit.Edit{Conditional: true, Values: load.keys, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
+		if from, there := base.Stored(wire.PredecessorName); there && wire.MovedFrom(from, old.room) {
+			return nil, nil
+		}
+		untouched := func(name string) bool {
+			now, there := base.Stored(name)
+			before, wasThere := was[name]
+			return there == wasThere && string(now) == before
+		}
+		changes := map[string]json.RawMessage{wire.PredecessorName: wire.Predecessor(old.room)}
+		for name := range was {
+			if _, plain := wire.KeyOf(name); (plain || wire.IsSealed(name) || name == wire.SealName) && untouched(name) {
+				changes[name] = nil
+			}
+		}
+		for name, stored := range load.stored {
+			if untouched(name) {
+				changes[name] = stored
+			}
+		}
+		if seal, sealed := base.Stored(wire.SealName); sealed && !untouched(wire.SealName) {
+			if err := r.checkSeal(string(seal), true); err != nil {
+				return nil, err
+			}
+		} else if r.core.secret != nil {
+			changes[wire.SealName] = r.seal()
+		}
+		return changes, nil
+	}}
+	return advise(r.dict(l.dict).writer.Do(ctx, r.fitting(ctx, edit)), "delete keys in a copy, or move them to a store with WithPerKeyState")
+}
+
+// afresh is the dict as the homeserver has it now.
+func (r roomState) afresh(ctx context.Context, stateKey string) (*replica.View, error) {
+	for {
+		d := r.dict(stateKey)
+		if err := d.writer.Do(ctx, commit.Edit{ReadOnly: true, Conditional: true, Afresh: true}); err != nil {
+			return nil, err
+		}
+		if view := d.View(); view != nil { // else the sync has skipped events meanwhile
+			return view, view.Err
+		}
+	}
+}
+
+// copyOf is what the homeserver has copied, by name: the current event, or one before it.
+func (r roomState) copyOf(ctx context.Context, current *stateEvent, copied func(*stateEvent) bool) (map[string]string, error) {
+	if current == nil {
+		return nil, nil
+	}
+	names := func(evt *stateEvent) map[string]string { return place{r, *evt.StateKey}.snapshot(evt).Dict }
+	if copied(current) {
+		return names(current), nil
+	}
+	from := ""
+	for range watchPages {
+		page, err := r.page(ctx, from, watchPage)
+		if err != nil {
+			return nil, err
+		}
+		for _, evt := range page.events {
+			if *evt.StateKey == *current.StateKey && copied(evt) {
+				return names(evt), nil
+			}
+		}
+		if from = page.next; from == "" {
+			break
+		}
+	}
+	return nil, nil
+}
+
+// moveKeys is moveFrom for the per-key layout.
+func (r roomState) moveKeys(ctx context.Context, old roomState, copied func(*stateEvent) bool) error {
+	here, err := r.all(ctx)
+	if err != nil {
+		return err
+	}
+	if evt := here[wire.PredecessorName]; evt != nil {
+		dict, err := wire.ParseDict(evt.Content)
+		if err == nil && wire.MovedFrom(json.RawMessage(dict.Names()[wire.PredecessorName]), old.room) {
+			return nil
+		}
+	}
+	there, err := old.all(ctx)
+	if err != nil {
+		return err
+	}
+	if seal := there[wire.SealName]; seal != nil {
+		if _, err := old.checkSealEvent(seal); err != nil {
+			return err
+		}
+	}
+	var records []record
+	for stateKey, evt := range there {
+		if r.core.layout.holds(stateKey) {
+			records = append(records, recordsOf(old.viewOf(evt, stateKey))...)
+		}
+	}
+	load, err := r.load(ctx, old, records)
+	if err != nil {
+		return err
+	}
+	copies := map[string]id.EventID{} // by state key
+	changes := map[string]json.RawMessage{}
+	for stateKey, evt := range here {
+		if !r.core.layout.holds(stateKey) || !copied(evt) {
+			continue
+		}
+		copies[stateKey] = evt.ID
+		for name := range r.viewOf(evt, stateKey).Names {
+			changes[name] = nil
+		}
+	}
+	maps.Copy(changes, load.stored)
+	if len(changes) == 0 {
+		return nil
+	}
+	if err := r.sealAnew(ctx, here[wire.SealName], copied); err != nil {
+		return err
+	}
+	names := slices.DeleteFunc(slices.Collect(maps.Keys(changes)), func(name string) bool {
+		evt := here[wire.StateKeyOf(name)]
+		return evt != nil && copies[wire.StateKeyOf(name)] == ""
+	})
+	err = r.core.layout.commit(ctx, r, names, func(names []string) commit.Edit {
+		edit := commit.Edit{Conditional: true, Values: map[string]string{}}
+		if key, ok := load.keys[names[0]]; ok {
+			edit.Values[names[0]] = key
+		}
+		edit.Apply = func(base commit.Base) (map[string]json.RawMessage, error) {
+			if base.Event() != copies[wire.StateKeyOf(names[0])] {
+				return nil, nil
+			}
+			return map[string]json.RawMessage{names[0]: changes[names[0]]}, nil
+		}
+		return edit
+	})
+	if err != nil {
+		return err
+	}
+	moved := wire.OfNames(map[string]string{wire.PredecessorName: string(wire.Predecessor(old.room))})
+	_, err = r.put(ctx, wire.PredecessorName, moved.Content())
+	return err
+}
+
+// sealAnew replaces a seal that the homeserver has copied, which is that of the old room.
+func (r roomState) sealAnew(ctx context.Context, seal *stateEvent, copied func(*stateEvent) bool) error {
+	if seal == nil || !copied(seal) {
+		return nil
+	}
+	dict := wire.OfNames(nil)
+	if r.core.secret != nil {
+		dict = wire.OfNames(map[string]string{wire.SealName: string(r.seal())})
+	}
+	_, err := r.put(ctx, wire.SealName, dict.Content())
+	return err
+}

@@ -1,0 +1,245 @@
+package roomkv
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/commit"
+)
+
+// maxUpgrades is how many upgrades of one room are followed. Two rooms can name each other.
+const maxUpgrades = 100
+
+// write does what changes the memory, and does it again in the room's replacement where the room was upgraded meanwhile.
+func (s *Store) write(ctx context.Context, keys []string, do func(state roomState) error) error {
+	written := false
+	for {
+		state, err := s.state(ctx, keys...)
+		if err == nil {
+			err = do(state)
+		}
+		again := s.core.followUpgrades && (errors.Is(err, errMeanwhile) || errors.Is(err, errWritten))
+		if again {
+			written = written || errors.Is(err, errWritten)
+			continue
+		}
+		if written && err != nil {
+			return fail(ErrRoomUpgraded, err, "it is not known whether the write was done before the memory was moved from the old room, for it cannot be done again: %s",
+				strings.TrimPrefix(err.Error(), "roomkv: "))
+		}
+		return err
+	}
+}
+
+// commit makes the edit of some names where that counts; see [layout].
+func (r roomState) commit(ctx context.Context, names []string, edit func(names []string) commit.Edit) error {
+	if err := r.alive(ctx); err != nil {
+		return err
+	}
+	told := r.fed(ctx, names)
+	err := r.core.layout.commit(ctx, r, names, edit)
+	if err != nil && !errors.Is(err, ErrForbidden) { // which an upgraded room's power levels can be the reason for
+		return err
+	}
+	if upgraded := r.stillAlive(ctx, told && err == nil && r.fed(ctx, names)); upgraded != nil {
+		return upgraded
+	}
+	return err
+}
+
+// fed tells whether a write of the names in ctx ends only when the sync has brought it, or was there before.
+func (r roomState) fed(ctx context.Context, names []string) bool {
+	return !r.core.singleWriter && r.core.follower.feeds(ctx, r.room) && !slices.ContainsFunc(names, func(name string) bool {
+		d := r.core.dicts.find(dictID{r.room, r.core.layout.stateKey(name)})
+		return d == nil || d.View() == nil
+	})
+}
+
+// home is the room where the memory is now, after any number of upgrades, with the memory moved there. Where a replacement
+// cannot be used, it is the last room that can, and dead says why.
+func (r roomState) home(ctx context.Context) (roomState, error) {
+	for range maxUpgrades {
+		next := r.core.upgrades.entered(r.room)
+		if next == "" {
+			stone, err := r.tombstone(ctx, askAgain)
+			if err != nil {
+				return r, err
+			}
+			if stone == nil {
+				return r.settled(ctx, maxUpgrades)
+			}
+			if err := r.enter(ctx, stone); err != nil {
+				if ctx.Err() != nil {
+					return r, ctx.Err()
+				}
+				home, failed := r.settled(ctx, maxUpgrades)
+				home.dead = err
+				return home, failed
+			}
+			next = stone.replacement
+		}
+		r = r.in(next)
+	}
+	return r, fail(ErrRoomUpgraded, nil, "%s is the last of %d rooms that were each replaced by the next", r.room, maxUpgrades)
+}
+
+// enter joins the room's replacement, and finds out whether it is that.
+func (r roomState) enter(ctx context.Context, stone *tombstone) error {
+	unlock, err := r.core.upgrades.lock(ctx, r.room)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if r.core.upgrades.entered(r.room) == stone.replacement {
+		return nil
+	}
+	if err := r.core.upgrades.failure(r.room); err != nil {
+		return err
+	}
+	if err = r.join(ctx, stone); err == nil {
+		r.core.upgrades.in(r.room, func(about *upgrade) { about.entered, about.failed = stone.replacement, nil })
+		return nil
+	}
+	err = r.replaced(stone.replacement, err)
+	if ctx.Err() == nil {
+		r.core.upgrades.fail(r.room, err)
+	}
+	return err
+}
+
+// replaced is the error of what would be written to a room whose replacement cannot be used.
+func (r roomState) replaced(by id.RoomID, why error) error {
+	return fail(ErrRoomUpgraded, why, "%s was replaced by %s, to which the store cannot move, so nothing was written: %s",
+		r.room, by, strings.TrimPrefix(why.Error(), "roomkv: "))
+}
+
+// join joins the replacement, and leaves it again where it is none: a tombstone can name any room, and a room any predecessor,
+// but only an upgrade makes each name the other.
+func (r roomState) join(ctx context.Context, stone *tombstone) error {
+	next := r.in(stone.replacement)
+	joined := false
+	if next.hasLeft(ctx) {
+		via := []string{stone.sender.Homeserver()}
+		// Once, for who may not join now is not going to wait for it.
+		if _, err := r.client.JoinRoom(mautrix.WithMaxRetries(ctx, 0), next.room.String(), &mautrix.ReqJoinRoom{Via: via}); err != nil {
+			return next.explain(ctx, "join", err)
+		}
+		joined = true
+	}
+	create, err := next.created(ctx)
+	if err == nil && create.predecessor != r.room {
+		err = fail(ErrRoomUpgraded, nil, "that room does not name %s as its predecessor", r.room)
+	}
+	if err != nil && joined && ctx.Err() == nil {
+		if _, failed := r.client.LeaveRoom(ctx, next.room); failed != nil {
+			err = errors.Join(err, failed)
+		}
+	}
+	return err
+}
+
+// creation is how a room began.
+type creation struct {
+	sender      id.UserID
+	predecessor id.RoomID // empty where there is none
+}
+
+func (r roomState) created(ctx context.Context) (creation, error) {
+	r.eventType = event.StateCreate
+	evt, err := r.get(ctx, "")
+	if err == nil && evt == nil {
+		err = fail(ErrCorrupt, nil, "%s has no %s event", r.room, event.StateCreate.Type)
+	}
+	if err != nil {
+		return creation{}, err
+	}
+	var content event.CreateEventContent
+	if json.Unmarshal(evt.Content, &content) != nil { // somebody else's idea of a room, which replaces none
+		return creation{sender: evt.Sender}, nil
+	}
+	return creation{evt.Sender, content.GetPredecessor().RoomID}, nil
+}
+
+// settled makes sure that the memory is in the room that its predecessors had. Where it cannot be moved there, it gives the room
+// that has it, and dead says why.
+func (r roomState) settled(ctx context.Context, most int) (roomState, error) {
+	if r.core.upgrades.settled(r.room) {
+		return r, nil
+	}
+	unlock, err := r.core.upgrades.lock(ctx, r.room)
+	if err != nil {
+		return r, err
+	}
+	defer unlock()
+	if r.core.upgrades.settled(r.room) {
+		return r, nil
+	}
+	create, err := r.created(ctx)
+	if err != nil {
+		return r, err
+	}
+	if create.predecessor == "" || most == 0 {
+		r.core.upgrades.settle(r.room, true)
+		return r, nil
+	}
+	old := r.in(create.predecessor)
+	stone, err := old.tombstone(ctx, askAgain)
+	switch {
+	case ctx.Err() != nil:
+		return r, ctx.Err()
+	case errors.Is(err, ErrNotJoined), errors.Is(err, ErrForbidden):
+		r.core.upgrades.settle(r.room, true) // nothing can be read there
+		return r, nil
+	case err != nil:
+		return r, err
+	case stone == nil || stone.replacement != r.room:
+		r.core.upgrades.settle(r.room, false) // not yet, while the room is being upgraded
+		return r, nil
+	}
+	if old, err = old.settled(ctx, most-1); err != nil {
+		return r, err
+	}
+	err = cmp.Or(old.dead, r.core.upgrades.failure(old.room))
+	if err == nil {
+		err = r.moveFrom(ctx, old, stone, create)
+		switch {
+		case ctx.Err() != nil:
+			return r, ctx.Err()
+		case err == nil:
+			r.core.upgrades.settle(r.room, true)
+			return r, nil
+		}
+		err = old.replaced(r.room, err)
+		r.core.upgrades.fail(old.room, err)
+	}
+	old.dead = err
+	return old, nil
+}
+
+// mustStayEncrypted fails where values that were encrypted in the old room would be stored in the clear.
+func (r roomState) mustStayEncrypted(ctx context.Context, old roomState) error {
+	if !r.core.encrypt {
+		return nil
+	}
+	was, err := r.core.encrypted.isEncrypted(ctx, old, true)
+	if err != nil || !was {
+		return err
+	}
+	is, err := r.core.encrypted.isEncrypted(ctx, r, true)
+	if err == nil && !is {
+		err = fail(ErrNoCrypto, nil, "%s is encrypted, and its replacement %s is not", old.room, r.room)
+	}
+	if err != nil {
+		return fmt.Errorf("%w; nothing was moved", err)
+	}
+	return nil
+}
