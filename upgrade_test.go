@@ -1,0 +1,234 @@
+package roomkv_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv"
+	"github.com/roomkv/roomkv/internal/homeserver/hstest"
+)
+
+// upgradeRoom has the homeserver replace the room, as its admin asks, and invites the others there.
+func upgradeRoom(t testing.TB, admin *mautrix.Client, room id.RoomID, invite ...*mautrix.Client) id.RoomID {
+	t.Helper()
+	var resp struct {
+		Replacement id.RoomID `json:"replacement_room"`
+	}
+	_, err := admin.MakeRequest(t.Context(), http.MethodPost, admin.BuildClientURL("v3", "rooms", room, "upgrade"), map[string]string{"new_version": "11"}, &resp)
+	require.NoError(t, err)
+	for _, client := range invite {
+		_, err := admin.InviteUser(t.Context(), resp.Replacement, &mautrix.ReqInviteUser{UserID: client.UserID})
+		require.NoError(t, err)
+	}
+	return resp.Replacement
+}
+
+// administered is a room that somebody else has made for the bots, who have the power to write there.
+func administered(t testing.TB, encrypted bool, bots ...*mautrix.Client) (admin *mautrix.Client, room id.RoomID) {
+	t.Helper()
+	admin = hstest.Client(t)
+	create := &mautrix.ReqCreateRoom{Preset: "private_chat", PowerLevelOverride: &event.PowerLevelsEventContent{Users: map[id.UserID]int{admin.UserID: 100}}}
+	if encrypted {
+		create.InitialState = []*event.Event{{
+			Type:    event.StateEncryption,
+			Content: event.Content{Parsed: &event.EncryptionEventContent{Algorithm: id.AlgorithmMegolmV1}},
+		}}
+	}
+	for _, bot := range bots {
+		create.Invite = append(create.Invite, bot.UserID)
+		create.PowerLevelOverride.Users[bot.UserID] = 50
+	}
+	room = hstest.Room(t, admin, create)
+	for _, bot := range bots {
+		_, err := bot.JoinRoomByID(t.Context(), room)
+		require.NoError(t, err)
+	}
+	return admin, room
+}
+
+// bot is a client that can encrypt where the room is encrypted, and syncs then.
+func bot(t testing.TB, encrypted bool) *mautrix.Client {
+	client := hstest.Client(t)
+	if encrypted {
+		hstest.Crypto(t, client)
+	}
+	return client
+}
+
+// eachKind runs a test in rooms that are encrypted and not, with sealed keys and without, in both layouts.
+func eachKind(t *testing.T, test func(t *testing.T, encrypted bool, opts ...roomkv.Option)) {
+	for _, name := range []string{"single", "perkey"} {
+		for kind, opts := range map[string][]roomkv.Option{"plain": nil, "encrypted": nil, "sealed": {roomkv.WithSealedKeys(secret)}} {
+			t.Run(fmt.Sprintf("layout=%s/%s", name, kind), func(t *testing.T) {
+				test(t, kind != "plain", append(opts, layouts[name], roomkv.WithRoomUpgrades())...)
+			})
+		}
+	}
+}
+
+func TestRoomUpgrade(t *testing.T) {
+	eachKind(t, func(t *testing.T, encrypted bool, opts ...roomkv.Option) {
+		ctx := t.Context()
+		one, two := bot(t, encrypted), bot(t, encrypted)
+		admin, room := administered(t, encrypted, one, two)
+		if encrypted {
+			syncing(t, one)
+			syncing(t, two)
+		}
+		first, second := open(t, one, room, opts...), open(t, two, room, opts...)
+		values := map[string]any{"a": 1, "float": 1.5, `quote"`: "ü", "@user:x": []int{1}, "gone": 0, strings.Repeat("long", 80): true}
+		require.NoError(t, first.PutAll(ctx, values))
+		require.NoError(t, second.Put(ctx, "b", "second's"))
+		require.NoError(t, second.Delete(ctx, "gone"))
+		want := memoryOf(t, second)
+		assert.Len(t, want, 6)
+
+		successor := upgradeRoom(t, admin, room, one, two)
+		time.Sleep(20 * time.Millisecond)
+		require.NoError(t, first.Put(ctx, "a", 2))
+		want["a"] = "2"
+		assert.Equal(t, want, memoryOf(t, first))
+		require.NoError(t, second.Delete(ctx, "b"))
+		delete(want, "b")
+		assert.Equal(t, want, memoryOf(t, second))
+		assert.Equal(t, want, memoryOf(t, first))
+
+		for name, at := range map[string]id.RoomID{"old": room, "new": successor} {
+			for who, client := range map[string]*mautrix.Client{"first": one, "second": two} {
+				assert.Equal(t, want, memoryOf(t, open(t, client, at, opts...)), "%s %s", name, who)
+			}
+		}
+		plain := []roomkv.Option{opts[len(opts)-2]}
+		if len(opts) > 2 {
+			plain = append(plain, opts[0])
+		}
+		assert.Equal(t, want, memoryOf(t, open(t, two, successor, plain...)), "without the option, what is in the new room")
+		if encrypted {
+			assert.Empty(t, clearNames(t, one, successor))
+		}
+		scoped, err := second.WithRoom(ctx, room)
+		require.NoError(t, err)
+		require.NoError(t, scoped.Put(ctx, "scoped", 1))
+		assert.Equal(t, "1", memoryOf(t, first)["scoped"])
+	})
+}
+
+// upgraded counts the acknowledged writes of bots while their room is upgraded.
+func upgraded(t *testing.T, encrypted, following bool, opts ...roomkv.Option) {
+	ctx := t.Context()
+	one, two := bot(t, encrypted), bot(t, encrypted)
+	admin, room := administered(t, encrypted, one, two)
+	var stores []*roomkv.Store
+	for _, client := range []*mautrix.Client{one, two} {
+		store := open(t, client, room, opts...)
+		if following {
+			require.NoError(t, store.Follow())
+		}
+		if encrypted || following {
+			syncing(t, client)
+		}
+		stores = append(stores, store)
+	}
+	require.NoError(t, stores[0].Put(ctx, "deleted", 1))
+	require.NoError(t, stores[0].Put(ctx, "counter", 0))
+	for _, store := range stores {
+		require.NoError(t, store.Put(ctx, "warm", 1))
+		_, err := store.Keys(ctx)
+		require.NoError(t, err)
+	}
+	var mu sync.Mutex
+	acknowledged := map[string]string{}
+	var updates, refused atomic.Int64
+	var puts [2]atomic.Int64 // by bot
+	stop := make(chan struct{})
+	var group sync.WaitGroup
+	for n, store := range stores {
+		for worker := range 2 {
+			group.Go(func() {
+				for i := 0; ; i++ {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					var err error
+					key, value := fmt.Sprintf("%d/%d/%d", n, worker, i%12), fmt.Sprint(i)
+					if i%4 == 3 {
+						if err = roomkv.Update(ctx, store, "counter", increment); err == nil {
+							updates.Add(1)
+						}
+					} else if err = store.Put(ctx, key, i); err == nil {
+						mu.Lock()
+						acknowledged[key] = value
+						mu.Unlock()
+						puts[n].Add(1)
+					} else {
+						mu.Lock()
+						delete(acknowledged, key) // the value before or this one
+						mu.Unlock()
+					}
+					if err != nil {
+						refused.Add(1)
+						if !assert.ErrorIs(t, err, roomkv.ErrRoomUpgraded) {
+							return
+						}
+						time.Sleep(20 * time.Millisecond)
+					}
+				}
+			})
+		}
+	}
+	more := func(than [2]int64, n int64) func() bool {
+		return func() bool { return puts[0].Load() >= than[0]+n && puts[1].Load() >= than[1]+n }
+	}
+	counts := func() [2]int64 { return [2]int64{puts[0].Load(), puts[1].Load()} }
+	eventually(t, more(counts(), 3), "puts before the upgrade")
+	before := counts()
+	successor := upgradeRoom(t, admin, room, one, two)
+	after := counts()
+	for deadline := time.Now().Add(30 * time.Second); !more(after, 10)() && time.Now().Before(deadline); {
+		time.Sleep(20 * time.Millisecond)
+	}
+	require.True(t, more(after, 1)(), "both go on")
+	require.NoError(t, stores[0].Delete(ctx, "deleted"))
+	close(stop)
+	group.Wait()
+	for i, store := range append(stores, open(t, one, successor, opts...)) {
+		memory := memoryOf(t, store)
+		for key, value := range acknowledged {
+			assert.Equal(t, value, memory[key], "%s, store %d", key, i)
+		}
+		var counter int64
+		require.NoError(t, json.Unmarshal([]byte(memory["counter"]), &counter))
+		assert.GreaterOrEqual(t, counter, updates.Load())
+		assert.NotContains(t, memory, "deleted")
+	}
+	var counter int64
+	require.NoError(t, stores[0].Get(ctx, "counter", &counter))
+	end := counts()
+	t.Logf("%d puts before, %d during, %d after; %d updates, counter %d; %d refused", before, [2]int64{after[0] - before[0], after[1] - before[1]},
+		[2]int64{end[0] - after[0], end[1] - after[1]}, updates.Load(), counter, refused.Load())
+	if encrypted {
+		assert.Empty(t, clearNames(t, one, successor))
+	}
+}
+
+func TestRoomUpgradeUnderLoad(t *testing.T) {
+	eachKind(t, func(t *testing.T, encrypted bool, opts ...roomkv.Option) {
+		for range max(1, *rounds/10) {
+			upgraded(t, encrypted, false, opts...)
+		}
+	})
+}
