@@ -198,7 +198,10 @@ func (s *search) snapshot(ctx context.Context) (*Snapshot, error) {
 			view.Err = fail(ErrRedacted, nil, "event %s in %s", view.Event, s.room)
 		}
 		if !s.core.layout.oneKey() {
-			if err := cmp.Or(view.Err, s.checkNames(view.Names)); err != nil {
+			if view.Err != nil {
+				return nil, view.Err
+			}
+			if err := s.checkNames(view.Names); err != nil {
 				return nil, err
 			}
 		}

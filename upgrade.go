@@ -1,7 +1,6 @@
 package roomkv
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -208,7 +207,9 @@ func (r roomState) settled(ctx context.Context, most int) (roomState, error) {
 	if old, err = old.settled(ctx, most-1); err != nil {
 		return r, err
 	}
-	err = cmp.Or(old.dead, r.core.upgrades.failure(old.room))
+	if err = old.dead; err == nil {
+		err = r.core.upgrades.failure(old.room)
+	}
 	if err == nil {
 		err = r.moveFrom(ctx, old, stone, create)
 		switch {

@@ -67,8 +67,8 @@ func bot(t testing.TB, encrypted bool) *mautrix.Client {
 	return client
 }
 
-// eachKind runs a test in rooms that are encrypted and not, with sealed keys and without, in both layouts.
-func eachKind(t *testing.T, test func(t *testing.T, encrypted bool, opts ...roomkv.Option)) {
+// eachUpgraded runs a test in rooms that are encrypted and not, with sealed keys and without, in both layouts.
+func eachUpgraded(t *testing.T, test func(t *testing.T, encrypted bool, opts ...roomkv.Option)) {
 	for _, name := range []string{"single", "perkey"} {
 		for kind, opts := range map[string][]roomkv.Option{"plain": nil, "encrypted": nil, "sealed": {roomkv.WithSealedKeys(secret)}} {
 			t.Run(fmt.Sprintf("layout=%s/%s", name, kind), func(t *testing.T) {
@@ -79,7 +79,7 @@ func eachKind(t *testing.T, test func(t *testing.T, encrypted bool, opts ...room
 }
 
 func TestRoomUpgrade(t *testing.T) {
-	eachKind(t, func(t *testing.T, encrypted bool, opts ...roomkv.Option) {
+	eachUpgraded(t, func(t *testing.T, encrypted bool, opts ...roomkv.Option) {
 		ctx := t.Context()
 		one, two := bot(t, encrypted), bot(t, encrypted)
 		admin, room := administered(t, encrypted, one, two)
@@ -226,7 +226,7 @@ func upgraded(t *testing.T, encrypted, following bool, opts ...roomkv.Option) {
 }
 
 func TestRoomUpgradeUnderLoad(t *testing.T) {
-	eachKind(t, func(t *testing.T, encrypted bool, opts ...roomkv.Option) {
+	eachUpgraded(t, func(t *testing.T, encrypted bool, opts ...roomkv.Option) {
 		for range max(1, *rounds/10) {
 			upgraded(t, encrypted, false, opts...)
 		}
