@@ -37,6 +37,9 @@ type upgrades struct {
 	rooms map[id.RoomID]*upgrade
 }
 
+// firstPause is how long it takes at first until a replacement that could not be used is tried again.
+const firstPause = 300 * time.Millisecond
+
 // upgrade is what is known of one room.
 type upgrade struct {
 	known     bool       // whether the homeserver was asked
@@ -48,6 +51,7 @@ type upgrade struct {
 	asked   time.Time     // when there was no predecessor yet
 	failed  error         // why the room's replacement cannot be used, or the memory cannot be moved to this one
 	since   time.Time     // when that was tried
+	pause   time.Duration // how long it is not tried again: at first the invitation may only be on its way
 	turn    chan struct{} // holds an element while somebody enters the replacement, or moves the memory here
 }
 
@@ -125,7 +129,7 @@ func (u *upgrades) settle(room id.RoomID, forGood bool) {
 // failure is why the room could not be left for its replacement, or entered as one, where that was tried just now.
 func (u *upgrades) failure(room id.RoomID) (err error) {
 	u.in(room, func(about *upgrade) {
-		if about.failed != nil && time.Since(about.since) < askAgain {
+		if about.failed != nil && time.Since(about.since) < about.pause {
 			err = about.failed
 		}
 	})
@@ -133,7 +137,10 @@ func (u *upgrades) failure(room id.RoomID) (err error) {
 }
 
 func (u *upgrades) fail(room id.RoomID, err error) {
-	u.in(room, func(about *upgrade) { about.failed, about.since = err, time.Now() })
+	u.in(room, func(about *upgrade) {
+		about.failed, about.since = err, time.Now()
+		about.pause = min(askAgain, max(firstPause, 2*about.pause))
+	})
 }
 
 // invited is for an invitation, after which what has failed is tried again.
@@ -142,7 +149,7 @@ func (u *upgrades) invited(room id.RoomID) {
 	defer u.mu.Unlock()
 	for at, about := range u.rooms {
 		if at == room || about.tombstone != nil && about.tombstone.replacement == room {
-			about.failed = nil
+			about.failed, about.pause = nil, 0
 		}
 	}
 }
