@@ -64,6 +64,10 @@ func (c *commit) run(ctx context.Context) error {
 			continue
 		}
 		readOnly := !slices.ContainsFunc(c.all, func(p *pending) bool { return !p.ReadOnly })
+		if c.own == "" && readOnly && c.afresh() {
+			// Whoever reads what counts for certain must choose between rivals as their writers do.
+			return c.decide(ctx, func(*merge.History) {})
+		}
 		if c.own == "" && (!plan.write || readOnly) {
 			return nil
 		}
@@ -142,7 +146,7 @@ func (c *commit) begin(ctx context.Context) error {
 	age, known := c.dict.Age()
 	c.since = time.Now().Add(-age)
 	switch {
-	case slices.ContainsFunc(c.all, func(p *pending) bool { return p.Afresh }), !known && c.synced() && !c.mode.OneName: // the events of one name can be far apart
+	case c.afresh(), !known && c.synced() && !c.mode.OneName: // the events of one name can be far apart
 		// What is current may lack what a writer that has died should have merged, and the sync will not bring that
 		// again.
 		if err := c.read(ctx); err != nil {
@@ -160,6 +164,11 @@ func (c *commit) begin(ctx context.Context) error {
 		return c.look(ctx, "")
 	}
 	return nil
+}
+
+// afresh tells whether an edit asks for what is current.
+func (c *commit) afresh() bool {
+	return slices.ContainsFunc(c.all, func(p *pending) bool { return p.Afresh })
 }
 
 // lastIsOwn tells whether nobody is known to have written after this writer.
