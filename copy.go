@@ -1,27 +1,9 @@
 package roomkv
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"maps"
 	"slices"
-	"sync"
-
-	"github.com/roomkv/roomkv/internal/wire"
-)
-
-const (
-	// copyBatch is about how many bytes of values one commit of a copy has, in the single-state-key layout.
-	copyBatch = 500_000
-
-	// copyParallel is how many keys of the per-key layout are written at once.
-	copyParallel = 8
-
-	// maxNamed is how many keys an error names.
-	maxNamed = 5
 )
 
 // CopyOption changes what [Copy] does.
@@ -30,9 +12,20 @@ type CopyOption func(*copying)
 // CopyOverwrite makes [Copy] replace other values that the destination has under the source's keys. Without it they stay.
 func CopyOverwrite() CopyOption { return func(c *copying) { c.overwrite = true } }
 
-// CopyProgress has fn called after each batch, and at the end, with what has been done by then. It is not called
+// CopyProgress has fn called after every 100 keys or so, and at the end, with what has been done by then. It is not called
 // concurrently, and holds up the copy while it runs.
 func CopyProgress(fn func(Copied)) CopyOption { return func(c *copying) { c.progress = fn } }
+
+// CopyRedactSource makes [Copy] redact the source when all of it has been copied and read back, as opsdroid does after its
+// own migration: the state events and, before them, the encrypted events that they refer to, but for those that another state
+// event of the source's type refers to. Each value is held against the destination's once more before it is redacted. Nothing
+// is redacted where a key was not copied, unless that is because its value was redacted already, as by a copy that was
+// interrupted: there is nothing of it to copy, and it does not count.
+//
+// The room's history keeps what the source had overwritten before, and a large value its attachment. Nobody should write to
+// the source meanwhile. It takes the requests that read the source and the destination once more, and up to three for each
+// event. The client needs the power to redact, which it has for events of its own.
+func CopyRedactSource() CopyOption { return func(c *copying) { c.redact = true } }
 
 // Copied is what a [Copy] has done, in keys.
 type Copied struct {
@@ -41,45 +34,56 @@ type Copied struct {
 	Equal      int // that the destination had already
 	Kept       int // under which the destination had something else, and has it still
 	Unreadable int // whose values could not be read in the source
+	TooLarge   int // whose values the destination's homeserver does not take
+
+	Redacted int // state events of the source; see CopyRedactSource
 }
 
 type copying struct {
-	Copied
 	overwrite bool
+	redact    bool
 	progress  func(Copied)
+
+	from       source
+	transfer   transfer
+	total      int
+	unreadable leftOut
+	redacted   int
 }
 
 // Copy copies every entry of src to dst, whatever is different between them: the room, the layout, the event type, the
-// encryption, sealed keys, the client. So it also moves a memory of opsdroid's to another event type or layout. The source
-// is left as it is, and what only the destination has stays there.
+// encryption, sealed keys, the client, the homeserver. So it also moves a memory of opsdroid's to another event type or layout.
+// The source is left as it is, unless [CopyRedactSource] is given, and what only the destination has stays there.
 //
 // What the destination has already is not written again, so that a copy that was interrupted is resumed by another Copy.
-// In the end the destination is read, and compared with what was copied. Nobody else should write the same keys there
+// What was written is read back from the homeserver and compared. Nobody else should write the same keys there
 // meanwhile: what they write can be overwritten in the per-key layout, and fails the comparison. What others write to the
 // source meanwhile may be copied or not.
 //
-// A value that cannot be read, and one that would replace another, is left out; when all others have been copied, the error
-// names the first such keys. Copied is true beside any error.
+// A value that cannot be read, that would replace another, or that is too large, is left out; when all others have been copied,
+// the error names the first such keys. Copied is true beside any error.
 //
-// It takes the requests of [Store.All] once for src and twice for dst, and those of [Store.PutAll], with several keys of the
-// per-key layout at once. The memory that it needs is that of all values on both sides.
+// Entries are copied by the thousand, or by 4 MB of values where that is less, so that the memory that it takes does not grow
+// with their number. Each thousand takes one request that lists the source, and two that list the destination, in the per-key
+// layout with the room's whole state, and those of [Store.PutAll]; each encrypted event and each large value is read once from
+// src and once from dst.
 //
-// Errors: [ErrExists] where dst has other values (see [CopyOverwrite]), [ErrConflict] where dst has something else in the
-// end, [ErrInvalidOption] where both are the same memory or an option is nil, and those of [Store.All] for src and of
+// Errors: [ErrExists] where dst has other values (see [CopyOverwrite]), [ErrConflict] where dst has something else than was
+// written, [ErrInvalidOption] where both are the same memory or an option is nil, and those of [Store.All] for src and of
 // [Store.PutAll] for dst.
 func Copy(ctx context.Context, dst, src *Store, opts ...CopyOption) (Copied, error) {
 	c := copying{}
+	if dst == nil || src == nil {
+		return Copied{}, fail(ErrInvalidOption, nil, "the copy's source or destination is nil")
+	}
 	for _, opt := range opts {
 		if opt == nil {
 			return Copied{}, fail(ErrInvalidOption, nil, "an option of the copy is nil")
 		}
 		opt(&c)
 	}
-	if c.progress == nil {
-		c.progress = func(Copied) {}
-	}
 	err := c.run(ctx, dst, src)
-	return c.Copied, err
+	return c.copied(), err
 }
 
 func (c *copying) run(ctx context.Context, dst, src *Store) error {
@@ -91,144 +95,110 @@ func (c *copying) run(ctx context.Context, dst, src *Store) error {
 	if err != nil {
 		return err
 	}
-	if from.room == to.room && from.eventType == to.eventType && src.core.layout == dst.core.layout {
+	if from.beside(to) && from.core.layout == to.core.layout {
 		return fail(ErrInvalidOption, nil, "the copy's source and destination are the same memory in %s", to.room)
 	}
-	values, unread, err := readable(ctx, src)
-	if err != nil {
-		return err
-	}
-	c.Total, c.Unreadable = len(values)+len(unread.keys), len(unread.keys)
-	there, unseen, err := readable(ctx, dst)
-	if err != nil {
-		return err
-	}
-	var kept []string
-	todo := map[string]json.RawMessage{}
-	for key, value := range values {
-		present, found := there[key]
-		switch {
-		case found && present == value:
-			c.Equal++
-		case (found || slices.Contains(unseen.keys, key)) && !c.overwrite:
-			kept = append(kept, key)
-		default:
-			if todo[key], err = wire.Encode([]byte(value)); err != nil {
-				return fail(ErrInvalidValue, err, "the value for key %q is not JSON", key)
-			}
+	c.from = source{from, to}
+	c.transfer = transfer{dst: dst, overwrite: c.overwrite, report: c.report}
+	for part, err := range c.from.parts(ctx) {
+		if err != nil {
+			return err
 		}
+		c.total = c.seen() + len(part.records) + part.left
+		if err := c.add(ctx, part.records); err != nil {
+			return err
+		}
+		if err := c.transfer.flush(ctx); err != nil {
+			return err
+		}
+		c.total = c.seen() + part.left
 	}
-	c.Kept = len(kept)
-	if err := c.write(ctx, dst, todo); err != nil {
-		return err
+	c.total = c.seen()
+	left := errors.Join(c.unreadable.err, c.transfer.left())
+	if c.redact && left == nil {
+		left = c.redactSource(ctx)
 	}
-	c.progress(c.Copied)
-	if err := verify(ctx, dst, values, todo); err != nil {
-		return err
-	}
-	if len(kept) > 0 {
-		unread.err = errors.Join(unread.err, fail(ErrExists, nil, "%s in %s, with other values, which were kept", named(kept), to.room))
-	}
-	return unread.err
+	c.report()
+	return left
 }
 
-// unreadable are keys whose values could not be read.
-type unreadable struct {
-	keys []string
-	err  error // why the first could not
+func (c *copying) copied() Copied {
+	t := &c.transfer
+	return Copied{Total: max(c.total, c.seen()), Written: t.written, Equal: t.equal, Kept: t.kept.n, Unreadable: c.unreadable.n, TooLarge: t.tooLarge.n, Redacted: c.redacted}
 }
 
-// readable are the values by key, each as canonical JSON.
-func readable(ctx context.Context, s *Store) (values map[string]string, not unreadable, err error) {
-	values = map[string]string{}
-	for entry, err := range s.All(ctx) {
+// seen is how many keys of the source have been read.
+func (c *copying) seen() int { return c.transfer.seen() + c.unreadable.n }
+
+func (c *copying) report() {
+	if c.progress != nil {
+		c.progress(c.copied())
+	}
+}
+
+// add reads what the records stand for and hands it to the transfer.
+func (c *copying) add(ctx context.Context, records []record) error {
+	from := c.from.waitingTogether()
+	for _, found := range records {
+		entry, err := from.read(ctx, &found)
 		switch {
+		case err == nil && c.from.isAt(entry.Key):
+			c.transfer.kept.add(entry.Key, nil)
 		case err == nil:
-			values[entry.Key] = wire.Canonical(entry.Value)
-		case entry.Revision == "": // nothing could be read at all
-			return nil, not, err
-		default:
-			not.keys, not.err = append(not.keys, entry.Key), cmp.Or(not.err, err)
+			err = c.transfer.add(ctx, entry.Key, entry.Value)
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, ErrNotFound), c.redact && errors.Is(err, ErrRedacted): // deleted since; see CopyRedactSource
+			err = nil
+		case isUnreadable(err):
+			c.unreadable.add(entry.Key, err)
+			err = nil
+		}
+		if err != nil {
+			return err
 		}
 	}
-	return values, not, ctx.Err()
+	return nil
 }
 
-// write stores the values, in the order of the keys.
-func (c *copying) write(ctx context.Context, dst *Store, todo map[string]json.RawMessage) error {
-	var batches []map[string]json.RawMessage
-	size, oneKey := 0, dst.core.layout.oneKey()
-	for i, key := range slices.Sorted(maps.Keys(todo)) {
-		if oneKey || i == 0 || size+len(todo[key]) > copyBatch {
-			batches, size = append(batches, map[string]json.RawMessage{}), 0
+// isUnreadable tells errors about a value from those that keep anything from being read.
+func isUnreadable(err error) bool {
+	return slices.ContainsFunc([]error{ErrUndecryptable, ErrUntrusted, ErrCorrupt, ErrMissingMedia, ErrTooLarge}, func(kind error) bool { return errors.Is(err, kind) })
+}
+
+// redactSource redacts what the source has by now, where the destination has the same.
+func (c *copying) redactSource(ctx context.Context) error {
+	for part, err := range c.from.parts(ctx) {
+		if err != nil {
+			return err
 		}
-		batches[len(batches)-1][key] = todo[key]
-		size += len(todo[key])
-	}
-	parallel := 1
-	if oneKey {
-		parallel = copyParallel
-	}
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	next := make(chan map[string]json.RawMessage)
-	var group sync.WaitGroup
-	var progress sync.Mutex
-	for range parallel {
-		group.Go(func() {
-			for batch := range next {
-				// The listing has shown what is there. To ask again for each key would triple the requests.
-				err := dst.write(ctx, slices.Collect(maps.Keys(batch)), func(to roomState) error { return to.putAll(ctx, batch, !oneKey && !c.overwrite) })
-				if err != nil {
-					stop(err)
-					continue
-				}
-				progress.Lock()
-				c.Written += len(batch)
-				c.progress(c.Copied)
-				progress.Unlock()
+		from := c.from.waitingTogether()
+		var entries []arriving
+		for _, found := range part.records {
+			entry, err := from.read(ctx, &found)
+			switch {
+			case errors.Is(err, ErrNotFound), errors.Is(err, ErrRedacted):
+				continue
+			case err != nil:
+				return err
 			}
-		})
-	}
-	for _, batch := range batches {
-		if ctx.Err() == nil {
-			next <- batch
+			entries = append(entries, arriving{key: entry.Key, digest: digest(entry.Value)})
 		}
-	}
-	close(next)
-	group.Wait()
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		compared, err := c.transfer.compare(ctx, entries)
+		if err != nil {
+			return err
+		}
+		for i, entry := range entries {
+			if compared[i] != isEqual {
+				return fail(ErrConflict, nil, "%q has changed since it was copied, and the rest of the source was not redacted", entry.key)
+			}
+		}
+		redacted, err := c.from.erase(ctx, part.records)
+		c.redacted += redacted
+		if err != nil {
+			return err
+		}
+		c.report()
 	}
 	return nil
-}
-
-// verify reads what was written, and what had been equal before.
-func verify(ctx context.Context, dst *Store, values map[string]string, written map[string]json.RawMessage) error {
-	if len(written) == 0 {
-		return nil
-	}
-	there, _, err := readable(ctx, dst)
-	if err != nil {
-		return err
-	}
-	var other []string
-	for key := range written {
-		if present, found := there[key]; !found || present != values[key] {
-			other = append(other, key)
-		}
-	}
-	if len(other) > 0 {
-		return fail(ErrConflict, nil, "%s: read back, and not what was copied", named(other))
-	}
-	return nil
-}
-
-// named are the first of the keys, for a text.
-func named(keys []string) string {
-	slices.Sort(keys)
-	if len(keys) > maxNamed {
-		return fmt.Sprintf("%q and %d more", keys[:maxNamed], len(keys)-maxNamed)
-	}
-	return fmt.Sprintf("%q", keys)
 }

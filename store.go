@@ -374,12 +374,7 @@ func (s *Store) records(ctx context.Context) ([]record, roomState, error) {
 		return nil, state, err
 	}
 	records, err := s.core.layout.readAll(ctx, state)
-	if s.core.secret != nil {
-		records = slices.DeleteFunc(records, func(r record) bool {
-			_, plain := wire.KeyOf(r.name)
-			return plain && r.err == nil
-		})
-	}
+	records = state.seen(records)
 	slices.SortFunc(records, func(a, b record) int {
 		keyA, _ := wire.KeyOf(a.name)
 		keyB, _ := wire.KeyOf(b.name)

@@ -1,0 +1,259 @@
+package roomkv
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/wire"
+)
+
+const (
+	// How many entries are written and read back at a time, and how long their values may be in all, in bytes.
+	transferEntries = 1000
+	transferSize    = 4 << 20
+
+	// transferStep is how many keys of the per-key layout are written between two reports.
+	transferStep = 100
+
+	// maxNamed is how many keys an error names.
+	maxNamed = 5
+)
+
+// transfer brings entries into a memory, some at a time: what is there already is not written, and what was written is read
+// back.
+type transfer struct {
+	dst       *Store
+	overwrite bool   // whether other values that are there are replaced
+	report    func() // called when there is more to tell
+
+	written, equal           int
+	kept, tooLarge, differed leftOut
+
+	waiting []arriving
+	size    int // of the values that wait
+}
+
+// arriving is an entry that is to be there.
+type arriving struct {
+	key    string
+	value  json.RawMessage // nil once it was written
+	digest [sha256.Size]byte
+}
+
+// leftOut counts keys that were not brought, and remembers why the first were not.
+type leftOut struct {
+	n    int
+	keys []string
+	err  error
+}
+
+func (l *leftOut) add(key string, err error) {
+	if l.n++; len(l.keys) < maxNamed {
+		l.keys = append(l.keys, key)
+	}
+	l.err = cmp.Or(l.err, err)
+}
+
+// named are the first of the keys, for a text.
+func (l *leftOut) named() string {
+	if l.n > len(l.keys) {
+		return fmt.Sprintf("%q and %d more", l.keys, l.n-len(l.keys))
+	}
+	return fmt.Sprintf("%q", l.keys)
+}
+
+// add takes an entry, and writes those that wait when they are enough.
+func (t *transfer) add(ctx context.Context, key string, value json.RawMessage) error {
+	t.waiting = append(t.waiting, arriving{key, value, digest(value)})
+	t.size += len(value)
+	if len(t.waiting) < transferEntries && t.size < transferSize {
+		return nil
+	}
+	return t.flush(ctx)
+}
+
+// seen is how many entries there were.
+func (t *transfer) seen() int {
+	return len(t.waiting) + t.written + t.equal + t.kept.n + t.tooLarge.n + t.differed.n
+}
+
+// flush writes what waits and is not there yet, and reads it back.
+func (t *transfer) flush(ctx context.Context) error {
+	if len(t.waiting) == 0 {
+		return nil
+	}
+	compared, err := t.compare(ctx, t.waiting)
+	if err != nil {
+		return err
+	}
+	var missing []arriving
+	same := 0
+	for i, entry := range t.waiting {
+		switch is := compared[i]; {
+		case is == isEqual:
+			same++
+		case is == isAbsent, t.overwrite:
+			missing = append(missing, entry)
+		default:
+			t.kept.add(entry.key, nil)
+		}
+	}
+	t.waiting, t.size = nil, 0
+	t.equal += same
+	step := len(missing)
+	if t.dst.core.layout.oneKey() {
+		step = transferStep
+	}
+	for some := range slices.Chunk(missing, max(1, step)) {
+		if err := t.write(ctx, some); err != nil {
+			return err
+		}
+		t.report()
+	}
+	return t.verify(ctx, missing)
+}
+
+// write stores entries, and forgets their values. Those that are too large it leaves out, and each of these takes its key from
+// the entry.
+func (t *transfer) write(ctx context.Context, entries []arriving) error {
+	err := t.store(ctx, entries)
+	if errors.Is(err, ErrTooLarge) && t.dst.core.layout.oneKey() { // not in a dict, of which all together are too large
+		for i := range entries { // nothing was sent, and it is not known which of them it is
+			err := t.store(ctx, entries[i:i+1])
+			switch {
+			case errors.Is(err, ErrTooLarge):
+				t.tooLarge.add(entries[i].key, err)
+				entries[i].digest = [sha256.Size]byte{}
+			case err != nil:
+				return err
+			default:
+				t.written++
+			}
+			entries[i].value = nil
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	t.written += len(entries)
+	for i := range entries {
+		entries[i].value = nil
+	}
+	return nil
+}
+
+// store puts values under their keys. In the per-key layout it has just been read what is there, and to be told so by the write
+// itself would triple the requests.
+func (t *transfer) store(ctx context.Context, entries []arriving) error {
+	stored := make(map[string]json.RawMessage, len(entries))
+	keys := make([]string, len(entries))
+	for i, entry := range entries {
+		var err error
+		if stored[entry.key], err = wire.Encode(entry.value); err != nil {
+			return fail(ErrInvalidValue, err, "the value for key %q is not JSON", entry.key)
+		}
+		keys[i] = entry.key
+	}
+	keep := !t.overwrite && !t.dst.core.layout.oneKey()
+	return t.dst.write(ctx, keys, func(to roomState) error { return to.putAll(ctx, stored, keep) })
+}
+
+// verify reads back what was written.
+func (t *transfer) verify(ctx context.Context, written []arriving) error {
+	written = slices.DeleteFunc(written, func(entry arriving) bool { return entry.digest == [sha256.Size]byte{} })
+	compared, err := t.compare(ctx, written)
+	if err != nil {
+		return err
+	}
+	for i, entry := range written {
+		if compared[i] != isEqual {
+			t.written--
+			t.differed.add(entry.key, nil)
+		}
+	}
+	return nil
+}
+
+// left says what was left out, nil where that is nothing.
+func (t *transfer) left() error {
+	err := t.tooLarge.err
+	if t.kept.n > 0 {
+		err = errors.Join(err, fail(ErrExists, nil, "%s, under which there is something else, which was kept", t.kept.named()))
+	}
+	if t.differed.n > 0 {
+		err = errors.Join(err, fail(ErrConflict, nil, "%s: read back, and not what was written", t.differed.named()))
+	}
+	return err
+}
+
+// How an entry compares with what is there.
+type comparison int
+
+const (
+	isAbsent comparison = iota
+	isEqual
+	isOther // or not to be read
+)
+
+// compare holds entries against what the homeserver has for them.
+func (t *transfer) compare(ctx context.Context, entries []arriving) ([]comparison, error) {
+	compared := make([]comparison, len(entries))
+	if len(entries) == 0 {
+		return compared, nil
+	}
+	to, err := t.dst.state(ctx)
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(entries))
+	for i, entry := range entries {
+		names[i] = to.name(entry.key)
+	}
+	there, err := to.readNames(ctx, names)
+	if err != nil {
+		return nil, err
+	}
+	to.reopen(there)
+	to = to.waitingTogether()
+	for i, entry := range entries {
+		found, ok := there[names[i]]
+		if !ok {
+			continue
+		}
+		read, err := to.read(ctx, &found)
+		switch {
+		case errors.Is(err, ErrNotFound):
+		case err == nil && digest(read.Value) == entry.digest:
+			compared[i] = isEqual
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case err == nil, isUnreadable(err):
+			compared[i] = isOther
+		default:
+			return nil, err
+		}
+	}
+	return compared, nil
+}
+
+// reopen forgets the encrypted events that the records refer to, so that the homeserver is asked for them: what this process
+// knows of them can come from having sent them.
+func (r roomState) reopen(records map[string]record) {
+	events := map[id.EventID]bool{}
+	for _, record := range records {
+		if read, err := wire.Decode(record.stored); err == nil && read.Event != "" {
+			events[read.Event] = true
+		}
+	}
+	for event := range events {
+		r.core.opened.forget(r.at(event))
+	}
+}
