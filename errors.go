@@ -65,6 +65,10 @@ var (
 	// also an answer of the homeserver that is not what it was asked for.
 	ErrCorrupt = errors.New("corrupt state")
 
+	// ErrDamaged: what Import was given is not what Export has written, or not all of it, and nothing was changed. The text says
+	// what is wrong with it.
+	ErrDamaged = errors.New("damaged file")
+
 	// ErrUndecryptable: the value is in an encrypted event that the client cannot decrypt now. The text names the event
 	// and its Megolm session. The value stays where it is, and can be read when the client has the session's key.
 	ErrUndecryptable = errors.New("cannot decrypt")

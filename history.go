@@ -198,6 +198,15 @@ const absent = ""
 // mostRivals bounds how many events wait for their parents to be found.
 const mostRivals = 500
 
+// snapshot reads an event, once for all lines that it is in.
+func (l *line) snapshot(evt *stateEvent) merge.Event {
+	if evt.read == nil {
+		read := l.place.snapshot(evt)
+		evt.read = &read
+	}
+	return *evt.read
+}
+
 // judge gives the revisions among the events of which it can be told by now, the newest first, and forgets these.
 func (l *line) judge(ended bool) []*revision {
 	var h merge.History

@@ -126,16 +126,16 @@ func (s *search) follows(evt *stateEvent) bool {
 }
 
 // heads are the current events of all dicts.
-func (s *search) heads(ctx context.Context) (map[string]*stateEvent, error) {
-	if single, ok := s.core.layout.(singleKey); ok {
-		evt, err := s.get(ctx, single.dict)
+func (r roomState) heads(ctx context.Context) (map[string]*stateEvent, error) {
+	if single, ok := r.core.layout.(singleKey); ok {
+		evt, err := r.get(ctx, single.dict)
 		if err != nil || evt == nil {
 			return nil, err
 		}
 		return map[string]*stateEvent{single.dict: evt}, nil
 	}
-	current, err := s.list(ctx)
-	maps.DeleteFunc(current, func(stateKey string, _ *stateEvent) bool { return !s.core.layout.holds(stateKey) })
+	current, err := r.list(ctx)
+	maps.DeleteFunc(current, func(stateKey string, _ *stateEvent) bool { return !r.core.layout.holds(stateKey) })
 	return current, err
 }
 

@@ -15,6 +15,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/replica"
 	"github.com/roomkv/roomkv/internal/wire"
 )
@@ -114,7 +115,8 @@ type stateEvent struct {
 		Redaction     json.RawMessage `json:"redacted_because"`
 	} `json:"unsigned"`
 
-	listed bool // whether it comes from a list of events, so that its place among others is known
+	listed bool         // whether it comes from a list of events, so that its place among others is known
+	read   *merge.Event // what it says, where a [line] has read it
 }
 
 // redacted tells whether somebody has redacted the event, so that nobody knows what it held.

@@ -186,7 +186,8 @@ func (s *Store) PutAll(ctx context.Context, values map[string]any) error {
 	return s.write(ctx, keys, func(state roomState) error { return state.putAll(ctx, stored, false) })
 }
 
-// putAll stores every value, in its stored form, under its key. With keep those that are there already stay as they are.
+// putAll stores every value, in its stored form, under its key. With keep those that are there already stay as they are. In the
+// single-state-key layout nil removes a key.
 // Values that go to the media repository are there before anything else is sent.
 func (r roomState) putAll(ctx context.Context, stored map[string]json.RawMessage, keep bool) error {
 	if len(stored) == 0 {
