@@ -71,16 +71,9 @@ another value under a key, that stays, and the exit code is 1, unless --overwrit
 
 // summary tells a person what came of a copy.
 func summary(c roomkv.Copied) string {
-	text := fmt.Sprintf("Copied %s", count(c.Written, "key"))
-	for _, part := range []struct {
-		n    int
-		what string
-	}{{c.Equal, "were there already"}, {c.Kept, "have other values there, which stay"}, {c.Unreadable, "cannot be read"}} {
-		if part.n > 0 {
-			text += fmt.Sprintf(", %d %s", part.n, part.what)
-		}
-	}
-	return text + "."
+	return sentence("Copied "+count(c.Written, "key"), []part{
+		{c.Equal, "were there already"}, {c.Kept, "have other values there, which stay"}, {c.Unreadable, "cannot be read"},
+	})
 }
 
 // inherit gives the flags of one side the values of the common ones where only those were given.

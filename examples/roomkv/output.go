@@ -148,3 +148,18 @@ func count(n int, noun string) string {
 	}
 	return fmt.Sprintf("%d %ss", n, noun)
 }
+
+// part is a part of a [sentence], which is left out where there are none of it.
+type part struct {
+	n    int
+	what string
+}
+
+func sentence(begin string, parts []part) string {
+	for _, part := range parts {
+		if part.n > 0 {
+			begin += fmt.Sprintf(", %d %s", part.n, part.what)
+		}
+	}
+	return begin + "."
+}

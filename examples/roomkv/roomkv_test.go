@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv"
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
@@ -166,6 +167,8 @@ func TestWrongUsage(t *testing.T) {
 		{"put", "k", `{"a":`},                                // a slip
 		{"put", "k", "1", "--create", "--if-revision", "$e"}, // both
 		{"watch", "k", "--prefix", "k"},                      // both
+		{"import"}, {"export", "a", "b"},
+		{"import", os.DevNull, "--room", "!r:test", "--replace"}, // nobody to be asked
 	} {
 		got := sh.run(args...)
 		assert.Equal(t, exitUsage, got.code, "%v: %s", args, got.err)
@@ -330,5 +333,67 @@ func TestCopy(t *testing.T) {
 		require.NoError(t, os.WriteFile(password, []byte(other.password+"\n"), 0o600))
 		sh.ok("copy", "--to-user", other.bot.UserID.String(), "--to-profile", "other", "--to-password-file", password, "--to-room", room.String())
 		assert.Equal(t, "Hi!\n", other.ok("get", "greeting", "--room", room.String()))
+	})
+}
+
+func TestExportAndImport(t *testing.T) {
+	sh := newShell(t)
+	sh.ok("put", "greeting", "Hello!")
+	sh.ok("put", "settings", `{"volume": 0.8}`)
+	name := filepath.Join(t.TempDir(), "memory.jsonl")
+	got := sh.run("export", name)
+	require.Zero(t, got.code, got.err)
+	assert.Empty(t, got.out)
+	assert.Equal(t, "Exported 2 keys.\n", got.err, "no progress bar in a file")
+	info, err := os.Stat(name)
+	require.NoError(t, err)
+	assert.Equal(t, os.FileMode(0o600), info.Mode())
+	file, err := os.ReadFile(name)
+	require.NoError(t, err)
+	assert.Equal(t, 4, bytes.Count(file, []byte("\n")))
+	assert.Equal(t, exitError, sh.run("export", name).code, "it is there already")
+	sh.ok("put", "greeting", "Hi!")
+	assert.Contains(t, sh.ok("export", "--history"), `"value":"Hello!"`)
+	again := sh.run("export", name, "--force", "--history", "--json")
+	assert.Equal(t, `{"Total":2,"Revisions":3,"Unreadable":0,"Complete":true}`+"\n", again.out)
+	assert.Empty(t, again.err)
+	entries, err := os.ReadDir(filepath.Dir(name))
+	require.NoError(t, err)
+	assert.Len(t, entries, 1, "no half files")
+
+	elsewhere := hstest.EncryptedRoom(t, sh.bot).String()
+	there := *sh
+	there.set(envRoom, elsewhere)
+	require.Equal(t, "Imported 2 keys.\n", there.run("import", name, "--per-key").err)
+	assert.Equal(t, "Hi!\n", there.ok("get", "greeting", "--per-key"))
+	assert.Equal(t, "Imported 0 keys, 2 were there already.\n", there.run("import", name, "--per-key").err)
+
+	older := there.feed(string(file), "import", "-", "--per-key")
+	assert.Equal(t, exitError, older.code)
+	assert.Contains(t, older.err, "1 have other values here")
+	there.ok("put", "other", "1", "--per-key")
+	before := there.feed(string(file), "import", "-", "--per-key", "--replace", "--yes")
+	require.Zero(t, before.code, before.err)
+	assert.Equal(t, "Imported 1 key, 1 were there already, 1 were removed.\n", before.err)
+	assert.Equal(t, "Hello!\n", there.ok("get", "greeting", "--per-key"))
+	assert.Equal(t, exitNotFound, there.run("get", "other", "--per-key").code)
+
+	damaged := there.feed(string(file[:len(file)-2]), "import", "-", "--overwrite")
+	assert.Equal(t, exitError, damaged.code)
+	assert.Contains(t, damaged.err, "damaged file")
+	assert.NotContains(t, damaged.err, "Imported")
+	assert.NotContains(t, there.ok("ls"), "greeting", "nothing was stored")
+
+	t.Run("what cannot be read", func(t *testing.T) {
+		_, err := sh.bot.SendStateEvent(t.Context(), id.RoomID(elsewhere), event.Type{Type: roomkv.DefaultEventType, Class: event.StateEventType}, "",
+			json.RawMessage(`{"good": 1, "bad": {"encrypted_val": "$nothing"}}`))
+		require.NoError(t, err)
+		name := filepath.Join(t.TempDir(), "memory.jsonl")
+		got := there.run("export", name)
+		assert.Equal(t, exitError, got.code)
+		assert.Contains(t, got.err, "Exported 2 keys, 1 of which without a value.\n")
+		file, err := os.ReadFile(name)
+		require.NoError(t, err)
+		assert.Contains(t, string(file), `"absent":"unreadable"`)
 	})
 }

@@ -66,7 +66,7 @@ Colour is for terminals only; NO_COLOR=1 turns it off there too.`,
 	)
 	root.AddCommand(
 		a.getCommand(), a.putCommand(), a.rmCommand(), a.lsCommand(), a.watchCommand(),
-		a.copyCommand(),
+		a.exportCommand(), a.importCommand(), a.copyCommand(),
 		a.loginCommand(), a.logoutCommand(),
 	)
 	return root

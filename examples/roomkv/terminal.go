@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
 
@@ -23,6 +24,27 @@ func askSecret(ctx context.Context, question string) (string, error) {
 		secret, err := term.ReadPassword(int(os.Stdin.Fd()))
 		return string(secret), err
 	})
+}
+
+// sure asks whether to do what cannot be undone, unless the person has said yes already. Where there is nobody to ask, that is
+// a mistake in the command line.
+func sure(cmd *cobra.Command, yes bool, question string) (bool, error) {
+	switch {
+	case yes:
+		return true, nil
+	case !attended():
+		return false, usagef("nobody is there to be asked: give --yes")
+	}
+	answer, err := ask(cmd.Context(), question+" [y/N] ")
+	if err != nil {
+		return false, err
+	}
+	answer = strings.ToLower(answer)
+	if answer != "y" && answer != "yes" {
+		fmt.Fprintln(cmd.ErrOrStderr(), "Nothing was changed.")
+		return false, nil
+	}
+	return true, nil
 }
 
 // attended tells whether there is somebody to ask.
