@@ -73,15 +73,35 @@ func (h *History) AddPage(page []Event) (rest []Event) {
 	if newest < 0 {
 		newest, oldest = len(page), len(page)-1
 	}
+	var newer *node
 	for _, e := range page[newest : oldest+1] {
-		if !h.pruned[e.ID] {
+		switch n := h.events[e.ID]; {
+		case h.pruned[e.ID]:
+			continue
+		case newer == nil:
 			h.AddOlder(e)
+		case n != nil && !n.Partial:
+			h.complete(e, n.seq)
+		default:
+			h.add(e, h.below(newer))
 		}
+		newer = h.events[e.ID]
 	}
 	for _, e := range slices.Backward(page[:newest]) {
 		h.Add(e)
 	}
 	return page[oldest+1:]
+}
+
+// below makes room in the order right before an event.
+func (h *History) below(newer *node) int {
+	for _, n := range h.events {
+		if n.seq < newer.seq {
+			n.seq--
+		}
+	}
+	h.older++
+	return newer.seq - 1
 }
 
 func (h *History) add(e Event, seq int) bool {

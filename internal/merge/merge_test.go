@@ -690,3 +690,14 @@ func TestLateEventInAPage(t *testing.T) {
 	assert.Equal(t, []merge.Event{before}, h.AddPage([]merge.Event{b, late, a, before}))
 	assert.False(t, h.Has("$before"))
 }
+
+// What is listed between two known events is between them: one that names no parents has not replaced it.
+func TestListedBetween(t *testing.T) {
+	first := plain("$first", 1, dict{"k": "0"}, "")
+	own, rival := conditional("$own", 3, dict{"k": "1"}, "$first"), conditional("$rival", 2, dict{"k": "1"}, "$first")
+	var h merge.History
+	h.AddPage([]merge.Event{rival, first})
+	h.AddPage([]merge.Event{rival, own, first})
+	assert.Equal(t, []id.EventID{"$own", "$rival"}, ids(h.Heads()))
+	assert.False(t, h.Descends("$first", "$own"))
+}
