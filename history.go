@@ -61,10 +61,11 @@ type past struct {
 	roomState
 	from  string
 	limit int
-	given map[id.EventID]bool // events that came before their turn, and those of the last page
-	early []id.EventID
-	ended bool // there is nothing older, or the homeserver does not have it
-	whole bool // there is nothing older
+	been  map[string]bool     // where pages began
+	given map[id.EventID]bool // the events of the last page
+	early []id.EventID        // events that came before their turn
+	ended bool                // there is nothing older, or the homeserver does not have it
+	whole bool                // there is nothing older
 }
 
 // How many events a page asks for at first, and at most.
@@ -78,7 +79,8 @@ const (
 // an event some milliseconds after it has acknowledged it.
 func (p *past) begin(ctx context.Context, current ...*stateEvent) (events []*stateEvent, err error) {
 	for pause := 10 * time.Millisecond; ; pause *= 2 {
-		p.from, p.limit, p.given, p.ended, p.whole = "", firstPage, map[id.EventID]bool{}, false, false
+		p.from, p.limit, p.ended, p.whole = "", firstPage, false, false
+		p.been, p.given = map[string]bool{}, map[id.EventID]bool{}
 		events = nil
 		for len(events) == 0 && !p.ended {
 			if events, err = p.turn(ctx); err != nil {
@@ -116,7 +118,8 @@ func (p *past) turn(ctx context.Context) ([]*stateEvent, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.from, p.ended, p.whole = page.next, page.next == "", page.first
+	p.been[p.from] = true
+	p.from, p.ended, p.whole = page.next, p.been[page.next], page.first
 	events := slices.DeleteFunc(page.events, func(evt *stateEvent) bool { return p.given[evt.ID] || slices.Contains(p.early, evt.ID) })
 	clear(p.given)
 	size := 0

@@ -28,7 +28,9 @@ import (
 
 // rounds is how often processes race for a key, are killed, or write first: by default fewer than the 50 or 100 that were
 // asked for, for time.
-var rounds = flag.Int("rounds", 10, "how often processes race to create a key, are killed in an encrypted room, or are the first to write there")
+var rounds = flag.Int("rounds", defaultRounds, "how often processes race to create a key, are killed in an encrypted room, or are the first to write there")
+
+const defaultRounds = 10
 
 // workerEnv is set in a worker only: a process of its own that writes to the same memory as others. It is this test
 // binary, started again.

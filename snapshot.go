@@ -49,6 +49,9 @@ type Snapshot struct {
 // see [Store.History]. In the per-key layout it goes on until it has found what each key was, which for a key that was made
 // since is the room's beginning.
 //
+// What was there before the user might see the room's history cannot be read. In the per-key layout Dendrite leaves no sign of
+// it: a key that was there seems to have been made later.
+//
 // Errors: [ErrNotFound] for a revision that is not one of this store's memory; [ErrTooOld] where the homeserver does not list
 // what there was at that moment, because it has purged it, or the room's settings hide it; [ErrRedacted] where the
 // event that was current then was redacted; [ErrCorrupt]; [ErrWrongSecret].
