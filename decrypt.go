@@ -59,25 +59,15 @@ func (r roomState) value(ctx context.Context, name string, stored json.RawMessag
 // sealed reads the value that an encrypted event holds for a name. A state event can refer to any event, so nothing about
 // that one is taken for granted.
 func (r roomState) sealed(ctx context.Context, name string, from id.EventID) (value, error) {
-	key, named := wire.KeyOf(name)
+	key, _ := wire.KeyOf(name)
 	read := value{key: key, encrypted: true}
 	event, err := r.open(ctx, from)
 	if err != nil {
 		return read, fmt.Errorf("%w (key %s)", err, describe(key, name))
 	}
 	read.sender, read.trust = event.sender, event.trust
-	var inside json.RawMessage
-	var found bool
-	if named {
-		inside, found = wire.Inside(event.values, key)
-	} else {
-		for inner, text := range event.values {
-			if k, ok := wire.KeyOf(inner); ok && inner == wire.Name(k) && r.name(k) == name {
-				read.key, inside, found = k, text, true
-			}
-		}
-	}
-	if !found {
+	inside, found := json.RawMessage(nil), false
+	if read.key, inside, found = r.inside(event, name); !found {
 		return read, fail(ErrCorrupt, nil, "event %s in %s is referred to and does not hold the key %s", from, r.room, describe(read.key, name))
 	}
 	if !r.trusts(event) {
@@ -89,6 +79,20 @@ func (r roomState) sealed(ctx context.Context, name string, from id.EventID) (va
 	}
 	read.json, err = r.text(ctx, content, attachmentOf{name: name, key: read.key, event: from, encrypted: true})
 	return read, err
+}
+
+// inside is what an event holds for a name, as it stands there, and for which key, which is known of a plain name in any case.
+func (r roomState) inside(event *opened, name string) (key string, inside json.RawMessage, found bool) {
+	if key, named := wire.KeyOf(name); named {
+		inside, found = wire.Inside(event.values, key)
+		return key, inside, found
+	}
+	for inner, text := range event.values {
+		if k, ok := wire.KeyOf(inner); ok && inner == wire.Name(k) && r.name(k) == name {
+			key, inside, found = k, text, true
+		}
+	}
+	return key, inside, found
 }
 
 // describe names a key in an error, by what stands for it where that is all there is.

@@ -229,7 +229,7 @@ func (l *line) judge(ended bool) []*revision {
 	}
 	for i, evt := range l.events {
 		read := l.snapshot(evt)
-		read.Err = nil
+		read.Err, read.Redacted = nil, false
 		if read.Dict = map[string]string{}; has[i] != absent {
 			read.Dict[l.name] = has[i]
 		}

@@ -78,7 +78,7 @@ func (p place) Behind(event id.EventID) { p.core.follower.behind(p.room, event) 
 func (p place) snapshot(evt *stateEvent) merge.Event {
 	dict, err := p.core.layout.parse(p.stateKey, evt.Content)
 	read := merge.Event{ID: evt.ID, Sender: evt.Sender, Time: evt.Time, Dict: dict.Names(), Mark: dict.ParentsText,
-		Replaces: evt.Unsigned.ReplacesState, Partial: !evt.listed}
+		Replaces: evt.Unsigned.ReplacesState, Redacted: evt.redacted(), Partial: !evt.listed}
 	if err != nil {
 		read.Err = fail(ErrCorrupt, err, "event %s, state %q in %s: %v", evt.ID, p.stateKey, p.room, err)
 	}

@@ -33,10 +33,8 @@ type Edit struct {
 	// Anew: values are sealed anew also where the dict has them already; see [Sealer].
 	Anew bool
 
-	// Barrier: an event is sent also where nothing changes, and names Merged as merged beside what it was made from, for
-	// those are its ancestors by events that will be redacted. Such an edit is Conditional, and makes an event by itself.
+	// Barrier: an event is sent also where nothing changes. Such an edit is Conditional, and makes an event by itself.
 	Barrier bool
-	Merged  []id.EventID
 
 	// Sealer, where it is not nil, is asked in place of [Room.Sealer] how the values are sent.
 	Sealer func(ctx context.Context, again bool) (Sealer, error)

@@ -127,8 +127,6 @@ func (c *commit) planOn(ctx context.Context, merged merge.Merged, read bool) pla
 		}
 		if edit.Barrier && edit.err == nil {
 			p.barrier = true
-			merged.Parents = append(slices.Clone(merged.Parents), edit.Merged...)
-			after += parentSize * len(edit.Merged)
 		} else if edit.err != nil || len(made.names) == 0 {
 			p.doubtful = true
 			continue

@@ -23,6 +23,9 @@ type Event struct {
 	Dict   map[string]string // equal values are equal strings; not to be changed
 	Err    error             // why Dict could not be read
 
+	// Redacted: nobody can tell any more what the event held, nor what its writer had merged.
+	Redacted bool
+
 	// Parents are the heads that the writer had merged. They count where Marked is true, else the writer was one that
 	// names none, such as opsdroid. Where it had to choose between conditional changes, those of Yields did not count.
 	Parents []id.EventID

@@ -38,6 +38,7 @@ type node struct {
 	held    map[string]string // what Dict was, of an event that was redacted since
 	missing []id.EventID      // parents that are not in the history
 	adrift  bool              // whether parents were given up
+	gone    bool              // whether it is as if the event had changed nothing
 	cut     bool              // whether parents were forgotten, when a later event had merged all there was
 	past    bitset            // the ancestors, by index
 	state   int               // of the walk that finds order
@@ -384,18 +385,23 @@ func (h *History) link() {
 	h.redact()
 }
 
-// redact empties what was redacted and what nothing was made from yet. What was made from the others has their values, of
-// which can only be told what is a change while it is known what they held.
+// redact is about what was redacted. Where that is all there is, nothing is there. Of what others were made from, it is known
+// what they changed as long as it is known what it held. For the rest it counts as if it had changed nothing: what it held
+// is in what was made from it, or nobody has merged it and it is not to come back.
 func (h *History) redact() {
 	for _, n := range h.order {
+		n.gone = n.Redacted
 		if n.held != nil {
-			n.Dict = n.held
+			n.Dict, n.gone = n.held, false
 		}
 	}
 	for _, n := range h.heads {
 		if n.held != nil {
-			n.Dict = nil
+			n.Dict, n.gone = nil, true
 		}
+	}
+	if len(h.heads) == 1 {
+		h.heads[0].gone = false
 	}
 }
 

@@ -52,10 +52,10 @@ func (h *History) merge(heads []*node) (merged Merged) {
 	for _, head := range heads {
 		merged.Parents = append(merged.Parents, head.ID)
 	}
-	switch len(heads) {
-	case 0:
+	switch {
+	case len(heads) == 0:
 		return merged
-	case 1:
+	case len(heads) == 1 && !heads[0].gone:
 		merged.Dict = heads[0].Dict
 		return merged
 	}
@@ -182,6 +182,9 @@ func (h *History) at(n *node) state {
 // after is the state at an event whose parents' states are known.
 func (h *History) after(n *node) state {
 	before := h.combine(n.parents, func(name string) *rule { return h.decision(n, name) })
+	if n.gone {
+		return before
+	}
 	after := before
 	copied := len(n.parents) != 1 // else it is the parent's own
 	set := func(name string, o origin) {

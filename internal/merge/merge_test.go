@@ -701,3 +701,19 @@ func TestListedBetween(t *testing.T) {
 	assert.Equal(t, []id.EventID{"$own", "$rival"}, ids(h.Heads()))
 	assert.False(t, h.Descends("$first", "$own"))
 }
+
+// What was redacted before anybody here has read it changes nothing: neither what was made from it nor what nobody has merged.
+func TestRedactedBeforeItWasRead(t *testing.T) {
+	redacted := func(e merge.Event) merge.Event {
+		e.Dict, e.Redacted = dict{}, true
+		return e
+	}
+	base := marked("$a", 1, dict{"k": "1", "x": "1", "secret": "1"})
+	rival := marked("$w", 9, dict{"k": "1", "x": "2", "secret": "1"}, "$a")
+	h := history(base, redacted(plain("$b", 2, nil, "$a")), marked("$c", 10, dict{"k": "1", "x": "1"}, "$b"), rival)
+	assert.Equal(t, dict{"k": "1", "x": "2"}, h.Merge().Dict, "the rival's change counts, though the copy is later")
+
+	h = history(base, marked("$c", 10, dict{"k": "1"}, "$a"), redacted(plain("$b", 2, nil, "$a")))
+	assert.Equal(t, dict{"k": "1"}, h.Merge().Dict, "nothing is lost to what was redacted")
+	assert.Equal(t, dict{}, dict(history(base, redacted(plain("$b", 2, nil, "$a"))).Merge().Dict), "where it is all there is, nothing is there")
+}

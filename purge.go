@@ -1,0 +1,455 @@
+package roomkv
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/wire"
+)
+
+// Purged is what [Store.Purge] has done.
+type Purged struct {
+	State     int // state events that were redacted
+	Encrypted int // encrypted events that were redacted
+
+	// Media are the attachments that held values. They are encrypted, the keys to them were in what was redacted, and nobody but the
+	// homeserver's administrator can delete them.
+	Media []id.ContentURIString
+
+	// Left are the events that still have a value, or can have it.
+	Left []Left
+
+	// Unseen tells that the homeserver does not list the room's events back to the first, so that there can be others.
+	Unseen bool
+}
+
+// Left is an event that Purge has not redacted, and why: [ErrForbidden] for a lack of power; [ErrUndecryptable] where it is not
+// known what the event holds, or where a value of another key is in it that cannot be read; [ErrConflict] where others
+// went on writing the key; or a request's error.
+type Left struct {
+	Event id.EventID
+	Err   error
+}
+
+// Purge removes keys and redacts every event of the memory that ever held a value of theirs, so that the homeserver gives it to
+// nobody any more. A redaction asks other homeservers to do the same; Synapse keeps what was redacted for 7 days by default,
+// where its administrator can read it; and who has read a value can have kept it, a [Snapshot] of this process too.
+//
+// Where values are encrypted, these are the encrypted events, and the state keeps what it says of other keys. Their current
+// values in such an event are encrypted anew before it is redacted, by this client, which vouches for them then. Their former
+// values in it are lost.
+//
+// Where values stand in the state, these are the state events, and those beside which the homeserver shows what was there before.
+// In the single-state-key layout each is a dict that has all other keys too, so that their history is lost with it: [Store.History]
+// and [Store.At] find [ErrRedacted] there, and [Store.CompareAndPut] a conflict with a revision from before. What is current is never
+// redacted: the dict is written once more without the keys first. A key's name stays in the state where it is not sealed.
+//
+// Others can write at the same time, and what they write to other keys is kept. A key that they put once more while Purge goes on is
+// purged once more. Only what a writer leaves behind who began before the purge and died before it had merged can bring
+// values back, and another Purge takes these away again.
+//
+// A bot may redact its own events, and others' only with the power that the room's settings ask for. What cannot be redacted is
+// in Purged.Left, and the error is that of the first of these. Purge can be called again, so too after an interruption, and
+// goes on where it was. Events that nothing refers to, because a Put failed after it had sent its encrypted event, are not found.
+//
+// It takes the requests that read the whole history (see [Store.History]), those of one or two writes for each dict that has such values,
+// one to read each encrypted event that this process has not seen, and one for each event that is redacted.
+//
+// Errors: [ErrForbidden], [ErrUndecryptable], [ErrConflict], and those of [Store.Delete] and [Store.Put].
+func (s *Store) Purge(ctx context.Context, keys ...string) (Purged, error) {
+	var done Purged
+	if len(keys) == 0 {
+		return done, nil
+	}
+	err := s.write(ctx, keys, func(state roomState) error {
+		p := newPurge(state, keys, &done)
+		return p.run(ctx)
+	})
+	for _, left := range done.Left {
+		err = cmp.Or(err, left.Err)
+	}
+	return done, err
+}
+
+// purgeRounds is how often a purge looks for what has come since it looked last, and does something about it.
+const purgeRounds = 10
+
+// purge is a Purge that is going on.
+type purge struct {
+	roomState
+	names  map[string]map[string]string // by state key: the key of each name
+	seen   map[id.EventID]bool          // state events
+	clear  map[id.EventID]string        // state events to redact, with their state keys
+	sealed map[id.EventID]bool          // encrypted events to look into: whether that is still to be done
+	done   *Purged
+	levels *event.PowerLevelsEventContent // nil until somebody has to be told
+}
+
+func newPurge(state roomState, keys []string, done *Purged) *purge {
+	p := &purge{roomState: state, names: map[string]map[string]string{}, seen: map[id.EventID]bool{}, clear: map[id.EventID]string{},
+		sealed: map[id.EventID]bool{}, done: done}
+	for _, key := range keys {
+		for _, name := range []string{state.name(key), wire.Name(key)} { // it may have been stored before keys were sealed
+			stateKey := state.core.layout.stateKey(name)
+			if p.names[stateKey] == nil {
+				p.names[stateKey] = map[string]string{}
+			}
+			p.names[stateKey][name] = key
+		}
+	}
+	return p
+}
+
+// run goes round until nothing is left to be done. What is redacted in a round was there before the round's writes, which have
+// merged it: nobody who begins later needs it.
+func (p *purge) run(ctx context.Context) error {
+	for range purgeRounds {
+		current, err := p.current(ctx)
+		if err != nil {
+			return err
+		}
+		if err := p.look(ctx, current); err != nil {
+			return err
+		}
+		wrote, err := p.remove(ctx, current)
+		if err == nil {
+			err = p.unseal(ctx)
+		}
+		if err == nil {
+			err = p.empty(ctx)
+		}
+		if err != nil || !wrote && len(p.clear) == 0 {
+			return err
+		}
+	}
+	for at := range p.clear {
+		p.leave(at, fail(ErrConflict, nil, "event %s in %s was not redacted, for others go on writing the key", at, p.room))
+	}
+	return nil
+}
+
+// current are the current events of the keys' dicts, by state key.
+func (p *purge) current(ctx context.Context) (map[string]*stateEvent, error) {
+	current := make(map[string]*stateEvent, len(p.names))
+	for stateKey := range p.names {
+		evt, err := p.get(ctx, stateKey)
+		if err != nil {
+			return nil, err
+		}
+		if evt != nil {
+			current[stateKey] = evt
+		}
+	}
+	return current, nil
+}
+
+// look reads the state events that were not seen before.
+func (p *purge) look(ctx context.Context, current map[string]*stateEvent) error {
+	back := past{roomState: p.roomState}
+	first := len(p.seen) == 0
+	events, err := back.begin(ctx, slices.Collect(maps.Values(current))...)
+	for ; err == nil; events, err = back.turn(ctx) {
+		fresh := false
+		for _, evt := range events {
+			if !p.seen[evt.ID] {
+				p.add(evt)
+				fresh = true
+			}
+		}
+		if back.ended || len(events) > 0 && !fresh {
+			break
+		}
+	}
+	p.done.Unseen = p.done.Unseen || first && err == nil && !back.whole
+	return err
+}
+
+// add notes what is to be done about a state event.
+func (p *purge) add(evt *stateEvent) {
+	p.seen[evt.ID] = true
+	stateKey := *evt.StateKey
+	if p.names[stateKey] == nil || evt.redacted() {
+		return
+	}
+	_, inClear := p.find(stateKey, evt.Content)
+	if len(evt.Unsigned.Before) > 0 {
+		_, before := p.find(stateKey, evt.Unsigned.Before)
+		inClear = inClear || before
+	}
+	if inClear {
+		p.clear[evt.ID] = stateKey
+	}
+}
+
+// find notes where the values are that a content has of the keys. It gives their names, and tells whether any value stands in
+// the content itself, as it may in one that is not in the store's format.
+func (p *purge) find(stateKey string, content json.RawMessage) (names []string, inClear bool) {
+	dict, err := p.core.layout.parse(stateKey, content)
+	if err != nil {
+		return slices.Collect(maps.Keys(p.names[stateKey])), true
+	}
+	all := dict.Names()
+	for name := range p.names[stateKey] {
+		stored, there := all[name]
+		if !there {
+			continue
+		}
+		names = append(names, name)
+		read, err := wire.Decode(json.RawMessage(stored))
+		if err != nil || read.Event == "" {
+			inClear = true
+			p.attachment(read)
+		} else if _, known := p.sealed[read.Event]; !known {
+			p.sealed[read.Event] = true
+		}
+	}
+	return names, inClear
+}
+
+// attachment notes the attachment that a value is in, if any.
+func (p *purge) attachment(read wire.Value) {
+	if read.Media == nil {
+		return
+	}
+	if media, err := wire.ParseMedia(read.Media); err == nil && !slices.Contains(p.done.Media, media.URL) {
+		p.done.Media = append(p.done.Media, media.URL)
+	}
+}
+
+// remove takes the keys out of what is current, and writes that once more where the homeserver shows a value beside it. It merges
+// what somebody has left unmerged of a dict that is to be redacted in part.
+func (p *purge) remove(ctx context.Context, current map[string]*stateEvent) (wrote bool, err error) {
+	for stateKey, evt := range current {
+		names, _ := p.find(stateKey, evt.Content)
+		_, shows := p.clear[evt.ID]
+		edit := commit.Edit{Afresh: true, Apply: func(commit.Base) (map[string]json.RawMessage, error) {
+			changes := make(map[string]json.RawMessage, len(names))
+			for _, name := range names {
+				changes[name] = nil
+			}
+			return changes, nil
+		}}
+		switch {
+		case len(names) > 0:
+		case shows:
+			edit.Conditional, edit.Barrier = true, true
+		case p.core.layout.oneKey() || !slices.Contains(slices.Collect(maps.Values(p.clear)), stateKey):
+			continue
+		default:
+			edit.Conditional = true
+		}
+		wrote = wrote || len(names) > 0 || shows
+		if len(names) == 0 {
+			names = slices.Collect(maps.Keys(p.names[stateKey]))[:1] // they have one event
+		}
+		if err := p.commit(ctx, names, func([]string) commit.Edit { return edit }); err != nil {
+			return wrote, err
+		}
+	}
+	return wrote, nil
+}
+
+// empty redacts state events, but for those that are current.
+func (p *purge) empty(ctx context.Context) error {
+	if len(p.clear) == 0 {
+		return nil
+	}
+	current, err := p.current(ctx)
+	if err != nil {
+		return err
+	}
+	for at, stateKey := range p.clear {
+		view := p.dict(stateKey).View()
+		if evt := current[stateKey]; evt != nil && evt.ID == at || view != nil && view.Event == at {
+			continue
+		}
+		redacted, err := p.redactOne(ctx, at)
+		if err != nil {
+			return err
+		}
+		p.done.State += redacted
+		delete(p.clear, at)
+	}
+	return nil
+}
+
+// unseal redacts the encrypted events. The state can name any event, and only those that hold a purged key are redacted.
+func (p *purge) unseal(ctx context.Context) error {
+	found := map[id.EventID]*opened{}
+	for at, todo := range p.sealed {
+		if !todo {
+			continue
+		}
+		p.sealed[at] = false
+		opened, err := p.notWaiting().open(ctx, at)
+		switch {
+		case errors.Is(err, ErrRedacted), errors.Is(err, ErrCorrupt):
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			p.leave(at, err)
+		case p.holds(opened):
+			found[at] = opened
+		}
+	}
+	if len(found) == 0 {
+		return nil
+	}
+	used, err := p.reseal(ctx, found)
+	if err != nil {
+		return err
+	}
+	for at := range found {
+		if used[at] {
+			p.leave(at, fail(ErrUndecryptable, nil, "event %s in %s was not redacted, for the state refers to it for values of other keys", at, p.room))
+			continue
+		}
+		redacted, err := p.redactOne(ctx, at)
+		if err != nil {
+			return err
+		}
+		p.done.Encrypted += redacted
+		p.core.opened.forget(p.at(at))
+	}
+	return nil
+}
+
+// holds tells whether an encrypted event holds a purged key, and notes its attachments.
+func (p *purge) holds(event *opened) (holds bool) {
+	for _, names := range p.names {
+		for _, key := range names {
+			inside, there := wire.Inside(event.values, key)
+			if holds = holds || there; there {
+				if read, err := wire.Unseal(inside); err == nil {
+					p.attachment(read)
+				}
+			}
+		}
+	}
+	return holds
+}
+
+// reseal encrypts anew what is current and shares an encrypted event with a purged key. It gives the events that the state refers to
+// then.
+func (p *purge) reseal(ctx context.Context, events map[id.EventID]*opened) (used map[id.EventID]bool, err error) {
+	records, err := p.core.layout.readAll(ctx, p.roomState)
+	if err != nil {
+		return nil, err
+	}
+	from := map[string]string{} // by name: the reference
+	var values []commit.Value
+	for _, found := range records {
+		read, err := wire.Decode(found.stored)
+		if found.err != nil || err != nil || events[read.Event] == nil || !p.trusts(events[read.Event]) || p.isPurged(found.name) {
+			continue
+		}
+		key, inside, there := p.inside(events[read.Event], found.name)
+		if !there {
+			continue
+		}
+		if stored, err := storedForm(inside); err == nil {
+			from[found.name] = string(found.stored)
+			values = append(values, commit.Value{Name: found.name, Key: key, Stored: wire.Canonical(stored)})
+		}
+	}
+	if err := p.sealAnew(ctx, values, from); err != nil {
+		return nil, err
+	}
+	current, err := p.list(ctx)
+	if err != nil {
+		return nil, err
+	}
+	now, err := p.current(ctx) // a listing can be behind
+	maps.Copy(current, now)
+	return p.referred(current), err
+}
+
+func (p *purge) isPurged(name string) bool {
+	_, purged := p.names[p.core.layout.stateKey(name)][name]
+	return purged
+}
+
+// storedForm is a value as it would stand in the state.
+func storedForm(inside json.RawMessage) (json.RawMessage, error) {
+	read, err := wire.Unseal(inside)
+	switch {
+	case err != nil:
+		return nil, err
+	case read.Media != nil:
+		return wire.StoredMedia(read.Media), nil
+	default:
+		return wire.Encode(read.JSON)
+	}
+}
+
+// sealAnew encrypts values in new events where the state still has the references that they are from.
+func (p *purge) sealAnew(ctx context.Context, values []commit.Value, from map[string]string) error {
+	if len(values) == 0 {
+		return nil
+	}
+	slices.SortFunc(values, func(a, b commit.Value) int { return strings.Compare(a.Name, b.Name) })
+	byName := make(map[string]commit.Value, len(values))
+	for _, value := range values {
+		byName[value.Name] = value
+	}
+	batch := newSealBatch(p.roomState, values)
+	return p.commit(ctx, slices.Collect(maps.Keys(byName)), func(names []string) commit.Edit {
+		keys := make(map[string]string, len(names))
+		for _, name := range names {
+			keys[name] = byName[name].Key
+		}
+		return commit.Edit{Conditional: true, Anew: true, Values: keys, Sealer: batch.sealer, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
+			changes := map[string]json.RawMessage{}
+			for _, name := range names {
+				if stored, there := base.Stored(name); there && wire.Canonical(stored) == wire.Canonical(json.RawMessage(from[name])) {
+					changes[name] = json.RawMessage(byName[name].Stored)
+				}
+			}
+			return changes, nil
+		}}
+	})
+}
+
+// redactOne redacts an event, and gives how many that were. The error ends the purge.
+func (p *purge) redactOne(ctx context.Context, at id.EventID) (redacted int, err error) {
+	_, err = p.client.RedactEvent(withRetries(ctx, p.client), p.room, at)
+	switch {
+	case err == nil:
+		return 1, nil
+	case ctx.Err() != nil:
+		return 0, ctx.Err()
+	case errors.Is(err, mautrix.MForbidden):
+		p.leave(at, p.mayNot(ctx, at, err))
+	case !isStatus(err, http.StatusNotFound):
+		p.leave(at, p.explain(ctx, "redact", err))
+	}
+	return 0, nil
+}
+
+func (p *purge) leave(at id.EventID, err error) {
+	p.done.Left = append(p.done.Left, Left{Event: at, Err: err})
+}
+
+// mayNot says which power a redaction takes.
+func (p *purge) mayNot(ctx context.Context, at id.EventID, cause error) error {
+	if p.levels == nil {
+		var levels event.PowerLevelsEventContent
+		if p.client.StateEvent(ctx, p.room, event.StatePowerLevels, "", &levels) != nil {
+			return fail(ErrForbidden, cause, "cannot redact event %s in %s", at, p.room)
+		}
+		p.levels = &levels
+	}
+	return fail(ErrForbidden, cause, "cannot redact event %s in %s: that takes power level %d for one's own events and %d for others', and %s has %d",
+		at, p.room, p.levels.GetEventLevel(event.EventRedaction), p.levels.Redact(), p.client.UserID, p.levels.GetUserLevel(p.client.UserID))
+}
