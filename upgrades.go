@@ -42,7 +42,8 @@ const firstPause = 300 * time.Millisecond
 
 // upgrade is what is known of one room.
 type upgrade struct {
-	known     bool       // whether the homeserver was asked
+	known     bool       // whether the homeserver was asked, and there was no doubt since
+	doubts    int        // how often there was
 	answer               // when
 	tombstone *tombstone // what it said, nil where there is none
 
@@ -77,9 +78,12 @@ func (u *upgrades) get(room id.RoomID, live bool, within time.Duration) (stone *
 	return stone, known
 }
 
-// set notes what the homeserver answered, when it was asked, and whether the sync was going on then.
-func (u *upgrades) set(room id.RoomID, stone *tombstone, asked answer) {
-	u.in(room, func(about *upgrade) { about.known, about.tombstone, about.answer = true, stone, asked })
+// set notes what the homeserver answered, when it was asked, whether the sync was going on then, and how many doubts there had
+// been: what came up while it answered is still in doubt.
+func (u *upgrades) set(room id.RoomID, stone *tombstone, asked answer, doubts int) {
+	u.in(room, func(about *upgrade) {
+		about.known, about.tombstone, about.answer = about.doubts == doubts, stone, asked
+	})
 }
 
 // doubt makes the homeserver be asked again, for there is an event that can have changed the answer.
@@ -87,6 +91,7 @@ func (u *upgrades) doubt(room id.RoomID, event id.EventID) {
 	u.in(room, func(about *upgrade) {
 		if about.tombstone == nil || about.tombstone.event != event {
 			about.known = false
+			about.doubts++
 		}
 	})
 }
@@ -95,6 +100,11 @@ func (u *upgrades) doubt(room id.RoomID, event id.EventID) {
 func (u *upgrades) doubted(room id.RoomID) (doubted bool) {
 	u.in(room, func(about *upgrade) { doubted = !about.known })
 	return doubted
+}
+
+func (u *upgrades) doubtsAbout(room id.RoomID) (doubts int) {
+	u.in(room, func(about *upgrade) { doubts = about.doubts })
+	return doubts
 }
 
 // lock lets one goroutine at a time do something about the room's upgrade.
@@ -171,14 +181,14 @@ func (r roomState) tombstone(ctx context.Context, within time.Duration) (*tombst
 	if stone, known := r.core.upgrades.get(r.room, false, time.Since(began)); known {
 		return stone, nil
 	}
-	asked := answer{time.Now(), live}
+	asked, doubts := answer{time.Now(), live}, r.core.upgrades.doubtsAbout(r.room)
 	r.eventType = event.StateTombstone
 	evt, err := r.get(ctx, "")
 	if err != nil {
 		return nil, err
 	}
 	stone := tombstoneOf(evt)
-	r.core.upgrades.set(r.room, stone, asked)
+	r.core.upgrades.set(r.room, stone, asked, doubts)
 	return stone, nil
 }
 
