@@ -182,7 +182,7 @@ func (c *copying) redactSource(ctx context.Context) error {
 			case err != nil:
 				return err
 			}
-			entries = append(entries, arriving{key: entry.Key, digest: digest(entry.Value)})
+			entries = append(entries, arriving{key: entry.Key, digest: compactDigest(entry.Value)})
 		}
 		compared, err := c.transfer.compare(ctx, entries)
 		if err != nil {

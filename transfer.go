@@ -1,6 +1,7 @@
 package roomkv
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -30,10 +31,11 @@ const (
 // back.
 type transfer struct {
 	dst       *Store
-	overwrite bool   // whether other values that are there are replaced
-	report    func() // called when there is more to tell
+	overwrite bool     // whether other values that are there are replaced
+	remove    []string // keys that go from the dict of the single-state-key layout when the first values are written
+	report    func()   // called when there is more to tell
 
-	written, equal           int
+	written, equal, removed  int
 	kept, tooLarge, differed leftOut
 
 	waiting []arriving
@@ -71,7 +73,7 @@ func (l *leftOut) named() string {
 
 // add takes an entry, and writes those that wait when they are enough.
 func (t *transfer) add(ctx context.Context, key string, value json.RawMessage) error {
-	t.waiting = append(t.waiting, arriving{key, value, digest(value)})
+	t.waiting = append(t.waiting, arriving{key, value, compactDigest(value)})
 	t.size += len(value)
 	if len(t.waiting) < transferEntries && t.size < transferSize {
 		return nil
@@ -162,8 +164,26 @@ func (t *transfer) store(ctx context.Context, entries []arriving) error {
 		}
 		keys[i] = entry.key
 	}
+	for _, key := range t.remove {
+		stored[key], keys = nil, append(keys, key)
+	}
 	keep := !t.overwrite && !t.dst.core.layout.oneKey()
-	return t.dst.write(ctx, keys, func(to roomState) error { return to.putAll(ctx, stored, keep) })
+	err := t.dst.write(ctx, keys, func(to roomState) error { return to.putAll(ctx, stored, keep) })
+	if err == nil {
+		t.removed, t.remove = t.removed+len(t.remove), nil
+	}
+	return err
+}
+
+// compactDigest tells values apart, however much white space they have.
+func compactDigest(value json.RawMessage) [sha256.Size]byte {
+	if len(value) > wire.MaxEvent { // else they are spelled in one way anyhow
+		var compact bytes.Buffer
+		if json.Compact(&compact, value) == nil {
+			value = compact.Bytes()
+		}
+	}
+	return digest(value)
 }
 
 // verify reads back what was written.
@@ -231,7 +251,7 @@ func (t *transfer) compare(ctx context.Context, entries []arriving) ([]compariso
 		read, err := to.read(ctx, &found)
 		switch {
 		case errors.Is(err, ErrNotFound):
-		case err == nil && digest(read.Value) == entry.digest:
+		case err == nil && compactDigest(read.Value) == entry.digest:
 			compared[i] = isEqual
 		case ctx.Err() != nil:
 			return nil, ctx.Err()

@@ -69,7 +69,7 @@ func (a *app) importFrom(cmd *cobra.Command, from io.Reader, overwrite, replace,
 	}
 	bar := newProgress(cmd.ErrOrStderr(), "Importing")
 	options = append(options, roomkv.ImportProgress(func(i roomkv.Imported) {
-		bar.advance(i.Written+i.Equal+i.Kept+i.Unreadable, i.Total)
+		bar.advance(i.Done(), i.Total)
 	}))
 	imported, err := store.Import(cmd.Context(), from, options...)
 	bar.end()
@@ -86,6 +86,6 @@ func (a *app) importFrom(cmd *cobra.Command, from io.Reader, overwrite, replace,
 func importSummary(i roomkv.Imported) string {
 	return sentence("Imported "+count(i.Written, "key"), []part{
 		{i.Equal, "were there already"}, {i.Kept, "have other values here, which stay"},
-		{i.Removed, "were removed"}, {i.Unreadable, "have no value in the file"},
+		{i.TooLarge, "are too large for the homeserver"}, {i.Removed, "were removed"}, {i.Unreadable, "have no value in the file"},
 	})
 }
