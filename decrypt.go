@@ -46,6 +46,8 @@ func (r roomState) value(ctx context.Context, name string, stored json.RawMessag
 		return value{key: key}, fail(ErrCorrupt, err, "event %s in %s, key %q: %v", from, r.room, key, err)
 	case read.Event != "":
 		return r.sealed(ctx, name, read.Event)
+	case read.Fields != nil && named:
+		return r.fields(ctx, key, read.Fields, from)
 	case !named:
 		return value{}, fail(ErrCorrupt, nil, "event %s in %s: what stands under %s is not in an encrypted event", from, r.room, name)
 	}

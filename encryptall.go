@@ -114,7 +114,7 @@ func (r roomState) move(ctx context.Context, found record) (m move, needed bool,
 	switch {
 	case err != nil || read.Event != "" && m.to == found.name:
 		return m, false, err
-	case read.Event != "":
+	case read.Event != "" || read.Fields != nil:
 		var opened value
 		opened, err = r.value(ctx, found.name, found.stored, found.event)
 		read.JSON = opened.json

@@ -155,6 +155,60 @@ func TestReadsWhatOpsdroidEncrypts(t *testing.T) {
 	}
 }
 
+// Before opsdroid encrypted a value whole, in the per-key layout a dict was the whole content, with an encrypted event for each
+// of its fields (opsdroid/opsdroid#1587, in _verify_and_get and put of opsdroid/database/matrix/__init__.py).
+func TestReadsFieldsThatOpsdroidEncrypted(t *testing.T) {
+	ctx := t.Context()
+	client := hstest.Client(t)
+	hstest.Crypto(t, client)
+	room := hstest.EncryptedRoom(t, client)
+	perKey := func() *roomkv.Store {
+		return open(t, client, room, roomkv.WithPerKeyState(), roomkv.WithEventType(opsdroidDatabase.Type))
+	}
+	require.NoError(t, perKey().Put(ctx, "today's", 1.5))
+	want := map[string]string{"today's": "1.5"}
+	for key, fields := range map[string]map[string]any{
+		"karma": {"alice": 3, "m.mentions": 0.5, "a<b": map[string]any{"encrypted_val": "$nothing"}}, "one": {"field": nil},
+	} {
+		text, err := json.Marshal(fields)
+		require.NoError(t, err)
+		want[key] = string(text)
+		content := map[string]any{}
+		for field, value := range fields {
+			encrypted, err := client.Crypto.Encrypt(ctx, room, event.Type{Type: opsdroidDatabase.Type, Class: event.MessageEventType}, map[string]any{field: value})
+			require.NoError(t, err)
+			sent, err := client.SendMessageEvent(ctx, room, event.EventEncrypted, encrypted, mautrix.ReqSendEvent{DontEncrypt: true})
+			require.NoError(t, err)
+			content[field] = map[string]any{"encrypted_val": sent.EventID}
+		}
+		if key == "karma" {
+			want[key] = strings.Replace(want[key], "{", `{"clear":"before",`, 1)
+			content["clear"] = "before"
+		}
+		_, err = client.SendStateEvent(ctx, room, opsdroidDatabase, key, content)
+		require.NoError(t, err)
+	}
+	eventually(t, func() bool { return len(memoryOf(t, perKey())) == len(want) }, "Dendrite's sync lags")
+	sameMemory(t, want, perKey())
+	entry, err := perKey().Entry(ctx, "karma")
+	require.NoError(t, err)
+	assert.True(t, entry.Encrypted)
+	assert.Equal(t, client.UserID, entry.EncryptedBy)
+
+	dst, _, _ := newStore(t)
+	_, err = roomkv.Copy(ctx, dst, perKey(), roomkv.CopyRedactSource())
+	require.NoError(t, err)
+	sameMemory(t, want, dst)
+	eventually(t, func() bool {
+		for _, redacted := range encryptedEvents(t, client, room) {
+			if !redacted {
+				return false
+			}
+		}
+		return true
+	}, "each field's event is redacted")
+}
+
 func TestEncryptsWhatOpsdroidReads(t *testing.T) {
 	const custom = "bot.memory"
 	values := map[string]string{

@@ -57,9 +57,7 @@ func (d *drops) keep(room id.RoomID, events []id.EventID) {
 func (p place) Drop(ctx context.Context, stored []string) {
 	var events []id.EventID
 	for _, text := range stored {
-		if read, err := wire.Decode(json.RawMessage(text)); err == nil && read.Event != "" {
-			events = append(events, read.Event)
-		}
+		events = append(events, wire.References(json.RawMessage(text))...)
 	}
 	events = append(events, p.core.drops.take(p.room)...)
 	slices.Sort(events)

@@ -110,7 +110,7 @@ func (r roomState) restorable(ctx context.Context, snapshot *Snapshot, current m
 		}
 		read, err := wire.Decode(found.stored)
 		switch {
-		case err != nil: // a bad value is restored as bad as it was
+		case err != nil, read.Fields != nil: // a bad value is restored as bad as it was, and one of opsdroid's as it stored it
 		case read.Event != "":
 			if _, asked := gone[stored]; !asked {
 				_, err := r.encryptedEvent(ctx, read.Event)

@@ -149,8 +149,8 @@ func (s source) erase(ctx context.Context, records []record) (redacted int, err 
 	values := map[id.EventID]bool{}
 	for _, record := range records {
 		events[s.core.layout.stateKey(record.name)] = record.event
-		if read, err := wire.Decode(record.stored); err == nil && read.Event != "" {
-			values[read.Event] = true
+		for _, event := range wire.References(record.stored) {
+			values[event] = true
 		}
 	}
 	others := 0

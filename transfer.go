@@ -269,8 +269,8 @@ func (t *transfer) compare(ctx context.Context, entries []arriving) ([]compariso
 func (r roomState) reopen(records map[string]record) {
 	events := map[id.EventID]bool{}
 	for _, record := range records {
-		if read, err := wire.Decode(record.stored); err == nil && read.Event != "" {
-			events[read.Event] = true
+		for _, event := range wire.References(record.stored) {
+			events[event] = true
 		}
 	}
 	for event := range events {

@@ -45,7 +45,8 @@ func ParseDict(content json.RawMessage) (Dict, error) {
 //
 // The first version of opsdroid's database wrote the value, always a dict, as the whole content. It is read
 // as that wherever the content is not one name that belongs to the state key; a dict whose only name is
-// its own state key cannot be told from the format of today and is read as such.
+// its own state key cannot be told from the format of today and is read as such. The version after that did so too, and in
+// encrypted rooms had a reference to an event of its own in place of each field: that is read as Value.Fields.
 //
 // The error is ErrFormat.
 func ParsePerKey(stateKey string, content json.RawMessage) (Dict, error) {
@@ -80,6 +81,12 @@ func ParsePerKey(stateKey string, content json.RawMessage) (Dict, error) {
 	}
 	if StateKey(stateKey) != stateKey {
 		return dict, fmt.Errorf("%w: the key inside is not the state key's", ErrFormat)
+	}
+	for _, field := range names {
+		if _, elsewhere := fieldEvent(field); elsewhere {
+			dict.Stored[stateKey] = marshal(map[string]any{fieldsMarker: names})
+			return dict, nil
+		}
 	}
 	// Wrapped as a value that would read as a marker would be: the first version knew none.
 	stored, err := Encode(marshal(names))

@@ -27,9 +27,10 @@ const (
 
 // The names of the markers. opsdroid knows the first alone.
 const (
-	encryptedMarker = "encrypted_val" // behind it the ID of the room event that holds the value
-	jsonMarker      = "json_val"      // behind it the value as JSON text
-	mediaMarker     = "media_val"     // behind it an encrypted attachment that holds the value
+	encryptedMarker = "encrypted_val"   // behind it the ID of the room event that holds the value
+	jsonMarker      = "json_val"        // behind it the value as JSON text
+	mediaMarker     = "media_val"       // behind it an encrypted attachment that holds the value
+	fieldsMarker    = prefix + "fields" // behind it a value of opsdroid's some of whose fields are elsewhere; see ParsePerKey
 )
 
 // ErrFormat is in every error about bytes that are not in this format.
@@ -40,6 +41,10 @@ type Value struct {
 	JSON  json.RawMessage // the value itself
 	Event id.EventID      // the room event that holds the value
 	Media json.RawMessage // the attachment that holds the value
+
+	// Fields are those of the value, an object, as they are stored: as they are, or as a reference to an event that holds the
+	// field under its name.
+	Fields map[string]json.RawMessage
 }
 
 // Encode gives the form in which value, any JSON text, is stored: as it is wherever a Matrix event can hold
@@ -75,6 +80,12 @@ func Decode(stored json.RawMessage) (Value, error) {
 			return Value{}, fmt.Errorf("%w: %s is not an object", ErrFormat, mediaMarker)
 		}
 		return Value{Media: behind}, nil
+	case fieldsMarker:
+		var fields map[string]json.RawMessage
+		if json.Unmarshal(behind, &fields) != nil || fields == nil {
+			return Value{}, fmt.Errorf("%w: %s is not an object", ErrFormat, fieldsMarker)
+		}
+		return Value{Fields: fields}, nil
 	default:
 		var text *string
 		if err := json.Unmarshal(behind, &text); err != nil || text == nil {
@@ -110,7 +121,7 @@ func Seal(stored json.RawMessage) (inside json.RawMessage, err error) {
 // Unseal is the inverse of Seal. What would be a reference to another event is a value that somebody else stored: nothing
 // refers from inside an encrypted event to another. The error is ErrFormat.
 func Unseal(inside json.RawMessage) (Value, error) {
-	if name, _, marked := marker(inside); marked && name == encryptedMarker {
+	if name, _, marked := marker(inside); marked && (name == encryptedMarker || name == fieldsMarker) {
 		return Value{JSON: inside}, nil
 	}
 	return Decode(inside)
@@ -119,6 +130,30 @@ func Unseal(inside json.RawMessage) (Value, error) {
 // Reference is the stored form of a value that is in the event.
 func Reference(event id.EventID) json.RawMessage {
 	return marshal(map[string]id.EventID{encryptedMarker: event})
+}
+
+// References are the events that hold a stored value, or fields of it.
+func References(stored json.RawMessage) []id.EventID {
+	read, err := Decode(stored)
+	if err != nil {
+		return nil
+	}
+	if read.Event != "" {
+		return []id.EventID{read.Event}
+	}
+	var events []id.EventID
+	for _, field := range read.Fields {
+		if event, ok := fieldEvent(field); ok {
+			events = append(events, event)
+		}
+	}
+	return events
+}
+
+// fieldEvent is the event that a field refers to.
+func fieldEvent(field json.RawMessage) (id.EventID, bool) {
+	read, err := Decode(field)
+	return read.Event, err == nil && read.Event != ""
 }
 
 // marker tells whether stored is an object whose only member has the name of a marker.
@@ -149,7 +184,7 @@ func canMark(stored json.RawMessage) bool {
 }
 
 func isMarker(name string) bool {
-	return name == encryptedMarker || name == jsonMarker || name == mediaMarker
+	return name == encryptedMarker || name == jsonMarker || name == mediaMarker || name == fieldsMarker
 }
 
 // Size is the length of content as canonical JSON, in bytes: what it takes of MaxEvent.
