@@ -92,13 +92,14 @@ type purge struct {
 	seen   map[id.EventID]bool          // state events
 	clear  map[id.EventID]string        // state events to redact, with their state keys
 	sealed map[id.EventID]bool          // encrypted events to look into: whether that is still to be done
+	fields map[id.EventID]bool          // those that hold fields of a value, which do not have its key
 	done   *Purged
 	levels *event.PowerLevelsEventContent // nil until somebody has to be told
 }
 
 func newPurge(state roomState, keys []string, done *Purged) *purge {
 	p := &purge{roomState: state, names: map[string]map[string]string{}, seen: map[id.EventID]bool{}, clear: map[id.EventID]string{},
-		sealed: map[id.EventID]bool{}, done: done}
+		sealed: map[id.EventID]bool{}, fields: map[id.EventID]bool{}, done: done}
 	for _, key := range keys {
 		for _, name := range []string{state.name(key), wire.Name(key)} { // it may have been stored before keys were sealed
 			stateKey := state.core.layout.stateKey(name)
@@ -210,8 +211,12 @@ func (p *purge) find(stateKey string, content json.RawMessage) (names []string, 
 		if err != nil || read.Event == "" {
 			inClear = true
 			p.attachment(read)
-		} else if _, known := p.sealed[read.Event]; !known {
-			p.sealed[read.Event] = true
+		}
+		for _, event := range wire.References(json.RawMessage(stored)) {
+			if _, known := p.sealed[event]; !known {
+				p.sealed[event] = true
+			}
+			p.fields[event] = p.fields[event] || read.Fields != nil
 		}
 	}
 	return names, inClear
@@ -299,7 +304,7 @@ func (p *purge) unseal(ctx context.Context) error {
 			return ctx.Err()
 		case err != nil:
 			p.leave(at, err)
-		case p.holds(opened):
+		case p.holds(opened) || p.fields[at]:
 			found[at] = opened
 		}
 	}
