@@ -43,7 +43,7 @@ func (r roomState) encryptAll(ctx context.Context) (changed int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	records, err := r.core.layout.readAll(ctx, r)
+	records, err := r.readAll(ctx)
 	if err != nil {
 		return 0, err
 	}

@@ -12,9 +12,11 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/replica"
 )
 
-// Revision is the ID of the state event in which a value was read, or that brought a [Change]. [Store.CompareAndPut]
+// Revision is the ID of the state event in which a value was read, or that brought a [Change]; in account data something of
+// that kind (see [WithAccountDataFallback]). [Store.CompareAndPut]
 // tells by it whether the key has changed since, and [WatchFrom] begins there. In the single-state-key layout an entry's
 // revision is another one whenever any key has changed; CompareAndPut does not mind that.
 type Revision string
@@ -28,6 +30,7 @@ type Entry struct {
 	Time      time.Time // when, by the sender's homeserver's clock, to the millisecond
 	Encrypted bool      // whether the value was in an encrypted event
 	Deleted   bool      // in a [Store.History]: the key was removed, and there is no value
+	Place     Place     // where it is stored: in the room's state, but for [WithAccountDataFallback]
 
 	// Of that event: who sent it, and how far the device that encrypted it was trusted when it was decrypted.
 	EncryptedBy id.UserID
@@ -44,18 +47,10 @@ func (e Entry) Decode(dest any) error {
 
 // entry reads what is there for the key under the name.
 func (r roomState) entry(ctx context.Context, name, key string) (Entry, error) {
-	view, err := r.view(ctx, r.core.layout.stateKey(name), func(view, current map[string]string) bool {
-		a, inView := view[name]
-		b, isCurrent := current[name]
-		return inView == isCurrent && a == b
-	})
-	if err == nil && view.Err == nil {
-		err = r.checkNames(view.Names)
-	}
+	found, err := r.find(ctx, name, false)
 	if err != nil {
 		return Entry{}, err
 	}
-	found := recordOf(view, name)
 	if found == nil {
 		return Entry{}, notFound(key, r.room)
 	}
@@ -66,6 +61,34 @@ func (r roomState) entry(ctx context.Context, name, key string) (Entry, error) {
 	return entry, err
 }
 
+// findInState is what the state has under the name, or nil. Afresh is for when what was read last must have been overwritten: the
+// homeserver is then asked for more than what is current.
+func (r roomState) findInState(ctx context.Context, name string, afresh bool) (*record, error) {
+	stateKey := r.core.layout.stateKey(name)
+	var view *replica.View
+	var err error
+	if afresh {
+		d := r.dict(stateKey)
+		if err = d.writer.Do(ctx, commit.Edit{ReadOnly: true, Conditional: true, Afresh: true}); err == nil {
+			view = d.View()
+		}
+	}
+	if view == nil && err == nil {
+		view, err = r.view(ctx, stateKey, func(view, current map[string]string) bool {
+			a, inView := view[name]
+			b, isCurrent := current[name]
+			return inView == isCurrent && a == b
+		})
+	}
+	if err == nil && view.Err == nil {
+		err = r.checkNames(view.Names)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return recordOf(view, name), nil
+}
+
 // read reads a record's value. One that was redacted may have been overwritten a moment ago, by a writer whose event is not
 // in what was read: then what is there now is read. The error is ErrNotFound where nothing is.
 func (r roomState) read(ctx context.Context, found *record) (Entry, error) {
@@ -73,20 +96,12 @@ func (r roomState) read(ctx context.Context, found *record) (Entry, error) {
 	if !errors.Is(err, ErrRedacted) {
 		return entry, err
 	}
-	d := r.dict(r.core.layout.stateKey(found.name))
-	if err := d.writer.Do(ctx, commit.Edit{ReadOnly: true, Conditional: true, Afresh: true}); err != nil {
+	now, failed := r.find(ctx, found.name, true)
+	switch {
+	case failed != nil || now != nil && (now.err != nil || string(now.stored) == string(found.stored)):
 		return entry, err
-	}
-	view := d.View()
-	if view == nil || view.Err != nil {
-		return entry, err
-	}
-	now := recordOf(view, found.name)
-	if now == nil {
+	case now == nil:
 		return Entry{}, notFound(entry.Key, r.room)
-	}
-	if string(now.stored) == string(found.stored) {
-		return entry, err
 	}
 	return now.entry(ctx, r)
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/merge"
+	"github.com/roomkv/roomkv/internal/wire"
 )
 
 const (
@@ -153,6 +154,7 @@ func (f *follower) onSync(ctx context.Context, resp *mautrix.RespSync, since str
 			f.skip(room)
 		}
 		f.feed(room, joined)
+		f.account(room, joined)
 	}
 	f.response.Store(time.Now().UnixNano())
 	return true
@@ -209,6 +211,24 @@ func (f *follower) feed(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
 				d.Forget()
 			}
 		}
+	}
+}
+
+// account is for account data that another process may have changed, and for power levels.
+func (f *follower) account(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
+	if !f.core.fallback {
+		return
+	}
+	o := f.place(room, "").overlay()
+	for _, evt := range joined.AccountData.Events {
+		if evt.Type.Type == o.accountType() {
+			content, _ := wire.ParseAccount(evt.Content.VeryRaw) // what is no dict is none that was saved
+			o.account.heard(content)
+		}
+	}
+	levels := func(evt *event.Event) bool { return evt.Type.Type == event.StatePowerLevels.Type }
+	if slices.ContainsFunc(slices.Concat(joined.Timeline.Events, joined.State.Events), levels) {
+		go o.powerChanged()
 	}
 }
 

@@ -33,13 +33,14 @@ type layout interface {
 	commit(ctx context.Context, state roomState, names []string, edit func(names []string) commit.Edit) error
 }
 
-// record is what a state event says of one name.
+// record is what a state event, or account data, says of one name.
 type record struct {
 	name   string
 	stored json.RawMessage
 	event  id.EventID
 	sender id.UserID
 	time   time.Time
+	place  Place
 	err    error // ErrCorrupt: the event has no name
 }
 
@@ -70,7 +71,7 @@ func recordsOf(view *replica.View) []record {
 
 // entry reads the value. With an error it has all that is known but that.
 func (r *record) entry(ctx context.Context, room roomState) (Entry, error) {
-	entry := Entry{Revision: Revision(r.event), Sender: r.sender, Time: r.time}
+	entry := Entry{Revision: Revision(r.event), Sender: r.sender, Time: r.time, Place: r.place}
 	if r.err != nil {
 		entry.Key, _ = wire.KeyOf(r.name)
 		return entry, r.err

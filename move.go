@@ -23,6 +23,11 @@ func (r roomState) moveFrom(ctx context.Context, old roomState, stone *tombstone
 	if err := r.mustStayEncrypted(ctx, old); err != nil {
 		return err
 	}
+	if o, err := old.away(ctx, false); err != nil {
+		return err
+	} else if o != nil && o.account.current().ID != "" {
+		return fail(ErrRoomUpgraded, nil, "the memory of %s is in account data at least in part, where it stays; Copy can take it to a store without WithRoomUpgrades", old.room)
+	}
 	// Dendrite gives what it copies the time of the tombstone, and the creator sends it.
 	copied := func(evt *stateEvent) bool { return evt.Sender == create.sender && evt.Time <= stone.time }
 	if single, ok := r.core.layout.(singleKey); ok {

@@ -30,6 +30,7 @@ type settings struct {
 	singleWriter   bool
 	redact         bool
 	followUpgrades bool
+	fallback       bool
 	maxValue       int64 // in bytes, 0 where the homeserver says
 
 	secret   []byte         // of sealed keys, nil where they are not

@@ -52,11 +52,17 @@ func (p place) Stored(ctx context.Context, event id.EventID) (place int64, known
 	return p.stored(ctx, event)
 }
 
+// Hold implements [commit.Room]: whoever else writes is merged with.
+func (place) Hold(context.Context) (release func(), err error) { return func() {}, nil }
+
 // Send implements [commit.Room].
 func (p place) Send(ctx context.Context, content json.RawMessage) (id.EventID, error) {
 	sent, err := p.put(ctx, p.stateKey, content)
 	if err == nil && p.core.layout.oneKey() {
 		written.Add(commit.Dict{Room: p.room, Type: p.eventType.Type, StateKey: p.stateKey}, sent)
+		if p.core.fallback {
+			p.overlay().account.sent(p.stateKey, sent, content)
+		}
 	}
 	return sent, err
 }
@@ -70,6 +76,17 @@ func (p place) TooLarge(err error) bool { return errors.Is(err, ErrTooLarge) }
 
 // Synced implements [commit.Room].
 func (p place) Synced(ctx context.Context) bool { return p.core.follower.feeds(ctx, p.room) }
+
+// Refused implements [commit.Room].
+func (p place) Refused(ctx context.Context, event id.EventID) error {
+	if current, err := p.get(ctx, p.stateKey); err != nil || current != nil && current.ID == event {
+		return err
+	}
+	if need, have, known := p.levels(ctx); known && have < need {
+		return p.noPower("write state "+strconv.Quote(p.stateKey), need, have, nil)
+	}
+	return nil
+}
 
 // Behind implements [commit.Room].
 func (p place) Behind(event id.EventID) { p.core.follower.behind(p.room, event) }

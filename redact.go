@@ -55,24 +55,31 @@ func (d *drops) keep(room id.RoomID, events []id.EventID) {
 // Drop implements [commit.Room]. Whoever merges or overwrites the same values at the same time drops them too, and a second
 // redaction changes nothing.
 func (p place) Drop(ctx context.Context, stored []string) {
+	p.drop(ctx, stored, p.stateKey)
+}
+
+// drop redacts the events that stored refers to, but for those that the state refers to. It need not look at besides.
+func (r roomState) drop(ctx context.Context, stored []string, besides ...string) {
 	var events []id.EventID
 	for _, text := range stored {
 		events = append(events, wire.References(json.RawMessage(text))...)
 	}
-	events = append(events, p.core.drops.take(p.room)...)
+	events = append(events, r.core.drops.take(r.room)...)
 	slices.Sort(events)
 	if events = slices.Compact(events); len(events) == 0 {
 		return
 	}
 	failed := events
-	current, err := p.list(ctx)
+	current, err := r.list(ctx)
 	if err == nil {
-		delete(current, p.stateKey) // what it refers to is not among them, and a listing can be behind
-		failed, err = p.redact(ctx, events, p.referred(current))
+		for _, stateKey := range besides { // what it refers to is not among them, and a listing can be behind
+			delete(current, stateKey)
+		}
+		failed, err = r.redact(ctx, events, r.referred(current))
 	}
 	if err != nil {
-		p.core.drops.keep(p.room, failed)
-		p.log(ctx).Warn().Err(err).Stringer("room_id", p.room).Int("events", len(failed)).Msg("Old values were not redacted")
+		r.core.drops.keep(r.room, failed)
+		r.log(ctx).Warn().Err(err).Stringer("room_id", r.room).Int("events", len(failed)).Msg("Old values were not redacted")
 	}
 }
 

@@ -32,15 +32,43 @@ func (r roomState) explain(ctx context.Context, what string, err error) error {
 	if r.hasLeft(ctx) {
 		return r.notJoined(what, err)
 	}
-	var levels event.PowerLevelsEventContent
-	if r.client.StateEvent(ctx, r.room, event.StatePowerLevels, "", &levels) == nil {
-		need, have := levels.GetEventLevel(r.eventType), levels.GetUserLevel(r.client.UserID)
-		if have < need {
-			return fail(ErrForbidden, err, "cannot %s in %s: sending %s state there takes power level %d, and %s has %d",
-				what, r.room, r.eventType.Type, need, r.client.UserID, have)
-		}
+	if need, have, known := r.levels(ctx); known && have < need {
+		return r.noPower(what, need, have, err)
 	}
 	return fail(ErrForbidden, err, "cannot %s in %s: the homeserver answered %s", what, r.room, code)
+}
+
+// errNoPower is beneath an [ErrForbidden] for a lack of power to send the store's state.
+var errNoPower = errors.New("not enough power")
+
+func (r roomState) noPower(what string, need, have int, cause error) error {
+	return fail(ErrForbidden, errors.Join(errNoPower, cause), "cannot %s in %s: sending %s state there takes power level %d, and %s has %d",
+		what, r.room, r.eventType.Type, need, r.client.UserID, have)
+}
+
+// levels are the power level that it takes to send the store's state, and the one that the user has, where the homeserver says.
+func (r roomState) levels(ctx context.Context) (need, have int, known bool) {
+	ctx = withRetries(ctx, r.client)
+	var levels event.PowerLevelsEventContent
+	if r.client.StateEvent(ctx, r.room, event.StatePowerLevels, "", &levels) != nil {
+		return 0, 0, false
+	}
+	if need, have = levels.GetEventLevel(r.eventType), levels.GetUserLevel(r.client.UserID); have >= need {
+		return need, have, true
+	}
+	// Since room version 12 the creators have all power, and the levels do not say so.
+	create, err := r.client.FullStateEvent(ctx, r.room, event.StateCreate, "")
+	if err != nil || create == nil || create.Content.ParseRaw(event.StateCreate) != nil && create.Content.Parsed == nil {
+		return need, have, false
+	}
+	levels.CreateEvent = create
+	return need, levels.GetUserLevel(r.client.UserID), true
+}
+
+// mayWrite tells whether the user has the power to write the memory into the state, or whether it is not known.
+func (r roomState) mayWrite(ctx context.Context) bool {
+	need, have, known := r.levels(ctx)
+	return !known || have >= need
 }
 
 // hasLeft tells whether the user is certainly not in the room.

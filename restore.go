@@ -40,7 +40,7 @@ func (s *Store) Restore(ctx context.Context, snapshot *Snapshot) (changed int, e
 }
 
 func (r roomState) restore(ctx context.Context, snapshot *Snapshot) (changed int, err error) {
-	records, err := r.core.layout.readAll(ctx, r)
+	records, err := r.readAll(ctx)
 	if err != nil {
 		return 0, err
 	}

@@ -45,26 +45,30 @@ func covers(view, other map[string]string) bool {
 	return true
 }
 
-// commit makes room where the dict has none for new values, and tries again.
+// commit makes room where the dict has none for new values.
 func (l singleKey) commit(ctx context.Context, state roomState, names []string, edit func([]string) commit.Edit) error {
-	writer := state.dict(l.dict).writer
+	return state.makingRoom(ctx, state.dict(l.dict).writer, adviceOneDict, func() commit.Edit { return state.sealing(edit(names)) })
+}
+
+// makingRoom has the edit made, and makes room and tries again where the dict has none for new values.
+func (r roomState) makingRoom(ctx context.Context, writer *commit.Writer, advice string, edit func() commit.Edit) error {
 	for try := 1; ; try++ {
-		do := edit(names)
-		err := writer.Do(ctx, state.sealing(state.fitting(ctx, do)))
+		do := edit()
+		err := writer.Do(ctx, r.fitting(ctx, do))
 		var full *crowded
 		if !errors.Is(err, ErrTooLarge) || try > roomTries || !errors.As(err, &full) && do.Conditional {
-			return advise(err, adviceOneDict)
+			return advise(err, advice)
 		}
 		moved := 0
 		var others []string
 		if full != nil {
 			others = full.names
 		}
-		if failed := writer.Do(ctx, state.sealing(state.makeRoom(ctx, others, &moved))); failed != nil {
-			return advise(failed, adviceOneDict)
+		if failed := writer.Do(ctx, r.sealing(r.makeRoom(ctx, others, &moved))); failed != nil {
+			return advise(failed, advice)
 		}
 		if full == nil && moved == 0 {
-			return advise(err, adviceOneDict)
+			return advise(err, advice)
 		}
 	}
 }

@@ -115,8 +115,9 @@ type stateEvent struct {
 		Redaction     json.RawMessage `json:"redacted_because"`
 	} `json:"unsigned"`
 
-	listed bool         // whether it comes from a list of events, so that its place among others is known
-	read   *merge.Event // what it says, where a [line] has read it
+	listed  bool         // whether it comes from a list of events, so that its place among others is known
+	read    *merge.Event // what it says, where a [line] has read it
+	account *version     // in place of an event: what account data has now
 }
 
 // redacted tells whether somebody has redacted the event, so that nobody knows what it held.

@@ -70,6 +70,7 @@ type core struct {
 	media     attachments
 	drops     drops
 	dicts     dicts
+	overlays  sync.Map // id.RoomID → *overlay
 	follower  follower
 }
 
@@ -96,6 +97,9 @@ func New(client *mautrix.Client, room string, opts ...Option) (*Store, error) {
 	}
 	if _, err := settings.lookUp(room); err != nil {
 		return nil, err
+	}
+	if settings.fallback { // else a write would not find out that the homeserver has dropped it
+		settings.singleWriter = false
 	}
 	core := &core{
 		settings:  settings,
@@ -255,7 +259,7 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 	return s.write(ctx, keys, func(state roomState) (err error) {
 		names, _ := state.names(keys)
 		if s.core.layout.oneKey() {
-			names, err = state.existing(ctx, names)
+			names, err = state.toDelete(ctx, names)
 		}
 		if err != nil || len(names) == 0 {
 			return err
@@ -374,7 +378,7 @@ func (s *Store) records(ctx context.Context) ([]record, roomState, error) {
 	if err != nil {
 		return nil, state, err
 	}
-	records, err := s.core.layout.readAll(ctx, state)
+	records, err := state.readAll(ctx)
 	records = state.seen(records)
 	slices.SortFunc(records, func(a, b record) int {
 		keyA, _ := wire.KeyOf(a.name)

@@ -45,7 +45,7 @@ func (r roomState) commit(ctx context.Context, names []string, edit func(names [
 		return err
 	}
 	told := r.fed(ctx, names)
-	err := r.core.layout.commit(ctx, r, names, edit)
+	err := r.store(ctx, names, edit)
 	if err != nil && !errors.Is(err, ErrForbidden) { // which an upgraded room's power levels can be the reason for
 		return err
 	}

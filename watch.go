@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/merge"
+	"github.com/roomkv/roomkv/internal/replica"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -22,6 +24,7 @@ type Change struct {
 	Revision Revision        // the state event that brought the change; several changes can have one
 	Sender   id.UserID       // who sent it
 	Time     time.Time       // when, by the sender's homeserver's clock, to the millisecond
+	Place    Place           // where it was changed, and New is; see [WithAccountDataFallback]
 }
 
 // WatchOption says what [Store.Watch] tells. Of several that say which keys, the last counts.
@@ -78,14 +81,17 @@ type watch struct {
 	from   id.EventID
 
 	roomState
-	dicts map[string]*watched // by state key
-	last  id.EventID          // the last event that was told
+	dicts   map[string]*watched // by state key
+	last    id.EventID          // the last event that was told
+	account *overlay            // nil where the memory cannot be in account data
+	over    version             // what was told of that
 }
 
 // watched is what a watch has told of one dict.
 type watched struct {
 	history merge.History
 	names   map[string]string
+	view    *replica.View // what the state has
 }
 
 // run returns nil where the loop was left.
@@ -102,6 +108,14 @@ func (w *watch) run(ctx context.Context, s *Store, yield func(Change, error) boo
 	}
 	queue := s.core.follower.watch(w.room)
 	defer s.core.follower.unwatch(queue)
+	if s.core.fallback {
+		w.account = w.overlay()
+		if _, err := w.account.away(ctx, false); err != nil {
+			return err
+		}
+		w.over = w.account.account.watch(queue)
+		defer w.account.account.unwatch(queue)
+	}
 
 	if w.from == "" {
 		err = w.begin(ctx)
@@ -112,6 +126,9 @@ func (w *watch) run(ctx context.Context, s *Store, yield func(Change, error) boo
 			return nil
 		}
 	}
+	for stateKey, d := range w.accountDicts(w.over) {
+		w.update(stateKey, d)
+	}
 	for err == nil {
 		var events []*stateEvent
 		if events, err = queue.take(ctx); err != nil {
@@ -119,9 +136,12 @@ func (w *watch) run(ctx context.Context, s *Store, yield func(Change, error) boo
 		}
 		for _, evt := range events {
 			left := false
-			if evt == nil {
+			switch {
+			case evt == nil:
 				left, err = w.catchUp(ctx, yield)
-			} else {
+			case evt.account != nil:
+				left, err = w.tellAccount(ctx, *evt.account, yield)
+			default:
 				left, err = w.tell(ctx, evt, yield)
 			}
 			if left || err != nil {
@@ -135,13 +155,14 @@ func (w *watch) run(ctx context.Context, s *Store, yield func(Change, error) boo
 // begin learns what is there now, so that only what comes later is a change.
 func (w *watch) begin(ctx context.Context) error {
 	current := map[string]*stateEvent{}
-	if single, ok := w.core.layout.(singleKey); ok {
-		evt, err := w.get(ctx, single.dict)
+	if !w.core.layout.oneKey() {
+		stateKey := w.core.layout.stateKey("")
+		evt, err := w.get(ctx, stateKey)
 		if err != nil {
 			return err
 		}
 		if evt != nil {
-			current[single.dict] = evt
+			current[stateKey] = evt
 		}
 	} else {
 		var err error
@@ -231,8 +252,19 @@ func (w *watch) add(evt *stateEvent) (names []string, before, after map[string]s
 	if len(d.history.Missing()) > 0 {
 		d.history.GiveUp()
 	}
-	before, after = d.names, d.history.Merge().Dict
+	heads := d.history.Heads()
+	d.view = replica.ViewOf(heads[len(heads)-1])
+	d.view.Names = d.history.Merge().Dict
 	d.history.Prune(watchPage)
+	return w.update(*evt.StateKey, d)
+}
+
+// update works out what the dict has now.
+func (w *watch) update(stateKey string, d *watched) (names []string, before, after map[string]string) {
+	before, after = d.names, d.view.Names
+	if w.account != nil {
+		after = w.account.both(w.over.Account, stateKey, d.view)
+	}
 	d.names = after
 	for name := range after {
 		if old, ok := before[name]; !ok || old != after[name] {
@@ -256,13 +288,63 @@ func (w *watch) tell(ctx context.Context, evt *stateEvent, yield func(Change, er
 	if err := w.checkNames(after); err != nil {
 		return false, err
 	}
+	return w.yield(ctx, names, before, after, func(string) Change {
+		return Change{Revision: Revision(evt.ID), Sender: evt.Sender, Time: time.UnixMilli(evt.Time)}
+	}, yield), nil
+}
+
+// tellAccount takes in what account data has now and yields what that changes.
+func (w *watch) tellAccount(ctx context.Context, now version, yield func(Change, error) bool) (left bool, err error) {
+	if now.number <= w.over.number {
+		return false, nil
+	}
+	was := w.over
+	w.over = now
+	var names []string
+	before, after := map[string]string{}, map[string]string{}
+	for stateKey, d := range w.accountDicts(was, now) {
+		changed, old, new := w.update(stateKey, d)
+		names = append(names, changed...)
+		maps.Copy(before, old)
+		maps.Copy(after, new)
+	}
+	if err := w.checkNames(after); err != nil {
+		return false, err
+	}
+	return w.yield(ctx, names, before, after, func(name string) Change {
+		change := Change{Sender: w.client.UserID, Time: time.Now().Truncate(time.Millisecond), Place: InAccountData}
+		if over, ok := now.Over[name]; ok {
+			change.Revision, change.Time = Revision(revisionOf(over)), time.UnixMilli(over.Time)
+		}
+		return change
+	}, yield), nil
+}
+
+// accountDicts are the dicts of which account data has some name, by state key.
+func (w *watch) accountDicts(contents ...version) map[string]*watched {
+	dicts := map[string]*watched{}
+	for _, content := range contents {
+		for name := range content.Over {
+			stateKey := w.core.layout.stateKey(name)
+			if w.dicts[stateKey] == nil {
+				w.dicts[stateKey] = &watched{view: &replica.View{}}
+			}
+			dicts[stateKey] = w.dicts[stateKey]
+		}
+	}
+	return dicts
+}
+
+// yield tells changes of names, each of which begins as base says.
+func (w *watch) yield(ctx context.Context, names []string, before, after map[string]string, base func(name string) Change,
+	yield func(Change, error) bool) (left bool) {
 	var changes []told
 	for _, name := range names {
 		key, plain := wire.KeyOf(name)
 		if plain && (w.core.secret != nil || !w.wanted(key)) || !plain && !wire.IsSealed(name) {
 			continue
 		}
-		t := w.change(ctx, evt, name, before, after)
+		t := w.change(ctx, base(name), name, before, after)
 		if t.Key == "" && t.err != nil && !plain || w.wanted(t.Key) {
 			changes = append(changes, t)
 		}
@@ -270,10 +352,10 @@ func (w *watch) tell(ctx context.Context, evt *stateEvent, yield func(Change, er
 	slices.SortStableFunc(changes, func(a, b told) int { return strings.Compare(a.Key, b.Key) })
 	for _, t := range changes {
 		if !yield(t.Change, t.err) {
-			return true, nil
+			return true
 		}
 	}
-	return false, nil
+	return false
 }
 
 // told is a change, with the error of a value that cannot be read.
@@ -282,19 +364,20 @@ type told struct {
 	err error
 }
 
-// change is what an event changed about one name. What the old value was matters less than what the new one is, and one
+// change is what has changed about one name, with what base has. What the old value was matters less than what the new one is, and one
 // that was redacted is only left out.
-func (w *watch) change(ctx context.Context, evt *stateEvent, name string, before, after map[string]string) (t told) {
-	t.Change = Change{Revision: Revision(evt.ID), Sender: evt.Sender, Time: time.UnixMilli(evt.Time)}
+func (w *watch) change(ctx context.Context, base Change, name string, before, after map[string]string) (t told) {
+	t.Change = base
+	from := id.EventID(base.Revision)
 	t.Key, _ = wire.KeyOf(name)
 	if old, ok := before[name]; ok {
-		read, err := w.value(ctx, name, json.RawMessage(old), evt.ID)
+		read, err := w.value(ctx, name, json.RawMessage(old), from)
 		if t.Key, t.Old = read.key, read.json; !errors.Is(err, ErrRedacted) || t.Key == "" {
 			t.err = err
 		}
 	}
 	if now, ok := after[name]; ok {
-		read, err := w.value(ctx, name, json.RawMessage(now), evt.ID)
+		read, err := w.value(ctx, name, json.RawMessage(now), from)
 		t.New, t.err = read.json, err
 		if read.key != "" {
 			t.Key = read.key

@@ -189,10 +189,10 @@ func (c *commit) read(ctx context.Context) error {
 	}
 	c.certain, c.since, c.looked = true, began, began
 	single := c.mode.Single
-	open := false
+	open, lost := false, false
 	c.dict.Do(func(h *merge.History) {
-		switch {
-		case current == nil && h.Len() > 0, single:
+		lost = current == nil && h.Len() > 0
+		if lost || single {
 			*h = merge.History{} // nobody's memory of what the homeserver has lost counts
 		}
 		if current != nil {
@@ -200,8 +200,13 @@ func (c *commit) read(ctx context.Context) error {
 		}
 		open = len(h.Heads()) > 1
 	})
-	if open {
+	switch {
+	case open:
 		return c.look(ctx, current.ID)
+	case lost && !single && !c.mode.OneName: // but for what it has left out of the state alone, when somebody's power was taken away
+		if _, err := c.pages(ctx, ""); err != nil {
+			return err
+		}
 	}
 	c.dict.Checked(c.epoch, c.looked)
 	return nil

@@ -65,6 +65,9 @@ func (c *commit) look(ctx context.Context, event id.EventID) error {
 		if seen && late && event != "" {
 			c.room.Behind(event)
 		}
+		if !seen && err == nil && c.deep {
+			err = c.room.Refused(ctx, event)
+		}
 		if seen || err != nil {
 			return err
 		}

@@ -195,7 +195,7 @@ func (c *commit) make(ctx context.Context, edit *pending, base *base, p *plan, r
 		}
 		switch _, isValue := edit.Values[name]; {
 		case read && same:
-		case len(edit.Values) > 0 && !isValue && stored != nil:
+		case len(edit.Values) > 0 && !isValue && stored != nil && wire.IsOwn(name) && !c.mode.Single:
 			m.beside = append(m.beside, name)
 		default:
 			m.names = append(m.names, name)

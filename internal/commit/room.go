@@ -20,6 +20,10 @@ type Room interface {
 	// Stored is the place of an event that was listed among all that the homeserver has stored, where known is true.
 	Stored(ctx context.Context, event id.EventID) (place int64, known bool, err error)
 
+	// Hold keeps away whoever else writes the dict, where a write would undo theirs. What is known of the dict then counts
+	// until release is called.
+	Hold(ctx context.Context) (release func(), err error)
+
 	// Send makes content the current one.
 	Send(ctx context.Context, content json.RawMessage) (id.EventID, error)
 
@@ -37,6 +41,10 @@ type Room interface {
 
 	// Synced tells whether a sync feeds the dict right now, so that what is sent in ctx will come back by itself.
 	Synced(ctx context.Context) bool
+
+	// Refused fails where the homeserver has acknowledged the event and then thrown it away, because the power to send it was taken
+	// away at the same time.
+	Refused(ctx context.Context, event id.EventID) error
 
 	// Behind notes that the sync has not brought the event yet, so that it feeds nothing until it does.
 	Behind(event id.EventID)

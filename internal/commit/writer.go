@@ -125,7 +125,11 @@ func (w *Writer) run(batch []*pending) {
 	ctx, callers := detach(batch)
 	defer callers.release()
 	c := commit{Writer: w, callers: callers, all: batch, todo: batch}
-	err := c.run(ctx)
+	release, err := w.room.Hold(ctx)
+	if err == nil {
+		defer release()
+		err = c.run(ctx)
+	}
 	if err == nil {
 		c.drop(ctx)
 	}

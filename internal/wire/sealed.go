@@ -28,6 +28,12 @@ func IsSealed(name string) bool {
 	return ok && err == nil && len(text) == sealedText.EncodedLen(32) // DecodeString skips line breaks
 }
 
+// IsOwn tells whether a name stands for no key, plain or sealed: it is the store's own.
+func IsOwn(name string) bool {
+	_, plain := KeyOf(name)
+	return !plain && !IsSealed(name)
+}
+
 // StateKeyOf is the state key of the event in the per-key layout that has the name.
 func StateKeyOf(name string) string {
 	if key, ok := KeyOf(name); ok {

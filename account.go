@@ -1,0 +1,308 @@
+package roomkv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/wire"
+)
+
+// accountPrefix begins what stands for an event, where there is none because it is in account data.
+const accountPrefix = "account_data:"
+
+func eventOf(content wire.Account) id.EventID { return id.EventID(accountPrefix + content.ID) }
+
+func revisionOf(over wire.Over) id.EventID { return id.EventID(fmt.Sprint(accountPrefix, over.Time)) }
+
+func isAccount(event id.EventID) bool { return strings.HasPrefix(event.String(), accountPrefix) }
+
+// phase is where the memory of a room is written.
+type phase int
+
+const (
+	unknown phase = iota
+	inState
+	falling // on its way from the state to account data; nobody else begins to write
+	inAccount
+)
+
+const (
+	// maxRecent is how many events are remembered that were sent lately, and maxOwn how many contents that were saved.
+	maxRecent = 256
+	maxOwn    = 64
+)
+
+// account is what this process knows of a room's memory in a user's account data, and of the user's power there. All stores
+// share it: each write replaces the whole. Its methods are safe for concurrent use.
+type account struct {
+	power commit.Dict // the lock of who finds out where the memory is written, or changes that
+	dict  commit.Dict // the lock of who writes account data
+
+	mu       sync.Mutex
+	phase    phase
+	asked    time.Time // when the power was last asked for
+	moved    time.Time // when the memory was last moved into the state
+	moves    int
+	known    bool // whether content is what the homeserver has
+	content  wire.Account
+	version  int      // of the content
+	own      []string // the IDs of the last contents that were saved
+	last     int64    // the latest time in any content
+	recent   map[string]recent
+	watchers map[*watcher]bool
+}
+
+// recent is the last event that was sent for a state key.
+type recent struct {
+	event   id.EventID
+	content []byte
+	at      time.Time
+}
+
+// accounts has an account for each memory for which somebody has asked.
+var accounts = struct {
+	mu  sync.Mutex
+	all map[commit.Dict]*account
+}{all: map[commit.Dict]*account{}}
+
+// accountOf is what is known for the room. Who uses two homeservers has two user IDs.
+func accountOf(r roomState) *account {
+	at := commit.Dict{Room: r.room, Type: r.accountType(), StateKey: "account data of " + r.client.UserID.String()}
+	accounts.mu.Lock()
+	defer accounts.mu.Unlock()
+	known := accounts.all[at]
+	if known == nil {
+		power := at
+		power.StateKey = "power of " + r.client.UserID.String()
+		known = &account{dict: at, power: power}
+		accounts.all[at] = known
+	}
+	return known
+}
+
+// accountType is the type of the account data: two stores whose state is not the same do not share it.
+func (r roomState) accountType() string {
+	if stateKey := r.core.layout.stateKey(""); !r.core.layout.oneKey() && stateKey != "" {
+		return r.eventType.Type + "." + stateKey
+	}
+	return r.eventType.Type
+}
+
+// current is the content as it is known.
+func (a *account) current() wire.Account {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.content
+}
+
+func (a *account) isKnown() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.known
+}
+
+// set notes what the homeserver has.
+func (a *account) set(content wire.Account) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.content, a.known = content, true
+	a.version++
+	a.own = append(a.own[max(0, len(a.own)-maxOwn):], content.ID)
+	for _, over := range content.Over {
+		a.last = max(a.last, over.Time)
+	}
+	for w := range a.watchers {
+		w.push(w.room, &stateEvent{account: &version{content, a.version}})
+	}
+}
+
+// forget makes the content unknown.
+func (a *account) forget() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.known = false
+}
+
+// heard is for a content that the sync brought. One that was not known before makes the homeserver be asked: what the sync brings can
+// be older than what was saved since.
+func (a *account) heard(content wire.Account) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.known && !slices.Contains(a.own, content.ID) {
+		a.known = false
+	}
+}
+
+// stamp gives times to what is new in the content.
+func (a *account) stamp(content wire.Account) wire.Account {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := max(time.Now().UnixMilli(), a.last+1)
+	for name, over := range content.Over {
+		old, known := a.content.Over[name]
+		stored, there := content.Names[name]
+		before, was := a.content.Names[name]
+		if over.Time = old.Time; !known || old.Base != over.Base || stored != before || there != was {
+			over.Time = now
+		}
+		content.Over[name] = over
+	}
+	return wire.AccountOf(content.Names, content.Over)
+}
+
+// version is a content and its place among others.
+type version struct {
+	wire.Account
+	number int
+}
+
+// watch has the watcher told of what comes after the version that is returned.
+func (a *account) watch(w *watcher) version {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.watchers == nil {
+		a.watchers = map[*watcher]bool{}
+	}
+	a.watchers[w] = true
+	return version{a.content, a.version}
+}
+
+func (a *account) unwatch(w *watcher) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.watchers, w)
+}
+
+// where tells whether reads must look at account data, and whether writes go there. It is not known where the homeserver must
+// be asked first, or something be moved.
+func (a *account) where(writing bool) (away, known bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	full := a.content.ID != ""
+	switch {
+	case !a.known || a.phase == unknown || a.phase == falling:
+		return false, false
+	case a.phase == inAccount:
+		return true, !writing || time.Since(a.asked) < askAgain
+	case writing:
+		return false, !full || time.Since(a.moved) < askAgain
+	default:
+		return full, true
+	}
+}
+
+// now is the phase.
+func (a *account) now() phase {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.phase
+}
+
+func (a *account) enter(p phase) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.phase, a.asked = p, time.Now()
+}
+
+// enterMoved is for when the state has all that account data has.
+func (a *account) enterMoved() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.phase, a.moved = inState, time.Now()
+	a.moves++
+}
+
+// count is how often the memory has moved.
+func (a *account) count() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.moves
+}
+
+// askAnew is for when the power may be another one. It gives the phase.
+func (a *account) askAnew() phase {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.asked = time.Time{}
+	return a.phase
+}
+
+// sent notes an event; see [overlay.rescue].
+func (a *account) sent(stateKey string, event id.EventID, content []byte) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.recent == nil {
+		a.recent = map[string]recent{}
+	}
+	if len(a.recent) >= maxRecent {
+		maps.DeleteFunc(a.recent, func(_ string, r recent) bool { return time.Since(r.at) > time.Second })
+	}
+	a.recent[stateKey] = recent{event, content, time.Now()}
+}
+
+// lately are the events that were sent lately, each by its state key.
+func (a *account) lately() map[string]recent {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	maps.DeleteFunc(a.recent, func(_ string, r recent) bool { return time.Since(r.at) > askAgain })
+	return maps.Clone(a.recent)
+}
+
+// rescued notes that the event's content is where it counts.
+func (a *account) rescued(stateKey string, event id.EventID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.recent[stateKey].event == event {
+		delete(a.recent, stateKey)
+	}
+}
+
+// loadAccount asks for account data.
+func (r roomState) loadAccount(ctx context.Context) (wire.Account, error) {
+	body, err := r.request(ctx, http.MethodGet, r.accountURL(), nil)
+	if errors.Is(err, mautrix.MNotFound) {
+		return wire.Account{}, nil
+	} else if err != nil {
+		return wire.Account{}, r.explain(ctx, "read account data", err)
+	}
+	content, err := wire.ParseAccount(body)
+	if err != nil {
+		return wire.Account{}, fail(ErrCorrupt, err, "the account data %s of %s for %s: %v", r.accountType(), r.client.UserID, r.room, err)
+	}
+	return content, nil
+}
+
+// saveAccount replaces account data. An empty content is as good as none, for Matrix cannot delete it.
+func (o *overlay) saveAccount(ctx context.Context, content wire.Account) error {
+	text := content.Content()
+	_, err := o.request(ctx, http.MethodPut, o.accountURL(), text)
+	if err == nil {
+		o.account.set(content)
+		return nil
+	}
+	o.account.forget() // the homeserver can have it all the same
+	if isStatus(err, http.StatusRequestEntityTooLarge) {
+		return o.accountTooLarge(len(text), err)
+	}
+	return o.explain(ctx, "write account data", err)
+}
+
+func (r roomState) accountURL() string {
+	return r.client.BuildClientURL("v3", "user", r.client.UserID, "rooms", r.room, "account_data", r.accountType())
+}
+
+func (r roomState) accountTooLarge(size int, cause error) error {
+	return fail(ErrTooLarge, cause, "the account data for %s would have %d bytes, and what must fit into a room's state some day may have %d",
+		r.room, size, wire.MaxEvent)
+}

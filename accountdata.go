@@ -1,0 +1,144 @@
+package roomkv
+
+import (
+	"context"
+	"errors"
+
+	"github.com/roomkv/roomkv/internal/commit"
+)
+
+// Place is where a value is stored.
+type Place int
+
+const (
+	InState       Place = iota // in the room's state, for all its members
+	InAccountData              // in the client's account data for the room; see [WithAccountDataFallback]
+)
+
+// String says it in words.
+func (p Place) String() string {
+	if p == InAccountData {
+		return "account data"
+	}
+	return "state"
+}
+
+// WithAccountDataFallback keeps what the client may not write into a room's state in the account data that its user has for the
+// room, under the store's event type, followed by a dot and the state key where the dict has one. That takes no power, so that
+// a bot has a memory in every room that it has joined; see [Store.InEventRoom]. [Entry] tells where each value is. Without the
+// option such a write is [ErrForbidden].
+//
+// Account data lies over the state: what is there hides what the state has under the same key, also where the key was deleted.
+// Where somebody changes that in the state afterwards, the state's counts, as the later change. When the client has got the
+// power, the memory moves into the state, with the next write or when a sync that the store follows tells of it. When it has lost
+// the power, reads go on and writes go to account data again. What was acknowledged is kept all the way, also what the homeserver
+// drops because it was sent at the moment when the power was taken away; with [WithPerKeyState] that takes a store that follows,
+// or another write within 10 seconds. So [WithSingleWriter] changes nothing beside this option. A memory that is too large for
+// the state stays where it is, and the log says so.
+//
+// Account data is private: only the user's own clients and the homeserver can read it. In an encrypted room the values are in
+// Megolm events all the same, which take no power to send, and account data has the references. It has no history, and
+// nothing merges what two processes write there: the later one undoes the other. So only one process of the account may
+// write in such rooms, which is not checked. In that process any number of goroutines and stores may, which share requests, and
+// what is said of [Update], [Store.Create] and [Store.CompareAndPut] holds among them. In both layouts it is one dict of
+// 64 KiB for each room, from which large values are moved out; see [WithMaxValue].
+//
+// The first use of a room takes two more requests, for the account data and the power levels. While the memory is in account
+// data a read takes the requests that it takes otherwise, in the per-key layout also while following. A write takes one, and before
+// it one that reads the state, in the per-key layout one for each key, up to 8. Whether there is power by now is asked
+// at most every 10 seconds, for a write. What a process knows of its account data it asks for again only where a sync that the
+// store follows brings something else. A write 10 seconds after the move empties the account data.
+//
+// [Store.History] and [Store.At] know the state alone, and [Store.Restore] writes where every write goes. [Store.Watch] tells what
+// this process changes in account data too, but cannot begin at the revision of such a change, and [Store.CompareAndPut] cannot
+// compare with one once the memory has moved. [Copy] reads and writes both. [WithRedaction] redacts what account data no longer
+// refers to. [WithRoomUpgrades] does not follow a room with memory in account data, nor to a room where the client
+// lacks the power to write the state that it should move: writes are [ErrRoomUpgraded], and reads go on in the old room.
+func WithAccountDataFallback() Option {
+	return func(s *settings) { s.fallback = true }
+}
+
+// errAgain ends an edit of account data that must begin with reading the state once more.
+var errAgain = errors.New("roomkv: the state beneath account data has changed")
+
+// powerTries is how often a write goes on that was refused while its power was being changed.
+const powerTries = 5
+
+// away is nil where the room's memory is in the state and nowhere else, for a write where that goes there.
+func (r roomState) away(ctx context.Context, writing bool) (*overlay, error) {
+	if !r.core.fallback {
+		return nil, nil
+	}
+	o := r.overlay()
+	if away, err := o.away(ctx, writing); err != nil || !away {
+		return nil, err
+	}
+	return o, nil
+}
+
+// find is what is there under the name, or nil; see [roomState.findInState].
+func (r roomState) find(ctx context.Context, name string, afresh bool) (*record, error) {
+	if o, err := r.away(ctx, false); err != nil {
+		return nil, err
+	} else if o != nil {
+		return o.find(ctx, name)
+	}
+	return r.findInState(ctx, name, afresh)
+}
+
+// readAll gives a record for every name, and one with an error for each event whose name cannot be told.
+func (r roomState) readAll(ctx context.Context) ([]record, error) {
+	if o, err := r.away(ctx, false); err != nil {
+		return nil, err
+	} else if o != nil {
+		return o.readAll(ctx)
+	}
+	return r.core.layout.readAll(ctx, r)
+}
+
+// toDelete are those of the names that must be deleted. In the per-key layout of the state each takes an event, and so those that
+// are not there are left out.
+func (r roomState) toDelete(ctx context.Context, names []string) ([]string, error) {
+	if o, err := r.away(ctx, true); err != nil || o != nil || !r.core.layout.oneKey() {
+		return names, err
+	}
+	return r.existing(ctx, names)
+}
+
+// store makes the edit of some names where the memory is written; see [layout].
+func (r roomState) store(ctx context.Context, names []string, edit func(names []string) commit.Edit) error {
+	for try := 1; ; try++ {
+		o, err := r.away(ctx, true)
+		if err != nil {
+			return err
+		}
+		if o != nil {
+			if err := o.commit(ctx, names, edit); !errors.Is(err, errAgain) {
+				return err
+			}
+			continue
+		}
+		err = r.core.layout.commit(ctx, r, names, func(names []string) commit.Edit { return r.ofState(edit(names)) })
+		if !r.core.fallback || try >= powerTries || !errors.Is(err, ErrForbidden) {
+			return err
+		}
+		if errors.Is(err, errNoPower) || !r.mayWrite(ctx) { // else it has come back meanwhile
+			if err := r.overlay().fall(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// ofState makes an edit one of the state. That need not have all that was acknowledged where the power has come and gone, so
+// that it is not enough to know what is current.
+func (r roomState) ofState(edit commit.Edit) commit.Edit {
+	if isAccount(edit.Since) {
+		edit.Since = "" // there is no such event
+	}
+	if r.core.fallback && !r.core.layout.oneKey() {
+		_, known := r.dict(r.core.layout.stateKey("")).Age()
+		edit.Afresh = edit.Afresh || !known
+	}
+	return edit
+}

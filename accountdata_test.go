@@ -1,0 +1,556 @@
+package roomkv_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv"
+	"github.com/roomkv/roomkv/internal/homeserver/hstest"
+)
+
+// powerless is a room of an admin's that a bot has joined, with power level 0.
+type powerless struct {
+	admin, bot *mautrix.Client
+	room       id.RoomID
+}
+
+func newPowerless(t testing.TB, encrypted bool) powerless {
+	t.Helper()
+	p := powerless{admin: hstest.Client(t), bot: hstest.Client(t)}
+	if encrypted {
+		hstest.Crypto(t, p.bot)
+		p.room = hstest.EncryptedRoom(t, p.admin, p.bot.UserID)
+	} else {
+		p.room = hstest.Room(t, p.admin, &mautrix.ReqCreateRoom{Preset: "private_chat", Invite: []id.UserID{p.bot.UserID}})
+	}
+	_, err := p.bot.JoinRoomByID(t.Context(), p.room)
+	require.NoError(t, err)
+	return p
+}
+
+// level gives the bot a power level.
+func (p powerless) level(t testing.TB, level int) {
+	t.Helper()
+	var levels event.PowerLevelsEventContent
+	require.NoError(t, p.admin.StateEvent(t.Context(), p.room, event.StatePowerLevels, "", &levels))
+	levels.SetUserLevel(p.bot.UserID, level)
+	_, err := p.admin.SendStateEvent(t.Context(), p.room, event.StatePowerLevels, "", &levels)
+	require.NoError(t, err)
+}
+
+// data is what the bot's account data has for the room.
+func (p powerless) data(t testing.TB) (names map[string]json.RawMessage) {
+	t.Helper()
+	err := p.bot.GetRoomAccountData(t.Context(), p.room, roomkv.DefaultEventType, &names)
+	if err != nil {
+		require.ErrorIs(t, err, mautrix.MNotFound)
+	}
+	return names
+}
+
+var accountKinds = map[string][]roomkv.Option{
+	"single":           nil,
+	"perkey":           {roomkv.WithPerKeyState()},
+	"encrypted single": {roomkv.WithSealedKeys([]byte("0123456789abcdef"))},
+	"encrypted perkey": {roomkv.WithPerKeyState()},
+	"sealed perkey":    {roomkv.WithPerKeyState(), roomkv.WithSealedKeys([]byte("0123456789abcdef"))},
+}
+
+func eachAccountKind(t *testing.T, test func(t *testing.T, p powerless, opts []roomkv.Option)) {
+	for name, opts := range accountKinds {
+		t.Run(name, func(t *testing.T) {
+			encrypted := strings.Contains(name, "encrypted") || strings.Contains(name, "sealed")
+			test(t, newPowerless(t, encrypted), append([]roomkv.Option{roomkv.WithAccountDataFallback()}, opts...))
+		})
+	}
+}
+
+// places is where each key is.
+func places(t testing.TB, store *roomkv.Store) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for entry, err := range store.All(t.Context()) {
+		require.NoError(t, err)
+		all[entry.Key] = entry.Place.String()
+	}
+	return all
+}
+
+func TestEverythingWorksInAccountData(t *testing.T) {
+	eachAccountKind(t, func(t *testing.T, p powerless, opts []roomkv.Option) {
+		ctx := t.Context()
+		store := open(t, p.bot, p.room, opts...)
+		require.NoError(t, store.Put(ctx, "a", 0.5))
+		require.NoError(t, store.PutAll(ctx, map[string]any{"b": "two", "c": 3, "": nil, "roomkv.x": true}))
+		require.NoError(t, store.Create(ctx, "n", 1))
+		require.ErrorIs(t, store.Create(ctx, "n", 2), roomkv.ErrExists)
+		require.NoError(t, roomkv.Update(ctx, store, "n", increment))
+		entry, err := store.Entry(ctx, "n")
+		require.NoError(t, err)
+		assert.Equal(t, roomkv.InAccountData, entry.Place)
+		assert.Equal(t, "account data", entry.Place.String())
+		assert.Equal(t, p.bot.UserID, entry.Sender)
+		assert.WithinDuration(t, time.Now(), entry.Time, time.Minute)
+		require.NoError(t, store.Put(ctx, "a", 0.75))
+		require.NoError(t, store.CompareAndPut(ctx, "n", 7, entry.Revision), "other keys do not matter")
+		require.ErrorIs(t, store.CompareAndPut(ctx, "n", 8, entry.Revision), roomkv.ErrConflict)
+		var c int
+		require.NoError(t, store.Pop(ctx, "c", &c))
+		assert.Equal(t, 3, c)
+		require.ErrorIs(t, store.Pop(ctx, "c", &c), roomkv.ErrNotFound)
+		require.NoError(t, store.Delete(ctx, "b", "never"))
+		keys, err := store.Keys(ctx)
+		require.NoError(t, err)
+		assert.Equal(t, []string{"", "a", "n", "roomkv.x"}, keys)
+		want := map[string]string{"": "null", "a": "0.75", "n": "7", "roomkv.x": "true"}
+		assert.Equal(t, want, memoryOf(t, store))
+		assert.Empty(t, memoryState(t, p.admin, p.room))
+		roomkv.ForgetAccounts()
+		store = open(t, p.bot, p.room, opts...)
+		require.NoError(t, store.Get(ctx, "n", &c))
+		assert.Equal(t, 7, c)
+		assert.Equal(t, want, memoryOf(t, store), "a new process reads it")
+
+		p.level(t, 50)
+		roomkv.PassTime()
+		require.NoError(t, store.Put(ctx, "a", 1))
+		want["a"] = "1"
+		assert.Equal(t, want, memoryOf(t, store))
+		for key, place := range places(t, store) {
+			assert.Equal(t, "state", place, key)
+		}
+		roomkv.ForgetAccounts()
+		store = open(t, p.bot, p.room, opts...)
+		assert.Equal(t, want, memoryOf(t, store), "whose account data has not been emptied")
+		assert.Equal(t, want, memoryOf(t, open(t, p.bot, p.room, opts[1:]...)), "the state has it all")
+		roomkv.PassTime()
+		require.NoError(t, store.Delete(ctx, "n"))
+		assert.Empty(t, p.data(t))
+		delete(want, "n")
+		assert.Equal(t, want, memoryOf(t, store))
+
+		p.level(t, 0)
+		require.NoError(t, store.Put(ctx, "a", 2))
+		require.NoError(t, store.Delete(ctx, ""))
+		require.NoError(t, store.Put(ctx, "n", 9))
+		delete(want, "")
+		want["a"], want["n"] = "2", "9"
+		assert.Equal(t, want, memoryOf(t, store), "what is in account data hides what the state has")
+		assert.Equal(t, map[string]string{"a": "account data", "n": "account data", "roomkv.x": "state"}, places(t, store))
+		require.ErrorIs(t, store.Get(ctx, "", new(any)), roomkv.ErrNotFound)
+		p.level(t, 50)
+		roomkv.ForgetAccounts()
+		store = open(t, p.bot, p.room, opts...)
+		require.NoError(t, store.Put(ctx, "n", 10))
+		want["n"] = "10"
+		assert.Equal(t, want, memoryOf(t, open(t, p.bot, p.room, opts[1:]...)))
+	})
+}
+
+// TestPowerComesAndGoes is what the option is for: goroutines write while an admin gives the bot power and takes it away.
+func TestPowerComesAndGoes(t *testing.T) {
+	for _, following := range []bool{true, false} {
+		t.Run(fmt.Sprint("following=", following), func(t *testing.T) {
+			eachAccountKind(t, func(t *testing.T, p powerless, opts []roomkv.Option) {
+				ctx := t.Context()
+				hub := hstest.Room(t, p.bot)
+				store := open(t, p.bot, hub, opts...)
+				if following {
+					require.NoError(t, store.Follow())
+				}
+				syncing(t, p.bot)
+				stop := make(chan struct{})
+				var group sync.WaitGroup
+				var mu sync.Mutex
+				acknowledged, updates := map[string]string{}, 0
+				for writer := range 4 {
+					handler := store.InEventRoom(func(ctx context.Context, _ *event.Event, room *roomkv.Store) {
+						for i := 0; ; i++ {
+							select {
+							case <-stop:
+								return
+							default:
+							}
+							key := fmt.Sprintf("%d %d", writer, i%7)
+							if i%5 == 4 {
+								if assert.NoError(t, room.Delete(ctx, key)) {
+									mu.Lock()
+									delete(acknowledged, key)
+									mu.Unlock()
+								}
+							} else if assert.NoError(t, room.Put(ctx, key, i)) {
+								mu.Lock()
+								acknowledged[key] = fmt.Sprint(i)
+								mu.Unlock()
+							}
+							if assert.NoError(t, roomkv.Update(ctx, room, "count", increment)) {
+								mu.Lock()
+								updates++
+								mu.Unlock()
+							}
+						}
+					})
+					group.Go(func() { handler(ctx, &event.Event{RoomID: p.room}) })
+				}
+				for _, level := range []int{50, 0, 50, 0} {
+					time.Sleep(250 * time.Millisecond)
+					p.level(t, level)
+					if !following {
+						roomkv.PassTime()
+					}
+				}
+				time.Sleep(150 * time.Millisecond)
+				close(stop)
+				group.Wait()
+				acknowledged["count"] = fmt.Sprint(updates)
+				t.Logf("%d updates, %d keys", updates, len(acknowledged))
+
+				room, err := store.WithRoom(ctx, p.room)
+				require.NoError(t, err)
+				assert.Equal(t, acknowledged, memoryOf(t, room))
+				roomkv.ForgetAccounts()
+				fresh := open(t, p.bot, p.room, opts...)
+				assert.Equal(t, acknowledged, memoryOf(t, fresh), "in a new process")
+				p.level(t, 50)
+				roomkv.PassTime()
+				require.NoError(t, fresh.Put(ctx, "last", 1))
+				acknowledged["last"] = "1"
+				assert.Equal(t, acknowledged, memoryOf(t, open(t, p.bot, p.room, opts[1:]...)), "in the state, in the end")
+			})
+		})
+	}
+}
+
+// Without the option a write says why it failed, and reads go on.
+func TestNoPowerAndNoFallback(t *testing.T) {
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		ctx := t.Context()
+		p := newPowerless(t, false)
+		require.NoError(t, open(t, p.admin, p.room, layout).Put(ctx, "k", 1))
+		handled := false
+		open(t, p.bot, p.room, layout).InEventRoom(func(ctx context.Context, _ *event.Event, room *roomkv.Store) {
+			got, err := roomkv.Get[int](ctx, room, "k")
+			require.NoError(t, err)
+			assert.Equal(t, 1, got)
+			for _, err := range []error{room.Put(ctx, "k", 2), room.Delete(ctx, "k"), roomkv.Update(ctx, room, "k", increment)} {
+				require.ErrorIs(t, err, roomkv.ErrForbidden)
+				require.ErrorIs(t, err, mautrix.MForbidden)
+				assert.ErrorContains(t, err, "power level 50")
+				assert.ErrorContains(t, err, "has 0")
+			}
+			handled = true
+		})(ctx, &event.Event{RoomID: p.room})
+		assert.True(t, handled)
+	})
+}
+
+func TestAccountDataOverState(t *testing.T) {
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		ctx := t.Context()
+		p := newPowerless(t, false)
+		admin := open(t, p.admin, p.room, layout)
+		require.NoError(t, admin.PutAll(ctx, map[string]any{"k": 1, "deleted": 1, "put": 1}))
+		store := open(t, p.bot, p.room, layout, roomkv.WithAccountDataFallback())
+		require.NoError(t, store.Put(ctx, "k", 2))
+		require.NoError(t, store.Delete(ctx, "deleted", "never"))
+		assert.Equal(t, map[string]string{"k": "2", "put": "1"}, memoryOf(t, store))
+		require.ErrorIs(t, store.Get(ctx, "deleted", new(int)), roomkv.ErrNotFound)
+		require.NoError(t, store.Create(ctx, "deleted", 2), "it is not there")
+		require.NoError(t, store.Delete(ctx, "deleted"))
+		assert.Equal(t, map[string]string{"k": "1", "deleted": "1", "put": "1"}, memoryOf(t, admin), "nobody else sees it")
+
+		require.NoError(t, admin.Put(ctx, "k", 3))
+		assert.Equal(t, map[string]string{"k": "3", "put": "1"}, memoryOf(t, store), "the later change counts")
+		require.NoError(t, roomkv.Update(ctx, store, "k", increment))
+		p.level(t, 50)
+		roomkv.PassTime()
+		require.NoError(t, store.Put(ctx, "other", 1))
+		want := map[string]string{"k": "4", "put": "1", "other": "1"}
+		assert.Equal(t, want, memoryOf(t, admin))
+		assert.Equal(t, want, memoryOf(t, store))
+	})
+}
+
+// A move that is cut off after the state was written is not made again, whatever others have done to the state since.
+func TestCutOffMoveIsNotMadeTwice(t *testing.T) {
+	eachAccountKind(t, func(t *testing.T, p powerless, opts []roomkv.Option) {
+		ctx := t.Context()
+		if p.bot.Crypto != nil {
+			t.Skip("the admin has no crypto")
+		}
+		admin := open(t, p.admin, p.room, opts[1:]...)
+		require.NoError(t, admin.PutAll(ctx, map[string]any{"old": 1, "back": 1}))
+		store := open(t, p.bot, p.room, opts...)
+		require.NoError(t, store.PutAll(ctx, map[string]any{"new": 1, "old": 2}))
+		require.NoError(t, store.Delete(ctx, "back"))
+		p.level(t, 50)
+		roomkv.PassTime()
+		require.NoError(t, store.Put(ctx, "other", 1))
+		require.NotEmpty(t, p.data(t), "account data is emptied later")
+		// Others make all of it as it was before.
+		require.NoError(t, admin.Delete(ctx, "new"))
+		require.NoError(t, admin.PutAll(ctx, map[string]any{"old": 1, "back": 1}))
+		want := map[string]string{"old": "1", "back": "1", "other": "1"}
+		for range 2 {
+			roomkv.ForgetAccounts()
+			store = open(t, p.bot, p.room, opts...)
+			assert.Equal(t, want, memoryOf(t, store))
+			require.NoError(t, store.Put(ctx, "other", 2))
+			want["other"] = "2"
+			assert.Equal(t, want, memoryOf(t, store))
+		}
+		assert.Empty(t, p.data(t))
+	})
+}
+
+// What fails on the way is made up for by the next write.
+func TestMoveThatFails(t *testing.T) {
+	for _, layout := range []string{"single", "perkey"} {
+		t.Run(layout, func(t *testing.T) {
+			ctx := t.Context()
+			p := newPowerless(t, false)
+			store := open(t, p.bot, p.room, layouts[layout], roomkv.WithAccountDataFallback())
+			require.NoError(t, store.PutAll(ctx, map[string]any{"a": 1, "b": 2, "c": 3}))
+			p.level(t, 50)
+			roomkv.PassTime()
+			puts := 0
+			fails := func(when int, path string) {
+				puts = 0
+				inner := http.DefaultTransport
+				client := *p.bot.Client
+				client.Transport = roundTripper(func(req *http.Request) (*http.Response, error) {
+					if req.Method == http.MethodPut && strings.Contains(req.URL.Path, path) {
+						if puts++; puts == when {
+							return &http.Response{StatusCode: http.StatusInternalServerError, Body: readCloser(`{"errcode":"M_UNKNOWN"}`), Request: req}, nil
+						}
+					}
+					return inner.RoundTrip(req)
+				})
+				p.bot.Client = &client
+			}
+			fails(map[string]int{"single": 1, "perkey": 2}[layout], "/state/")
+			require.Error(t, store.Put(ctx, "d", 4))
+			want := map[string]string{"a": "1", "b": "2", "c": "3"}
+			assert.Equal(t, want, memoryOf(t, store))
+			require.NoError(t, store.Put(ctx, "d", 4))
+			want["d"] = "4"
+			assert.Equal(t, want, memoryOf(t, store))
+			roomkv.PassTime()
+			fails(1, "/account_data/")
+			require.Error(t, store.Put(ctx, "d", 5))
+			require.NoError(t, store.Put(ctx, "d", 5))
+			assert.Empty(t, p.data(t))
+			want["d"] = "5"
+			assert.Equal(t, want, memoryOf(t, open(t, p.admin, p.room, layouts[layout])))
+		})
+	}
+}
+
+func TestStoresOfOneProcessShareAccountData(t *testing.T) {
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		p := newPowerless(t, false)
+		const each = 20
+		var group sync.WaitGroup
+		for range 3 {
+			store := open(t, twin(t, p.bot), p.room, layout, roomkv.WithAccountDataFallback())
+			for i := range each {
+				group.Go(func() {
+					assert.NoError(t, store.Put(t.Context(), fmt.Sprintf("%p %d", store, i), i))
+					assert.NoError(t, roomkv.Update(t.Context(), store, "count", increment))
+				})
+			}
+		}
+		group.Wait()
+		store := open(t, p.bot, p.room, layout, roomkv.WithAccountDataFallback())
+		memory := memoryOf(t, store)
+		assert.Len(t, memory, 3*each+1)
+		assert.Equal(t, fmt.Sprint(3*each), memory["count"])
+	})
+}
+
+func TestAccountDataRequests(t *testing.T) {
+	for _, c := range []struct {
+		layout                            string
+		following                         bool
+		get, put, update, full, fullTwice int
+	}{
+		{"single", false, 1, 2, 2, 1, 2},
+		{"single", true, 0, 2, 2, 0, 1},
+		{"perkey", false, 1, 2, 2, 1, 1},
+		{"perkey", true, 1, 2, 2, 0, 1},
+	} {
+		t.Run(fmt.Sprint(c.layout, c.following), func(t *testing.T) {
+			ctx := t.Context()
+			p := newPowerless(t, false)
+			recorder := hstest.Record(p.bot)
+			store := open(t, p.bot, p.room, layouts[c.layout], roomkv.WithAccountDataFallback())
+			if c.following {
+				require.NoError(t, store.Follow())
+				syncing(t, p.bot)
+			}
+			require.NoError(t, store.Put(ctx, "k", 1))
+			count := func(what string, want int, do func() error) {
+				recorder.Reset()
+				require.NoError(t, do(), what)
+				assert.Equal(t, want, requests(recorder), what)
+			}
+			get := func() error { return store.Get(ctx, "k", new(int)) }
+			count("get", c.get, get)
+			count("put", c.put, func() error { return store.Put(ctx, "k", 2) })
+			count("update", c.update, func() error { return roomkv.Update(ctx, store, "k", increment) })
+			count("the same value", c.put-1, func() error { return store.Put(ctx, "k", 3) })
+			if !c.following { // else it has been moved by then
+				p.level(t, 50)
+				roomkv.PassTime()
+				require.NoError(t, store.Put(ctx, "k", 4))
+				require.NoError(t, get())
+				count("get, in the state", c.full, get)
+				count("put, in the state", c.fullTwice, func() error { return store.Put(ctx, "k", 5) })
+			}
+		})
+	}
+}
+
+func TestFollowerMovesWithoutAWrite(t *testing.T) {
+	p := newPowerless(t, false)
+	store, _ := follow(t, p.bot, p.room, roomkv.WithAccountDataFallback())
+	require.NoError(t, store.Put(t.Context(), "k", 1))
+	p.level(t, 50)
+	other := open(t, p.admin, p.room)
+	eventually(t, func() bool { return other.Get(t.Context(), "k", new(int)) == nil }, "moved")
+	eventually(t, func() bool { return places(t, store)["k"] == "state" }, "where it stays")
+}
+
+func TestWatchAccountData(t *testing.T) {
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		ctx := t.Context()
+		p := newPowerless(t, false)
+		require.NoError(t, open(t, p.admin, p.room, layout).PutAll(ctx, map[string]any{"state": 1, "both": 1}))
+		store, _ := follow(t, p.bot, p.room, layout, roomkv.WithAccountDataFallback())
+		require.NoError(t, store.Put(ctx, "before", 1))
+		told := make(chan roomkv.Change, 100)
+		go func() {
+			for change, err := range store.Watch(ctx) {
+				if err != nil {
+					return
+				}
+				told <- change
+			}
+		}()
+		next := func() string {
+			select {
+			case change := <-told:
+				return fmt.Sprintf("%s %s→%s %s", change.Key, change.Old, change.New, change.Place)
+			case <-time.After(5 * time.Second):
+				return "nothing"
+			}
+		}
+		// The watch begins at some moment: probe until it tells.
+		eventually(t, func() bool {
+			require.NoError(t, store.Put(ctx, "probe", time.Now().UnixNano()))
+			return len(told) > 0
+		}, "the watch begins")
+		time.Sleep(50 * time.Millisecond)
+		for len(told) > 0 {
+			<-told
+		}
+		require.NoError(t, store.Put(ctx, "both", 2))
+		assert.Equal(t, "both 1→2 account data", next())
+		require.NoError(t, store.Put(ctx, "before", 2))
+		assert.Equal(t, "before 1→2 account data", next())
+		require.NoError(t, store.Delete(ctx, "state", "probe"))
+		next()
+		assert.Equal(t, "state 1→ account data", next())
+		p.level(t, 50) // the move changes nothing
+		eventually(t, func() bool { return places(t, store)["both"] == "state" }, "moved")
+		require.NoError(t, store.Put(ctx, "both", 3))
+		assert.Equal(t, "both 2→3 state", next())
+	})
+}
+
+func TestAccountDataTooLarge(t *testing.T) {
+	ctx := t.Context()
+	p := newPowerless(t, false)
+	some := func(prefix string, n int) map[string]any {
+		values := map[string]any{}
+		for i := range n {
+			values[fmt.Sprint(prefix, i)] = strings.Repeat("x", 200)
+		}
+		return values
+	}
+	store := open(t, p.bot, p.room, roomkv.WithAccountDataFallback())
+	large := strings.Repeat("y", 45_000)
+	require.NoError(t, store.Put(ctx, "large", large))
+	require.NoError(t, store.PutAll(ctx, some("a", 120)), "large values are moved out")
+	got, err := roomkv.Get[string](ctx, store, "large")
+	require.NoError(t, err)
+	assert.Equal(t, large, got)
+	err = store.PutAll(ctx, some("b", 200))
+	require.ErrorIs(t, err, roomkv.ErrTooLarge)
+	assert.NotContains(t, err.Error(), "xxx")
+	require.NoError(t, store.Put(ctx, "a0", 1))
+	// The state gets so full that it does not fit there; it stays where it is, and goes on.
+	require.NoError(t, open(t, p.admin, p.room).PutAll(ctx, some("c", 200)))
+	p.level(t, 50)
+	roomkv.PassTime()
+	require.NoError(t, store.Put(ctx, "a0", 2))
+	assert.Len(t, memoryOf(t, store), 1+120+200)
+	where := places(t, store)
+	assert.Equal(t, "account data state", where["a0"]+" "+where["c0"])
+}
+
+func TestNotJoinedFallsBackToNothing(t *testing.T) {
+	ctx := t.Context()
+	p := newPowerless(t, false)
+	store := open(t, hstest.Client(t), p.room, roomkv.WithAccountDataFallback())
+	require.ErrorIs(t, store.Put(ctx, "k", 1), roomkv.ErrNotJoined)
+	require.ErrorIs(t, store.Get(ctx, "k", new(int)), roomkv.ErrNotJoined)
+}
+
+func TestEncryptedAccountData(t *testing.T) {
+	ctx := t.Context()
+	p := newPowerless(t, false)
+	hstest.Crypto(t, p.bot)
+	syncing(t, p.bot)
+	fallback := roomkv.WithAccountDataFallback()
+	store := open(t, p.bot, p.room, fallback, roomkv.WithRedaction())
+	require.NoError(t, store.Put(ctx, "clear", "the clear value"))
+	_, err := p.admin.SendStateEvent(ctx, p.room, event.StateEncryption, "", &event.EncryptionEventContent{Algorithm: id.AlgorithmMegolmV1})
+	require.NoError(t, err)
+	require.NoError(t, store.Put(ctx, "k", "the first value"))
+	entry, err := store.Entry(ctx, "k")
+	require.NoError(t, err)
+	assert.True(t, entry.Encrypted)
+	require.NoError(t, store.Put(ctx, "k", "the second value"))
+	assert.NotContains(t, string(p.data(t)["k"]), "value")
+	changed, err := store.EncryptAll(ctx)
+	require.NoError(t, err)
+	assert.Equal(t, 1, changed)
+	assert.NotContains(t, string(p.data(t)["clear"]), "value")
+	left := 0
+	for _, redacted := range encryptedEvents(t, p.bot, p.room) {
+		if !redacted {
+			left++
+		}
+	}
+	assert.Equal(t, 2, left, "the overwritten one is redacted")
+	want := map[string]string{"clear": `"the clear value"`, "k": `"the second value"`}
+	assert.Equal(t, want, memoryOf(t, store))
+	p.level(t, 50)
+	roomkv.PassTime()
+	require.NoError(t, store.Delete(ctx, "nothing"))
+	assert.Empty(t, clearNames(t, p.bot, p.room))
+	assert.Equal(t, want, memoryOf(t, open(t, p.bot, p.room)))
+}

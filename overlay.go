@@ -1,0 +1,412 @@
+package roomkv
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/merge"
+	"github.com/roomkv/roomkv/internal/replica"
+	"github.com/roomkv/roomkv/internal/wire"
+)
+
+const (
+	// moveTimeout is how long a move into the state may take. It goes on when the write that began it is given up.
+	moveTimeout = time.Minute
+
+	// adviceAccount is what to do about account data that is too large.
+	adviceAccount = "delete keys, store less under them, or give the bot the power to send state, which in the per-key layout holds more"
+)
+
+// overlay is the memory of a room as far as it is in account data, over what the state has. It implements [commit.Room] for
+// account data.
+type overlay struct {
+	roomState
+	account *account
+	known   *replica.Dict
+	writer  *commit.Writer
+}
+
+// overlay finds the room's overlay or makes it.
+func (r roomState) overlay() *overlay {
+	if known, ok := r.core.overlays.Load(r.room); ok {
+		return known.(*overlay)
+	}
+	state := roomState{core: r.core, client: r.client, room: r.room, eventType: r.eventType}
+	o := &overlay{roomState: state, account: accountOf(state), known: new(replica.Dict)}
+	o.writer = commit.NewWriter(o.known, o, commit.Mode{Single: true, Drop: r.core.redact})
+	known, _ := r.core.overlays.LoadOrStore(r.room, o)
+	return known.(*overlay)
+}
+
+// away tells whether the memory is in account data, at least in part, and for a write whether it goes there. Before a write
+// it moves the memory into the state where that has become possible.
+func (o *overlay) away(ctx context.Context, writing bool) (away bool, err error) {
+	if away, known := o.account.where(writing); known {
+		return away, nil
+	}
+	unlock, err := commit.Lock(ctx, o.account.power)
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
+	if away, known := o.account.where(writing); known {
+		return away, nil
+	}
+	if err := o.learn(ctx); err != nil {
+		return false, err
+	}
+	phase := o.account.now()
+	if phase == unknown || phase == inAccount && writing {
+		switch {
+		case !o.mayWrite(ctx):
+			o.account.enter(inAccount)
+		case phase == unknown:
+			o.account.enter(inState)
+		default:
+			err = o.move(ctx)
+		}
+	}
+	away, known := o.account.where(writing)
+	if err == nil && !known {
+		err = o.move(ctx)
+		away, _ = o.account.where(writing)
+	}
+	return away, err
+}
+
+// learn asks for account data where that is not known.
+func (o *overlay) learn(ctx context.Context) error {
+	unlock, err := commit.Lock(ctx, o.account.dict)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return o.learnLocked(ctx)
+}
+
+// learnLocked is learn for who has the lock.
+func (o *overlay) learnLocked(ctx context.Context) error {
+	if o.account.isKnown() {
+		return nil
+	}
+	content, err := o.loadAccount(ctx)
+	if err == nil {
+		o.account.set(content)
+	}
+	return err
+}
+
+// fall is for when the homeserver has refused a write to the state for a lack of power.
+func (o *overlay) fall(ctx context.Context) error {
+	unlock, err := commit.Lock(ctx, o.account.power)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if o.account.now() == inAccount {
+		return nil
+	}
+	if err := o.learn(ctx); err != nil {
+		return err
+	}
+	return o.sink(ctx)
+}
+
+// sink is fall for who has the lock of who finds out where the memory is written.
+func (o *overlay) sink(ctx context.Context) error {
+	o.account.enter(falling)
+	for stateKey, sent := range o.account.lately() {
+		if err := o.rescue(ctx, stateKey, sent); err != nil {
+			o.account.enter(inState)
+			return err
+		}
+		o.account.rescued(stateKey, sent.event)
+	}
+	o.account.enter(inAccount)
+	return nil
+}
+
+// powerChanged is for when the sync tells that the power may be another one.
+func (o *overlay) powerChanged() {
+	ctx, cancel := context.WithTimeout(context.Background(), moveTimeout)
+	defer cancel()
+	var err error
+	switch o.account.askAnew() {
+	case inAccount:
+		_, err = o.away(ctx, true)
+	case inState:
+		if !o.mayWrite(ctx) {
+			err = o.fall(ctx)
+		}
+	}
+	if err != nil {
+		o.log(ctx).Warn().Err(err).Stringer("room_id", o.room).Msg("The memory was not moved as the power to write it has changed")
+	}
+}
+
+// rescue takes to account data what was acknowledged and is not in the state: homeservers acknowledge a state event that is sent at
+// the same moment as the power is taken away, and leave it out of the state afterwards. In the single-state-key layout the writer
+// looks back: on Dendrite, which throws the event away, it finds out by itself, and on Synapse, which lists the event,
+// [overlay.view] has it.
+func (o *overlay) rescue(ctx context.Context, stateKey string, sent recent) error {
+	evt, err := o.get(ctx, stateKey)
+	if err != nil || evt != nil && evt.ID == sent.event {
+		return err
+	}
+	if event, err := o.getEvent(ctx, sent.event); err == nil && evt != nil && evt.Time >= event.Timestamp {
+		return nil // somebody has written later
+	}
+	o.dict(stateKey).Forget()
+	dict, err := o.core.layout.parse(stateKey, sent.content)
+	if err != nil {
+		return nil // it was nothing to begin with
+	}
+	below := o.nothing()
+	below.views[stateKey] = &replica.View{}
+	if evt != nil {
+		below.views[stateKey] = o.viewOf(evt, stateKey)
+	}
+	return o.writer.Do(ctx, below.edit(commit.Edit{Conditional: true, Apply: func(commit.Base) (map[string]json.RawMessage, error) {
+		changes := map[string]json.RawMessage{}
+		for name := range below.views[stateKey].Names {
+			changes[name] = nil
+		}
+		for name, stored := range dict.Names() {
+			changes[name] = json.RawMessage(stored)
+		}
+		return changes, nil
+	}}))
+}
+
+// move takes what is in account data into the state. Where that has it already, account data is emptied. The caller has
+// the lock of who finds out where the memory is written.
+func (o *overlay) move(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), moveTimeout)
+	defer cancel()
+	err := o.tryMove(ctx)
+	switch {
+	case err == nil:
+		o.account.enterMoved()
+	case errors.Is(err, errNoPower), errors.Is(err, ErrTooLarge):
+		o.log(ctx).Warn().Err(err).Stringer("room_id", o.room).Msg("The memory stays in account data")
+		return o.sink(ctx)
+	}
+	return err
+}
+
+func (o *overlay) tryMove(ctx context.Context) error {
+	unlock, err := commit.Lock(ctx, o.account.dict)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := o.learnLocked(ctx); err != nil {
+		return err
+	}
+	content := o.account.current()
+	below, err := o.beneath(ctx, slices.Collect(maps.Keys(content.Over)), true)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for name := range content.Over {
+		if below.hidden(content, name) {
+			names = append(names, name)
+		}
+	}
+	switch {
+	case len(names) > 0:
+		return o.moveNames(ctx, content, names)
+	case content.ID != "":
+		return o.saveAccount(ctx, wire.Account{})
+	}
+	return nil
+}
+
+// moveNames stores in the state what account data has under the names, as far as that still lies over what the state has.
+func (o *overlay) moveNames(ctx context.Context, content wire.Account, names []string) error {
+	if o.core.layout.oneKey() && o.core.secret != nil {
+		if err := o.checkRoom(ctx, true); err != nil {
+			return err
+		}
+	}
+	values := clearValues(content, names)
+	mark := wire.MovedName(o.client.UserID)
+	return o.core.layout.commit(ctx, o.roomState, names, func(names []string) commit.Edit {
+		return o.ofState(commit.Edit{Conditional: true, Values: only(values, names), Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
+			changes := map[string]json.RawMessage{}
+			if before, _ := base.Stored(mark); wire.IsMoved(before, content) {
+				return changes, nil
+			}
+			for _, name := range names {
+				stored, found := base.Stored(name)
+				event := id.EventID("")
+				if o.core.layout.oneKey() {
+					event = base.Event()
+				}
+				if wire.Base(string(stored), found, event) != content.Over[name].Base {
+					continue
+				}
+				changes[name] = nil
+				if stored, there := content.Names[name]; there {
+					changes[name] = json.RawMessage(stored)
+				}
+			}
+			if !o.core.layout.oneKey() {
+				changes[mark] = wire.Moved(content)
+			}
+			return changes, nil
+		}})
+	})
+}
+
+// clearValues are those of the names behind which account data has a value that is not in an encrypted event, with their keys.
+func clearValues(content wire.Account, names []string) map[string]string {
+	values := map[string]string{}
+	for _, name := range names {
+		stored, found := content.Names[name]
+		if !found {
+			continue
+		}
+		read, err := wire.Decode([]byte(stored))
+		if key, plain := wire.KeyOf(name); plain && (err != nil || read.Event == "") {
+			values[name] = key
+		}
+	}
+	return values
+}
+
+// only are those of a map that have one of the names.
+func only(all map[string]string, names []string) map[string]string {
+	some := maps.Clone(all)
+	maps.DeleteFunc(some, func(name, _ string) bool { return !slices.Contains(names, name) })
+	return some
+}
+
+// find is what is there under the name, or nil.
+func (o *overlay) find(ctx context.Context, name string) (*record, error) {
+	below, err := o.beneath(ctx, []string{name}, false)
+	if err != nil {
+		return nil, err
+	}
+	content := o.account.current()
+	if err := below.checkSecret(content); err != nil {
+		return nil, err
+	}
+	return below.recordOf(content, name), nil
+}
+
+// readAll gives the records of account data and of the state beneath it.
+func (o *overlay) readAll(ctx context.Context) ([]record, error) {
+	below, err := o.beneathAll(ctx)
+	if err != nil {
+		return nil, err
+	}
+	content := o.account.current()
+	if err := below.checkSecret(content); err != nil {
+		return nil, err
+	}
+	var records []record
+	for _, view := range below.views {
+		for _, found := range recordsOf(view) {
+			if found.err != nil || !below.hidden(content, found.name) {
+				records = append(records, found)
+			}
+		}
+	}
+	for name := range content.Over {
+		if found := below.recordOf(content, name); found != nil && found.place == InAccountData {
+			records = append(records, *found)
+		}
+	}
+	return records, nil
+}
+
+// commit makes the edit in account data.
+func (o *overlay) commit(ctx context.Context, names []string, edit func(names []string) commit.Edit) error {
+	below, err := o.beneath(ctx, names, true)
+	if err != nil {
+		return err
+	}
+	return o.makingRoom(ctx, o.writer, adviceAccount, func() commit.Edit { return below.edit(o.sealing(edit(slices.Clone(names)))) })
+}
+
+// Current implements [commit.Room].
+func (o *overlay) Current(context.Context) (*merge.Event, error) {
+	content := o.account.current()
+	if content.ID == "" {
+		return nil, nil
+	}
+	return &merge.Event{ID: eventOf(content), Sender: o.client.UserID, Dict: content.All()}, nil
+}
+
+// Recent implements [commit.Room]: there is no history.
+func (*overlay) Recent(context.Context, string, int) (commit.Page, error) { return commit.Page{}, nil }
+
+// Stored implements [commit.Room].
+func (*overlay) Stored(context.Context, id.EventID) (place int64, known bool, err error) {
+	return 0, false, nil
+}
+
+// Hold implements [commit.Room].
+func (o *overlay) Hold(ctx context.Context) (release func(), err error) {
+	if release, err = commit.Lock(ctx, o.account.dict); err != nil {
+		return nil, err
+	}
+	if phase := o.account.now(); phase != inAccount && phase != falling {
+		err = errAgain
+	} else {
+		err = o.learnLocked(ctx)
+	}
+	if err != nil {
+		release()
+		return nil, err
+	}
+	o.known.Forget()
+	return release, nil
+}
+
+// Send implements [commit.Room].
+func (o *overlay) Send(ctx context.Context, content json.RawMessage) (id.EventID, error) {
+	read, err := wire.ParseAccount(content)
+	if err != nil {
+		return "", fail(ErrCorrupt, err, "the account data for %s", o.room)
+	}
+	stamped := o.account.stamp(read)
+	return eventOf(stamped), o.saveAccount(ctx, stamped)
+}
+
+// Sealer implements [commit.Room].
+func (o *overlay) Sealer(ctx context.Context, again bool) (commit.Sealer, error) {
+	return place{roomState: o.roomState}.Sealer(ctx, again)
+}
+
+// Drop implements [commit.Room].
+func (o *overlay) Drop(ctx context.Context, stored []string) { o.drop(ctx, stored) }
+
+// Fits implements [commit.Room].
+func (o *overlay) Fits(size int) error {
+	if size > wire.MaxEvent {
+		return o.accountTooLarge(size, nil)
+	}
+	return nil
+}
+
+// TooLarge implements [commit.Room].
+func (*overlay) TooLarge(err error) bool { return errors.Is(err, ErrTooLarge) }
+
+// Synced implements [commit.Room]: the sync brings account data, but not in the order of writes.
+func (*overlay) Synced(context.Context) bool { return false }
+
+// Behind implements [commit.Room].
+func (*overlay) Behind(id.EventID) {}
+
+// Refused implements [commit.Room].
+func (*overlay) Refused(context.Context, id.EventID) error { return nil }
