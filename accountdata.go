@@ -118,7 +118,7 @@ func (r roomState) store(ctx context.Context, names []string, edit func(names []
 			}
 			continue
 		}
-		err = r.core.layout.commit(ctx, r, names, func(names []string) commit.Edit { return r.ofState(edit(names)) })
+		err = r.core.layout.commit(ctx, r, names, func(names []string) commit.Edit { return ofState(edit(names)) })
 		if !r.core.fallback || try >= powerTries || !errors.Is(err, ErrForbidden) {
 			return err
 		}
@@ -130,15 +130,10 @@ func (r roomState) store(ctx context.Context, names []string, edit func(names []
 	}
 }
 
-// ofState makes an edit one of the state. That need not have all that was acknowledged where the power has come and gone, so
-// that it is not enough to know what is current.
-func (r roomState) ofState(edit commit.Edit) commit.Edit {
+// ofState makes an edit of the state not look for an event that is none.
+func ofState(edit commit.Edit) commit.Edit {
 	if isAccount(edit.Since) {
-		edit.Since = "" // there is no such event
-	}
-	if r.core.fallback && !r.core.layout.oneKey() {
-		_, known := r.dict(r.core.layout.stateKey("")).Age()
-		edit.Afresh = edit.Afresh || !known
+		edit.Since = ""
 	}
 	return edit
 }

@@ -224,10 +224,33 @@ func (o *overlay) tryMove(ctx context.Context) error {
 	switch {
 	case len(names) > 0:
 		return o.moveNames(ctx, content, names)
-	case content.ID != "":
-		return o.saveAccount(ctx, wire.Account{})
+	case content.ID == "":
+		return nil
 	}
-	return nil
+	if kept, err := o.keeps(ctx, content); !kept || err != nil {
+		return err
+	}
+	return o.saveAccount(ctx, wire.Account{})
+}
+
+// keeps tells whether the state has what account data had, and not only the room's events; see [overlay.view].
+func (o *overlay) keeps(ctx context.Context, content wire.Account) (bool, error) {
+	if o.core.layout.oneKey() {
+		return true, nil
+	}
+	below := o.nothing()
+	stateKey := o.core.layout.stateKey("")
+	current, err := place{o.roomState, stateKey}.Current(ctx)
+	if err != nil || current == nil {
+		return false, err
+	}
+	below.views[stateKey] = replica.ViewOf(current)
+	for name := range content.Over {
+		if below.hidden(content, name) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // moveNames stores in the state what account data has under the names, as far as that still lies over what the state has.
@@ -240,7 +263,7 @@ func (o *overlay) moveNames(ctx context.Context, content wire.Account, names []s
 	values := clearValues(content, names)
 	mark := wire.MovedName(o.client.UserID)
 	return o.core.layout.commit(ctx, o.roomState, names, func(names []string) commit.Edit {
-		return o.ofState(commit.Edit{Conditional: true, Values: only(values, names), Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
+		return commit.Edit{Conditional: true, Values: only(values, names), Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
 			changes := map[string]json.RawMessage{}
 			if before, _ := base.Stored(mark); wire.IsMoved(before, content) {
 				return changes, nil
@@ -263,7 +286,7 @@ func (o *overlay) moveNames(ctx context.Context, content wire.Account, names []s
 				changes[mark] = wire.Moved(content)
 			}
 			return changes, nil
-		}})
+		}}
 	})
 }
 

@@ -55,7 +55,7 @@ func (r roomState) notWaiting() roomState {
 func (r roomState) dict(stateKey string) *dict {
 	return r.core.dicts.get(dictID{r.room, stateKey}, func() *dict {
 		known := new(replica.Dict)
-		mode := commit.Mode{Single: r.core.singleWriter, OneName: r.core.layout.oneKey(), Drop: r.core.redact}
+		mode := commit.Mode{Single: r.core.singleWriter, OneName: r.core.layout.oneKey(), Doubt: r.core.fallback, Drop: r.core.redact}
 		return &dict{Dict: known, writer: commit.NewWriter(known, place{r, stateKey}, mode)}
 	})
 }

@@ -146,14 +146,10 @@ func (c *commit) begin(ctx context.Context) error {
 	age, known := c.dict.Age()
 	c.since = time.Now().Add(-age)
 	switch {
-	case c.afresh(), !known && c.synced() && !c.mode.OneName: // the events of one name can be far apart
+	case c.afresh(), !known && (c.synced() || c.mode.Doubt) && !c.mode.OneName: // the events of one name can be far apart
 		// What is current may lack what a writer that has died should have merged, and the sync will not bring that
 		// again.
-		if err := c.read(ctx); err != nil {
-			return err
-		}
-		_, err := c.pages(ctx, "")
-		return err
+		return c.readBack(ctx, true)
 	case !known:
 		return c.read(ctx)
 	case c.mode.Single:
@@ -181,7 +177,10 @@ func (c *commit) lastIsOwn() (own bool) {
 }
 
 // read asks what is current.
-func (c *commit) read(ctx context.Context) error {
+func (c *commit) read(ctx context.Context) error { return c.readBack(ctx, false) }
+
+// readBack is read, and with back it looks at what came before too.
+func (c *commit) readBack(ctx context.Context, back bool) error {
 	began := time.Now()
 	current, err := c.room.Current(ctx)
 	if err != nil {
@@ -190,20 +189,25 @@ func (c *commit) read(ctx context.Context) error {
 	c.certain, c.since, c.looked = true, began, began
 	single := c.mode.Single
 	open, lost := false, false
+	c.dict.Look(func(h *merge.History) { lost = current == nil && h.Len() > 0 })
+	if lost { // nobody's memory of that counts, but for what was left out of the state alone, when somebody's power was taken away
+		c.dict.Forget()
+		c.epoch = c.dict.Epoch()
+		back = back || !single && !c.mode.OneName
+	}
 	c.dict.Do(func(h *merge.History) {
-		lost = current == nil && h.Len() > 0
-		if lost || single {
-			*h = merge.History{} // nobody's memory of what the homeserver has lost counts
+		if single {
+			*h = merge.History{}
 		}
 		if current != nil {
 			h.Add(*current)
 		}
 		open = len(h.Heads()) > 1
 	})
-	switch {
-	case open:
+	if open && !back {
 		return c.look(ctx, current.ID)
-	case lost && !single && !c.mode.OneName: // but for what it has left out of the state alone, when somebody's power was taken away
+	}
+	if back {
 		if _, err := c.pages(ctx, ""); err != nil {
 			return err
 		}
