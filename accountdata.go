@@ -49,7 +49,7 @@ func (p Place) String() string {
 // at most every 10 seconds, for a write. What a process knows of its account data it asks for again only where a sync that the
 // store follows brings something else. A write 10 seconds after the move empties the account data.
 //
-// [Store.History] and [Store.At] know the state alone, and [Store.Restore] writes where every write goes. [Store.Watch] tells what
+// [Store.History], [Store.At] and what [Store.Purge] redacts know the state alone, and [Store.Restore] writes where every write goes. [Store.Watch] tells what
 // this process changes in account data too, but cannot begin at the revision of such a change, and [Store.CompareAndPut] cannot
 // compare with one once the memory has moved. [Copy] reads and writes both. [WithRedaction] redacts what account data no longer
 // refers to. [WithRoomUpgrades] does not follow a room with memory in account data, nor to a room where the client

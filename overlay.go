@@ -274,7 +274,7 @@ func (o *overlay) moveNames(ctx context.Context, content wire.Account, names []s
 				if o.core.layout.oneKey() {
 					event = base.Event()
 				}
-				if wire.Base(string(stored), found, event) != content.Over[name].Base {
+				if wire.Base(string(stored), found, event) != content.Over[name].Base && !o.isOwn(name, event) {
 					continue
 				}
 				changes[name] = nil
@@ -288,6 +288,15 @@ func (o *overlay) moveNames(ctx context.Context, content wire.Account, names []s
 			return changes, nil
 		}}
 	})
+}
+
+// isOwn tells whether the event of a name is one of the user's. In the per-key layout that is one which the homeserver has left out of
+// the state, and whose value account data has, or what was written after it.
+func (o *overlay) isOwn(name string, event id.EventID) (own bool) {
+	o.dict(o.core.layout.stateKey(name)).Look(func(h *merge.History) {
+		own = slices.ContainsFunc(h.Heads(), func(head *merge.Event) bool { return head.ID == event && head.Sender == o.client.UserID })
+	})
+	return own
 }
 
 // clearValues are those of the names behind which account data has a value that is not in an encrypted event, with their keys.
