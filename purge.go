@@ -90,7 +90,7 @@ type purge struct {
 	roomState
 	names  map[string]map[string]string // by state key: the key of each name
 	seen   map[id.EventID]bool          // state events
-	clear  map[id.EventID]string        // state events to redact, with their state keys
+	clear  []*stateEvent                // state events to redact, the oldest first
 	sealed map[id.EventID]bool          // encrypted events to look into: whether that is still to be done
 	fields map[id.EventID]bool          // those that hold fields of a value, which do not have its key
 	done   *Purged
@@ -98,7 +98,7 @@ type purge struct {
 }
 
 func newPurge(state roomState, keys []string, done *Purged) *purge {
-	p := &purge{roomState: state, names: map[string]map[string]string{}, seen: map[id.EventID]bool{}, clear: map[id.EventID]string{},
+	p := &purge{roomState: state, names: map[string]map[string]string{}, seen: map[id.EventID]bool{},
 		sealed: map[id.EventID]bool{}, fields: map[id.EventID]bool{}, done: done}
 	for _, key := range keys {
 		for _, name := range []string{state.name(key), wire.Name(key)} { // it may have been stored before keys were sealed
@@ -134,8 +134,8 @@ func (p *purge) run(ctx context.Context) error {
 			return err
 		}
 	}
-	for at := range p.clear {
-		p.leave(at, fail(ErrConflict, nil, "event %s in %s was not redacted, for others go on writing the key", at, p.room))
+	for _, evt := range p.clear {
+		p.leave(evt.ID, fail(ErrConflict, nil, "event %s in %s was not redacted, for others go on writing the key", evt.ID, p.room))
 	}
 	return nil
 }
@@ -159,38 +159,42 @@ func (p *purge) current(ctx context.Context) (map[string]*stateEvent, error) {
 func (p *purge) look(ctx context.Context, current map[string]*stateEvent) error {
 	back := past{roomState: p.roomState}
 	first := len(p.seen) == 0
+	var found []*stateEvent
 	events, err := back.begin(ctx, slices.Collect(maps.Values(current))...)
 	for ; err == nil; events, err = back.turn(ctx) {
 		fresh := false
 		for _, evt := range events {
-			if !p.seen[evt.ID] {
-				p.add(evt)
-				fresh = true
+			if p.seen[evt.ID] {
+				continue
+			}
+			p.seen[evt.ID], fresh = true, true
+			if p.shows(evt) {
+				found = append(found, evt)
 			}
 		}
 		if back.ended || len(events) > 0 && !fresh {
 			break
 		}
 	}
+	slices.Reverse(found)
+	p.clear = append(p.clear, found...)
 	p.done.Unseen = p.done.Unseen || first && err == nil && !back.whole
 	return err
 }
 
-// add notes what is to be done about a state event.
-func (p *purge) add(evt *stateEvent) {
-	p.seen[evt.ID] = true
+// shows tells whether a value stands in a state event, or in what the homeserver shows beside it. Synapse goes on showing that
+// beside an event that was redacted before the one that it shows was, until it is redacted once more.
+func (p *purge) shows(evt *stateEvent) bool {
 	stateKey := *evt.StateKey
-	if p.names[stateKey] == nil || evt.redacted() {
-		return
+	if p.names[stateKey] == nil {
+		return false
 	}
-	_, inClear := p.find(stateKey, evt.Content)
-	if len(evt.Unsigned.Before) > 0 {
-		_, before := p.find(stateKey, evt.Unsigned.Before)
-		inClear = inClear || before
+	_, inside := p.find(stateKey, evt.Content)
+	if len(evt.Unsigned.Before) == 0 {
+		return inside
 	}
-	if inClear {
-		p.clear[evt.ID] = stateKey
-	}
+	_, beside := p.find(stateKey, evt.Unsigned.Before)
+	return inside || beside
 }
 
 // find notes where the values are that a content has of the keys. It gives their names, and tells whether any value stands in
@@ -237,7 +241,7 @@ func (p *purge) attachment(read wire.Value) {
 func (p *purge) remove(ctx context.Context, current map[string]*stateEvent) (wrote bool, err error) {
 	for stateKey, evt := range current {
 		names, _ := p.find(stateKey, evt.Content)
-		_, shows := p.clear[evt.ID]
+		shows := slices.ContainsFunc(p.clear, func(shown *stateEvent) bool { return shown.ID == evt.ID })
 		edit := commit.Edit{Afresh: true, Apply: func(commit.Base) (map[string]json.RawMessage, error) {
 			changes := make(map[string]json.RawMessage, len(names))
 			for _, name := range names {
@@ -249,7 +253,7 @@ func (p *purge) remove(ctx context.Context, current map[string]*stateEvent) (wro
 		case len(names) > 0:
 		case shows:
 			edit.Conditional, edit.Barrier = true, true
-		case p.core.layout.oneKey() || !slices.Contains(slices.Collect(maps.Values(p.clear)), stateKey):
+		case p.core.layout.oneKey() || !slices.ContainsFunc(p.clear, func(evt *stateEvent) bool { return *evt.StateKey == stateKey }):
 			continue
 		default:
 			edit.Conditional = true
@@ -265,7 +269,7 @@ func (p *purge) remove(ctx context.Context, current map[string]*stateEvent) (wro
 	return wrote, nil
 }
 
-// empty redacts state events, but for those that are current.
+// empty redacts state events, but for those that are current, the oldest first; see shows.
 func (p *purge) empty(ctx context.Context) error {
 	if len(p.clear) == 0 {
 		return nil
@@ -274,18 +278,20 @@ func (p *purge) empty(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for at, stateKey := range p.clear {
-		view := p.dict(stateKey).View()
-		if evt := current[stateKey]; evt != nil && evt.ID == at || view != nil && view.Event == at {
+	var kept []*stateEvent
+	for _, evt := range p.clear {
+		now, view := current[*evt.StateKey], p.dict(*evt.StateKey).View()
+		if now != nil && now.ID == evt.ID || view != nil && view.Event == evt.ID {
+			kept = append(kept, evt)
 			continue
 		}
-		redacted, err := p.redactOne(ctx, at)
+		redacted, err := p.redactOne(ctx, evt.ID)
 		if err != nil {
 			return err
 		}
 		p.done.State += redacted
-		delete(p.clear, at)
 	}
+	p.clear = kept
 	return nil
 }
 

