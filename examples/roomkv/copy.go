@@ -14,7 +14,7 @@ import (
 
 func (a *app) copyCommand() *cobra.Command {
 	var from, to memory
-	var overwrite bool
+	var overwrite, redact, yes bool
 	cmd := &cobra.Command{
 		Use:     "copy --from-… --to-…",
 		Short:   "Copy a memory to another place",
@@ -26,7 +26,10 @@ Every flag that describes a memory exists for each side, as --from-room and --to
 --room, counts for both.
 
 What is there already is not written again, so that copying once more goes on where the last time ended. Where the target has
-another value under a key, that stays, and the exit code is 1, unless --overwrite is given. The source stays as it is.`,
+another value under a key, that stays, and the exit code is 1, unless --overwrite is given.
+
+The source stays as it is, unless --redact-source is given: when all of it is in the other place, its events are redacted, as opsdroid
+does after its own migration.`,
 		Example: `  roomkv copy --to-room '#new:example.org'
   roomkv copy --from-event-type dev.opsdroid.database          # opsdroid's memory of the same room
   roomkv copy --to-per-key --to-event-type com.example.big     # when one event is too small
@@ -37,6 +40,11 @@ another value under a key, that stays, and the exit code is 1, unless --overwrit
 			inherit(cmd.Flags(), "to-")
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if redact {
+				if sure, err := sure(cmd, yes, "Redact the source once it is copied?"); err != nil || !sure {
+					return err
+				}
+			}
 			source, err := a.open(cmd.Context(), &from)
 			if err != nil {
 				return fmt.Errorf("from: %w", err)
@@ -47,10 +55,13 @@ another value under a key, that stays, and the exit code is 1, unless --overwrit
 			}
 			bar := newProgress(cmd.ErrOrStderr(), "Copying")
 			options := []roomkv.CopyOption{roomkv.CopyProgress(func(c roomkv.Copied) {
-				bar.advance(c.Written+c.Equal+c.Kept+c.Unreadable, c.Total)
+				bar.advance(c.Written+c.Equal+c.Kept+c.Unreadable+c.TooLarge, c.Total)
 			})}
 			if overwrite {
 				options = append(options, roomkv.CopyOverwrite())
+			}
+			if redact {
+				options = append(options, roomkv.CopyRedactSource())
 			}
 			copied, err := roomkv.Copy(cmd.Context(), target.Store, source.Store, options...)
 			bar.end()
@@ -65,6 +76,8 @@ another value under a key, that stays, and the exit code is 1, unless --overwrit
 	from.register(cmd.Flags(), "from-")
 	to.register(cmd.Flags(), "to-")
 	cmd.Flags().BoolVar(&overwrite, "overwrite", false, "replace other values that are there under the same keys")
+	cmd.Flags().BoolVar(&redact, "redact-source", false, "redact the source when all of it is copied")
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	return cmd
 }
@@ -73,6 +86,7 @@ another value under a key, that stays, and the exit code is 1, unless --overwrit
 func summary(c roomkv.Copied) string {
 	return sentence("Copied "+count(c.Written, "key"), []part{
 		{c.Equal, "were there already"}, {c.Kept, "have other values there, which stay"}, {c.Unreadable, "cannot be read"},
+		{c.TooLarge, "are too large"}, {c.Redacted, "state events of the source were redacted"},
 	})
 }
 

@@ -18,6 +18,7 @@ import (
 type line struct {
 	Key         string          `json:"key"`
 	Value       json.RawMessage `json:"value,omitempty"` // missing where it cannot be read
+	Deleted     bool            `json:"deleted,omitempty"`
 	Revision    roomkv.Revision `json:"revision"`
 	Sender      id.UserID       `json:"sender"`
 	Time        time.Time       `json:"time"`
@@ -27,7 +28,7 @@ type line struct {
 }
 
 func lineOf(e roomkv.Entry) line {
-	l := line{Key: e.Key, Value: e.Value, Revision: e.Revision, Sender: e.Sender, Time: e.Time.UTC(), Encrypted: e.Encrypted}
+	l := line{Key: e.Key, Value: e.Value, Deleted: e.Deleted, Revision: e.Revision, Sender: e.Sender, Time: e.Time.UTC(), Encrypted: e.Encrypted}
 	if e.Encrypted {
 		l.EncryptedBy, l.Trust = e.EncryptedBy, e.Trust.String()
 	}

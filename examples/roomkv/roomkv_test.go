@@ -397,3 +397,55 @@ func TestExportAndImport(t *testing.T) {
 		assert.Contains(t, string(file), `"absent":"unreadable"`)
 	})
 }
+
+func TestHistoryAndRestore(t *testing.T) {
+	sh := newShell(t)
+	for _, value := range []string{"one", "two", "three"} {
+		sh.ok("put", "counter", value)
+	}
+	var revisions []line
+	for text := range strings.Lines(sh.ok("history", "counter", "--json")) {
+		var revision line
+		require.NoError(t, json.Unmarshal([]byte(text), &revision))
+		revisions = append(revisions, revision)
+	}
+	require.Len(t, revisions, 3)
+	assert.Equal(t, `"three"`, string(revisions[0].Value))
+	sh.ok("put", "new", "here")
+	sh.ok("rm", "counter")
+	assert.Contains(t, sh.ok("history", "counter"), "(removed)")
+	assert.Equal(t, 2, strings.Count(sh.ok("history", "counter", "--limit", "1"), "\n"))
+	assert.Equal(t, exitNotFound, sh.run("history", "nothing").code)
+
+	at := string(revisions[1].Revision)
+	const changes = "+ counter: \"two\"\n- new: \"here\"\n"
+	assert.Equal(t, changes, sh.ok("restore", "--at", at, "--dry-run"))
+	assert.Equal(t, exitUsage, sh.run("restore", "--at", at).code, "nobody can be asked")
+	assert.Equal(t, exitUsage, sh.run("restore", "--yes").code, "when?")
+	assert.Equal(t, "here\n", sh.ok("get", "new"), "nothing has changed")
+
+	got := sh.run("restore", "--at", at, "--yes")
+	assert.Equal(t, result{changes, "Changed 2 keys.\n", exitOK}, got)
+	assert.Equal(t, "two\n", sh.ok("get", "counter"))
+	assert.Equal(t, exitNotFound, sh.run("get", "new").code)
+	assert.Equal(t, "The memory is as it was then.\n", sh.run("restore", "--at", at, "--yes").err)
+
+	nothing := sh.ok("restore", "--at", "1h", "--dry-run", "--json")
+	assert.JSONEq(t, `{"key": "counter", "now": "two", "then": null}`, nothing)
+}
+
+func TestPurge(t *testing.T) {
+	sh := newShell(t)
+	sh.ok("put", "password", "first")
+	sh.ok("put", "password", "second")
+	sh.ok("put", "other", "stays")
+	assert.Equal(t, exitUsage, sh.run("rm", "--purge", "password").code, "nobody can be asked")
+	assert.Equal(t, "second\n", sh.ok("get", "password"))
+	got := sh.run("rm", "--purge", "--yes", "password")
+	require.Zero(t, got.code, got.err)
+	assert.Regexp(t, `^Redacted \d events\.\n$`, got.err)
+	assert.Equal(t, exitNotFound, sh.run("get", "password").code)
+	assert.Equal(t, "stays\n", sh.ok("get", "other"))
+	assert.NotContains(t, sh.run("history", "password").out, "first")
+	assert.JSONEq(t, `{"state_events": 0, "encrypted_events": 0, "media": [], "left": [], "unseen": false}`, sh.ok("rm", "--purge", "--yes", "--json", "password"))
+}

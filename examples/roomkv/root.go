@@ -18,6 +18,7 @@ type app struct {
 // The groups in which the help shows the verbs.
 const (
 	groupValues  = "values"
+	groupHistory = "history"
 	groupMove    = "move"
 	groupAccount = "account"
 )
@@ -61,11 +62,13 @@ Colour is for terminals only; NO_COLOR=1 turns it off there too.`,
 	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "show each request on standard error; values are not shown")
 	root.AddGroup(
 		&cobra.Group{ID: groupValues, Title: "Values:"},
+		&cobra.Group{ID: groupHistory, Title: "The past:"},
 		&cobra.Group{ID: groupMove, Title: "Whole memories:"},
 		&cobra.Group{ID: groupAccount, Title: "The login:"},
 	)
 	root.AddCommand(
 		a.getCommand(), a.putCommand(), a.rmCommand(), a.lsCommand(), a.watchCommand(),
+		a.historyCommand(), a.restoreCommand(),
 		a.exportCommand(), a.importCommand(), a.copyCommand(),
 		a.loginCommand(), a.logoutCommand(),
 	)
