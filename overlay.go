@@ -194,7 +194,7 @@ func (o *overlay) move(ctx context.Context) error {
 	switch {
 	case err == nil:
 		o.account.enterMoved()
-	case errors.Is(err, errNoPower), errors.Is(err, ErrTooLarge):
+	case errors.Is(err, ErrForbidden), errors.Is(err, ErrTooLarge): // the power can have come back since
 		o.log(ctx).Warn().Err(err).Stringer("room_id", o.room).Msg("The memory stays in account data")
 		return o.sink(ctx)
 	}
