@@ -63,7 +63,7 @@ type copying struct {
 // A value that cannot be read, that would replace another, or that is too large, is left out; when all others have been copied,
 // the error names the first such keys. Copied is true beside any error.
 //
-// Entries are copied by the thousand, or by 4 MB of values where that is less, so that the memory that it takes does not grow
+// Entries are copied by the thousand, or by 2 MB of values where that is less, so that the memory that it takes does not grow
 // with their number. Each thousand takes one request that lists the source, and two that list the destination, in the per-key
 // layout with the room's whole state, and those of [Store.PutAll]; each encrypted event and each large value is read once from
 // src and once from dst.

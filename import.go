@@ -60,7 +60,7 @@ type importing struct {
 // was written is read back and compared. Nobody else should write the same keys meanwhile: what they write can be overwritten in
 // the per-key layout, and fails the comparison.
 //
-// With ImportReplace in the single-state-key layout, keys are removed in the commit that stores the first thousand new values, or 4 MB of
+// With ImportReplace in the single-state-key layout, keys are removed in the commit that stores the first thousand new values, or 2 MB of
 // them, so that up to this size all of it happens or nothing. In the per-key layout they are removed when all others are stored.
 //
 // For each thousand keys it takes the requests of [Store.All] of these twice, in the per-key layout with the room's whole state, and those of

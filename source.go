@@ -15,7 +15,7 @@ import (
 // bytes.
 const (
 	partEvents = 1000
-	partSize   = 4 << 20
+	partSize   = 2 << 20
 )
 
 // source is a memory that is copied from.

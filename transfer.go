@@ -18,7 +18,7 @@ import (
 const (
 	// How many entries are written and read back at a time, and how long their values may be in all, in bytes.
 	transferEntries = 1000
-	transferSize    = 4 << 20
+	transferSize    = 2 << 20
 
 	// transferStep is how many keys of the per-key layout are written between two reports.
 	transferStep = 100
