@@ -437,7 +437,7 @@ func TestExportThatFails(t *testing.T) {
 	store, _, _ := newStore(t)
 	require.NoError(t, store.PutAll(t.Context(), various(2)))
 	size := len(exported(t, store))
-	for _, full := range []limited{0, 100, limited(size / 2), limited(size - 1)} {
+	for _, full := range []limited{0, 100, limited(size / 2), limited(size - 40)} { // the time in the header takes a few bytes more or less
 		e, err := store.Export(t.Context(), &full)
 		assert.ErrorIs(t, err, errFull)
 		assert.False(t, e.Complete)
