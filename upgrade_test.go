@@ -246,3 +246,83 @@ func TestRoomUpgradeUnderLoad(t *testing.T) {
 		upgraded(t, false, false, layouts["single"], roomkv.WithRoomUpgrades())
 	})
 }
+
+// Without the option a store stays where it is: it reads on, and writes nothing to a room that nobody looks into any more.
+func TestUpgradedRoomIsNotWritten(t *testing.T) {
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		ctx := t.Context()
+		client := hstest.Client(t)
+		admin, room := administered(t, false, client)
+		store := open(t, client, room, layout)
+		require.NoError(t, store.Put(ctx, "k", 1))
+		successor := upgradeRoom(t, admin, room)
+		store = open(t, client, room, layout)
+		for name, write := range map[string]func() error{
+			"Put":    func() error { return store.Put(ctx, "k", 2) },
+			"Delete": func() error { return store.Delete(ctx, "k") },
+			"Create": func() error { return store.Create(ctx, "new", 2) },
+			"Update": func() error { return roomkv.Update(ctx, store, "k", increment) },
+		} {
+			err := write()
+			require.ErrorIs(t, err, roomkv.ErrRoomUpgraded, name)
+			assert.ErrorContains(t, err, successor.String(), name)
+		}
+		assert.Equal(t, map[string]string{"k": "1"}, memoryOf(t, store))
+	})
+}
+
+// A tombstone can name any room, but the store goes to none that does not name the old one as its predecessor, nor to one that
+// is not encrypted where the old one is, nor where it is not let in.
+func TestTombstoneThatLies(t *testing.T) {
+	ctx := t.Context()
+	for name, encrypted := range map[string]bool{"plain": false, "encrypted": true} {
+		t.Run(name, func(t *testing.T) {
+			client := bot(t, encrypted)
+			admin, room := administered(t, encrypted, client)
+			if encrypted {
+				syncing(t, client)
+			}
+			before := open(t, client, room)
+			require.NoError(t, before.Put(ctx, "k", 1))
+			lie := func(successor id.RoomID) {
+				_, err := admin.SendStateEvent(ctx, room, event.StateTombstone, "", &event.TombstoneEventContent{ReplacementRoom: successor})
+				require.NoError(t, err)
+				store := open(t, client, room, roomkv.WithRoomUpgrades())
+				err = store.Put(ctx, "k", 2)
+				require.ErrorIs(t, err, roomkv.ErrRoomUpgraded)
+				assert.ErrorContains(t, err, successor.String())
+				assert.Equal(t, map[string]string{"k": "1"}, memoryOf(t, store), "reads go on")
+			}
+			unrelated := hstest.Room(t, admin, &mautrix.ReqCreateRoom{Preset: "public_chat"})
+			lie(unrelated)
+			joined, err := client.JoinedRooms(ctx)
+			require.NoError(t, err)
+			assert.NotContains(t, joined.JoinedRooms, unrelated, "the store has left it again")
+			lie(hstest.Room(t, admin)) // without an invitation
+			if encrypted {
+				clear := hstest.Room(t, admin, &mautrix.ReqCreateRoom{Preset: "public_chat", CreationContent: map[string]any{
+					"predecessor": map[string]any{"room_id": room, "event_id": "$none"}},
+				})
+				lie(clear)
+				assert.Empty(t, memoryState(t, admin, clear), "nothing in the clear")
+			}
+		})
+	}
+}
+
+// A room that was upgraded several times is found from each of its predecessors.
+func TestUpgradesInARow(t *testing.T) {
+	ctx := t.Context()
+	client := hstest.Client(t)
+	admin, first := administered(t, false, client)
+	require.NoError(t, open(t, client, first).Put(ctx, "k", 1))
+	rooms := []id.RoomID{first}
+	for range 3 {
+		rooms = append(rooms, upgradeRoom(t, admin, rooms[len(rooms)-1], client))
+	}
+	for i, room := range rooms {
+		store := open(t, client, room, roomkv.WithRoomUpgrades())
+		require.NoError(t, roomkv.Update(ctx, store, "k", increment))
+		assert.Equal(t, map[string]string{"k": fmt.Sprint(2 + i)}, memoryOf(t, open(t, client, rooms[len(rooms)-1])))
+	}
+}
