@@ -300,8 +300,10 @@ func TestTombstoneThatLies(t *testing.T) {
 			assert.NotContains(t, joined.JoinedRooms, unrelated, "the store has left it again")
 			lie(hstest.Room(t, admin)) // without an invitation
 			if encrypted {
-				clear := hstest.Room(t, admin, &mautrix.ReqCreateRoom{Preset: "public_chat", CreationContent: map[string]any{
-					"predecessor": map[string]any{"room_id": room, "event_id": "$none"}},
+				clear := hstest.Room(t, admin, &mautrix.ReqCreateRoom{
+					Preset:             "public_chat",
+					CreationContent:    map[string]any{"predecessor": map[string]any{"room_id": room, "event_id": "$none"}},
+					PowerLevelOverride: &event.PowerLevelsEventContent{Users: map[id.UserID]int{admin.UserID: 100, client.UserID: 50}},
 				})
 				lie(clear)
 				assert.Empty(t, memoryState(t, admin, clear), "nothing in the clear")
