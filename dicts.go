@@ -52,6 +52,13 @@ func (d *dicts) find(at dictID) *dict {
 	return known
 }
 
+// forget is for a dict that nobody is going to ask for soon.
+func (d *dicts) forget(at dictID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.known.forget(at)
+}
+
 // in gives the dicts of a room.
 func (d *dicts) in(room id.RoomID) (found []*dict) {
 	d.mu.Lock()

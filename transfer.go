@@ -119,7 +119,23 @@ func (t *transfer) flush(ctx context.Context) error {
 		}
 		t.report()
 	}
-	return t.verify(ctx, missing)
+	if err := t.verify(ctx, missing); err != nil {
+		return err
+	}
+	return t.forget(ctx, missing)
+}
+
+// forget lets go of what the store knows of the dicts that were written, each with one key, so that many take no more memory than
+// few. While the store follows, reads come from there.
+func (t *transfer) forget(ctx context.Context, written []arriving) error {
+	to, err := t.dst.state(ctx)
+	if err != nil || !to.core.layout.oneKey() || to.core.follower.live(to.room) {
+		return err
+	}
+	for _, entry := range written {
+		to.core.dicts.forget(dictID{to.room, to.core.layout.stateKey(to.name(entry.key))})
+	}
+	return nil
 }
 
 // write stores entries, and forgets their values. Those that are too large it leaves out, and each of these takes its key from
