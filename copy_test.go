@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -399,4 +400,25 @@ func TestCopyIsResumed(t *testing.T) {
 		t.Logf("%s to %s, ended at event %d", from, to, last)
 		sameMemory(t, want, dst)
 	}
+}
+
+// What somebody overwrites between the write and the look at it is not taken for copied.
+func TestCopyReadsBack(t *testing.T) {
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		ctx := t.Context()
+		src, client, _ := newStore(t)
+		require.NoError(t, src.PutAll(ctx, map[string]any{"a": 1, "b": 2}))
+		room := hstest.Room(t, client)
+		other := open(t, client, room, layout)
+		overwrite := sync.OnceFunc(func() { assert.NoError(t, other.Put(ctx, "a", "other")) })
+		copied, err := roomkv.Copy(ctx, open(t, client, room, layout), src, roomkv.CopyProgress(func(c roomkv.Copied) {
+			if c.Written == 2 {
+				overwrite()
+			}
+		}))
+		require.ErrorIs(t, err, roomkv.ErrConflict)
+		assert.ErrorContains(t, err, `"a"`)
+		assert.Equal(t, 1, copied.Written)
+		assert.Equal(t, map[string]string{"a": `"other"`, "b": "2"}, memoryOf(t, other))
+	})
 }
