@@ -2,7 +2,7 @@
 //
 // A bot needs memory: scores, reminders, settings, room by room. The homeserver it already talks to stores state and
 // replicates it, so that is where a [Store] keeps it. The store wraps a [mautrix.Client] that is logged in, and works
-// in any room that the bot is in and may send state to.
+// in any room that the bot is in and may send state to, and with [WithAccountDataFallback] in any that it is in.
 //
 //	store, err := roomkv.New(client, "!room:example.org")
 //	err = store.Put(ctx, "greeting", "Hello!")
@@ -61,6 +61,15 @@
 //
 // With [Store.Follow] the client's own sync feeds the store: a Get takes no request, a Put one, and [Store.Watch]
 // tells what changes. With [WithSingleWriter] a Put takes one request without a sync.
+//
+// # Over the years
+//
+// The homeserver keeps what was: [Store.History] gives a key's revisions, [Store.At] the whole memory as it was at a moment, and
+// [Store.Restore] makes it that again. [Store.Purge] takes a key's values out of what was. [Store.Export] writes the memory to a
+// file, and [Store.Import] brings one back.
+//
+// [Copy] takes a memory to another room, layout, event type or account, from opsdroid's too. A room that was upgraded is not
+// written any more ([ErrRoomUpgraded]), unless [WithRoomUpgrades] follows it with the memory.
 //
 // # Encryption
 //
