@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -333,14 +334,14 @@ func TestMoveThatFails(t *testing.T) {
 			require.NoError(t, store.PutAll(ctx, map[string]any{"a": 1, "b": 2, "c": 3}))
 			p.level(t, 50)
 			roomkv.PassTime()
-			puts := 0
-			fails := func(when int, path string) {
-				puts = 0
+			var puts atomic.Int64
+			fails := func(when int64, path string) {
+				puts.Store(0)
 				inner := http.DefaultTransport
 				client := *p.bot.Client
 				client.Transport = roundTripper(func(req *http.Request) (*http.Response, error) {
 					if req.Method == http.MethodPut && strings.Contains(req.URL.Path, path) {
-						if puts++; puts == when {
+						if puts.Add(1) == when {
 							return &http.Response{StatusCode: http.StatusInternalServerError, Body: readCloser(`{"errcode":"M_UNKNOWN"}`), Request: req}, nil
 						}
 					}
@@ -348,7 +349,7 @@ func TestMoveThatFails(t *testing.T) {
 				})
 				p.bot.Client = &client
 			}
-			fails(map[string]int{"single": 1, "perkey": 2}[layout], "/state/")
+			fails(map[string]int64{"single": 1, "perkey": 2}[layout], "/state/")
 			require.Error(t, store.Put(ctx, "d", 4))
 			want := map[string]string{"a": "1", "b": "2", "c": "3"}
 			assert.Equal(t, want, memoryOf(t, store))

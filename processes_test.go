@@ -90,16 +90,17 @@ func (j job) run() error {
 			return err
 		}
 	}
+	if j.DieAt != "" {
+		dieAt(client, j.DieAt)
+	}
+	recorder := hstest.Record(client) // before the sync, which reads what this changes
 	if j.Sync || j.Follow {
 		startSync(client)
 	}
 	if _, err := store.Keys(ctx); err != nil {
 		return err
 	}
-	if j.DieAt != "" {
-		dieAt(client, j.DieAt)
-	}
-	recorder := hstest.Record(client)
+	recorder.Reset()
 	fmt.Println("ready")
 	input := bufio.NewReader(os.Stdin)
 	var mu sync.Mutex

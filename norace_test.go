@@ -1,0 +1,5 @@
+//go:build !race
+
+package roomkv_test
+
+const underRace = false
