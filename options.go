@@ -180,8 +180,7 @@ func WithMaxValue(bytes int64) Option {
 // Values are encrypted anew, so that the new room's members can read them and [Entry] names who moved them. A value that cannot
 // be read is moved as it is. In the new room it is [ErrCorrupt], and with [WithSealedKeys] it stays in the old one.
 //
-// It takes one request more after each write, which asks whether the room was upgraded meanwhile, unless a sync that the store
-// follows has told. The first use of a room takes two more, and reads one more each 10 seconds where no sync tells. Without this option a write
+// It takes one request more after each write, which asks whether the room was upgraded meanwhile. The first use of a room takes two more, and reads one more each 10 seconds where no sync tells. Without this option a write
 // to a room that was upgraded is [ErrRoomUpgraded]: at once where a sync tells, else within 10 seconds.
 //
 // While a room is being upgraded an [Update] can be applied twice, and [Store.Create], [Store.CompareAndPut] and [Store.Pop] fail

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"maunium.net/go/mautrix"
@@ -44,23 +43,14 @@ func (r roomState) commit(ctx context.Context, names []string, edit func(names [
 	if err := r.alive(ctx); err != nil {
 		return err
 	}
-	told := r.fed(ctx, names)
 	err := r.store(ctx, names, edit)
 	if err != nil && !errors.Is(err, ErrForbidden) { // which an upgraded room's power levels can be the reason for
 		return err
 	}
-	if upgraded := r.stillAlive(ctx, told && err == nil && r.fed(ctx, names)); upgraded != nil {
+	if upgraded := r.stillAlive(ctx); upgraded != nil {
 		return upgraded
 	}
 	return err
-}
-
-// fed tells whether a write of the names in ctx ends only when the sync has brought it, or was there before.
-func (r roomState) fed(ctx context.Context, names []string) bool {
-	return !r.core.singleWriter && r.core.follower.feeds(ctx, r.room) && !slices.ContainsFunc(names, func(name string) bool {
-		d := r.core.dicts.find(dictID{r.room, r.core.layout.stateKey(name)})
-		return d == nil || d.View() == nil
-	})
 }
 
 // home is the room where the memory is now, after any number of upgrades, with the memory moved there. Where a replacement

@@ -212,15 +212,15 @@ func (r roomState) alive(ctx context.Context) error {
 }
 
 // stillAlive is alive after a write. One that was stored before there was a tombstone is among what is moved, for whoever moves
-// reads the memory when he has seen that. So with WithRoomUpgrades the homeserver is asked again, unless told tells
-// that the sync has brought what was written, and with it what was stored before. A look back does not tell:
-// homeservers choose the tombstone's place in the list when the upgrade begins and store it when that is nearly done.
-func (r roomState) stillAlive(ctx context.Context, told bool) error {
+// reads the memory when he has seen that. So with WithRoomUpgrades the homeserver is asked again. A look back does not tell:
+// homeservers choose the tombstone's place in the list when the upgrade begins and store it when that is nearly done. Nor does
+// a sync, which can be behind a look back that has shown what was written.
+func (r roomState) stillAlive(ctx context.Context) error {
 	within := askAgain
-	switch doubted := r.core.upgrades.doubted(r.room); {
-	case r.core.followUpgrades && (!told || !r.core.follower.tellsUpgrades(r.room)):
+	switch {
+	case r.core.followUpgrades:
 		within = 0
-	case !doubted:
+	case !r.core.upgrades.doubted(r.room):
 		return nil
 	}
 	stone, err := r.tombstone(ctx, within)
