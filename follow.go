@@ -182,17 +182,22 @@ func (f *follower) rejoins(events []*event.Event) bool {
 
 func (f *follower) feed(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
 	f.upgrade(room, joined) // first, for a write that the sync brings is done
+	var own []*stateEvent
 	for _, evt := range joined.Timeline.Events {
 		switch evt.Type.Type {
-		case event.EventRedaction.Type:
-			f.redact(room, evt)
 		case event.EventEncrypted.Type:
 			f.bring(room, evt)
 		case event.StateEncryption.Type:
 			f.encrypt(room, evt)
 		}
-		if own := f.stateEvent(evt); own != nil {
-			f.add(room, own)
+		if evt := f.stateEvent(evt); evt != nil {
+			own = append(own, evt)
+		}
+	}
+	f.add(room, own)
+	for _, evt := range joined.Timeline.Events {
+		if evt.Type.Type == event.EventRedaction.Type {
+			f.redact(room, evt)
 		}
 	}
 	// What is current and has not come in the timeline is the homeserver's change of mind.
@@ -282,10 +287,20 @@ func (f *follower) stateEvent(evt *event.Event) *stateEvent {
 	return own
 }
 
-func (f *follower) add(room id.RoomID, evt *stateEvent) {
-	at := dictID{room, *evt.StateKey}
-	if d := f.core.dicts.find(at); d != nil {
-		d.Feed(f.place(room, *evt.StateKey).snapshot(evt))
+// add takes what one response has of the room, each dict's events at once: within a response Dendrite does not list events of the same
+// depth in the order in which it stored them, and a writer that saw its own without the rival before it was told that it stands.
+func (f *follower) add(room id.RoomID, events []*stateEvent) {
+	read := map[dictID][]merge.Event{}
+	for _, evt := range events {
+		at := dictID{room, *evt.StateKey}
+		read[at] = append(read[at], f.place(room, *evt.StateKey).snapshot(evt))
+	}
+	for at, events := range read {
+		d := f.core.dicts.find(at)
+		if d == nil {
+			continue
+		}
+		d.Feed(events...)
 		forked := false
 		d.Look(func(h *merge.History) { forked = len(h.Heads()) > 1 })
 		if forked {
@@ -294,15 +309,17 @@ func (f *follower) add(room id.RoomID, evt *stateEvent) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.waiting[room] == evt.ID {
-		delete(f.waiting, room)
-	}
-	if f.brought == nil || len(f.brought) > maxBrought {
-		f.brought = map[id.EventID]bool{}
-	}
-	f.brought[evt.ID] = true
-	for w := range f.watchers {
-		w.push(room, evt)
+	for _, evt := range events {
+		if f.waiting[room] == evt.ID {
+			delete(f.waiting, room)
+		}
+		if f.brought == nil || len(f.brought) > maxBrought {
+			f.brought = map[id.EventID]bool{}
+		}
+		f.brought[evt.ID] = true
+		for w := range f.watchers {
+			w.push(room, evt)
+		}
 	}
 }
 

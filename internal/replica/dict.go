@@ -75,18 +75,22 @@ func (d *Dict) Look(f func(h *merge.History)) {
 	f(&d.history)
 }
 
-// Feed adds an event that the sync brought. What nobody has asked for stays unknown.
-func (d *Dict) Feed(e merge.Event) {
+// Feed adds events that one response of the sync brought; nobody sees some of them without the others. What nobody has asked for stays unknown.
+func (d *Dict) Feed(events ...merge.Event) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.loaded && d.users == 0 {
 		return
 	}
-	add := d.history.Add
-	if d.history.Precedes(e) { // a sync that is behind what was read
-		add = d.history.AddOlder
+	changed := false
+	for _, e := range events {
+		add := d.history.Add
+		if d.history.Precedes(e) { // a sync that is behind what was read
+			add = d.history.AddOlder
+		}
+		changed = add(e) || changed
 	}
-	if !add(e) {
+	if !changed {
 		return
 	}
 	d.history.Prune(kept)
