@@ -28,28 +28,20 @@ var written commit.Written
 // everything else, so that its cost does not grow with the room's members or other state, and one more
 // request for each own write that the sync does not show; see [commit.Written].
 func (r roomState) list(ctx context.Context) (map[string]*stateEvent, error) {
-	events, _, err := r.pick(ctx, &picker{})
-	return events, err
-}
-
-// pick is list for those events that the picker wants, and tells whether there are more that it wanted and had no room for.
-func (r roomState) pick(ctx context.Context, picker *picker) (events map[string]*stateEvent, more bool, err error) {
 	// Before the sync, for what is written after it need not be in its response.
 	pending := written.In(r.room, r.eventType.Type)
-	if err := r.scan(ctx, picker.add); err != nil {
-		return nil, false, err
+	var all picker
+	if err := r.scan(ctx, all.add); err != nil {
+		return nil, err
 	}
-	events, more = picker.take()
+	events, _ := all.take()
 	for stateKey, own := range pending {
-		if !picker.takes(stateKey) {
-			continue
-		}
 		if evt := events[stateKey]; evt != nil && evt.ID == own {
 			continue
 		}
 		evt, err := r.get(ctx, stateKey)
 		if err != nil {
-			return nil, false, err
+			return nil, err
 		}
 		if evt == nil {
 			delete(events, stateKey)
@@ -60,7 +52,7 @@ func (r roomState) pick(ctx context.Context, picker *picker) (events map[string]
 			written.Forget(commit.Dict{Room: r.room, Type: r.eventType.Type, StateKey: stateKey}, own) // somebody else has written since
 		}
 	}
-	return events, more, nil
+	return events, nil
 }
 
 // scan calls visit with the current events of the store's type as an initial sync shows them, one after the other as they

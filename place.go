@@ -36,9 +36,9 @@ func (p place) Current(ctx context.Context) (*merge.Event, error) {
 // has no filter by state key. So is what a homeserver sends in spite of the filter: Dendrite does so with events that
 // it has over federation.
 func (p place) Recent(ctx context.Context, from string, limit int) (commit.Page, error) {
-	events, next, err := p.messages(ctx, from, limit)
-	page := commit.Page{Next: next}
-	for _, evt := range events {
+	listed, err := p.page(ctx, from, limit)
+	page := commit.Page{Next: listed.next}
+	for _, evt := range listed.events {
 		page.Oldest = evt.Time
 		if *evt.StateKey == p.stateKey {
 			page.Events = append(page.Events, p.snapshot(evt))
@@ -103,12 +103,6 @@ func (p place) snapshot(evt *stateEvent) merge.Event {
 		read.Marked, read.Parents, read.Yields, read.Conditional = true, dict.Parents.Events, dict.Parents.Yields, dict.Parents.Conditional
 	}
 	return read
-}
-
-// messages is [roomState.page] for those who do not ask where the list ends.
-func (r roomState) messages(ctx context.Context, from string, limit int) (events []*stateEvent, next string, err error) {
-	page, err := r.page(ctx, from, limit)
-	return page.events, page.next, err
 }
 
 // page is a part of the room's events.

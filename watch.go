@@ -171,10 +171,11 @@ func (w *watch) begin(ctx context.Context) error {
 		}
 	}
 	// What led to it too, for a slow sync can bring that yet.
-	recent, _, err := w.messages(ctx, "", watchPage)
+	latest, err := w.page(ctx, "", watchPage)
 	if err != nil {
 		return err
 	}
+	recent := latest.events
 	for stateKey, evt := range current {
 		if w.core.layout.holds(stateKey) && !slices.ContainsFunc(recent, func(e *stateEvent) bool { return e.ID == evt.ID }) {
 			w.add(evt)
@@ -199,16 +200,16 @@ func (w *watch) catchUp(ctx context.Context, yield func(Change, error) bool) (le
 	var events []*stateEvent // the newest first
 	missed := -1             // how many of them are newer than the last one told
 	from := ""
-	for page := 0; page < watchPages && (missed < 0 || w.lacks(events[:missed], events[missed:])); page++ {
-		got, next, err := w.messages(ctx, from, watchPage)
+	for turned := 0; turned < watchPages && (missed < 0 || w.lacks(events[:missed], events[missed:])); turned++ {
+		page, err := w.page(ctx, from, watchPage)
 		if err != nil {
 			return false, err
 		}
-		if i := slices.IndexFunc(got, func(evt *stateEvent) bool { return evt.ID == w.last }); i >= 0 && missed < 0 {
+		if i := slices.IndexFunc(page.events, func(evt *stateEvent) bool { return evt.ID == w.last }); i >= 0 && missed < 0 {
 			missed = len(events) + i
 		}
-		events = append(events, got...)
-		if from = next; next == "" {
+		events = append(events, page.events...)
+		if from = page.next; from == "" {
 			break
 		}
 	}
