@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/merge"
@@ -82,4 +83,22 @@ func TestEndlessFork(t *testing.T) {
 	}
 	d.Look(func(h *merge.History) { assert.LessOrEqual(t, h.Len(), 2000) })
 	assert.Nil(t, d.View())
+}
+
+// Whoever sees one event of a response sees the others.
+func TestFeedIsAtOnce(t *testing.T) {
+	var response []merge.Event
+	for i := range 50 {
+		response = append(response, snapshot(id.EventID(fmt.Sprint("$", i)), 1, "1"))
+	}
+	for range 200 {
+		var d replica.Dict
+		release := d.Use()
+		go d.Feed(response...)
+		for seen := 0; seen == 0; {
+			d.Look(func(h *merge.History) { seen = h.Len() })
+			require.Contains(t, []int{0, len(response)}, seen)
+		}
+		release()
+	}
 }
