@@ -333,3 +333,23 @@ func TestUpgradesInARow(t *testing.T) {
 		assert.Equal(t, map[string]string{"k": fmt.Sprint(2 + i)}, memoryOf(t, open(t, client, rooms[len(rooms)-1])))
 	}
 }
+
+// A write that is stored in the old room when the memory has been moved from there is made again in the new one.
+func TestWriteAfterTheMove(t *testing.T) {
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		ctx := t.Context()
+		client, rival := hstest.Client(t), hstest.Client(t)
+		admin, room := administered(t, false, client, rival)
+		store := open(t, client, room, layout, roomkv.WithRoomUpgrades())
+		require.NoError(t, store.Put(ctx, "k", 1))
+		var successor id.RoomID
+		interrupt(client, func(n int) {
+			if n == 0 {
+				successor = upgradeRoom(t, admin, room, client, rival)
+				assert.NoError(t, open(t, rival, room, layout, roomkv.WithRoomUpgrades()).Put(ctx, "rival", 1))
+			}
+		}, nil)
+		require.NoError(t, store.Put(ctx, "k", 2))
+		assert.Equal(t, map[string]string{"k": "2", "rival": "1"}, memoryOf(t, open(t, rival, successor, layout)))
+	})
+}
