@@ -26,29 +26,40 @@ import (
 
 // between is a transport that lets a test do something before and after each write, where a rival's would fall.
 type between struct {
+	calls atomic.Pointer[calls]
+	next  http.RoundTripper
+}
+
+type calls struct {
 	before func(n int)
 	after  func(n int, event id.EventID)
-	next   http.RoundTripper
 	n      atomic.Int64
 }
 
-// interrupt puts one under client. Before and after get the number of the write, the first being 0.
+// interrupt has a transport under client call these from now on. Before and after get the number of the write, the first
+// being 0. A write whose caller has given up can still be on its way, so that the transport stays where it is.
 func interrupt(client *mautrix.Client, before func(n int), after func(n int, event id.EventID)) {
-	interrupted := *client.Client
-	interrupted.Transport = &between{before: before, after: after, next: http.DefaultTransport}
-	client.Client = &interrupted
+	b, ok := client.Client.Transport.(*between)
+	if !ok {
+		b = &between{next: http.DefaultTransport}
+		interrupted := *client.Client
+		interrupted.Transport = b
+		client.Client = &interrupted
+	}
+	b.calls.Store(&calls{before: before, after: after})
 }
 
 func (b *between) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.Method != http.MethodPut || !strings.Contains(req.URL.Path, "/state/") {
 		return b.next.RoundTrip(req)
 	}
-	n := int(b.n.Add(1)) - 1
-	if b.before != nil {
-		b.before(n)
+	calls := b.calls.Load()
+	n := int(calls.n.Add(1)) - 1
+	if calls.before != nil {
+		calls.before(n)
 	}
 	resp, err := b.next.RoundTrip(req)
-	if err != nil || b.after == nil {
+	if err != nil || calls.after == nil {
 		return resp, err
 	}
 	body, err := io.ReadAll(resp.Body)
@@ -62,7 +73,7 @@ func (b *between) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err := json.Unmarshal(body, &sent); err != nil {
 		return nil, err
 	}
-	b.after(n, sent.EventID)
+	calls.after(n, sent.EventID)
 	return resp, nil
 }
 
