@@ -86,8 +86,8 @@ func (r roomState) fitting(ctx context.Context, edit commit.Edit) commit.Edit {
 		}
 		changes = r.asBefore(ctx, base, changes)
 		grows := growth(base, changes)
-		// A conditional edit that was sent can count all the same, and nobody but the caller may make it twice.
-		if grows <= 0 || base.Size()+grows <= fullDict || edit.Conditional && base.Again() {
+		// Without an Attempt nobody but the caller may make an edit again that was sent: it can count.
+		if grows <= 0 || base.Size()+grows <= fullDict || edit.Conditional && edit.Attempt == nil && base.Again() {
 			return changes, nil
 		}
 		if sealer, err := (place{roomState: r}).Sealer(ctx, true); err != nil || sealer != nil {

@@ -465,6 +465,26 @@ func TestLargeValuesBesideManyWriters(t *testing.T) {
 	}
 }
 
+// An Update that does not fit beside what others wrote at the same time is made once, and so is theirs.
+func TestUpdateWhileOthersFillTheDict(t *testing.T) {
+	ctx := t.Context()
+	r := newRivals(t, layouts["single"])
+	require.NoError(t, r.other.Put(ctx, "list", text(5_000, 0)))
+	require.NoError(t, r.store.Get(ctx, "list", new(any)))
+	interrupt(r.client, func(n int) {
+		if n == 0 {
+			assert.NoError(t, r.other.Put(ctx, "a", text(25_000, 1)))
+			assert.NoError(t, r.other.Put(ctx, "b", text(25_000, 2)))
+		}
+	}, nil)
+	require.NoError(t, roomkv.Update(ctx, r.store, "list", func(list string, _ bool) (string, error) { return list + text(15_000, 3), nil }))
+	want := map[string]string{"list": text(5_000, 0) + text(15_000, 3), "a": text(25_000, 1), "b": text(25_000, 2)}
+	for key, value := range want {
+		want[key] = fmt.Sprintf("%q", value)
+	}
+	assert.Equal(t, want, memoryOf(t, open(t, again(t, r.client), r.room)))
+}
+
 // A value that somebody writes while it is moved out is not replaced by what was there before.
 func TestMovedValueGivesWay(t *testing.T) {
 	ctx := t.Context()

@@ -52,13 +52,22 @@ func (l singleKey) commit(ctx context.Context, state roomState, names []string, 
 
 // makingRoom has the edit made, and makes room and tries again where the dict has none for new values.
 func (r roomState) makingRoom(ctx context.Context, writer *commit.Writer, advice string, edit func() commit.Edit) error {
+	attempt := new(commit.Attempt)
 	for try := 1; ; try++ {
 		do := edit()
+		if do.Conditional {
+			do.Attempt = attempt
+		}
 		err := writer.Do(ctx, r.fitting(ctx, do))
-		var full *crowded
-		if !errors.Is(err, ErrTooLarge) || try > roomTries || !errors.As(err, &full) && do.Conditional {
+		if !errors.Is(err, ErrTooLarge) || attempt.GiveWay || try > roomTries && !attempt.Sent() {
 			return advise(err, advice)
 		}
+		if try > roomTries {
+			attempt.GiveWay = true
+			continue
+		}
+		var full *crowded
+		errors.As(err, &full)
 		moved := 0
 		var others []string
 		if full != nil {
@@ -68,7 +77,10 @@ func (r roomState) makingRoom(ctx context.Context, writer *commit.Writer, advice
 			return advise(failed, advice)
 		}
 		if full == nil && moved == 0 {
-			return advise(err, advice)
+			if !attempt.Sent() {
+				return advise(err, advice)
+			}
+			attempt.GiveWay = true
 		}
 	}
 }

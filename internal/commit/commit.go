@@ -48,6 +48,9 @@ func (c *commit) run(ctx context.Context) error {
 		if err := c.reach(ctx, p.Since); err != nil {
 			return err
 		}
+		if err := c.resume(ctx, p); err != nil {
+			return err
+		}
 	}
 	for {
 		if err := c.ready(ctx); err != nil {
@@ -81,7 +84,7 @@ func (c *commit) run(ctx context.Context) error {
 		if c.room.TooLarge(err) && len(c.all) > 1 && c.own == "" {
 			return c.apart(ctx)
 		}
-		if c.room.TooLarge(err) && len(plan.event.Parents) > 1 && c.own != "" && !c.without {
+		if c.room.TooLarge(err) && len(plan.event.Parents) > 1 && c.own != "" && !c.without && !c.stays() {
 			c.without, c.certain = true, true
 			continue
 		}
@@ -98,6 +101,27 @@ func (c *commit) run(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// resume makes sure that it is known whether an edit counts that was sent in an attempt before.
+func (c *commit) resume(ctx context.Context, p *pending) error {
+	for _, sent := range p.in {
+		if err := c.reach(ctx, sent); err != nil {
+			return err
+		}
+		known := false
+		c.dict.Look(func(h *merge.History) { known = h.Has(sent) })
+		if !known {
+			return errUnseen
+		}
+		c.own = sent
+	}
+	return nil
+}
+
+// stays tells whether what was sent is not given up where it does not fit beside what others wrote.
+func (c *commit) stays() bool {
+	return slices.ContainsFunc(c.all, func(p *pending) bool { return p.Attempt != nil && !p.Attempt.GiveWay })
 }
 
 // replace sends what the edits make of a dict with one name, whatever is there.

@@ -49,10 +49,28 @@ type Edit struct {
 	// Afresh: what is known is not enough, the homeserver is asked for what is current and for what came before that.
 	Afresh bool
 
+	// Attempt is there for whoever makes room and tries again where the dict gets too large; see [Attempt].
+	Attempt *Attempt
+
 	// Calls: Apply calls code that is not ours. It is called in the goroutine that called Do, so that a panic comes out
 	// where it belongs, and a slow call holds up nobody longer than that one's context.
 	Calls bool
 }
+
+// Attempt is how far a conditional edit got that failed because the dict, or its merge with what others wrote, is too large.
+// It can have been sent, and count once that is merged: [Writer.Do] goes on from there when it gets the edit with the
+// Attempt again.
+type Attempt struct {
+	// GiveWay: where the edit does not fit beside what others wrote at the same time, theirs is kept. Nothing is left to
+	// be merged then. Else Do fails, and leaves the merge to whoever makes room.
+	GiveWay bool
+
+	in    []id.EventID
+	names []string
+}
+
+// Sent tells whether the edit can count.
+func (a *Attempt) Sent() bool { return len(a.in) > 0 }
 
 // Base is the dict that an edit changes, the edits before it included. It is not to be used after Apply has returned.
 type Base interface {
@@ -85,10 +103,27 @@ type pending struct {
 	calls chan func()   // what is to be called in the goroutine of Do
 	left  chan struct{} // closed when that is no longer in Do
 
+	alone bool         // whether it shares no event
 	names []string     // what Apply changed
 	in    []id.EventID // the events that have the change: several where one did not count
 	sent  []string     // what the last of them changed
 	err   error        // of the last Apply
+}
+
+// resume goes on from the attempt before, in a commit by itself.
+func (p *pending) resume() {
+	if p.Attempt != nil && p.Attempt.Sent() {
+		p.in, p.names, p.sent = p.Attempt.in, p.Attempt.names, p.Attempt.names
+		p.Afresh, p.alone = true, true
+	}
+}
+
+// end gives the result to whoever waits.
+func (p *pending) end(err error) {
+	if p.Attempt != nil {
+		p.Attempt.in, p.Attempt.names = p.in, p.sent
+	}
+	p.done <- err
 }
 
 // changes is what the edit makes of the base.
@@ -194,14 +229,14 @@ func (nothing) Size() int                             { return 0 }
 func (nothing) Again() bool                           { return false }
 
 // take takes edits off the queue that can share an event: those at its front that are all conditional, or all not, as
-// like is where that is given, or one barrier. Those whose callers have given up are dropped.
+// like is where that is given, or one that is alone. Those whose callers have given up are dropped.
 func take(queue []*pending, like *pending) (batch, rest []*pending) {
 	queue = slices.DeleteFunc(queue, func(p *pending) bool { return p.ctx.Err() != nil })
 	for i, p := range queue {
 		if like == nil {
 			like = p
 		}
-		if p.Conditional != like.Conditional || p.Barrier && p != like || like.Barrier && p != like {
+		if p.Conditional != like.Conditional || (p.alone || like.alone) && p != like {
 			return queue[:i:i], queue[i:]
 		}
 	}

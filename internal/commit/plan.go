@@ -78,7 +78,12 @@ func (c *commit) plan(ctx context.Context) plan {
 			}
 		}
 		merged = h.MergeFirst(maxHeads)
-		if own != "" && len(merged.Parents) > 1 && (c.without || c.room.Fits(sizeOf(merged.Dict)+mergeMargin) != nil) {
+		fits := c.room.Fits(sizeOf(merged.Dict) + mergeMargin)
+		switch {
+		case own == "" || len(merged.Parents) < 2 || fits == nil && !c.without:
+		case c.stays():
+			err = cmp.Or(err, fits)
+		default:
 			// Each fits alone. The others' writes were there first, and this one is not acknowledged.
 			merged = h.MergeWithout(own)
 			c.todo = slices.Clone(c.all)

@@ -77,6 +77,8 @@ func NewWriter(dict *replica.Dict, room Room, mode Mode) *Writer {
 // have been made all the same.
 func (w *Writer) Do(ctx context.Context, edit Edit) error {
 	p := &pending{Edit: edit, ctx: ctx, done: make(chan error, 1), calls: make(chan func()), left: make(chan struct{})}
+	p.alone = edit.Barrier
+	p.resume()
 	defer close(p.left)
 	w.mu.Lock()
 	w.queue = append(w.queue, p)
@@ -138,9 +140,9 @@ func (w *Writer) run(batch []*pending) {
 	}
 	for _, p := range c.all {
 		if err != nil {
-			p.done <- err
+			p.end(err)
 		} else {
-			p.done <- p.err
+			p.end(p.err)
 		}
 	}
 }
