@@ -1,6 +1,7 @@
 package roomkv_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -339,13 +340,22 @@ func TestCopyOfWhatIsTooLarge(t *testing.T) {
 func TestCopyLeavesOutWhatIsTooLarge(t *testing.T) {
 	src, client, _ := newStore(t)
 	require.NoError(t, src.PutAll(t.Context(), map[string]any{"a": 1, "large": strings.Repeat("x", 60_000), "b": 2}))
-	dst := open(t, client, hstest.Room(t, client), roomkv.WithPerKeyState(), roomkv.WithMaxValue(50_000))
-	copied, err := roomkv.Copy(t.Context(), dst, src, roomkv.CopyRedactSource())
-	require.ErrorIs(t, err, roomkv.ErrTooLarge)
-	assert.ErrorContains(t, err, `"large"`)
-	assert.Equal(t, roomkv.Copied{Total: 3, Written: 2, TooLarge: 1}, copied)
-	assert.Len(t, memoryOf(t, dst), 2)
-	assert.Len(t, memoryOf(t, src), 3)
+	file := exported(t, src)
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		dst := open(t, client, hstest.Room(t, client), layout, roomkv.WithMaxValue(50_000))
+		copied, err := roomkv.Copy(t.Context(), dst, src, roomkv.CopyRedactSource())
+		require.ErrorIs(t, err, roomkv.ErrTooLarge)
+		assert.ErrorContains(t, err, `"large"`)
+		assert.Equal(t, roomkv.Copied{Total: 3, Written: 2, TooLarge: 1}, copied)
+		assert.Len(t, memoryOf(t, dst), 2)
+		assert.Len(t, memoryOf(t, src), 3)
+
+		dst = open(t, client, hstest.Room(t, client), layout, roomkv.WithMaxValue(50_000))
+		imported, err := dst.Import(t.Context(), bytes.NewReader(file))
+		require.ErrorIs(t, err, roomkv.ErrTooLarge)
+		assert.Equal(t, roomkv.Imported{Total: 3, Written: 2, TooLarge: 1}, imported)
+		assert.Len(t, memoryOf(t, dst), 2)
+	})
 }
 
 // A dict where a key of the other layout would be is neither copied nor overwritten.

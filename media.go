@@ -54,10 +54,10 @@ func (r roomState) keepAll(ctx context.Context, stored map[string]json.RawMessag
 	var outs []out
 	for _, name := range names {
 		key := keyOf[name]
-		text, encrypted, err := r.outside(ctx, name, key, stored[key])
-		if err == nil && text != nil {
-			err = r.checkSize(ctx, key, int64(len(text)))
+		if err := r.checkLarge(ctx, name, key, stored[key]); err != nil {
+			return nil, err
 		}
+		text, encrypted, err := r.outside(ctx, name, key, stored[key])
 		if err != nil {
 			return nil, err
 		}
@@ -180,6 +180,20 @@ func (r roomState) checkSize(ctx context.Context, key string, size int64) error 
 	return err
 }
 
+// checkLarge fails where a value that is to be stored is larger than it may be. The homeserver's limit is of those that are uploaded.
+func (r roomState) checkLarge(ctx context.Context, name, key string, stored json.RawMessage) error {
+	if most := r.core.settings.maxValue; most > 0 && int64(len(stored)) > most {
+		if read, err := wire.Decode(stored); err == nil && read.JSON != nil {
+			return r.checkSize(ctx, key, int64(len(read.JSON)))
+		}
+	}
+	text, _, err := r.outside(ctx, name, key, stored)
+	if err == nil && text != nil {
+		err = r.checkSize(ctx, key, int64(len(text)))
+	}
+	return err
+}
+
 // maxValue is how large a value may be, in bytes.
 func (r roomState) maxValue(ctx context.Context) (int64, error) {
 	most, known := r.core.media.limit()
@@ -273,12 +287,20 @@ func (r roomState) fetch(ctx context.Context, media wire.Media, of attachmentOf)
 	}
 	what := fmt.Sprintf("download attachment %s, the value for key %q", media.URL, of.key)
 	switch {
-	case errors.Is(err, mautrix.MNotFound), isStatus(err, http.StatusNotFound), isStatus(err, http.StatusGone):
+	case errors.Is(err, mautrix.MNotFound), isStatus(err, http.StatusNotFound), isStatus(err, http.StatusGone), saysNo(err):
 		return nil, fail(ErrMissingMedia, err, "cannot %s in event %s in %s", what, of.event, r.room)
 	case err != nil:
 		return nil, r.explain(ctx, what, err)
 	}
 	return text, nil
+}
+
+// saysNo tells whether the homeserver itself, no proxy before it, answers that it does not give the attachment: it may not, or does
+// not get it from the one that has it.
+func saysNo(err error) bool {
+	var answer mautrix.HTTPError
+	return errors.As(err, &answer) && answer.RespError != nil && answer.Response != nil &&
+		(answer.Response.StatusCode == http.StatusForbidden || answer.Response.StatusCode >= http.StatusInternalServerError)
 }
 
 func (r roomState) wrongSize(media wire.Media, of attachmentOf) error {

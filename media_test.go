@@ -305,6 +305,11 @@ func TestMaxValue(t *testing.T) {
 	assert.Zero(t, uploads(recorder))
 	require.ErrorIs(t, open(t, client, room, roomkv.WithMaxValue(100_000)).Get(ctx, "key", new(any)), roomkv.ErrTooLarge)
 
+	small := open(t, client, room, roomkv.WithMaxValue(100))
+	require.ErrorIs(t, small.Put(ctx, "inline", text(101, 0)), roomkv.ErrTooLarge, "also of what stays in the state")
+	require.ErrorIs(t, roomkv.Update(ctx, small, "inline", func(string, bool) (string, error) { return text(101, 0), nil }), roomkv.ErrTooLarge)
+	require.NoError(t, small.Put(ctx, "inline", text(90, 0)))
+
 	config, err := client.GetMediaConfig(ctx)
 	require.NoError(t, err)
 	require.NotZero(t, config.UploadSize)
@@ -319,6 +324,27 @@ func TestMaxValue(t *testing.T) {
 	assert.Equal(t, text(190_000, 0), got, "the old value is as it was")
 	_, err = roomkv.New(client, room.String(), roomkv.WithMaxValue(-1))
 	require.ErrorIs(t, err, roomkv.ErrInvalidOption)
+}
+
+// An attachment that the homeserver does not get from another one, or does not give, is one value that is missing.
+func TestAttachmentThatIsNotGiven(t *testing.T) {
+	store, client, _ := newStore(t)
+	require.NoError(t, store.PutAll(t.Context(), map[string]any{"a": 1, "large": text(60_000, 0), "z": 2}))
+	use, next := through(client)
+	for _, status := range []int{http.StatusForbidden, http.StatusNotFound, http.StatusGone, http.StatusBadGateway, http.StatusGatewayTimeout} {
+		use(func(req *http.Request) (*http.Response, error) {
+			if !isDownload(req) {
+				return next.RoundTrip(req)
+			}
+			return &http.Response{StatusCode: status, Header: http.Header{"Content-Type": {"application/json"}}, Request: req,
+				Body: io.NopCloser(strings.NewReader(`{"errcode": "M_UNKNOWN", "error": "from a test"}`))}, nil
+		})
+		ctx := mautrix.WithMaxRetries(t.Context(), 0)
+		require.ErrorIs(t, store.Get(ctx, "large", new(any)), roomkv.ErrMissingMedia, status)
+		copied, err := roomkv.Copy(ctx, open(t, client, hstest.Room(t, client)), store)
+		require.ErrorIs(t, err, roomkv.ErrMissingMedia, status)
+		assert.Equal(t, roomkv.Copied{Total: 3, Written: 2, Unreadable: 1}, copied, status)
+	}
 }
 
 // A homeserver from before authenticated media has neither of its endpoints.

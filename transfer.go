@@ -141,8 +141,12 @@ func (t *transfer) forget(ctx context.Context, written []arriving) error {
 // write stores entries, and forgets their values. Those that are too large it leaves out, and each of these takes its key from
 // the entry.
 func (t *transfer) write(ctx context.Context, entries []arriving) error {
-	err := t.store(ctx, entries)
-	if errors.Is(err, ErrTooLarge) && t.dst.core.layout.oneKey() { // not in a dict, of which all together are too large
+	err, fitting := t.store(ctx, entries), entries
+	if errors.Is(err, ErrTooLarge) && !t.dst.core.layout.oneKey() {
+		if fitting, err = t.sortOut(ctx, entries, err); err == nil && len(fitting) > 0 {
+			err = t.store(ctx, fitting)
+		}
+	} else if errors.Is(err, ErrTooLarge) {
 		for i := range entries { // nothing was sent, and it is not known which of them it is
 			err := t.store(ctx, entries[i:i+1])
 			switch {
@@ -161,11 +165,40 @@ func (t *transfer) write(ctx context.Context, entries []arriving) error {
 	if err != nil {
 		return err
 	}
-	t.written += len(entries)
+	t.written += len(fitting)
 	for i := range entries {
 		entries[i].value = nil
 	}
 	return nil
+}
+
+// sortOut gives the entries whose values are not too large by themselves, as write does with the others. Where there are none of
+// these, it is the dict that is too large, and the error stays.
+func (t *transfer) sortOut(ctx context.Context, entries []arriving, tooLarge error) (fitting []arriving, err error) {
+	to, err := t.dst.state(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range entries {
+		entry := &entries[i]
+		stored, err := wire.Encode(entry.value)
+		if err == nil {
+			err = to.checkLarge(ctx, to.name(entry.key), entry.key, stored)
+		}
+		switch {
+		case errors.Is(err, ErrTooLarge):
+			t.tooLarge.add(entry.key, err)
+			entry.digest, entry.value = [sha256.Size]byte{}, nil
+		case err != nil:
+			return nil, err
+		default:
+			fitting = append(fitting, *entry)
+		}
+	}
+	if len(fitting) == len(entries) {
+		return nil, tooLarge
+	}
+	return fitting, nil
 }
 
 // store puts values under their keys. In the per-key layout it has just been read what is there, and to be told so by the write

@@ -111,7 +111,9 @@ func (r roomState) change(ctx context.Context, key string, edit commit.Edit, fn 
 	edit.Apply = func(base commit.Base) (map[string]json.RawMessage, error) {
 		stored, err := fn(base, r, name)
 		if err == nil && stored != nil {
-			stored, err = r.keep(ctx, name, key, stored)
+			if err = r.checkLarge(ctx, name, key, stored); err == nil {
+				stored, err = r.keep(ctx, name, key, stored)
+			}
 		}
 		if err != nil {
 			return nil, err
