@@ -35,7 +35,7 @@ type Purged struct {
 }
 
 // Left is an event that Purge has not redacted, and why: [ErrForbidden] for a lack of power; [ErrUndecryptable] where it is not
-// known what the event holds, or where a value of another key is in it that cannot be read; [ErrConflict] where others
+// known what the event holds, or where a value of another key is in it, or can be; [ErrConflict] where others
 // went on writing the key; or a request's error.
 type Left struct {
 	Event id.EventID
@@ -93,13 +93,14 @@ type purge struct {
 	clear  []*stateEvent                // state events to redact, the oldest first
 	sealed map[id.EventID]bool          // encrypted events to look into: whether that is still to be done
 	fields map[id.EventID]bool          // those that hold fields of a value, which do not have its key
+	others map[string]bool              // names that are not purged
 	done   *Purged
 	levels *event.PowerLevelsEventContent // nil until somebody has to be told
 }
 
 func newPurge(state roomState, keys []string, done *Purged) *purge {
 	p := &purge{roomState: state, names: map[string]map[string]string{}, seen: map[id.EventID]bool{},
-		sealed: map[id.EventID]bool{}, fields: map[id.EventID]bool{}, done: done}
+		sealed: map[id.EventID]bool{}, fields: map[id.EventID]bool{}, others: map[string]bool{}, done: done}
 	for _, key := range keys {
 		for _, name := range []string{state.name(key), wire.Name(key)} { // it may have been stored before keys were sealed
 			stateKey := state.core.layout.stateKey(name)
@@ -168,8 +169,9 @@ func (p *purge) look(ctx context.Context, current map[string]*stateEvent) error 
 				continue
 			}
 			p.seen[evt.ID], fresh = true, true
+			p.noteOthers(evt)
 			if p.shows(evt) {
-				found = append(found, evt)
+				found = append(found, &stateEvent{ID: evt.ID, StateKey: evt.StateKey}) // contents would be the whole history
 			}
 		}
 		if back.ended || len(events) > 0 && !fresh {
@@ -195,6 +197,19 @@ func (p *purge) shows(evt *stateEvent) bool {
 	}
 	_, beside := p.find(stateKey, evt.Unsigned.Before)
 	return inside || beside
+}
+
+// noteOthers notes the names in a state event that are not purged.
+func (p *purge) noteOthers(evt *stateEvent) {
+	dict, err := p.core.layout.parse(*evt.StateKey, evt.Content)
+	if err != nil {
+		return
+	}
+	for name := range dict.Names() {
+		if !p.isPurged(name) {
+			p.others[name] = true
+		}
+	}
 }
 
 // find notes where the values are that a content has of the keys. It gives their names, and tells whether any value stands in
@@ -310,8 +325,10 @@ func (p *purge) unseal(ctx context.Context) error {
 			return ctx.Err()
 		case err != nil:
 			p.leave(at, err)
-		case p.holds(opened) || p.fields[at]:
+		case p.holds(opened), p.fields[at] && !p.holdsOther(opened):
 			found[at] = opened
+		case p.fields[at]:
+			p.leave(at, fail(ErrUndecryptable, nil, "event %s in %s was not redacted, for what it holds can be the value of another key", at, p.room))
 		}
 	}
 	if len(found) == 0 {
@@ -349,6 +366,18 @@ func (p *purge) holds(event *opened) (holds bool) {
 		}
 	}
 	return holds
+}
+
+// holdsOther tells whether an encrypted event can hold the value of a key that is not purged. Whoever may write state can call any
+// event a field of a purged one.
+func (p *purge) holdsOther(event *opened) bool {
+	for inside := range event.values {
+		key, ok := wire.KeyOf(inside)
+		if ok && (p.others[wire.Name(key)] || p.others[p.name(key)]) {
+			return true
+		}
+	}
+	return false
 }
 
 // reseal encrypts anew what is current and shares an encrypted event with a purged key. It gives the events that the state refers to

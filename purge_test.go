@@ -3,6 +3,7 @@ package roomkv_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -269,6 +270,31 @@ func TestPurgeOfWhatIsNotTheStores(t *testing.T) {
 }
 
 // Nobody but the homeserver's administrator can delete an attachment: its address is given, and the keys to it are gone.
+// Whoever may write state can say that a value's field is in any event. What is another key's is not redacted.
+func TestPurgeOfWhatIsCalledAField(t *testing.T) {
+	for _, opts := range [][]roomkv.Option{nil, {roomkv.WithSealedKeys(secret)}} {
+		ctx := t.Context()
+		store, client, room := newEncrypted(t, append(opts, roomkv.WithPerKeyState())...)
+		require.NoError(t, store.Put(ctx, "victim", "old"))
+		of := references(t, client, room)
+		require.Len(t, of, 1)
+		var victim struct {
+			Event id.EventID `json:"encrypted_val"`
+		}
+		_, stored, _ := strings.Cut(of[0], ": ")
+		require.NoError(t, json.Unmarshal([]byte(stored), &victim))
+		require.NoError(t, store.Put(ctx, "victim", "new"))
+		_, err := client.SendStateEvent(ctx, room, database, "k", map[string]any{"field": map[string]any{"encrypted_val": victim.Event}})
+		require.NoError(t, err)
+		done, err := store.Purge(ctx, "k")
+		require.ErrorIs(t, err, roomkv.ErrUndecryptable)
+		require.Len(t, done.Left, 1)
+		assert.Equal(t, victim.Event, done.Left[0].Event)
+		values, _ := historyOf(t, store, "victim")
+		assert.Equal(t, []string{`"new"`, `"old"`}, values)
+	}
+}
+
 func TestPurgeOfLargeValues(t *testing.T) {
 	ctx := t.Context()
 	for name, make := range map[string]func(testing.TB, ...roomkv.Option) (*roomkv.Store, *mautrix.Client, id.RoomID){"plain": newStore, "encrypted": newEncrypted} {

@@ -119,8 +119,8 @@ func (r roomState) referred(current map[string]*stateEvent) map[id.EventID]bool 
 			continue
 		}
 		for _, stored := range names {
-			if read, err := wire.Decode(stored); err == nil && read.Event != "" {
-				used[read.Event] = true
+			for _, event := range wire.References(stored) {
+				used[event] = true
 			}
 		}
 	}
