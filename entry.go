@@ -118,22 +118,22 @@ func (r roomState) readEach(ctx context.Context, records []record) iter.Seq2[Ent
 	}
 }
 
-// inOrder reads all entries first, and gives them in the order of the keys.
-func inOrder(entries iter.Seq2[Entry, error]) iter.Seq2[Entry, error] {
-	type read struct {
-		entry Entry
-		err   error
+// inOrder sorts records by their keys, which must be read where they are sealed. The values are left where they are.
+func (r roomState) inOrder(ctx context.Context, records []record) []record {
+	type keyed struct {
+		record
+		key string
 	}
-	return func(yield func(Entry, error) bool) {
-		var all []read
-		for entry, err := range entries {
-			all = append(all, read{entry, err})
-		}
-		slices.SortStableFunc(all, func(a, b read) int { return strings.Compare(a.entry.Key, b.entry.Key) })
-		for _, r := range all {
-			if !yield(r.entry, r.err) {
-				return
-			}
-		}
+	r = r.waitingTogether()
+	r.keysOnly = true
+	all := make([]keyed, len(records))
+	for i, found := range records {
+		entry, _ := found.entry(ctx, r)
+		all[i] = keyed{found, entry.Key}
 	}
+	slices.SortStableFunc(all, func(a, b keyed) int { return strings.Compare(a.key, b.key) })
+	for i, found := range all {
+		records[i] = found.record
+	}
+	return records
 }

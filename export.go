@@ -51,7 +51,8 @@ type exporting struct {
 // true beside any error.
 //
 // In the single-state-key layout the keys and values are those of one moment, in the per-key layout what others write meanwhile may
-// be in it or not. Lines are written one by one as values are read, so that large values are not in memory together.
+// be in it or not. Lines are written one by one as values are read, so that large values are not in memory together. With
+// [ExportHistory] what the state held is, in the per-key layout for up to 40 revisions of each key.
 //
 // It takes the requests of [Store.All]. With [ExportHistory] it takes those of [Store.History] of one key too, twice: once to find what
 // keys there were.

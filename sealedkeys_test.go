@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -235,4 +236,40 @@ func TestHostileSealedNames(t *testing.T) {
 	keys, err := open(t, client, room, roomkv.WithSealedKeys(secret)).Keys(t.Context())
 	require.ErrorIs(t, err, roomkv.ErrCorrupt)
 	assert.Equal(t, []string{"a", "b"}, keys)
+}
+
+// The keys of sealed entries must be read before their order is known, but not the large values.
+func TestSealedLargeValuesAreReadOneByOne(t *testing.T) {
+	ctx := t.Context()
+	store, client, room := newEncrypted(t, roomkv.WithSealedKeys(secret))
+	require.NoError(t, store.PutAll(ctx, map[string]any{"a": text(300_000, 0), "b": text(300_000, 1), "c": 1}))
+	recorder := hstest.Record(client)
+	downloads := func() (n int) {
+		for _, request := range recorder.Requests() {
+			if strings.Contains(request.Path, "/download/") {
+				n++
+			}
+		}
+		return n
+	}
+	fresh := open(t, client, room, roomkv.WithSealedKeys(secret))
+	for entry, err := range fresh.All(ctx) {
+		require.NoError(t, err)
+		assert.Equal(t, "a", entry.Key)
+		break
+	}
+	assert.Equal(t, 1, downloads())
+	recorder.Reset()
+	snapshot, err := fresh.At(ctx, roomkv.AtTime(time.Now()))
+	require.NoError(t, err)
+	keys, err := snapshot.Keys(ctx)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"a", "b", "c"}, keys)
+	assert.Zero(t, downloads())
+	for entry, err := range snapshot.All(ctx) {
+		require.NoError(t, err)
+		assert.Equal(t, "a", entry.Key)
+		break
+	}
+	assert.Equal(t, 1, downloads())
 }

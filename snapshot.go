@@ -303,6 +303,7 @@ func (s *Snapshot) Keys(ctx context.Context) ([]string, error) {
 	var keys []string
 	var failed error
 	state := s.state.waitingTogether()
+	state.keysOnly = true
 	for name, found := range s.records {
 		key, plain := wire.KeyOf(name)
 		if !plain {
@@ -320,15 +321,15 @@ func (s *Snapshot) Keys(ctx context.Context) ([]string, error) {
 
 // All returns every entry that there was, in the order of the keys; see [Store.All], whose errors it has, and [ErrRedacted].
 func (s *Snapshot) All(ctx context.Context) iter.Seq2[Entry, error] {
-	return inOrder(func(yield func(Entry, error) bool) {
+	return func(yield func(Entry, error) bool) {
 		state := s.state.waitingTogether()
-		for _, found := range slices.Concat(slices.Collect(maps.Values(s.records)), s.broken) {
+		for _, found := range s.state.inOrder(ctx, slices.Concat(slices.Collect(maps.Values(s.records)), s.broken)) {
 			entry, err := found.entry(ctx, state)
 			if !yield(entry, err) {
 				return
 			}
 		}
-	})
+	}
 }
 
 // of fails where the snapshot is not one of the memory.

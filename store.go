@@ -361,11 +361,10 @@ func (s *Store) All(ctx context.Context) iter.Seq2[Entry, error] {
 			yield(Entry{}, err)
 			return
 		}
-		entries := state.readEach(ctx, records)
-		if s.core.secret != nil { // only now the keys are known
-			entries = inOrder(entries)
+		if s.core.secret != nil {
+			records = state.inOrder(ctx, records)
 		}
-		for entry, err := range entries {
+		for entry, err := range state.readEach(ctx, records) {
 			if !yield(entry, err) {
 				return
 			}
