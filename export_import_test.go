@@ -3,6 +3,7 @@ package roomkv_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -196,6 +197,37 @@ func TestImportReplacesAFullMemory(t *testing.T) {
 	sameMemory(t, memoryOf(t, src), dst)
 }
 
+// closed is a file with these lines.
+func closed(lines ...string) []byte {
+	text := `{"format":"roomkv","version":1,"room":"!room:example.org","event_type":"test","time":"2026-11-21T16:00:00Z"}` + "\n"
+	for _, line := range lines {
+		text += line + "\n"
+	}
+	return fmt.Appendf(nil, "%s{\"lines\":%d,\"sha256\":\"%x\"}\n", text, len(lines), sha256.Sum256([]byte(text)))
+}
+
+// neverending is what somebody pipes in by mistake.
+type neverending struct{}
+
+func (neverending) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = 'y'
+	}
+	return len(p), nil
+}
+
+// counting counts what is read.
+type counting struct {
+	from io.Reader
+	n    int
+}
+
+func (c *counting) Read(p []byte) (int, error) {
+	n, err := c.from.Read(p)
+	c.n += n
+	return n, err
+}
+
 // Files that were cut, or in which a bit has changed, are refused before anything is even read from the homeserver.
 func TestImportRefusesDamagedFiles(t *testing.T) {
 	src, client, _ := newEncrypted(t)
@@ -225,8 +257,13 @@ func TestImportRefusesDamagedFiles(t *testing.T) {
 	refused(file[:len(file)-1], "cut", len(file)-1)
 	refused(append(bytes.Clone(file), file...), "doubled", len(file))
 	refused([]byte("{}\n"), "another file", 0)
+	refused(closed(`{"key":"a","value":1}`, `{"key":"a","value":2}`), "one key twice", 0)
 	assert.Zero(t, recorder.Count())
-	_, err := dst.Import(t.Context(), bytes.NewReader(file))
+	pipe := &counting{from: neverending{}}
+	_, err := dst.Import(t.Context(), pipe)
+	require.ErrorIs(t, err, roomkv.ErrDamaged)
+	assert.Less(t, pipe.n, 1<<20)
+	_, err = dst.Import(t.Context(), bytes.NewReader(file))
 	require.NoError(t, err)
 }
 

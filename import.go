@@ -97,10 +97,7 @@ func (i *importing) report() {
 }
 
 func (i *importing) run(ctx context.Context, s *Store, r io.Reader) error {
-	rewind, err := rereadable(r)
-	if err != nil {
-		return err
-	}
+	rewind := rereadable(r)
 	keys, err := i.verify(ctx, rewind)
 	if err != nil {
 		return err
@@ -140,17 +137,22 @@ func (i *importing) run(ctx context.Context, s *Store, r io.Reader) error {
 }
 
 // rereadable gives the reader again from where it is now.
-func rereadable(r io.Reader) (rewind func() (io.Reader, error), err error) {
+func rereadable(r io.Reader) (rewind func() (io.Reader, error)) {
 	if seeker, ok := r.(io.ReadSeeker); ok {
 		if start, err := seeker.Seek(0, io.SeekCurrent); err == nil { // else a pipe
 			return func() (io.Reader, error) {
 				_, err := seeker.Seek(start, io.SeekStart)
 				return seeker, err
-			}, nil
+			}
 		}
 	}
-	text, err := io.ReadAll(r)
-	return func() (io.Reader, error) { return bytes.NewReader(text), nil }, err
+	var text bytes.Buffer
+	return func() (io.Reader, error) {
+		if text.Len() > 0 {
+			return bytes.NewReader(text.Bytes()), nil
+		}
+		return io.TeeReader(r, &text), nil // what is no export is not read to its end
+	}
 }
 
 // lines are those of what is there now.
@@ -189,6 +191,8 @@ func (i *importing) verify(ctx context.Context, rewind func() (io.Reader, error)
 		i.total++
 		if line.Value == nil {
 			i.unreadable++
+		} else if keys[line.Key] {
+			return nil, fail(ErrDamaged, nil, "two of its lines are of the same key")
 		} else {
 			keys[line.Key] = true
 		}

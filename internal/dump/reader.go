@@ -12,7 +12,7 @@ import (
 	"unicode/utf8"
 )
 
-// Read gives the entries of a file, line by line. The value of each holds until the next.
+// Read gives the entries of a file, line by line.
 //
 // Only when the iteration has ended without an error was the file a whole one: errors, at the latest with the closing line, are
 // ErrDamaged, or those of from. They end the iteration, and have nothing of the file in their texts.
