@@ -66,8 +66,8 @@ does after its own migration.`,
 			copied, err := roomkv.Copy(cmd.Context(), target.Store, source.Store, options...)
 			bar.end()
 			if a.json {
-				err = errors.Join(json.NewEncoder(cmd.OutOrStdout()).Encode(copied), err)
-			} else {
+				err = errors.Join(json.NewEncoder(cmd.OutOrStdout()).Encode(copiedLine(copied)), err)
+			} else if err == nil || copied.Total > 0 {
 				fmt.Fprintln(cmd.ErrOrStderr(), summary(copied))
 			}
 			return err
@@ -80,6 +80,17 @@ does after its own migration.`,
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	return cmd
+}
+
+// copiedLine is what --json prints of a copy.
+type copiedLine struct {
+	Total      int `json:"total"`
+	Written    int `json:"written"`
+	Equal      int `json:"equal"`
+	Kept       int `json:"kept"`
+	Unreadable int `json:"unreadable"`
+	TooLarge   int `json:"too_large"`
+	Redacted   int `json:"redacted"`
 }
 
 // summary tells a person what came of a copy.

@@ -22,6 +22,8 @@ type session struct {
 	client *mautrix.Client
 	dir    string // where the crypto store is
 
+	borrowed bool // whether it is by an access token that was given
+
 	helper *cryptohelper.CryptoHelper
 	lock   *sql.DB
 	backup *keybackup.Backup

@@ -49,7 +49,9 @@ func hint(verb *cobra.Command, code int, err error) string {
 	case code == exitUsage:
 		return "See: " + verb.CommandPath() + " --help"
 	case errors.Is(err, mautrix.MUnknownToken):
-		return "The login is no longer valid. Forget it with: roomkv logout"
+		return "The login, or the access token that was given, is no longer valid. A kept login ends with: roomkv logout"
+	case errors.Is(err, roomkv.ErrRoomUpgraded):
+		return "Give --follow-upgrades to move the memory to the room's replacement, or name another --room"
 	case errors.Is(err, roomkv.ErrUndecryptable):
 		return "This login does not have the value's key. Where the account has a key backup, give its recovery key: --recovery-key-file"
 	case errors.Is(err, roomkv.ErrWrongSecret):

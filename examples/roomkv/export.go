@@ -44,7 +44,7 @@ the exit code is 1.`,
 				err = file.close(err)
 			}
 			if a.json {
-				err = errors.Join(json.NewEncoder(cmd.OutOrStdout()).Encode(exported), err)
+				err = errors.Join(json.NewEncoder(cmd.OutOrStdout()).Encode(exportedLine(exported)), err)
 			}
 			return err
 		},
@@ -52,6 +52,14 @@ the exit code is 1.`,
 	cmd.Flags().BoolVar(&history, "history", false, "also what was there before")
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "replace the file that is there")
 	return cmd
+}
+
+// exportedLine is what --json prints of an export.
+type exportedLine struct {
+	Total      int  `json:"total"`
+	Revisions  int  `json:"revisions"`
+	Unreadable int  `json:"unreadable"`
+	Complete   bool `json:"complete"`
 }
 
 func (a *app) export(cmd *cobra.Command, to io.Writer, history bool) (exported roomkv.Exported, err error) {

@@ -25,6 +25,9 @@ the exit code is 3.`,
   roomkv history greeting --json | jq -r 'select(.sender == "@alice:example.org") | .value'`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if limit < 0 {
+				return usagef("--limit is %d, and nothing has fewer revisions than 0", limit)
+			}
 			store, err := a.open(cmd.Context(), &a.memory)
 			if err != nil {
 				return err

@@ -75,11 +75,22 @@ func (a *app) importFrom(cmd *cobra.Command, from io.Reader, overwrite, replace,
 	bar.end()
 	switch {
 	case a.json:
-		err = errors.Join(json.NewEncoder(cmd.OutOrStdout()).Encode(imported), err)
-	case !errors.Is(err, roomkv.ErrDamaged):
+		err = errors.Join(json.NewEncoder(cmd.OutOrStdout()).Encode(importedLine(imported)), err)
+	case err == nil || imported.Total > 0 && !errors.Is(err, roomkv.ErrDamaged):
 		fmt.Fprintln(cmd.ErrOrStderr(), importSummary(imported))
 	}
 	return err
+}
+
+// importedLine is what --json prints of an import.
+type importedLine struct {
+	Total      int `json:"total"`
+	Written    int `json:"written"`
+	Equal      int `json:"equal"`
+	Kept       int `json:"kept"`
+	TooLarge   int `json:"too_large"`
+	Removed    int `json:"removed"`
+	Unreadable int `json:"unreadable"`
 }
 
 // importSummary tells a person what came of an import.

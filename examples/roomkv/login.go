@@ -53,6 +53,7 @@ func (a *app) loginCommand() *cobra.Command {
 
 Every other verb logs in by itself where that is needed. What is kept, until "roomkv logout", is the access token and in
 encrypted rooms the keys, in files that only you can read, under ` + configDirText() + ` or $` + envConfigDir + `.
+An access token that is given is not kept, only tried.
 Another --profile is another login beside it: of another account, or a second device of the same.`,
 		Example: `  roomkv login --homeserver example.org --user bot
   roomkv login --user @other:example.org --profile other
@@ -62,6 +63,11 @@ Another --profile is another login beside it: of another account, or a second de
 			session, err := a.session(cmd.Context(), a.account)
 			if err != nil {
 				return err
+			}
+			if session.borrowed {
+				fmt.Fprintf(cmd.ErrOrStderr(), "The access token is one of %s on %s, device %s. It is not kept: each command needs it.\n",
+					session.client.UserID, session.client.HomeserverURL, session.client.DeviceID)
+				return nil
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "Logged in as %s on %s, device %s.\n", session.client.UserID, session.client.HomeserverURL, session.client.DeviceID)
 			return nil
@@ -139,7 +145,7 @@ func (a *app) session(ctx context.Context, who account) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	opened := &session{client: client, dir: kept.dir}
+	opened := &session{client: client, dir: kept.dir, borrowed: token != ""}
 	if a.sessions == nil {
 		a.sessions = map[string]*session{}
 	}

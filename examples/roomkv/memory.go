@@ -28,6 +28,7 @@ type memory struct {
 	encrypt         bool
 	secretFile      string
 	recoveryKeyFile string
+	followUpgrades  bool
 }
 
 // register adds the flags, with a prefix for one of two memories.
@@ -39,6 +40,7 @@ func (m *memory) register(flags *pflag.FlagSet, prefix string) {
 	flags.BoolVar(&m.encrypt, prefix+"encrypt", true, "encrypt values in encrypted rooms")
 	flags.StringVar(&m.secretFile, prefix+"sealed-secret-file", "", "`FILE` with the secret of sealed keys (else $"+envSecret+")")
 	flags.StringVar(&m.recoveryKeyFile, prefix+"recovery-key-file", "", "`FILE` with the key backup's recovery key (else $"+envRecoveryKey+")")
+	flags.BoolVar(&m.followUpgrades, prefix+"follow-upgrades", false, "where the room was upgraded, join its replacement and move the memory there")
 	m.account.register(flags, prefix)
 }
 
@@ -65,6 +67,9 @@ func (a *app) open(ctx context.Context, m *memory) (*opened, error) {
 	options := []roomkv.Option{roomkv.WithEventType(m.eventType), roomkv.WithEncryption(m.encrypt), roomkv.WithSingleStateKey(m.stateKey)}
 	if m.perKey {
 		options = append(options, roomkv.WithPerKeyState())
+	}
+	if m.followUpgrades {
+		options = append(options, roomkv.WithRoomUpgrades())
 	}
 	secretText, err := secret(envSecret, m.secretFile)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -168,6 +169,7 @@ func TestWrongUsage(t *testing.T) {
 		{"put", "k", "1", "--create", "--if-revision", "$e"}, // both
 		{"watch", "k", "--prefix", "k"},                      // both
 		{"import"}, {"export", "a", "b"},
+		{"history", "k", "--limit", "-1", "--room", "!r:test"},
 		{"import", os.DevNull, "--room", "!r:test", "--replace"}, // nobody to be asked
 	} {
 		got := sh.run(args...)
@@ -221,10 +223,31 @@ func TestLogin(t *testing.T) {
 	token.set(envToken, sh.bot.AccessToken)
 	token.set(envHomeserver, hstest.Server(t).URL)
 	assert.Equal(t, "my secret value\n", token.ok("get", "diary"))
+	got = token.run("login")
+	assert.Zero(t, got.code)
+	assert.Contains(t, got.err, "not kept")
 	token.set(envToken, "no-token-of-anybody")
 	got = token.run("get", "diary")
 	assert.Equal(t, exitError, got.code)
 	assert.NotContains(t, got.err, "no-token-of-anybody")
+}
+
+func TestRoomUpgrade(t *testing.T) {
+	sh := newShell(t)
+	var resp struct {
+		Replacement string `json:"replacement_room"`
+	}
+	room := hstest.Room(t, sh.bot)
+	sh.set(envRoom, room.String())
+	sh.ok("put", "greeting", "Hello!")
+	_, err := sh.bot.MakeRequest(t.Context(), http.MethodPost, sh.bot.BuildClientURL("v3", "rooms", room, "upgrade"), map[string]string{"new_version": "11"}, &resp)
+	require.NoError(t, err)
+	got := sh.run("put", "greeting", "Hi!")
+	assert.Equal(t, exitError, got.code)
+	assert.Contains(t, got.err, resp.Replacement)
+	assert.Contains(t, got.err, "--follow-upgrades")
+	sh.ok("put", "greeting", "Hi!", "--follow-upgrades")
+	assert.Equal(t, "Hi!\n", sh.ok("get", "greeting", "--room", resp.Replacement))
 }
 
 func TestEncryptedRoom(t *testing.T) {
@@ -325,6 +348,7 @@ func TestCopy(t *testing.T) {
 		assert.Equal(t, "Hi!\n", sh.ok("get", "greeting", "--event-type", "com.example.other"))
 		same := sh.run("copy")
 		assert.Equal(t, exitUsage, same.code, same.err)
+		assert.NotContains(t, same.err, "Copied")
 	})
 	t.Run("to another account", func(t *testing.T) {
 		other := newShell(t)
@@ -355,7 +379,7 @@ func TestExportAndImport(t *testing.T) {
 	sh.ok("put", "greeting", "Hi!")
 	assert.Contains(t, sh.ok("export", "--history"), `"value":"Hello!"`)
 	again := sh.run("export", name, "--force", "--history", "--json")
-	assert.Equal(t, `{"Total":2,"Revisions":3,"Unreadable":0,"Complete":true}`+"\n", again.out)
+	assert.Equal(t, `{"total":2,"revisions":3,"unreadable":0,"complete":true}`+"\n", again.out)
 	assert.Empty(t, again.err)
 	entries, err := os.ReadDir(filepath.Dir(name))
 	require.NoError(t, err)

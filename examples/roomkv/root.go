@@ -43,7 +43,7 @@ or --access-token-file. No password is ever an argument, where other users of th
   roomkv get greeting
   roomkv ls
 
-Exit codes: 0 done, 1 error, 2 wrong usage, 3 key not found, 130 interrupted.
+Exit codes: 0 done, 1 error, 2 wrong usage, 3 key not found, 130 interrupted (a watch: 0).
 Colour is for terminals only; NO_COLOR=1 turns it off there too.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
