@@ -49,11 +49,14 @@ func (p Place) String() string {
 // at most every 10 seconds, for a write. What a process knows of its account data it asks for again only where a sync that the
 // store follows brings something else. A write 10 seconds after the move empties the account data.
 //
-// [Store.History], [Store.At] and what [Store.Purge] redacts know the state alone, and [Store.Restore] writes where every write goes. [Store.Watch] tells what
-// this process changes in account data too, but cannot begin at the revision of such a change, and [Store.CompareAndPut] cannot
-// compare with one once the memory has moved. [Copy] reads and writes both. [WithRedaction] redacts what account data no longer
-// refers to. [WithRoomUpgrades] does not follow a room with memory in account data, nor to a room where the client
-// lacks the power to write the state that it should move: writes are [ErrRoomUpgraded], and reads go on in the old room.
+// [Store.History], [Store.At] and what [Store.Purge] redacts know the state alone. So [Store.Restore] is [ErrForbidden] while
+// writes go to account data, where it would remove what no snapshot has. Once the memory has moved, it removes that too, and a
+// snapshot from after the move brings it back. [Store.Watch] tells what this process changes in account data too, but cannot begin
+// at the revision of such a change, and [Store.CompareAndPut] cannot compare with one once the memory has moved. [Copy] and
+// [Store.Import] read and write both, and ask for account data anew whenever they compare; [CopyRedactSource] redacts nothing
+// while account data has something. [WithRedaction] redacts what account data no longer refers to. [WithRoomUpgrades] does not
+// follow a room with memory in account data, nor to a room where the client lacks the power to write the state that it should
+// move: writes are [ErrRoomUpgraded], and reads go on in the old room.
 func WithAccountDataFallback() Option {
 	return func(s *settings) { s.fallback = true }
 }
@@ -113,13 +116,16 @@ func (r roomState) store(ctx context.Context, names []string, edit func(names []
 			return err
 		}
 		if o != nil {
+			if r.stateOnly {
+				return r.notInState(ctx, "write what has just begun to go to account data")
+			}
 			if err := o.commit(ctx, names, edit); !errors.Is(err, errAgain) {
 				return err
 			}
 			continue
 		}
 		err = r.core.layout.commit(ctx, r, names, func(names []string) commit.Edit { return ofState(edit(names)) })
-		if !r.core.fallback || try >= powerTries || !errors.Is(err, ErrForbidden) {
+		if !r.core.fallback || r.stateOnly || try >= powerTries || !errors.Is(err, ErrForbidden) {
 			return err
 		}
 		if errors.Is(err, errNoPower) || !r.mayWrite(ctx) { // else it has come back meanwhile

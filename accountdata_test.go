@@ -1,6 +1,7 @@
 package roomkv_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -562,4 +563,176 @@ func TestEncryptedAccountData(t *testing.T) {
 	require.NoError(t, store.Delete(ctx, "nothing"))
 	assert.Empty(t, clearNames(t, p.bot, p.room))
 	assert.Equal(t, want, memoryOf(t, open(t, p.bot, p.room)))
+}
+
+// Copy and Import take what reads see, from account data and into it.
+func TestCopyAndImportInAccountData(t *testing.T) {
+	eachAccountKind(t, func(t *testing.T, p powerless, opts []roomkv.Option) {
+		ctx := t.Context()
+		store := open(t, p.bot, p.room, opts...)
+		p.level(t, 50)
+		require.NoError(t, store.PutAll(ctx, map[string]any{"stale": 1, "deleted": 1, "state": 1}))
+		p.level(t, 0)
+		require.NoError(t, store.PutAll(ctx, map[string]any{"stale": 2, "away": 3}))
+		require.NoError(t, store.Delete(ctx, "deleted"))
+		want := map[string]string{"stale": "2", "state": "1", "away": "3"}
+		require.Equal(t, want, memoryOf(t, store))
+		require.Equal(t, "account data state", places(t, store)["stale"]+" "+places(t, store)["state"])
+		roomkv.ForgetAccounts()
+		store = open(t, p.bot, p.room, opts...)
+
+		there := open(t, p.bot, hstest.Room(t, p.bot))
+		copied, err := roomkv.Copy(ctx, there, store, roomkv.CopyRedactSource())
+		require.ErrorIs(t, err, roomkv.ErrForbidden)
+		assert.ErrorContains(t, err, "power level 50")
+		assert.Equal(t, roomkv.Copied{Total: 3, Written: 3}, copied)
+		assert.Equal(t, want, memoryOf(t, there))
+		assert.Equal(t, want, memoryOf(t, open(t, p.bot, p.room, opts...)), "nothing was redacted")
+		copied, err = roomkv.Copy(ctx, there, store)
+		require.NoError(t, err)
+		assert.Equal(t, roomkv.Copied{Total: 3, Equal: 3}, copied)
+
+		require.NoError(t, there.PutAll(ctx, map[string]any{"new": 4, "deleted": 5, "away": "other"}))
+		copied, err = roomkv.Copy(ctx, store, there)
+		require.ErrorIs(t, err, roomkv.ErrExists)
+		assert.ErrorContains(t, err, `"away"`)
+		assert.Equal(t, roomkv.Copied{Total: 5, Written: 2, Equal: 2, Kept: 1}, copied)
+		copied, err = roomkv.Copy(ctx, store, there, roomkv.CopyOverwrite())
+		require.NoError(t, err)
+		assert.Equal(t, roomkv.Copied{Total: 5, Written: 1, Equal: 4}, copied)
+		recorder := hstest.Record(p.bot)
+		copied, err = roomkv.Copy(ctx, store, there)
+		require.NoError(t, err)
+		assert.Equal(t, roomkv.Copied{Total: 5, Equal: 5}, copied)
+		assert.Zero(t, writes(recorder), "a second one writes nothing")
+		sameMemory(t, memoryOf(t, there), store)
+		assert.Equal(t, "account data", places(t, store)["new"])
+
+		require.NoError(t, there.PutAll(ctx, various(10))) // more than are read one by one
+		require.NoError(t, there.Delete(ctx, "state", "new"))
+		var file bytes.Buffer
+		_, err = there.Export(ctx, &file)
+		require.NoError(t, err)
+		want = memoryOf(t, there)
+		imported, err := store.Import(ctx, bytes.NewReader(file.Bytes()), roomkv.ImportReplace())
+		require.NoError(t, err)
+		assert.Equal(t, roomkv.Imported{Total: len(want), Written: len(want) - 3, Equal: 3, Removed: 2}, imported)
+		imported, err = store.Import(ctx, bytes.NewReader(file.Bytes()))
+		require.NoError(t, err)
+		assert.Equal(t, roomkv.Imported{Total: len(want), Equal: len(want)}, imported)
+		sameMemory(t, want, store)
+		roomkv.ForgetAccounts()
+		store = open(t, p.bot, p.room, opts...)
+		sameMemory(t, want, store)
+
+		// What has moved into the state is redacted once account data is empty, and not before.
+		p.level(t, 50)
+		roomkv.PassTime()
+		copied, err = roomkv.Copy(ctx, there, store, roomkv.CopyRedactSource())
+		require.ErrorIs(t, err, roomkv.ErrForbidden)
+		assert.Equal(t, roomkv.Copied{Total: len(want), Equal: len(want)}, copied)
+		sameMemory(t, want, store)
+		roomkv.PassTime()
+		copied, err = roomkv.Copy(ctx, there, store, roomkv.CopyRedactSource())
+		require.NoError(t, err)
+		assert.Positive(t, copied.Redacted)
+		assert.Empty(t, p.data(t))
+		eventually(t, func() bool { return len(memoryOf(t, open(t, p.bot, p.room, opts...))) == 0 }, "the source was redacted")
+		sameMemory(t, want, there)
+	})
+}
+
+// What a copy to account data reports as written is there, whatever this process believes.
+func TestCopyToAccountDataReadsBack(t *testing.T) {
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		ctx := t.Context()
+		p := newPowerless(t, false)
+		src := open(t, p.bot, hstest.Room(t, p.bot))
+		require.NoError(t, src.PutAll(ctx, map[string]any{"a": 1, "b": 2}))
+		dst := open(t, p.bot, p.room, layout, roomkv.WithAccountDataFallback())
+		broken := func(req *http.Request) (*http.Response, error) {
+			if req.Method == http.MethodPut && strings.Contains(req.URL.Path, "/account_data/") {
+				return &http.Response{StatusCode: http.StatusOK, Body: readCloser(`{}`), Request: req}, nil
+			}
+			return http.DefaultTransport.RoundTrip(req)
+		}
+		breaker := breakable(p.bot)
+		breaker.broken.Store(&broken)
+		copied, err := roomkv.Copy(ctx, dst, src)
+		require.ErrorIs(t, err, roomkv.ErrConflict)
+		assert.Equal(t, roomkv.Copied{Total: 2}, copied)
+		breaker.broken.Store(nil)
+		copied, err = roomkv.Copy(ctx, dst, src)
+		require.NoError(t, err)
+		assert.Equal(t, roomkv.Copied{Total: 2, Written: 2}, copied)
+	})
+}
+
+// The state beneath account data can have the dict that is copied to, which is no key of the source's.
+func TestCopyFromAccountDataOverADict(t *testing.T) {
+	ctx := t.Context()
+	p := newPowerless(t, false)
+	src := open(t, p.bot, p.room, roomkv.WithPerKeyState(), roomkv.WithAccountDataFallback())
+	require.NoError(t, src.PutAll(ctx, map[string]any{"a": 1, "b": 2}))
+	dst := open(t, p.admin, p.room, roomkv.WithSingleStateKey("dict"))
+	copied, err := roomkv.Copy(ctx, dst, src)
+	require.NoError(t, err)
+	assert.Equal(t, roomkv.Copied{Total: 2, Written: 2}, copied)
+	copied, err = roomkv.Copy(ctx, dst, src)
+	require.NoError(t, err)
+	assert.Equal(t, roomkv.Copied{Total: 2, Equal: 2}, copied)
+}
+
+// Account data has no history, and so nothing in it is undone.
+func TestRestoreLeavesAccountDataAlone(t *testing.T) {
+	eachAccountKind(t, func(t *testing.T, p powerless, opts []roomkv.Option) {
+		ctx := t.Context()
+		p.level(t, 50)
+		store := open(t, p.bot, p.room, opts...)
+		require.NoError(t, store.Put(ctx, "a", 1))
+		entry, err := store.Entry(ctx, "a")
+		require.NoError(t, err)
+		before, err := store.At(ctx, roomkv.AtRevision(entry.Revision))
+		require.NoError(t, err)
+		require.NoError(t, store.PutAll(ctx, map[string]any{"a": 2, "b": 2}))
+		refused := func(snapshot *roomkv.Snapshot, what string) {
+			t.Helper()
+			memory := memoryOf(t, store)
+			changed, err := store.Restore(ctx, snapshot)
+			require.ErrorIs(t, err, roomkv.ErrForbidden, what)
+			assert.ErrorContains(t, err, "power level 50")
+			assert.Zero(t, changed)
+			assert.Equal(t, memory, memoryOf(t, store))
+		}
+		p.level(t, 0)
+		refused(before, "where the store does not know yet that it has lost the power")
+		assert.Empty(t, p.data(t))
+		require.NoError(t, store.PutAll(ctx, map[string]any{"b": 3, "c": 3}))
+		refused(before, "from before")
+		now, err := store.At(ctx, roomkv.AtTime(time.Now().Add(time.Hour)))
+		require.NoError(t, err)
+		refused(now, "from now")
+		roomkv.ForgetAccounts()
+		store = open(t, p.bot, p.room, opts...)
+		refused(now, "in a new process")
+
+		p.level(t, 50)
+		roomkv.PassTime()
+		require.NoError(t, store.Put(ctx, "d", 4))
+		entry, err = store.Entry(ctx, "d")
+		require.NoError(t, err)
+		changed, err := store.Restore(ctx, before)
+		require.NoError(t, err)
+		assert.Equal(t, 4, changed)
+		assert.Equal(t, map[string]string{"a": "1"}, memoryOf(t, store))
+		moved, err := store.At(ctx, roomkv.AtRevision(entry.Revision))
+		require.NoError(t, err)
+		_, err = store.Restore(ctx, moved)
+		require.NoError(t, err)
+		want := map[string]string{"a": "2", "b": "3", "c": "3", "d": "4"}
+		assert.Equal(t, want, memoryOf(t, store), "what has moved has a history")
+		roomkv.PassTime()
+		require.NoError(t, store.Delete(ctx, "nothing"))
+		assert.Equal(t, want, memoryOf(t, open(t, p.bot, p.room, opts[1:]...)))
+	})
 }

@@ -165,12 +165,39 @@ func (b beneath) recordOf(content wire.Account, name string) *record {
 		time: time.UnixMilli(over.Time), place: InAccountData}
 }
 
-// checkSecret is [roomState.checkNames] for account data and the state.
-func (b beneath) checkSecret(content wire.Account) error {
-	if err := b.checkNames(content.Names); err != nil || b.core.layout.oneKey() {
-		return err
+// records are those of account data and of the state beneath it, but for the state events that are foreign.
+func (b beneath) records(foreign func(stateKey string) bool) ([]record, error) {
+	content, err := b.over()
+	if err != nil {
+		return nil, err
 	}
-	return b.checkNames(b.at("").Names)
+	var records []record
+	for stateKey, view := range b.views {
+		if foreign(stateKey) {
+			continue
+		}
+		for _, found := range recordsOf(view) {
+			if found.err != nil || !b.hidden(content, found.name) {
+				records = append(records, found)
+			}
+		}
+	}
+	for name := range content.Over {
+		if found := b.recordOf(content, name); found != nil && found.place == InAccountData {
+			records = append(records, *found)
+		}
+	}
+	return records, nil
+}
+
+// over is what account data has. As [roomState.checkNames] it fails where that, or the state, was sealed with another secret.
+func (b beneath) over() (wire.Account, error) {
+	content := b.account.current()
+	err := b.checkNames(content.Names)
+	if err == nil && !b.core.layout.oneKey() {
+		err = b.checkNames(b.at("").Names)
+	}
+	return content, err
 }
 
 // edit makes an edit of the memory one of account data. It leaves out there what no longer counts, as far as that was written before

@@ -25,6 +25,10 @@ func CopyProgress(fn func(Copied)) CopyOption { return func(c *copying) { c.prog
 // The room's history keeps what the source had overwritten before, and a large value its attachment. Nobody should write to
 // the source meanwhile. It takes the requests that read the source and the destination once more, and up to three for each
 // event. The client needs the power to redact, which it has for events of its own.
+//
+// Where account data has something of the source (see [WithAccountDataFallback]), nothing is redacted and the error is
+// [ErrForbidden]: the state beneath is only a part of it, and can hold older values than those that were copied. That is also so
+// until a write, or another Copy with this option, empties account data when the memory has moved into the state.
 func CopyRedactSource() CopyOption { return func(c *copying) { c.redact = true } }
 
 // Copied is what a [Copy] has done, in keys.
@@ -60,17 +64,20 @@ type copying struct {
 // meanwhile: what they write can be overwritten in the per-key layout, and fails the comparison. What others write to the
 // source meanwhile may be copied or not.
 //
+// With [WithAccountDataFallback] a memory is what reads of it see: what account data has is copied, and not what that hides in the
+// state. What is copied to a memory that is in account data goes there.
+//
 // A value that cannot be read, that would replace another, or that is too large, is left out; when all others have been copied,
 // the error names the first such keys. Copied is true beside any error.
 //
 // Entries are copied by the thousand, or by 2 MB of values where that is less, so that the memory that it takes does not grow
-// with their number. Each thousand takes one request that lists the source, and two that list the destination, in the per-key
-// layout with the room's whole state, and those of [Store.PutAll]; each encrypted event and each large value is read once from
-// src and once from dst.
+// with their number; of a source in account data all that the state has beneath it is held at once. Each thousand takes one
+// request that lists the source, and two that list the destination, in the per-key layout with the room's whole state, and those
+// of [Store.PutAll]; each encrypted event and each large value is read once from src and once from dst.
 //
 // Errors: [ErrExists] where dst has other values (see [CopyOverwrite]), [ErrConflict] where dst has something else than was
-// written, [ErrInvalidOption] where both are the same memory or an option is nil, and those of [Store.All] for src and of
-// [Store.PutAll] for dst.
+// written, [ErrInvalidOption] where both are the same memory or an option is nil, [ErrForbidden] where the source may not be
+// redacted (see [CopyRedactSource]), and those of [Store.All] for src and of [Store.PutAll] for dst.
 func Copy(ctx context.Context, dst, src *Store, opts ...CopyOption) (Copied, error) {
 	c := copying{}
 	if dst == nil || src == nil {
@@ -168,6 +175,15 @@ func isUnreadable(err error) bool {
 
 // redactSource redacts what the source has by now, where the destination has the same.
 func (c *copying) redactSource(ctx context.Context) error {
+	if c.from.core.fallback {
+		// Asked as for a write, which first moves what can be moved.
+		if _, err := c.from.away(ctx, true); err != nil {
+			return err
+		}
+		if c.from.overlay().account.current().ID != "" {
+			return c.from.notInState(ctx, "redact the source, of which account data has at least a part,")
+		}
+	}
 	for part, err := range c.from.parts(ctx) {
 		if err != nil {
 			return err

@@ -91,6 +91,12 @@ func (o *overlay) learn(ctx context.Context) error {
 	return o.learnLocked(ctx)
 }
 
+// learnAnew asks for account data also where it is known: what this process has written is not always what the homeserver has.
+func (o *overlay) learnAnew(ctx context.Context) error {
+	o.account.forget()
+	return o.learn(ctx)
+}
+
 // learnLocked is learn for who has the lock.
 func (o *overlay) learnLocked(ctx context.Context) error {
 	if o.account.isKnown() {
@@ -328,11 +334,33 @@ func (o *overlay) find(ctx context.Context, name string) (*record, error) {
 	if err != nil {
 		return nil, err
 	}
-	content := o.account.current()
-	if err := below.checkSecret(content); err != nil {
+	content, err := below.over()
+	if err != nil {
 		return nil, err
 	}
 	return below.recordOf(content, name), nil
+}
+
+// readNames gives the records of those of the names that are there; see [roomState.readNames].
+func (o *overlay) readNames(ctx context.Context, names []string) (map[string]record, error) {
+	if err := o.learnAnew(ctx); err != nil {
+		return nil, err
+	}
+	below, err := o.beneath(ctx, names, true)
+	if err != nil {
+		return nil, err
+	}
+	content, err := below.over()
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[string]record, len(names))
+	for _, name := range names {
+		if record := below.recordOf(content, name); record != nil {
+			found[name] = *record
+		}
+	}
+	return found, nil
 }
 
 // readAll gives the records of account data and of the state beneath it.
@@ -341,24 +369,26 @@ func (o *overlay) readAll(ctx context.Context) ([]record, error) {
 	if err != nil {
 		return nil, err
 	}
-	content := o.account.current()
-	if err := below.checkSecret(content); err != nil {
+	return below.records(func(string) bool { return false })
+}
+
+// now is readAll as the homeserver has it, without the state events that are not the memory's. The sync is not asked: it can be
+// behind.
+func (o *overlay) now(ctx context.Context, foreign func(stateKey string) bool) ([]record, error) {
+	err := o.learnAnew(ctx)
+	if err != nil {
 		return nil, err
 	}
-	var records []record
-	for _, view := range below.views {
-		for _, found := range recordsOf(view) {
-			if found.err != nil || !below.hidden(content, found.name) {
-				records = append(records, found)
-			}
-		}
+	var below beneath
+	if o.core.layout.oneKey() {
+		below, err = o.listed(ctx, o.nothing(), o.all)
+	} else {
+		below, err = o.beneath(ctx, nil, true)
 	}
-	for name := range content.Over {
-		if found := below.recordOf(content, name); found != nil && found.place == InAccountData {
-			records = append(records, *found)
-		}
+	if err != nil {
+		return nil, err
 	}
-	return records, nil
+	return below.records(foreign)
 }
 
 // commit makes the edit in account data.

@@ -46,6 +46,14 @@ func (r roomState) noPower(what string, need, have int, cause error) error {
 		what, r.room, r.eventType.Type, need, r.client.UserID, have)
 }
 
+// notInState is for what can only be done in the state, to a memory that is in account data.
+func (r roomState) notInState(ctx context.Context, what string) error {
+	if need, have, known := r.levels(ctx); known && have < need {
+		return r.noPower(what, need, have, nil)
+	}
+	return fail(ErrForbidden, nil, "cannot %s in %s: it has not left account data for the state yet", what, r.room)
+}
+
 // levels are the power level that it takes to send the store's state, and the one that the user has, where the homeserver says.
 func (r roomState) levels(ctx context.Context) (need, have int, known bool) {
 	ctx = withRetries(ctx, r.client)

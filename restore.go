@@ -26,8 +26,11 @@ import (
 // It takes the requests of [Store.Put] in the single-state-key layout, in the per-key layout those of [Store.Keys] and one for each
 // key that differs; and one for each encrypted event that the state is to refer to again.
 //
-// Errors: [ErrInvalidOption] for a snapshot of another room or memory, for which there is [Copy]; [ErrRedacted]; [ErrNoCrypto];
-// [ErrCorrupt]; [ErrWrongSecret].
+// A snapshot has nothing of account data, and account data has no history: what Restore would change there could never come back.
+// So it changes nothing while the memory is written there, and fails; see [WithAccountDataFallback].
+//
+// Errors: [ErrInvalidOption] for a snapshot of another room or memory, for which there is [Copy]; [ErrForbidden] where the client
+// may not write the state, with WithAccountDataFallback too; [ErrRedacted]; [ErrNoCrypto]; [ErrCorrupt]; [ErrWrongSecret].
 func (s *Store) Restore(ctx context.Context, snapshot *Snapshot) (changed int, err error) {
 	err = s.write(ctx, nil, func(state roomState) (err error) {
 		if err := snapshot.of(state); err != nil {
@@ -40,6 +43,12 @@ func (s *Store) Restore(ctx context.Context, snapshot *Snapshot) (changed int, e
 }
 
 func (r roomState) restore(ctx context.Context, snapshot *Snapshot) (changed int, err error) {
+	if o, err := r.away(ctx, true); err != nil {
+		return 0, err
+	} else if o != nil {
+		return 0, r.notInState(ctx, "restore a snapshot, which has nothing of account data,")
+	}
+	r.stateOnly = true // also where the homeserver tells only now that the power is gone
 	records, err := r.readAll(ctx)
 	if err != nil {
 		return 0, err

@@ -49,6 +49,8 @@ type Snapshot struct {
 // see [Store.History]. In the per-key layout it goes on until it has found what each key was, which for a key that was made
 // since is the room's beginning.
 //
+// What was in account data then is not in it; see [WithAccountDataFallback].
+//
 // What was there before the user might see the room's history cannot be read. In the per-key layout Dendrite leaves no sign of
 // it: a key that was there seems to have been made later.
 //

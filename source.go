@@ -30,9 +30,18 @@ type part struct {
 	left    int // about how many keys come after it
 }
 
-// parts reads the memory part by part, but for what belongs to the memory that it is copied to.
+// parts reads the memory part by part, but for what belongs to the memory that it is copied to. One that is in account data is
+// one part: only all of it tells what is hidden.
 func (s source) parts(ctx context.Context) iter.Seq2[part, error] {
 	return func(yield func(part, error) bool) {
+		if o, err := s.away(ctx, false); err != nil || o != nil {
+			var records []record
+			if err == nil {
+				records, err = o.now(ctx, s.isTheirs)
+			}
+			yield(part{s.seen(records), 0}, err)
+			return
+		}
 		for after, more := "", true; more; {
 			var records []record
 			left, err := 0, error(nil)
@@ -53,7 +62,7 @@ func (s source) parts(ctx context.Context) iter.Seq2[part, error] {
 // sync is not asked: it can be behind.
 func (s source) after(ctx context.Context, stateKey string) (records []record, left int, last string, err error) {
 	picker := &picker{most: partEvents, size: partSize, wants: func(at string) bool {
-		return s.core.layout.holds(at) && at > stateKey && !(s.beside(s.to) && !s.to.core.layout.oneKey() && s.to.core.layout.holds(at))
+		return s.core.layout.holds(at) && at > stateKey && !s.isTheirs(at)
 	}}
 	var seal *stateEvent
 	all := 0
@@ -107,6 +116,11 @@ func (r roomState) seen(records []record) []record {
 
 // readNames gives the records of those of the names that the homeserver has.
 func (r roomState) readNames(ctx context.Context, names []string) (map[string]record, error) {
+	if o, err := r.away(ctx, false); err != nil {
+		return nil, err
+	} else if o != nil {
+		return o.readNames(ctx, names)
+	}
 	found := make(map[string]record, len(names))
 	wanted := make(map[string]string, len(names)) // by state key, or any for a dict
 	for _, name := range names {
@@ -132,6 +146,11 @@ func (r roomState) readNames(ctx context.Context, names []string) (map[string]re
 // beside tells whether both stores keep their state events in the same place, so that the one can see the other's.
 func (r roomState) beside(other roomState) bool {
 	return r.room == other.room && r.eventType.Type == other.eventType.Type
+}
+
+// isTheirs tells whether the state event with the state key is the dict that the memory is copied to.
+func (s source) isTheirs(stateKey string) bool {
+	return s.beside(s.to) && !s.to.core.layout.oneKey() && s.to.core.layout.holds(stateKey)
 }
 
 // isAt tells whether the memory's own state event is where the key goes, and would be overwritten there.

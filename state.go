@@ -36,6 +36,7 @@ type roomState struct {
 	dead error // why nothing may be written here, nil where it may
 
 	waitUntil time.Time // when reads no longer wait for missing keys, zero where each has its own time
+	stateOnly bool      // whether writes never go to account data
 	keysOnly  bool      // whether values in the media repository are left there, because only the keys are asked for
 }
 
