@@ -95,15 +95,17 @@ type restoration struct {
 	was    map[string]string          // what was stored, by name
 	stored map[string]json.RawMessage // what is to be stored, by name
 	lost   map[string]bool            // names whose values cannot come back
-	left   error                      // why
+	broken map[string]record          // by state key: what cannot come back, under whatever name
+	layout layout
+	left   error // why
 }
 
 // restorable finds out which values of the snapshot are still there, and encrypts those that must be. What is current
 // need not be asked for.
 func (r roomState) restorable(ctx context.Context, snapshot *Snapshot, current map[string]string) (*restoration, error) {
-	res := &restoration{was: map[string]string{}, stored: map[string]json.RawMessage{}, lost: map[string]bool{}}
+	res := &restoration{was: map[string]string{}, stored: map[string]json.RawMessage{}, lost: map[string]bool{}, broken: snapshot.broken, layout: r.core.layout}
 	for _, broken := range snapshot.broken {
-		res.lost[broken.name], res.left = true, cmp.Or(res.left, broken.err)
+		res.left = cmp.Or(res.left, broken.err)
 	}
 	sealing, err := place{roomState: r}.Sealer(ctx, false)
 	if err != nil {
@@ -153,13 +155,17 @@ func (r roomState) restorable(ctx context.Context, snapshot *Snapshot, current m
 // apply gives what changes where that is what is there now.
 func (r *restoration) apply(now map[string]string) map[string]json.RawMessage {
 	changes := map[string]json.RawMessage{}
+	stays := func(name string) bool {
+		_, broken := r.broken[r.layout.stateKey(name)]
+		return broken || r.lost[name]
+	}
 	for name, was := range r.was {
-		if is, there := now[name]; !r.lost[name] && (!there || is != was) {
+		if is, there := now[name]; !stays(name) && (!there || is != was) {
 			changes[name] = r.stored[name]
 		}
 	}
 	for name := range now {
-		if _, there := r.was[name]; !there && !r.lost[name] {
+		if _, there := r.was[name]; !there && !stays(name) {
 			changes[name] = nil
 		}
 	}

@@ -36,7 +36,7 @@ func AtTime(t time.Time) Moment { return Moment{time: t, timed: true} }
 type Snapshot struct {
 	state   roomState
 	records map[string]record // by name
-	broken  []record          // events whose names cannot be told
+	broken  map[string]record // by state key: events that cannot be read, whose names cannot be told
 }
 
 // At returns the memory of the store's room as it was at the moment.
@@ -193,7 +193,7 @@ func (s *search) history(stateKey string) *merge.History {
 }
 
 func (s *search) snapshot(ctx context.Context) (*Snapshot, error) {
-	found := &Snapshot{state: s.roomState, records: map[string]record{}}
+	found := &Snapshot{state: s.roomState, records: map[string]record{}, broken: map[string]record{}}
 	for stateKey, events := range s.events {
 		view, err := s.view(ctx, stateKey)
 		if err != nil {
@@ -211,7 +211,7 @@ func (s *search) snapshot(ctx context.Context) (*Snapshot, error) {
 			}
 		}
 		if view.Err != nil {
-			found.broken = append(found.broken, *recordOf(view, nameOf(stateKey)))
+			found.broken[stateKey] = *recordOf(view, nameOf(stateKey))
 			continue
 		}
 		for name := range s.visible(view.Names) {
@@ -288,11 +288,9 @@ func (s *Snapshot) Entry(ctx context.Context, key string) (Entry, error) {
 	name := s.state.name(key)
 	found, ok := s.records[name]
 	if !ok {
-		if i := slices.IndexFunc(s.broken, func(r record) bool { return r.name == name }); i >= 0 {
-			entry, err := s.broken[i].entry(ctx, s.state)
-			entry.Key = key
-			return entry, err
-		}
+		found, ok = s.broken[s.state.core.layout.stateKey(name)]
+	}
+	if !ok {
 		return Entry{}, notFound(key, s.state.room)
 	}
 	entry, err := found.entry(ctx, s.state)
@@ -325,7 +323,8 @@ func (s *Snapshot) Keys(ctx context.Context) ([]string, error) {
 func (s *Snapshot) All(ctx context.Context) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		state := s.state.waitingTogether()
-		for _, found := range s.state.inOrder(ctx, slices.Concat(slices.Collect(maps.Values(s.records)), s.broken)) {
+		all := slices.AppendSeq(slices.Collect(maps.Values(s.records)), maps.Values(s.broken))
+		for _, found := range s.state.inOrder(ctx, all) {
 			entry, err := found.entry(ctx, state)
 			if !yield(entry, err) {
 				return
