@@ -20,8 +20,9 @@ import (
 // one after the other; on an error those before it are done, and it can be called again.
 //
 // Values that are encrypted are not encrypted again: the state refers to the old events, also where the client cannot decrypt
-// them. Those that stood in the clear are encrypted where the room is by now. A value whose event was redacted cannot come
-// back: its key stays as it is, and the error, beside the number of keys that were changed, is [ErrRedacted].
+// them. Those that stood in the clear are encrypted where the room is by now, as [Store.Put] would. A value whose event was
+// redacted cannot come back, nor one that is larger than may be encrypted: its key stays as it is, and the error, beside the
+// number of keys that were changed, is [ErrRedacted] or [ErrTooLarge].
 //
 // It takes the requests of [Store.Put] in the single-state-key layout, in the per-key layout those of [Store.Keys] and one for each
 // key that differs; and one for each encrypted event that the state is to refer to again.
@@ -30,7 +31,8 @@ import (
 // So it changes nothing while the memory is written there, and fails; see [WithAccountDataFallback].
 //
 // Errors: [ErrInvalidOption] for a snapshot of another room or memory, for which there is [Copy]; [ErrForbidden] where the client
-// may not write the state, with WithAccountDataFallback too; [ErrRedacted]; [ErrNoCrypto]; [ErrCorrupt]; [ErrWrongSecret].
+// may not write the state, with WithAccountDataFallback too; [ErrRedacted]; [ErrTooLarge], in the single-state-key layout also
+// where the references to all values do not fit; [ErrNoCrypto]; [ErrCorrupt]; [ErrWrongSecret].
 func (s *Store) Restore(ctx context.Context, snapshot *Snapshot) (changed int, err error) {
 	err = s.write(ctx, nil, func(state roomState) (err error) {
 		if err := snapshot.of(state); err != nil {
@@ -135,11 +137,19 @@ func (r roomState) restorable(ctx context.Context, snapshot *Snapshot, current m
 			}
 		case sealing != nil:
 			key, _ := wire.KeyOf(name)
-			value := commit.Value{Name: name, Key: key, Stored: stored}
-			if err := sealing.Check(value); err != nil {
-				return nil, err
+			kept, err := r.keep(ctx, name, key, found.stored)
+			value := commit.Value{Name: name, Key: key, Stored: wire.Canonical(kept)}
+			if err == nil {
+				err = sealing.Check(value)
 			}
-			clear = append(clear, value)
+			switch {
+			case errors.Is(err, ErrTooLarge):
+				res.lost[name], res.left = true, cmp.Or(res.left, err)
+			case err != nil:
+				return nil, err
+			default:
+				clear = append(clear, value)
+			}
 		}
 	}
 	if len(clear) == 0 {

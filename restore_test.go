@@ -1,15 +1,19 @@
 package roomkv_test
 
 import (
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv"
+	"github.com/roomkv/roomkv/internal/homeserver/hstest"
 )
 
 // redacted redacts an event and waits until that can be seen.
@@ -49,6 +53,50 @@ func TestRestoreOfRedacted(t *testing.T) {
 			require.ErrorIs(t, err, roomkv.ErrRedacted)
 			assert.Equal(t, 1, changed)
 			assert.Equal(t, map[string]string{key: "2", "other": `"a"`}, memoryOf(t, store))
+		})
+	}
+}
+
+// inClear is a room with values in the clear that was encrypted since, and a snapshot of the memory as it was before.
+func inClear(t testing.TB, values map[string]any, opts ...roomkv.Option) (*mautrix.Client, id.RoomID, *roomkv.Snapshot) {
+	t.Helper()
+	client := hstest.Client(t)
+	hstest.Crypto(t, client)
+	room := hstest.Room(t, client)
+	store := open(t, client, room, opts...)
+	require.NoError(t, store.PutAll(t.Context(), values))
+	snapshot, err := store.At(t.Context(), roomkv.AtTime(time.Now()))
+	require.NoError(t, err)
+	_, err = client.SendStateEvent(t.Context(), room, event.StateEncryption, "", &event.EncryptionEventContent{Algorithm: id.AlgorithmMegolmV1})
+	require.NoError(t, err)
+	return client, room, snapshot
+}
+
+// Inside an encrypted event a value takes more than in the state, so that what stood there goes to the media repository.
+func TestRestoreOfLargeInClear(t *testing.T) {
+	html := strings.Repeat("<b>", 8000)
+	for name, test := range map[string]struct {
+		opts    []roomkv.Option
+		changed int
+		err     error
+		html    string
+	}{
+		"fits":      {nil, 4, nil, html},
+		"too large": {[]roomkv.Option{roomkv.WithMaxValue(20_000)}, 3, roomkv.ErrTooLarge, "oops"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bothLayouts(t, func(t *testing.T, layout roomkv.Option) {
+				ctx := t.Context()
+				client, room, snapshot := inClear(t, map[string]any{"a": 1, "html": html, "z": 1}, layout)
+				store := open(t, client, room, append(test.opts, layout)...)
+				require.NoError(t, store.PutAll(ctx, map[string]any{"a": 2, "html": "oops", "z": 2, "new": 2}))
+				changed, err := store.Restore(ctx, snapshot)
+				require.ErrorIs(t, err, test.err)
+				assert.Equal(t, test.changed, changed)
+				cold := open(t, client, room, layout)
+				assert.Equal(t, map[string]string{"a": "1", "html": strconv.Quote(test.html), "z": "1"}, memoryOf(t, cold))
+				assert.Empty(t, clearNames(t, client, room))
+			})
 		})
 	}
 }
