@@ -22,7 +22,7 @@ import (
 // Values that are encrypted are not encrypted again: the state refers to the old events, also where the client cannot decrypt
 // them. Those that stood in the clear are encrypted where the room is by now, as [Store.Put] would. A value whose event was
 // redacted cannot come back, nor one that is larger than may be encrypted: its key stays as it is, and the error, beside the
-// number of keys that were changed, is [ErrRedacted] or [ErrTooLarge].
+// number of keys that were changed, is [ErrRedacted] or [ErrTooLarge], that of the first of them.
 //
 // It takes the requests of [Store.Put] in the single-state-key layout, in the per-key layout those of [Store.Keys] and one for each
 // key that differs; and one for each encrypted event that the state is to refer to again.
@@ -106,8 +106,8 @@ type restoration struct {
 // need not be asked for.
 func (r roomState) restorable(ctx context.Context, snapshot *Snapshot, current map[string]string) (*restoration, error) {
 	res := &restoration{was: map[string]string{}, stored: map[string]json.RawMessage{}, lost: map[string]bool{}, broken: snapshot.broken, layout: r.core.layout}
-	for _, broken := range snapshot.broken {
-		res.left = cmp.Or(res.left, broken.err)
+	for _, stateKey := range slices.Sorted(maps.Keys(snapshot.broken)) {
+		res.left = cmp.Or(res.left, snapshot.broken[stateKey].err)
 	}
 	sealing, err := place{roomState: r}.Sealer(ctx, false)
 	if err != nil {
@@ -115,7 +115,8 @@ func (r roomState) restorable(ctx context.Context, snapshot *Snapshot, current m
 	}
 	gone := map[string]error{} // by reference
 	var clear []commit.Value
-	for name, found := range snapshot.records {
+	for _, name := range slices.Sorted(maps.Keys(snapshot.records)) { // so that the error is the same every time
+		found := snapshot.records[name]
 		stored := string(found.stored)
 		res.was[name], res.stored[name] = stored, found.stored
 		if current[name] == stored {

@@ -100,3 +100,39 @@ func TestRestoreOfLargeInClear(t *testing.T) {
 		})
 	}
 }
+
+// Where several keys cannot come back, the error is the same every time.
+func TestRestoreTellsTheFirst(t *testing.T) {
+	ctx := t.Context()
+	keys := []string{"a", "b", "c", "d"}
+	values := map[string]any{}
+	for _, key := range keys {
+		values[key] = strings.Repeat("<b>", 4000)
+	}
+	t.Run("redacted", func(t *testing.T) {
+		store, client, room := newStore(t, roomkv.WithPerKeyState())
+		require.NoError(t, store.PutAll(ctx, values))
+		before := time.Now()
+		for _, key := range keys {
+			redacted(t, client, room, roomkv.Revision(revision(t, store, key)))
+		}
+		snapshot, err := store.At(ctx, roomkv.AtTime(before))
+		require.NoError(t, err)
+		_, first := snapshot.Entry(ctx, "a")
+		require.ErrorIs(t, first, roomkv.ErrRedacted)
+		for range 10 {
+			_, err := store.Restore(ctx, snapshot)
+			require.EqualError(t, err, first.Error())
+		}
+	})
+	t.Run("too large", func(t *testing.T) {
+		client, room, snapshot := inClear(t, values)
+		store := open(t, client, room, roomkv.WithMaxValue(5000))
+		require.NoError(t, store.Delete(ctx, keys...))
+		for range 10 {
+			_, err := store.Restore(ctx, snapshot)
+			require.ErrorContains(t, err, `"a"`)
+			require.ErrorIs(t, err, roomkv.ErrTooLarge)
+		}
+	})
+}
