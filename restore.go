@@ -66,9 +66,11 @@ func (r roomState) restore(ctx context.Context, snapshot *Snapshot) (changed int
 		return 0, err
 	}
 	if r.core.layout.oneKey() {
-		for _, name := range slices.Sorted(maps.Keys(was.apply(r.visible(current)))) {
+		names := slices.Sorted(maps.Keys(was.apply(r.visible(current))))
+		batch := newSealBatch(r, was.inClear(names))
+		for _, name := range names {
 			err := r.commit(ctx, []string{name}, func([]string) commit.Edit {
-				return commit.Edit{Apply: func(commit.Base) (map[string]json.RawMessage, error) {
+				return commit.Edit{Values: was.clear, Anew: true, Sealer: batch.sealer, Apply: func(commit.Base) (map[string]json.RawMessage, error) {
 					return map[string]json.RawMessage{name: was.stored[name]}, nil
 				}}
 			})
@@ -80,7 +82,7 @@ func (r roomState) restore(ctx context.Context, snapshot *Snapshot) (changed int
 		return changed, was.left
 	}
 	err = r.commit(ctx, nil, func([]string) commit.Edit {
-		return commit.Edit{Conditional: true, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
+		return commit.Edit{Conditional: true, Values: was.clear, Anew: true, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
 			changes := was.apply(r.visible(base.Names()))
 			changed = len(changes)
 			return changes, nil
@@ -96,16 +98,18 @@ func (r roomState) restore(ctx context.Context, snapshot *Snapshot) (changed int
 type restoration struct {
 	was    map[string]string          // what was stored, by name
 	stored map[string]json.RawMessage // what is to be stored, by name
+	clear  map[string]string          // by name: the keys of values that stood in the clear, for the commit to encrypt
 	lost   map[string]bool            // names whose values cannot come back
 	broken map[string]record          // by state key: what cannot come back, under whatever name
 	layout layout
 	left   error // why
 }
 
-// restorable finds out which values of the snapshot are still there, and encrypts those that must be. What is current
-// need not be asked for.
+// restorable finds out which values of the snapshot are still there, and which may be encrypted where they must be. What is
+// current need not be asked for.
 func (r roomState) restorable(ctx context.Context, snapshot *Snapshot, current map[string]string) (*restoration, error) {
-	res := &restoration{was: map[string]string{}, stored: map[string]json.RawMessage{}, lost: map[string]bool{}, broken: snapshot.broken, layout: r.core.layout}
+	res := &restoration{was: map[string]string{}, stored: map[string]json.RawMessage{}, clear: map[string]string{},
+		lost: map[string]bool{}, broken: snapshot.broken, layout: r.core.layout}
 	for _, stateKey := range slices.Sorted(maps.Keys(snapshot.broken)) {
 		res.left = cmp.Or(res.left, snapshot.broken[stateKey].err)
 	}
@@ -113,17 +117,18 @@ func (r roomState) restorable(ctx context.Context, snapshot *Snapshot, current m
 	if err != nil {
 		return nil, err
 	}
-	gone := map[string]error{} // by reference
-	var clear []commit.Value
+	gone := map[string]error{}                                        // by reference
 	for _, name := range slices.Sorted(maps.Keys(snapshot.records)) { // so that the error is the same every time
 		found := snapshot.records[name]
 		stored := string(found.stored)
 		res.was[name], res.stored[name] = stored, found.stored
-		if current[name] == stored {
-			continue
-		}
 		read, err := wire.Decode(found.stored)
+		key, _ := wire.KeyOf(name)
+		if err == nil && read.Event == "" && read.Fields == nil {
+			res.clear[name] = key // also where that is current, for it can be another by the time of the commit
+		}
 		switch {
+		case current[name] == stored:
 		case err != nil, read.Fields != nil: // a bad value is restored as bad as it was, and one of opsdroid's as it stored it
 		case read.Event != "":
 			if _, asked := gone[stored]; !asked {
@@ -137,30 +142,30 @@ func (r roomState) restorable(ctx context.Context, snapshot *Snapshot, current m
 				res.lost[name], res.left = true, cmp.Or(res.left, gone[stored])
 			}
 		case sealing != nil:
-			key, _ := wire.KeyOf(name)
 			kept, err := r.keep(ctx, name, key, found.stored)
-			value := commit.Value{Name: name, Key: key, Stored: wire.Canonical(kept)}
 			if err == nil {
-				err = sealing.Check(value)
+				err = sealing.Check(commit.Value{Name: name, Key: key, Stored: wire.Canonical(kept)})
 			}
 			switch {
 			case errors.Is(err, ErrTooLarge):
 				res.lost[name], res.left = true, cmp.Or(res.left, err)
 			case err != nil:
 				return nil, err
-			default:
-				clear = append(clear, value)
 			}
+			res.stored[name] = kept
 		}
 	}
-	if len(clear) == 0 {
-		return res, nil
+	return res, nil
+}
+
+// inClear are those of the values under the names that stood in the clear.
+func (r *restoration) inClear(names []string) (values []commit.Value) {
+	for _, name := range names {
+		if key, ok := r.clear[name]; ok {
+			values = append(values, commit.Value{Name: name, Key: key, Stored: wire.Canonical(r.stored[name])})
+		}
 	}
-	references, err := sealing.Seal(ctx, clear)
-	for name, stored := range references {
-		res.stored[name] = json.RawMessage(stored)
-	}
-	return res, err
+	return values
 }
 
 // apply gives what changes where that is what is there now.

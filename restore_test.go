@@ -1,8 +1,10 @@
 package roomkv_test
 
 import (
+	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -135,4 +137,27 @@ func TestRestoreTellsTheFirst(t *testing.T) {
 			require.ErrorIs(t, err, roomkv.ErrTooLarge)
 		}
 	})
+}
+
+// Somebody changes a key, which had the same value in the clear as in the snapshot, after Restore has read what is there.
+func TestRestoreWritesNothingInClear(t *testing.T) {
+	ctx := t.Context()
+	client, room, snapshot := inClear(t, map[string]any{"key": "as it was", "other": 1})
+	rival := open(t, twin(t, client), room)
+	require.NoError(t, open(t, client, room).Put(ctx, "other", 2))
+	use, next := through(client)
+	var once sync.Once
+	use(func(req *http.Request) (*http.Response, error) {
+		resp, err := next.RoundTrip(req)
+		if req.Method == http.MethodGet && strings.Contains(req.URL.Path, "/state/"+roomkv.DefaultEventType) {
+			once.Do(func() { assert.NoError(t, rival.Put(ctx, "key", "changed")) })
+		}
+		return resp, err
+	})
+	store := open(t, client, room)
+	changed, err := store.Restore(ctx, snapshot)
+	require.NoError(t, err)
+	assert.Equal(t, 2, changed)
+	assert.Equal(t, map[string]string{"key": `"as it was"`, "other": "1"}, memoryOf(t, store))
+	assert.Empty(t, clearNames(t, client, room))
 }
