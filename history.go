@@ -78,7 +78,8 @@ const (
 // begin gives the latest events, the newest first. What is current and was sent after them all is one of them: Dendrite lists
 // an event some milliseconds after it has acknowledged it.
 func (p *past) begin(ctx context.Context, current ...*stateEvent) (events []*stateEvent, err error) {
-	for pause := 10 * time.Millisecond; ; pause *= 2 {
+	const firstPause = 10 * time.Millisecond
+	for pause := firstPause; ; pause *= 2 {
 		p.from, p.limit, p.ended, p.whole = "", firstPage, false, false
 		p.been, p.given = map[string]bool{}, map[id.EventID]bool{}
 		events = nil
@@ -90,6 +91,12 @@ func (p *past) begin(ctx context.Context, current ...*stateEvent) (events []*sta
 		late := slices.DeleteFunc(slices.Clone(current), func(evt *stateEvent) bool {
 			return p.given[evt.ID] || len(events) > 0 && evt.Time <= events[0].Time
 		})
+		if pause > firstPause { // mostly it is listed by now, and nobody has to be asked
+			if late, err = p.unlisted(ctx, late, events); err != nil {
+				return nil, err
+			}
+			current = late
+		}
 		if len(late) == 0 {
 			return events, nil
 		}
@@ -107,6 +114,29 @@ func (p *past) begin(ctx context.Context, current ...*stateEvent) (events []*sta
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// unlisted leaves those of the late events that the homeserver has not stored before the latest one that it lists. The others are
+// on a later page: the clock of the homeserver that sent them is ahead.
+func (p *past) unlisted(ctx context.Context, late, events []*stateEvent) ([]*stateEvent, error) {
+	if len(late) == 0 || len(events) == 0 {
+		return late, nil
+	}
+	latest, known, err := p.stored(ctx, events[0].ID)
+	if err != nil || !known {
+		return late, err
+	}
+	var unlisted []*stateEvent
+	for _, evt := range late {
+		at, known, err := p.stored(ctx, evt.ID)
+		if err != nil {
+			return nil, err
+		}
+		if !known || at > latest {
+			unlisted = append(unlisted, evt)
+		}
+	}
+	return unlisted, nil
 }
 
 // turn gives the next page. It can be empty and not the last.

@@ -1,9 +1,11 @@
 package roomkv_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"os"
@@ -374,4 +376,63 @@ func TestHistoryInCircles(t *testing.T) {
 		require.ErrorIs(t, err, roomkv.ErrTooOld)
 		assert.Less(t, pages, 100)
 	})
+}
+
+// A key that was written on a homeserver whose clock is ahead, before others on one whose clock is not.
+func TestHistoryByClocksApart(t *testing.T) {
+	ctx := t.Context()
+	store, client, room := newStore(t, roomkv.WithPerKeyState())
+	require.NoError(t, store.Put(ctx, "key", "old"))
+	time.Sleep(5 * time.Millisecond) // so that no other event has the time that is changed
+	require.NoError(t, store.Put(ctx, "key", "new"))
+	entry, err := store.Entry(ctx, "key")
+	require.NoError(t, err)
+	time.Sleep(5 * time.Millisecond)
+	want := map[string]string{"key": `"new"`}
+	for i := range 26 {
+		key := fmt.Sprint("other ", i)
+		require.NoError(t, store.Put(ctx, key, i))
+		want[key] = fmt.Sprint(i)
+	}
+	moment := revision(t, store, "other 25")
+	for i := range 4 {
+		require.NoError(t, store.Put(ctx, fmt.Sprint("later ", i), i))
+	}
+	eventually(t, func() bool {
+		last, _ := historyOf(t, store, "later 3")
+		return len(last) == 1
+	}, "the events are not listed")
+
+	recorder := hstest.Record(client)
+	use, next := through(client)
+	use(func(req *http.Request) (*http.Response, error) {
+		resp, err := next.RoundTrip(req)
+		if err != nil {
+			return nil, err
+		}
+		body, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		const field = `"origin_server_ts":%d`
+		from, to := fmt.Sprintf(field, entry.Time.UnixMilli()), fmt.Sprintf(field, entry.Time.Add(5*time.Minute).UnixMilli())
+		body = bytes.ReplaceAll(body, []byte(from), []byte(to))
+		resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+		return resp, err
+	})
+	cold := open(t, client, room, roomkv.WithPerKeyState())
+	snapshot, err := cold.At(ctx, roomkv.AtRevision(roomkv.Revision(moment)))
+	require.NoError(t, err)
+	assert.Equal(t, want, pastOf(t, snapshot))
+	pages := 0
+	for _, request := range recorder.Requests() {
+		if strings.HasSuffix(request.Path, "/messages") {
+			pages++
+		}
+	}
+	assert.Equal(t, 3, pages, "the first one twice, for it could have been late")
+
+	snapshot, err = cold.At(ctx, roomkv.AtRevision(entry.Revision))
+	require.NoError(t, err)
+	assert.Equal(t, map[string]string{"key": `"new"`}, pastOf(t, snapshot))
+	values, _ := historyOf(t, cold, "key")
+	assert.Equal(t, []string{`"new"`, `"old"`}, values)
 }

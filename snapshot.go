@@ -47,7 +47,8 @@ type Snapshot struct {
 //
 // In the single-state-key layout it takes a request to begin and one for each page of events back to that moment, and one more;
 // see [Store.History]. In the per-key layout it goes on until it has found what each key was, which for a key that was made
-// since is the room's beginning.
+// since is the room's beginning. A key that a homeserver whose clock is ahead has written, and that so seems later than all that
+// is listed, takes one more.
 //
 // What was in account data then is not in it; see [WithAccountDataFallback].
 //
