@@ -82,8 +82,14 @@ func (s *Store) Purge(ctx context.Context, keys ...string) (Purged, error) {
 	return done, err
 }
 
-// purgeRounds is how often a purge looks for what has come since it looked last, and does something about it.
-const purgeRounds = 10
+const (
+	// purgeRounds is how often a purge looks for what has come since it looked last, and does something about it.
+	purgeRounds = 10
+
+	// usedTries is in how many of them an encrypted event may be in use for values of other keys: what is current can be the event of a
+	// writer that had not seen these encrypted anew, until the next write merges it.
+	usedTries = 4
+)
 
 // purge is a Purge that is going on.
 type purge struct {
@@ -94,13 +100,14 @@ type purge struct {
 	sealed map[id.EventID]bool          // encrypted events to look into: whether that is still to be done
 	fields map[id.EventID]bool          // those that hold fields of a value, which do not have its key
 	others map[string]bool              // names that are not purged
+	used   map[id.EventID]int           // how often an encrypted event was in use
 	done   *Purged
 	levels *event.PowerLevelsEventContent // nil until somebody has to be told
 }
 
 func newPurge(state roomState, keys []string, done *Purged) *purge {
 	p := &purge{roomState: state, names: map[string]map[string]string{}, seen: map[id.EventID]bool{},
-		sealed: map[id.EventID]bool{}, fields: map[id.EventID]bool{}, others: map[string]bool{}, done: done}
+		sealed: map[id.EventID]bool{}, fields: map[id.EventID]bool{}, others: map[string]bool{}, used: map[id.EventID]int{}, done: done}
 	for _, key := range keys {
 		for _, name := range []string{state.name(key), wire.Name(key)} { // it may have been stored before keys were sealed
 			stateKey := state.core.layout.stateKey(name)
@@ -125,13 +132,14 @@ func (p *purge) run(ctx context.Context) error {
 			return err
 		}
 		wrote, err := p.remove(ctx, current)
+		again := false
 		if err == nil {
-			err = p.unseal(ctx)
+			again, err = p.unseal(ctx)
 		}
 		if err == nil {
 			err = p.empty(ctx)
 		}
-		if err != nil || !wrote && len(p.clear) == 0 {
+		if err != nil || !wrote && !again && len(p.clear) == 0 {
 			return err
 		}
 	}
@@ -252,7 +260,7 @@ func (p *purge) attachment(read wire.Value) {
 }
 
 // remove takes the keys out of what is current, and writes that once more where the homeserver shows a value beside it. It merges
-// what somebody has left unmerged of a dict that is to be redacted in part.
+// what somebody has left unmerged of a dict that is to be redacted in part, or that refers to what is to be redacted.
 func (p *purge) remove(ctx context.Context, current map[string]*stateEvent) (wrote bool, err error) {
 	for stateKey, evt := range current {
 		names, _ := p.find(stateKey, evt.Content)
@@ -268,7 +276,7 @@ func (p *purge) remove(ctx context.Context, current map[string]*stateEvent) (wro
 		case len(names) > 0:
 		case shows:
 			edit.Conditional, edit.Barrier = true, true
-		case p.core.layout.oneKey() || !slices.ContainsFunc(p.clear, func(evt *stateEvent) bool { return *evt.StateKey == stateKey }):
+		case p.core.layout.oneKey() || len(p.used) == 0 && !slices.ContainsFunc(p.clear, func(evt *stateEvent) bool { return *evt.StateKey == stateKey }):
 			continue
 		default:
 			edit.Conditional = true
@@ -310,8 +318,9 @@ func (p *purge) empty(ctx context.Context) error {
 	return nil
 }
 
-// unseal redacts the encrypted events. The state can name any event, and only those that hold a purged key are redacted.
-func (p *purge) unseal(ctx context.Context) error {
+// unseal redacts the encrypted events, and tells whether there are some that it has to see again. The state can name any event, and
+// only those that hold a purged key are redacted.
+func (p *purge) unseal(ctx context.Context) (again bool, err error) {
 	found := map[id.EventID]*opened{}
 	for at, todo := range p.sealed {
 		if !todo {
@@ -322,7 +331,7 @@ func (p *purge) unseal(ctx context.Context) error {
 		switch {
 		case errors.Is(err, ErrRedacted), errors.Is(err, ErrCorrupt):
 		case ctx.Err() != nil:
-			return ctx.Err()
+			return false, ctx.Err()
 		case err != nil:
 			p.leave(at, err)
 		case p.holds(opened), p.fields[at] && !p.holdsOther(opened):
@@ -332,25 +341,29 @@ func (p *purge) unseal(ctx context.Context) error {
 		}
 	}
 	if len(found) == 0 {
-		return nil
+		return false, nil
 	}
 	used, err := p.reseal(ctx, found)
 	if err != nil {
-		return err
+		return false, err
 	}
 	for at := range found {
+		if p.used[at]++; used[at] && p.used[at] < usedTries {
+			p.sealed[at], again = true, true
+			continue
+		}
 		if used[at] {
 			p.leave(at, fail(ErrUndecryptable, nil, "event %s in %s was not redacted, for the state refers to it for values of other keys", at, p.room))
 			continue
 		}
 		redacted, err := p.redactOne(ctx, at)
 		if err != nil {
-			return err
+			return false, err
 		}
 		p.done.Encrypted += redacted
 		p.core.opened.forget(p.at(at))
 	}
-	return nil
+	return again, nil
 }
 
 // holds tells whether an encrypted event holds a purged key, and notes its attachments.
