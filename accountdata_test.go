@@ -414,7 +414,7 @@ func TestAccountDataRequests(t *testing.T) {
 			count := func(what string, want int, do func() error) {
 				recorder.Reset()
 				require.NoError(t, do(), what)
-				assert.Equal(t, want, requests(recorder), what)
+				assert.Equal(t, want, requests(recorder), "%s: %v", what, recorder.Requests())
 			}
 			get := func() error { return store.Get(ctx, "k", new(int)) }
 			count("get", c.get, get)
