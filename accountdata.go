@@ -125,10 +125,10 @@ func (r roomState) store(ctx context.Context, names []string, edit func(names []
 			continue
 		}
 		err = r.core.layout.commit(ctx, r, names, func(names []string) commit.Edit { return ofState(edit(names)) })
-		if !r.core.fallback || r.stateOnly || try >= powerTries || !errors.Is(err, ErrForbidden) {
+		if !r.core.fallback || r.stateOnly || try >= powerTries || !errors.Is(err, ErrForbidden) || !errors.Is(err, errRefused) {
 			return err
 		}
-		if errors.Is(err, errNoPower) || !r.mayWrite(ctx) { // else it has come back meanwhile
+		if need, have, known := r.levels(ctx); !known || have < need { // else it has come back meanwhile
 			if err := r.overlay().fall(ctx); err != nil {
 				return err
 			}

@@ -269,6 +269,73 @@ func TestNoPowerAndNoFallback(t *testing.T) {
 	})
 }
 
+// Up to room version 9 power levels can be strings. Synapse does not take any new ones.
+func TestPowerLevelsInStrings(t *testing.T) {
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		ctx := t.Context()
+		p := powerless{admin: hstest.Client(t), bot: hstest.Client(t)}
+		p.room = hstest.Room(t, p.admin, &mautrix.ReqCreateRoom{Preset: "public_chat", RoomVersion: "9"})
+		_, err := p.bot.JoinRoomByID(ctx, p.room)
+		require.NoError(t, err)
+		level := func(level string) error {
+			_, err := p.admin.SendStateEvent(ctx, p.room, event.StatePowerLevels, "", map[string]any{
+				"users":         map[id.UserID]any{p.admin.UserID: "100", p.bot.UserID: level},
+				"events":        map[string]any{"com.example.other": " 7 "},
+				"state_default": "50", "redact": "60", "users_default": "0",
+			})
+			return err
+		}
+		if err := level("10"); err != nil {
+			require.ErrorIs(t, err, mautrix.MBadJSON)
+			t.Skip("the homeserver does not take them")
+		}
+		without := open(t, p.bot, p.room, layout)
+		err = without.Put(ctx, "k", 1)
+		require.ErrorIs(t, err, roomkv.ErrForbidden)
+		assert.ErrorContains(t, err, "power level 50")
+		assert.ErrorContains(t, err, "has 10")
+		store := open(t, p.bot, p.room, layout, roomkv.WithAccountDataFallback())
+		require.NoError(t, store.Put(ctx, "k", 1))
+		assert.Equal(t, map[string]string{"k": "account data"}, places(t, store))
+
+		require.NoError(t, level("50"))
+		roomkv.PassTime()
+		require.NoError(t, store.Put(ctx, "k", 2))
+		assert.Equal(t, map[string]string{"k": "state"}, places(t, store))
+		require.NoError(t, open(t, p.admin, p.room, layout).Put(ctx, "k", 3))
+		purged, err := without.Purge(ctx, "k")
+		require.ErrorIs(t, err, roomkv.ErrForbidden)
+		require.NotEmpty(t, purged.Left)
+		assert.ErrorContains(t, purged.Left[0].Err, "60 for others', and "+p.bot.UserID.String()+" has 50")
+	})
+}
+
+// Where the homeserver does not say which power a write takes, its refusal is enough.
+func TestPowerLevelsUnknown(t *testing.T) {
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		ctx := t.Context()
+		p := newPowerless(t, false)
+		client := *p.bot.Client
+		client.Transport = roundTripper(func(req *http.Request) (*http.Response, error) {
+			if strings.Contains(req.URL.Path, "/state/m.room.power_levels") {
+				return &http.Response{StatusCode: http.StatusNotFound, Body: readCloser(`{"errcode":"M_NOT_FOUND"}`), Request: req}, nil
+			}
+			return http.DefaultTransport.RoundTrip(req)
+		})
+		p.bot.Client = &client
+		store := open(t, p.bot, p.room, layout, roomkv.WithAccountDataFallback())
+		require.NoError(t, store.Put(ctx, "k", 1))
+		roomkv.PassTime()
+		require.NoError(t, store.Put(ctx, "k", 2), "the power is tried in vain")
+		assert.Equal(t, map[string]string{"k": "account data"}, places(t, store))
+		assert.Equal(t, map[string]string{"k": "2"}, memoryOf(t, store))
+		p.level(t, 50)
+		roomkv.PassTime()
+		require.NoError(t, store.Put(ctx, "k", 3))
+		assert.Equal(t, map[string]string{"k": "state"}, places(t, store))
+	})
+}
+
 func TestAccountDataOverState(t *testing.T) {
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()

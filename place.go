@@ -83,7 +83,7 @@ func (p place) Refused(ctx context.Context, event id.EventID) error {
 		return err
 	}
 	if need, have, known := p.levels(ctx); known && have < need {
-		return p.noPower("write state "+strconv.Quote(p.stateKey), need, have, nil)
+		return p.noPower("write state "+strconv.Quote(p.stateKey), need, have, errRefused)
 	}
 	return nil
 }

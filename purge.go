@@ -497,11 +497,11 @@ func (p *purge) leave(at id.EventID, err error) {
 // mayNot says which power a redaction takes.
 func (p *purge) mayNot(ctx context.Context, at id.EventID, cause error) error {
 	if p.levels == nil {
-		var levels event.PowerLevelsEventContent
-		if p.client.StateEvent(ctx, p.room, event.StatePowerLevels, "", &levels) != nil {
+		levels, err := p.powerLevels(ctx)
+		if err != nil {
 			return fail(ErrForbidden, cause, "cannot redact event %s in %s", at, p.room)
 		}
-		p.levels = &levels
+		p.levels = levels
 	}
 	return fail(ErrForbidden, cause, "cannot redact event %s in %s: that takes power level %d for one's own events and %d for others', and %s has %d",
 		at, p.room, p.levels.GetEventLevel(event.EventRedaction), p.levels.Redact(), p.client.UserID, p.levels.GetUserLevel(p.client.UserID))

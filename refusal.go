@@ -2,9 +2,13 @@ package roomkv
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
+	"strconv"
+	"strings"
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
@@ -38,11 +42,11 @@ func (r roomState) explain(ctx context.Context, what string, err error) error {
 	return fail(ErrForbidden, err, "cannot %s in %s: the homeserver answered %s", what, r.room, code)
 }
 
-// errNoPower is beneath an [ErrForbidden] for a lack of power to send the store's state.
-var errNoPower = errors.New("not enough power")
+// errRefused is beneath an [ErrForbidden] where it is state that the homeserver has not taken.
+var errRefused = errors.New("state was refused")
 
 func (r roomState) noPower(what string, need, have int, cause error) error {
-	return fail(ErrForbidden, errors.Join(errNoPower, cause), "cannot %s in %s: sending %s state there takes power level %d, and %s has %d",
+	return fail(ErrForbidden, cause, "cannot %s in %s: sending %s state there takes power level %d, and %s has %d",
 		what, r.room, r.eventType.Type, need, r.client.UserID, have)
 }
 
@@ -56,21 +60,52 @@ func (r roomState) notInState(ctx context.Context, what string) error {
 
 // levels are the power level that it takes to send the store's state, and the one that the user has, where the homeserver says.
 func (r roomState) levels(ctx context.Context) (need, have int, known bool) {
-	ctx = withRetries(ctx, r.client)
-	var levels event.PowerLevelsEventContent
-	if r.client.StateEvent(ctx, r.room, event.StatePowerLevels, "", &levels) != nil {
+	levels, err := r.powerLevels(ctx)
+	if err != nil {
 		return 0, 0, false
 	}
 	if need, have = levels.GetEventLevel(r.eventType), levels.GetUserLevel(r.client.UserID); have >= need {
 		return need, have, true
 	}
 	// Since room version 12 the creators have all power, and the levels do not say so.
-	create, err := r.client.FullStateEvent(ctx, r.room, event.StateCreate, "")
+	create, err := r.client.FullStateEvent(withRetries(ctx, r.client), r.room, event.StateCreate, "")
 	if err != nil || create == nil || create.Content.ParseRaw(event.StateCreate) != nil && create.Content.Parsed == nil {
 		return need, have, false
 	}
 	levels.CreateEvent = create
 	return need, levels.GetUserLevel(r.client.UserID), true
+}
+
+// powerLevels asks for the room's power levels. Up to room version 9 any of them can be a string, which mautrix does not read.
+func (r roomState) powerLevels(ctx context.Context) (*event.PowerLevelsEventContent, error) {
+	body, err := r.request(ctx, http.MethodGet, r.client.BuildClientURL("v3", "rooms", r.room, "state", event.StatePowerLevels.Type, ""), nil)
+	if err != nil {
+		return nil, err
+	}
+	var content any
+	if err := json.Unmarshal(body, &content); err != nil {
+		return nil, err
+	}
+	if body, err = json.Marshal(numbers(content)); err != nil {
+		return nil, err
+	}
+	var levels event.PowerLevelsEventContent
+	return &levels, json.Unmarshal(body, &levels)
+}
+
+// numbers replaces the strings in a JSON value that are integers.
+func numbers(value any) any {
+	switch value := value.(type) {
+	case string:
+		if number, err := strconv.ParseInt(strings.TrimSpace(value), 10, 64); err == nil {
+			return number
+		}
+	case map[string]any:
+		for name, inner := range value {
+			value[name] = numbers(inner)
+		}
+	}
+	return value
 }
 
 // mayWrite tells whether the user has the power to write the memory into the state, or whether it is not known.

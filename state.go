@@ -167,6 +167,9 @@ func (r roomState) put(ctx context.Context, stateKey string, content json.RawMes
 	if isStatus(err, http.StatusRequestEntityTooLarge) { // M_TOO_LARGE, but M_BAD_JSON on Dendrite
 		return "", r.tooLarge(stateKey, wire.Size(content), err)
 	} else if err != nil {
+		if errors.Is(err, mautrix.MForbidden) {
+			err = errors.Join(errRefused, err)
+		}
 		return "", r.explain(ctx, what, err)
 	}
 	var sent mautrix.RespSendEvent
