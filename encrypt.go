@@ -217,7 +217,7 @@ func (s sealer) send(ctx context.Context, content json.RawMessage) (id.EventID, 
 	case isStatus(err, http.StatusRequestEntityTooLarge):
 		return "", fail(ErrTooLarge, err, "encrypted values for %s, %d bytes before encryption, do not fit into an event", s.room, len(content))
 	case err != nil:
-		return "", s.explain(ctx, "send encrypted values", err)
+		return "", s.explainSend(ctx, "send encrypted values", event.EventEncrypted, err)
 	case sent == nil || sent.EventID == "":
 		return "", &failure{text: fmt.Sprintf("cannot send encrypted values in %s: the homeserver's answer names no event", s.room)}
 	}

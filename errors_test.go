@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv"
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
@@ -85,6 +86,34 @@ func TestForbiddenNamesTheLevels(t *testing.T) {
 			assert.NotContains(t, err.Error(), "secret", what)
 		}
 	})
+}
+
+// What takes another power than sending the store's state says which.
+func TestForbiddenNamesTheLevelsOfOtherRequests(t *testing.T) {
+	ctx := t.Context()
+	owner, guest := hstest.Client(t), bot(t, true)
+	levels := &event.PowerLevelsEventContent{Users: map[id.UserID]int{owner.UserID: 100},
+		Events: map[string]int{event.EventEncrypted.Type: 30, event.EventRedaction.Type: 5, roomkv.DefaultEventType: 0}}
+	levels.RedactPtr = new(int)
+	*levels.RedactPtr = 60
+	plain := hstest.Room(t, owner, &mautrix.ReqCreateRoom{Preset: "public_chat", PowerLevelOverride: levels})
+	encrypted := hstest.Room(t, owner, &mautrix.ReqCreateRoom{Preset: "public_chat", PowerLevelOverride: levels,
+		InitialState: []*event.Event{{Type: event.StateEncryption, Content: event.Content{Parsed: &event.EncryptionEventContent{Algorithm: id.AlgorithmMegolmV1}}}}})
+	for _, room := range []id.RoomID{plain, encrypted} {
+		_, err := guest.JoinRoomByID(ctx, room)
+		require.NoError(t, err)
+	}
+	for _, opts := range [][]roomkv.Option{nil, {roomkv.WithAccountDataFallback()}} {
+		err := open(t, guest, encrypted, opts...).Put(ctx, "k", "the secret value")
+		require.ErrorIs(t, err, roomkv.ErrForbidden)
+		assert.ErrorContains(t, err, "sending m.room.encrypted events there takes power level 30, and "+guest.UserID.String()+" has 0")
+		assert.NotContains(t, err.Error(), "secret")
+	}
+
+	require.NoError(t, open(t, owner, plain).Put(ctx, "k", 1))
+	_, err := roomkv.Copy(ctx, open(t, guest, hstest.Room(t, guest)), open(t, guest, plain), roomkv.CopyRedactSource())
+	require.ErrorIs(t, err, roomkv.ErrForbidden)
+	assert.ErrorContains(t, err, "5 for one's own events and 60 for others', and "+guest.UserID.String()+" has 0")
 }
 
 func TestNotJoined(t *testing.T) {

@@ -503,6 +503,5 @@ func (p *purge) mayNot(ctx context.Context, at id.EventID, cause error) error {
 		}
 		p.levels = levels
 	}
-	return fail(ErrForbidden, cause, "cannot redact event %s in %s: that takes power level %d for one's own events and %d for others', and %s has %d",
-		at, p.room, p.levels.GetEventLevel(event.EventRedaction), p.levels.Redact(), p.client.UserID, p.levels.GetUserLevel(p.client.UserID))
+	return p.mayNotRedact(at, p.levels, cause)
 }

@@ -102,7 +102,7 @@ func (r roomState) redact(ctx context.Context, events []id.EventID, used map[id.
 		case errors.Is(err, ErrUndecryptable):
 			last = err
 		case errors.Is(err, mautrix.MForbidden):
-			last = r.explain(ctx, "redact", err) // and will be tomorrow
+			last = r.explainRedact(ctx, event, err) // and will be tomorrow
 		case err != nil:
 			failed, last = append(failed, event), r.explain(ctx, "redact", err)
 		}

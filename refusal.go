@@ -12,6 +12,7 @@ import (
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/wire"
 )
@@ -36,18 +37,50 @@ func (r roomState) explain(ctx context.Context, what string, err error) error {
 	if r.hasLeft(ctx) {
 		return r.notJoined(what, err)
 	}
-	if need, have, known := r.levels(ctx); known && have < need {
-		return r.noPower(what, need, have, err)
-	}
 	return fail(ErrForbidden, err, "cannot %s in %s: the homeserver answered %s", what, r.room, code)
+}
+
+// explainSend is explain for a request to send an event of that type, which takes power.
+func (r roomState) explainSend(ctx context.Context, what string, sends event.Type, err error) error {
+	explained := r.explain(ctx, what, err)
+	if errors.Is(explained, ErrForbidden) {
+		if need, have, known := r.levelsFor(ctx, sends); known && have < need {
+			return r.noPowerFor(what, sends, need, have, err)
+		}
+	}
+	return explained
+}
+
+// explainRedact is explain for a redaction.
+func (r roomState) explainRedact(ctx context.Context, at id.EventID, err error) error {
+	explained := r.explain(ctx, fmt.Sprintf("redact event %s", at), err)
+	if errors.Is(explained, ErrForbidden) {
+		if levels, failed := r.powerLevels(ctx); failed == nil {
+			return r.mayNotRedact(at, levels, err)
+		}
+	}
+	return explained
+}
+
+func (r roomState) mayNotRedact(at id.EventID, levels *event.PowerLevelsEventContent, cause error) error {
+	return fail(ErrForbidden, cause, "cannot redact event %s in %s: that takes power level %d for one's own events and %d for others', and %s has %d",
+		at, r.room, levels.GetEventLevel(event.EventRedaction), levels.Redact(), r.client.UserID, levels.GetUserLevel(r.client.UserID))
 }
 
 // errRefused is beneath an [ErrForbidden] where it is state that the homeserver has not taken.
 var errRefused = errors.New("state was refused")
 
 func (r roomState) noPower(what string, need, have int, cause error) error {
-	return fail(ErrForbidden, cause, "cannot %s in %s: sending %s state there takes power level %d, and %s has %d",
-		what, r.room, r.eventType.Type, need, r.client.UserID, have)
+	return r.noPowerFor(what, r.eventType, need, have, cause)
+}
+
+func (r roomState) noPowerFor(what string, sends event.Type, need, have int, cause error) error {
+	kind := "events"
+	if sends.IsState() {
+		kind = "state"
+	}
+	return fail(ErrForbidden, cause, "cannot %s in %s: sending %s %s there takes power level %d, and %s has %d",
+		what, r.room, sends.Type, kind, need, r.client.UserID, have)
 }
 
 // notInState is for what can only be done in the state, to a memory that is in account data.
@@ -60,11 +93,15 @@ func (r roomState) notInState(ctx context.Context, what string) error {
 
 // levels are the power level that it takes to send the store's state, and the one that the user has, where the homeserver says.
 func (r roomState) levels(ctx context.Context) (need, have int, known bool) {
+	return r.levelsFor(ctx, r.eventType)
+}
+
+func (r roomState) levelsFor(ctx context.Context, sends event.Type) (need, have int, known bool) {
 	levels, err := r.powerLevels(ctx)
 	if err != nil {
 		return 0, 0, false
 	}
-	if need, have = levels.GetEventLevel(r.eventType), levels.GetUserLevel(r.client.UserID); have >= need {
+	if need, have = levels.GetEventLevel(sends), levels.GetUserLevel(r.client.UserID); have >= need {
 		return need, have, true
 	}
 	// Since room version 12 the creators have all power, and the levels do not say so.

@@ -194,7 +194,7 @@ func (s source) erase(ctx context.Context, records []record) (redacted int, err 
 	}
 	for stateKey, event := range events {
 		if _, err := s.client.RedactEvent(withRetries(ctx, s.client), s.room, event); err != nil {
-			return redacted, s.explain(ctx, "redact", err)
+			return redacted, s.explainRedact(ctx, event, err)
 		}
 		redacted++
 		if d := s.core.dicts.find(dictID{s.room, stateKey}); d != nil {

@@ -170,7 +170,7 @@ func (r roomState) put(ctx context.Context, stateKey string, content json.RawMes
 		if errors.Is(err, mautrix.MForbidden) {
 			err = errors.Join(errRefused, err)
 		}
-		return "", r.explain(ctx, what, err)
+		return "", r.explainSend(ctx, what, r.eventType, err)
 	}
 	var sent mautrix.RespSendEvent
 	if err := json.Unmarshal(body, &sent); err != nil || sent.EventID == "" {
