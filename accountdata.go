@@ -64,7 +64,7 @@ func WithAccountDataFallback() Option {
 // errAgain ends an edit of account data that must begin with reading the state once more.
 var errAgain = errors.New("roomkv: the state beneath account data has changed")
 
-// powerTries is how often a write goes on that was refused while its power was being changed.
+// powerTries is how often a write is refused that seems to have the power, before it goes to account data all the same.
 const powerTries = 5
 
 // away is nil where the room's memory is in the state and nowhere else, for a write where that goes there.
@@ -110,7 +110,7 @@ func (r roomState) toDelete(ctx context.Context, names []string) ([]string, erro
 
 // store makes the edit of some names where the memory is written; see [layout].
 func (r roomState) store(ctx context.Context, names []string, edit func(names []string) commit.Edit) error {
-	for try := 1; ; try++ {
+	for refused := 0; ; {
 		o, err := r.away(ctx, true)
 		if err != nil {
 			return err
@@ -125,13 +125,15 @@ func (r roomState) store(ctx context.Context, names []string, edit func(names []
 			continue
 		}
 		err = r.core.layout.commit(ctx, r, names, func(names []string) commit.Edit { return ofState(edit(names)) })
-		if !r.core.fallback || r.stateOnly || try >= powerTries || !errors.Is(err, ErrForbidden) || !errors.Is(err, errRefused) {
+		if !r.core.fallback || r.stateOnly || !errors.Is(err, ErrForbidden) || !errors.Is(err, errRefused) {
 			return err
 		}
-		if need, have, known := r.levels(ctx); !known || have < need { // else it has come back meanwhile
-			if err := r.overlay().fall(ctx); err != nil {
-				return err
-			}
+		refused++
+		if need, have, known := r.levels(ctx); known && have >= need && refused < powerTries { // it has come back meanwhile
+			continue
+		}
+		if err := r.overlay().fall(ctx); err != nil {
+			return err
 		}
 	}
 }

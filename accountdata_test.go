@@ -336,6 +336,53 @@ func TestPowerLevelsUnknown(t *testing.T) {
 	})
 }
 
+// The power is never there when a write needs it, and has come back whenever somebody asks.
+func TestPowerThatIsAlwaysBackTooLate(t *testing.T) {
+	eachAccountKind(t, func(t *testing.T, p powerless, opts []roomkv.Option) {
+		ctx := t.Context()
+		p.level(t, 50)
+		interrupt(p.bot, func(int) { p.level(t, 0) }, func(int, id.EventID) { p.level(t, 50) })
+		store := open(t, p.bot, p.room, opts...)
+		require.NoError(t, store.Put(ctx, "k", 1))
+		assert.Equal(t, map[string]string{"k": "account data"}, places(t, store))
+		roomkv.PassTime()
+		require.NoError(t, roomkv.Update(ctx, store, "k", increment))
+		assert.Equal(t, map[string]string{"k": "2"}, memoryOf(t, store))
+	}, "perkey", "single")
+}
+
+// Each time that a write goes to account data because it was refused, somebody else has just moved that into the state.
+func TestPowerThatIsGoneForEachWrite(t *testing.T) {
+	eachAccountKind(t, func(t *testing.T, p powerless, opts []roomkv.Option) {
+		ctx := t.Context()
+		p.level(t, 50)
+		mover := open(t, twin(t, p.bot), p.room, opts...)
+		refused, moved := false, 0
+		client := *p.bot.Client
+		client.Transport = roundTripper(func(req *http.Request) (*http.Response, error) {
+			at := strings.HasSuffix(req.URL.Path, "/state/"+roomkv.DefaultEventType+"/") || strings.HasSuffix(req.URL.Path, "/k")
+			switch {
+			case moved >= 4:
+			case at && req.Method == http.MethodPut:
+				p.level(t, 0)
+				refused = true
+			case at && refused:
+				refused = false
+				moved++
+				p.level(t, 50)
+				roomkv.PassTime()
+				assert.NoError(t, mover.Put(ctx, "other", moved))
+			}
+			return http.DefaultTransport.RoundTrip(req)
+		})
+		p.bot.Client = &client
+		store := open(t, p.bot, p.room, opts...)
+		require.NoError(t, roomkv.Update(ctx, store, "k", increment))
+		require.Equal(t, 4, moved)
+		assert.Equal(t, map[string]string{"k": "1", "other": "4"}, memoryOf(t, store))
+	}, "perkey", "single")
+}
+
 func TestAccountDataOverState(t *testing.T) {
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
