@@ -60,6 +60,8 @@ type account struct {
 	own      []string // the IDs of the last contents that were saved
 	last     int64    // the latest time in any content
 	recent   map[string]recent
+	sending  int           // how many state events are on their way
+	arrived  chan struct{} // closed when none is any more, nil where nobody waits for that
 	watchers map[*watcher]bool
 }
 
@@ -236,6 +238,44 @@ func (a *account) askAnew() phase {
 	defer a.mu.Unlock()
 	a.asked = time.Time{}
 	return a.phase
+}
+
+// send notes that a state event is on its way until done is called. Nobody writes to the state while the memory is in account data or
+// goes there, but for who moves a memory: what is there would no longer count once the state beneath it has changed.
+func (a *account) send(moving bool) (done func(), err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !moving && (a.phase == falling || a.phase == inAccount) {
+		return nil, errAgain
+	}
+	a.sending++
+	return func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.sending--; a.sending == 0 && a.arrived != nil {
+			close(a.arrived)
+			a.arrived = nil
+		}
+	}, nil
+}
+
+// arrive waits until no state event is on its way.
+func (a *account) arrive(ctx context.Context) error {
+	a.mu.Lock()
+	if a.sending > 0 && a.arrived == nil {
+		a.arrived = make(chan struct{})
+	}
+	arrived := a.arrived
+	a.mu.Unlock()
+	if arrived == nil {
+		return ctx.Err()
+	}
+	select {
+	case <-arrived:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // sent notes an event; see [overlay.rescue].

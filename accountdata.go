@@ -61,8 +61,8 @@ func WithAccountDataFallback() Option {
 	return func(s *settings) { s.fallback = true }
 }
 
-// errAgain ends an edit of account data that must begin with reading the state once more.
-var errAgain = errors.New("roomkv: the state beneath account data has changed")
+// errAgain ends an edit that must begin again, because the memory goes to another place or the state beneath account data has changed.
+var errAgain = errors.New("roomkv: the memory is written elsewhere by now")
 
 // powerTries is how often a write is refused that seems to have the power, before it goes to account data all the same.
 const powerTries = 5
@@ -125,6 +125,9 @@ func (r roomState) store(ctx context.Context, names []string, edit func(names []
 			continue
 		}
 		err = r.core.layout.commit(ctx, r, names, func(names []string) commit.Edit { return ofState(edit(names)) })
+		if errors.Is(err, errAgain) {
+			continue
+		}
 		if !r.core.fallback || r.stateOnly || !errors.Is(err, ErrForbidden) || !errors.Is(err, errRefused) {
 			return err
 		}

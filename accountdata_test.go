@@ -383,6 +383,77 @@ func TestPowerThatIsGoneForEachWrite(t *testing.T) {
 	}, "perkey", "single")
 }
 
+// A write to the state is on its way while the power goes, others find that out, and the power comes back before it arrives.
+func TestStateOnItsWayWhilePowerGoes(t *testing.T) {
+	for _, same := range []bool{true, false} {
+		for _, layout := range slices.Sorted(maps.Keys(layouts)) {
+			if same && layout != "perkey" {
+				continue // there the others wait for it anyway
+			}
+			t.Run(fmt.Sprint(layout, " same=", same), func(t *testing.T) {
+				ctx := t.Context()
+				p := newPowerless(t, false)
+				p.level(t, 50)
+				store := open(t, p.bot, p.room, layouts[layout], roomkv.WithAccountDataFallback())
+				other := store
+				if !same {
+					other = open(t, p.bot, p.room, layouts[layout], roomkv.WithAccountDataFallback())
+				}
+				require.NoError(t, store.Put(ctx, "count", 0))
+				done := make(chan struct{})
+				interrupt(p.bot, func(n int) {
+					if n > 0 {
+						return
+					}
+					p.level(t, 0)
+					go func() {
+						defer close(done)
+						assert.NoError(t, other.Put(ctx, "elsewhere", 1))
+						assert.NoError(t, roomkv.Update(ctx, other, "count", increment))
+					}()
+					select {
+					case <-done:
+					case <-time.After(time.Second):
+					}
+					p.level(t, 50)
+				}, nil)
+				require.NoError(t, roomkv.Update(ctx, store, "count", increment))
+				<-done
+				want := map[string]string{"count": "2", "elsewhere": "1"}
+				assert.Equal(t, want, memoryOf(t, store))
+				roomkv.PassTime()
+				require.NoError(t, store.Delete(ctx, "nothing"))
+				assert.Equal(t, want, memoryOf(t, open(t, p.admin, p.room, layouts[layout])), "in the state, in the end")
+			})
+		}
+	}
+}
+
+// Who waits for a write that is on its way to the state waits no longer than its context.
+func TestStateOnItsWayForever(t *testing.T) {
+	p := newPowerless(t, false)
+	p.level(t, 50)
+	store := open(t, p.bot, p.room, roomkv.WithPerKeyState(), roomkv.WithAccountDataFallback())
+	sent, stop := make(chan struct{}), make(chan struct{})
+	interrupt(p.bot, func(n int) {
+		if n == 0 {
+			close(sent)
+			<-stop
+		}
+	}, nil)
+	done := make(chan error)
+	go func() { done <- store.Put(t.Context(), "slow", 1) }()
+	<-sent
+	p.level(t, 0)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	require.ErrorIs(t, store.Put(ctx, "k", 1), context.DeadlineExceeded)
+	close(stop)
+	require.NoError(t, <-done)
+	require.NoError(t, store.Put(t.Context(), "k", 1))
+	assert.Equal(t, map[string]string{"slow": "account data", "k": "account data"}, places(t, store))
+}
+
 func TestAccountDataOverState(t *testing.T) {
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()

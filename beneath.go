@@ -3,7 +3,6 @@ package roomkv
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"maps"
 	"time"
 
@@ -105,14 +104,8 @@ func (o *overlay) view(ctx context.Context, stateKey string, writing bool) (*rep
 	if view := d.View(); known && view != nil {
 		return view, nil
 	}
-	for try := 1; ; try++ { // a write that shares this can fail for a lack of power
-		err := d.writer.Do(ctx, commit.Edit{ReadOnly: true, Conditional: true, Afresh: true})
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, ErrForbidden) || try >= powerTries {
-			return nil, err
-		}
+	if err := d.read(ctx, true); err != nil {
+		return nil, err
 	}
 	if view := d.View(); view != nil {
 		return view, nil

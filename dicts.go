@@ -1,6 +1,8 @@
 package roomkv
 
 import (
+	"context"
+	"errors"
 	"sync"
 
 	"maunium.net/go/mautrix/id"
@@ -17,6 +19,17 @@ const maxDicts = 4096
 type dict struct {
 	*replica.Dict
 	writer *commit.Writer
+}
+
+// read asks the homeserver for what is there, afresh also where that is known. It shares the requests of writes, and theirs can
+// fail for a lack of power.
+func (d *dict) read(ctx context.Context, afresh bool) error {
+	for try := 1; ; try++ {
+		err := d.writer.Do(ctx, commit.Edit{ReadOnly: true, Conditional: true, Afresh: afresh})
+		if !errors.Is(err, errAgain) && (!errors.Is(err, errRefused) || try >= powerTries) {
+			return err
+		}
+	}
 }
 
 type dictID struct {

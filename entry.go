@@ -11,7 +11,6 @@ import (
 
 	"maunium.net/go/mautrix/id"
 
-	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/replica"
 )
 
@@ -69,7 +68,7 @@ func (r roomState) findInState(ctx context.Context, name string, afresh bool) (*
 	var err error
 	if afresh {
 		d := r.dict(stateKey)
-		if err = d.writer.Do(ctx, commit.Edit{ReadOnly: true, Conditional: true, Afresh: true}); err == nil {
+		if err = d.read(ctx, true); err == nil {
 			view = d.View()
 		}
 	}

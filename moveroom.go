@@ -150,7 +150,7 @@ func (r roomState) moveDict(ctx context.Context, l singleKey, old roomState, cop
 func (r roomState) afresh(ctx context.Context, stateKey string) (*replica.View, error) {
 	for {
 		d := r.dict(stateKey)
-		if err := d.writer.Do(ctx, commit.Edit{ReadOnly: true, Conditional: true, Afresh: true}); err != nil {
+		if err := d.read(ctx, true); err != nil {
 			return nil, err
 		}
 		if view := d.View(); view != nil { // else the sync has skipped events meanwhile

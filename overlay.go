@@ -64,8 +64,10 @@ func (o *overlay) away(ctx context.Context, writing bool) (away bool, err error)
 	}
 	phase := o.account.now()
 	if phase == unknown || phase == inAccount && writing {
-		switch {
-		case !o.mayWrite(ctx):
+		switch may := o.mayWrite(ctx); {
+		case !may && phase == unknown:
+			err = o.sink(ctx)
+		case !may:
 			o.account.enter(inAccount)
 		case phase == unknown:
 			o.account.enter(inState)
@@ -127,17 +129,37 @@ func (o *overlay) fall(ctx context.Context) error {
 
 // sink is fall for who has the lock of who finds out where the memory is written.
 func (o *overlay) sink(ctx context.Context) error {
+	before := o.account.now()
 	o.account.enter(falling)
-	for stateKey, sent := range o.account.lately() {
-		if err := o.rescue(ctx, stateKey, sent); err != nil {
-			o.account.enter(inState)
-			return err
-		}
-		o.account.rescued(stateKey, sent.event)
+	// What is on its way can still change the state, where the power comes back before it arrives.
+	err := o.account.arrive(ctx)
+	if err == nil {
+		err = o.rescueAll(ctx)
+	}
+	if err != nil {
+		o.account.enter(before)
+		return err
 	}
 	o.account.enter(inAccount)
 	return nil
 }
+
+func (o *overlay) rescueAll(ctx context.Context) error {
+	for stateKey, sent := range o.account.lately() {
+		if err := o.rescue(ctx, stateKey, sent); err != nil {
+			return err
+		}
+		o.account.rescued(stateKey, sent.event)
+	}
+	return nil
+}
+
+type movingKey struct{}
+
+// moving is the context of what writes to the state wherever the memory is.
+func moving(ctx context.Context) context.Context { return context.WithValue(ctx, movingKey{}, true) }
+
+func isMoving(ctx context.Context) bool { return ctx.Value(movingKey{}) != nil }
 
 // powerChanged is for when the sync tells that the power may be another one.
 func (o *overlay) powerChanged() {
@@ -197,6 +219,9 @@ func (o *overlay) move(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), moveTimeout)
 	defer cancel()
 	err := o.tryMove(ctx)
+	for errors.Is(err, errAgain) { // it shared an event with a write that may not go there now
+		err = o.tryMove(ctx)
+	}
 	switch {
 	case err == nil:
 		o.account.enterMoved()
@@ -268,7 +293,7 @@ func (o *overlay) moveNames(ctx context.Context, content wire.Account, names []s
 	}
 	values := clearValues(content, names)
 	mark := wire.MovedName(o.client.UserID)
-	return o.core.layout.commit(ctx, o.roomState, names, func(names []string) commit.Edit {
+	return o.core.layout.commit(moving(ctx), o.roomState, names, func(names []string) commit.Edit {
 		return commit.Edit{Conditional: true, Values: only(values, names), Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
 			changes := map[string]json.RawMessage{}
 			if before, _ := base.Stored(mark); wire.IsMoved(before, content) {

@@ -57,6 +57,13 @@ func (place) Hold(context.Context) (release func(), err error) { return func() {
 
 // Send implements [commit.Room].
 func (p place) Send(ctx context.Context, content json.RawMessage) (id.EventID, error) {
+	if p.core.fallback {
+		done, err := p.overlay().account.send(isMoving(ctx))
+		if err != nil {
+			return "", err
+		}
+		defer done()
+	}
 	sent, err := p.put(ctx, p.stateKey, content)
 	if err == nil && p.core.layout.oneKey() {
 		written.Add(commit.Dict{Room: p.room, Type: p.eventType.Type, StateKey: p.stateKey}, sent)

@@ -71,7 +71,7 @@ func (r roomState) view(ctx context.Context, stateKey string, agree func(view, c
 		if view := d.View(); view != nil {
 			return view, nil
 		}
-		if err := d.writer.Do(ctx, commit.Edit{ReadOnly: true, Conditional: true}); err != nil {
+		if err := d.read(ctx, false); err != nil {
 			return nil, err
 		}
 		if view := d.View(); view != nil {
@@ -85,7 +85,7 @@ func (r roomState) view(ctx context.Context, stateKey string, agree func(view, c
 	if d := r.core.dicts.find(dictID{r.room, stateKey}); d != nil {
 		if view := d.View(); view != nil && d.writer.Recent() && view.Event != current.ID &&
 			!slices.Contains(current.Parents, view.Event) && !agree(view.Names, current.Dict) {
-			if err := d.writer.Do(ctx, commit.Edit{ReadOnly: true, Conditional: true}); err != nil {
+			if err := d.read(ctx, false); err != nil {
 				return nil, err
 			}
 			if view = d.View(); view != nil {

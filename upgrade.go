@@ -201,7 +201,7 @@ func (r roomState) settled(ctx context.Context, most int) (roomState, error) {
 		err = r.core.upgrades.failure(old.room)
 	}
 	if err == nil {
-		err = r.moveFrom(ctx, old, stone, create)
+		err = r.moveFrom(moving(ctx), old, stone, create)
 		switch {
 		case ctx.Err() != nil:
 			return r, ctx.Err()
