@@ -454,6 +454,49 @@ func TestStateOnItsWayForever(t *testing.T) {
 	assert.Equal(t, map[string]string{"slow": "account data", "k": "account data"}, places(t, store))
 }
 
+// A write has read the state beneath account data when a move begins, and waits for its end.
+func TestAccountDataWaitsForAMove(t *testing.T) {
+	eachAccountKind(t, func(t *testing.T, p powerless, opts []roomkv.Option) {
+		ctx := t.Context()
+		store := open(t, p.bot, p.room, opts...)
+		require.NoError(t, store.PutAll(ctx, map[string]any{"count": 0, "more": 0}))
+		slow := twin(t, p.bot)
+		other := open(t, slow, p.room, opts...)
+		require.NoError(t, other.Put(ctx, "more", 1))
+
+		reads, moves := make(chan struct{}), make(chan struct{})
+		var once sync.Once
+		client := *slow.Client
+		client.Transport = roundTripper(func(req *http.Request) (*http.Response, error) {
+			resp, err := http.DefaultTransport.RoundTrip(req)
+			if strings.Contains(req.URL.Path, "/state/"+roomkv.DefaultEventType) {
+				once.Do(func() {
+					close(reads)
+					<-moves
+				})
+			}
+			return resp, err
+		})
+		slow.Client = &client
+		done := make(chan error)
+		go func() { done <- roomkv.Update(ctx, other, "count", increment) }()
+		<-reads
+		p.level(t, 50)
+		roomkv.PassTime()
+		interrupt(p.bot, func(n int) {
+			if n == 0 {
+				close(moves)
+				time.Sleep(100 * time.Millisecond)
+			}
+		}, nil)
+		require.NoError(t, store.Put(ctx, "more", 2))
+		require.NoError(t, <-done)
+		want := map[string]string{"count": "1", "more": "2"}
+		assert.Equal(t, want, memoryOf(t, store))
+		assert.Equal(t, want, memoryOf(t, open(t, p.admin, p.room, opts[1:]...)))
+	}, "perkey", "single")
+}
+
 func TestAccountDataOverState(t *testing.T) {
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()

@@ -222,10 +222,7 @@ func (o *overlay) move(ctx context.Context) error {
 	for errors.Is(err, errAgain) { // it shared an event with a write that may not go there now
 		err = o.tryMove(ctx)
 	}
-	switch {
-	case err == nil:
-		o.account.enterMoved()
-	case errors.Is(err, ErrForbidden), errors.Is(err, ErrTooLarge): // the power can have come back since
+	if errors.Is(err, ErrForbidden) || errors.Is(err, ErrTooLarge) { // the power can have come back since
 		o.log(ctx).Warn().Err(err).Stringer("room_id", o.room).Msg("The memory stays in account data")
 		return o.sink(ctx)
 	}
@@ -238,9 +235,17 @@ func (o *overlay) tryMove(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
-	if err := o.learnLocked(ctx); err != nil {
-		return err
+	if err = o.learnLocked(ctx); err == nil {
+		err = o.moveLocked(ctx)
 	}
+	if err == nil { // before the next who has the lock writes over the state that there was
+		o.account.enterMoved()
+	}
+	return err
+}
+
+// moveLocked is tryMove for who has the lock of who writes account data.
+func (o *overlay) moveLocked(ctx context.Context) error {
 	content := o.account.current()
 	below, err := o.beneath(ctx, slices.Collect(maps.Keys(content.Over)), true)
 	if err != nil {
