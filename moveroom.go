@@ -28,8 +28,11 @@ func (r roomState) moveFrom(ctx context.Context, old roomState, stone *tombstone
 	} else if o != nil && o.account.current().ID != "" {
 		return fail(ErrRoomUpgraded, nil, "the memory of %s is in account data at least in part, where it stays; Copy can take it to a store without WithRoomUpgrades", old.room)
 	}
-	// Dendrite gives what it copies the time of the tombstone, and the creator sends it.
-	copied := func(evt *stateEvent) bool { return evt.Sender == create.sender && evt.Time <= stone.time }
+	// Dendrite gives the room's first event, what it copies and the tombstone one time. Who upgrades a room by hand has their
+	// tombstone after the room, and can have written to it in between.
+	copied := func(evt *stateEvent) bool {
+		return evt.Sender == create.sender && evt.Time == create.time && evt.Time == stone.time
+	}
 	if single, ok := r.core.layout.(singleKey); ok {
 		return r.moveDict(ctx, single, old, copied)
 	}

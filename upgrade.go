@@ -139,6 +139,7 @@ func (r roomState) join(ctx context.Context, stone *tombstone) error {
 // creation is how a room began.
 type creation struct {
 	sender      id.UserID
+	time        int64     // Unix milliseconds
 	predecessor id.RoomID // empty where there is none
 }
 
@@ -153,9 +154,9 @@ func (r roomState) created(ctx context.Context) (creation, error) {
 	}
 	var content event.CreateEventContent
 	if json.Unmarshal(evt.Content, &content) != nil { // somebody else's idea of a room, which replaces none
-		return creation{sender: evt.Sender}, nil
+		return creation{sender: evt.Sender, time: evt.Time}, nil
 	}
-	return creation{evt.Sender, content.GetPredecessor().RoomID}, nil
+	return creation{evt.Sender, evt.Time, content.GetPredecessor().RoomID}, nil
 }
 
 // settled makes sure that the memory is in the room that its predecessors had. Where it cannot be moved there, it gives the room

@@ -353,3 +353,36 @@ func TestWriteAfterTheMove(t *testing.T) {
 		assert.Equal(t, map[string]string{"k": "2", "rival": "1"}, memoryOf(t, open(t, rival, successor, layout)))
 	})
 }
+
+// successorOf is a room that somebody makes as a replacement by hand, before there is a tombstone.
+func successorOf(t testing.TB, client *mautrix.Client, room id.RoomID) id.RoomID {
+	t.Helper()
+	return hstest.Room(t, client, &mautrix.ReqCreateRoom{
+		Preset:          "private_chat",
+		CreationContent: map[string]any{"predecessor": map[string]any{"room_id": room, "event_id": "$none"}},
+	})
+}
+
+func bury(t testing.TB, client *mautrix.Client, room, replacement id.RoomID) id.EventID {
+	t.Helper()
+	sent, err := client.SendStateEvent(t.Context(), room, event.StateTombstone, "", &event.TombstoneEventContent{ReplacementRoom: replacement})
+	require.NoError(t, err)
+	return sent.EventID
+}
+
+// What a bot that upgrades its own room has written to the new one before the tombstone is not what the homeserver has copied.
+func TestRoomUpgradeByHand(t *testing.T) {
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		ctx := t.Context()
+		client := hstest.Client(t)
+		room := hstest.Room(t, client)
+		require.NoError(t, open(t, client, room, layout).PutAll(ctx, map[string]any{"k": "old", "old": 1}))
+		successor := successorOf(t, client, room)
+		store := open(t, client, successor, layout, roomkv.WithRoomUpgrades())
+		require.NoError(t, store.PutAll(ctx, map[string]any{"k": "new", "new": 2}))
+		bury(t, client, room, successor)
+		want := map[string]string{"k": `"new"`, "old": "1", "new": "2"}
+		assert.Equal(t, want, memoryOf(t, open(t, client, room, layout, roomkv.WithRoomUpgrades())))
+		assert.Equal(t, want, memoryOf(t, open(t, client, successor, layout)))
+	})
+}
