@@ -175,7 +175,9 @@ func WithMaxValue(bytes int64) Option {
 // encrypted if the old one is. A replacement that was opened by its own name, an alias that has moved for example, gets the
 // memory too, if the old room's tombstone names it. Where the store cannot follow, because it is not invited, may not
 // write there, or the replacement is none, each write is [ErrRoomUpgraded] with the reason beneath, reads go on in the old
-// room, and it tries again after 0.3 to 10 seconds, more each time, and after an invitation that the sync brings. Whoever may send a tombstone decides where the memory goes.
+// room, and it tries again after 0.3 to 10 seconds, more each time, and after an invitation that the sync brings. A room that does
+// not name the old one is left again, and joined no more until there is another tombstone. Whoever may send a tombstone decides
+// where the memory goes.
 //
 // Values are encrypted anew, so that the new room's members can read them and [Entry] names who moved them. A value that cannot
 // be read is moved as it is. In the new room it is [ErrCorrupt], and with [WithSealedKeys] it stays in the old one.

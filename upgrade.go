@@ -1,6 +1,7 @@
 package roomkv
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -91,19 +92,26 @@ func (r roomState) enter(ctx context.Context, stone *tombstone) error {
 	if r.core.upgrades.entered(r.room) == stone.replacement {
 		return nil
 	}
-	if err := r.core.upgrades.failure(r.room); err != nil {
+	if err := cmp.Or(r.core.upgrades.rejection(r.room, stone), r.core.upgrades.failure(r.room)); err != nil {
 		return err
 	}
 	if err = r.join(ctx, stone); err == nil {
 		r.core.upgrades.in(r.room, func(about *upgrade) { about.entered, about.failed = stone.replacement, nil })
 		return nil
 	}
+	none := errors.Is(err, errNoReplacement)
 	err = r.replaced(stone.replacement, err)
-	if ctx.Err() == nil {
+	switch {
+	case none:
+		r.core.upgrades.reject(r.room, stone, err)
+	case ctx.Err() == nil:
 		r.core.upgrades.fail(r.room, err)
 	}
 	return err
 }
+
+// errNoReplacement is beneath the error of a room that does not name the one as its predecessor that names it as its replacement.
+var errNoReplacement = errors.New("no replacement")
 
 // replaced is the error of what would be written to a room whose replacement cannot be used.
 func (r roomState) replaced(by id.RoomID, why error) error {
@@ -126,10 +134,10 @@ func (r roomState) join(ctx context.Context, stone *tombstone) error {
 	}
 	create, err := next.created(ctx)
 	if err == nil && create.predecessor != r.room {
-		err = fail(ErrRoomUpgraded, nil, "that room does not name %s as its predecessor", r.room)
+		err = fail(ErrRoomUpgraded, errNoReplacement, "that room does not name %s as its predecessor", r.room)
 	}
 	if err != nil && joined && ctx.Err() == nil {
-		if _, failed := r.client.LeaveRoom(ctx, next.room); failed != nil {
+		if _, failed := r.client.LeaveRoom(withRetries(ctx, r.client), next.room); failed != nil {
 			err = errors.Join(err, failed)
 		}
 	}

@@ -290,10 +290,9 @@ func TestTombstoneThatLies(t *testing.T) {
 			before := open(t, client, room)
 			require.NoError(t, before.Put(ctx, "k", 1))
 			lie := func(successor id.RoomID) {
-				_, err := admin.SendStateEvent(ctx, room, event.StateTombstone, "", &event.TombstoneEventContent{ReplacementRoom: successor})
-				require.NoError(t, err)
+				bury(t, admin, room, successor)
 				store := open(t, client, room, roomkv.WithRoomUpgrades())
-				err = store.Put(ctx, "k", 2)
+				err := store.Put(ctx, "k", 2)
 				require.ErrorIs(t, err, roomkv.ErrRoomUpgraded)
 				assert.ErrorContains(t, err, successor.String())
 				assert.Equal(t, map[string]string{"k": "1"}, memoryOf(t, store), "reads go on")
@@ -355,12 +354,18 @@ func TestWriteAfterTheMove(t *testing.T) {
 }
 
 // successorOf is a room that somebody makes as a replacement by hand, before there is a tombstone.
-func successorOf(t testing.TB, client *mautrix.Client, room id.RoomID) id.RoomID {
+func successorOf(t testing.TB, client *mautrix.Client, room id.RoomID, invite ...id.UserID) id.RoomID {
 	t.Helper()
-	return hstest.Room(t, client, &mautrix.ReqCreateRoom{
-		Preset:          "private_chat",
-		CreationContent: map[string]any{"predecessor": map[string]any{"room_id": room, "event_id": "$none"}},
-	})
+	create := &mautrix.ReqCreateRoom{
+		Preset:             "private_chat",
+		Invite:             invite,
+		CreationContent:    map[string]any{"predecessor": map[string]any{"room_id": room, "event_id": "$none"}},
+		PowerLevelOverride: &event.PowerLevelsEventContent{Users: map[id.UserID]int{client.UserID: 100}},
+	}
+	for _, user := range invite {
+		create.PowerLevelOverride.Users[user] = 50
+	}
+	return hstest.Room(t, client, create)
 }
 
 func bury(t testing.TB, client *mautrix.Client, room, replacement id.RoomID) id.EventID {
@@ -385,4 +390,36 @@ func TestRoomUpgradeByHand(t *testing.T) {
 		assert.Equal(t, want, memoryOf(t, open(t, client, room, layout, roomkv.WithRoomUpgrades())))
 		assert.Equal(t, want, memoryOf(t, open(t, client, successor, layout)))
 	})
+}
+
+// A room that is no replacement is joined and left once, however often the memory is read and written. The next tombstone counts.
+func TestTombstoneThatLiesIsBelievedOnce(t *testing.T) {
+	ctx := t.Context()
+	client := hstest.Client(t)
+	admin, room := administered(t, false, client)
+	require.NoError(t, open(t, client, room).Put(ctx, "k", 1))
+	unrelated := hstest.Room(t, admin, &mautrix.ReqCreateRoom{Preset: "public_chat"})
+	bury(t, admin, room, unrelated)
+	recorder := hstest.Record(client)
+	store, _ := follow(t, client, room, roomkv.WithRoomUpgrades())
+	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		err := store.Put(ctx, "k", 2)
+		require.ErrorIs(t, err, roomkv.ErrRoomUpgraded)
+		require.ErrorContains(t, err, "does not name "+room.String())
+		require.Equal(t, map[string]string{"k": "1"}, memoryOf(t, store))
+	}
+	joins, leaves := 0, 0
+	for _, request := range recorder.Requests() {
+		if strings.Contains(request.Path, "/join/") {
+			joins++
+		} else if strings.HasSuffix(request.Path, "/leave") {
+			leaves++
+		}
+	}
+	assert.Equal(t, []int{1, 1}, []int{joins, leaves})
+
+	successor := successorOf(t, admin, room, client.UserID)
+	bury(t, admin, room, successor)
+	eventually(t, func() bool { return store.Put(ctx, "k", 2) == nil }, "the next tombstone")
+	assert.Equal(t, map[string]string{"k": "2"}, memoryOf(t, open(t, client, successor)))
 }

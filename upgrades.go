@@ -54,6 +54,9 @@ type upgrade struct {
 	since   time.Time     // when that was tried
 	pause   time.Duration // how long it is not tried again: at first the invitation may only be on its way
 	turn    chan struct{} // holds an element while somebody enters the replacement, or moves the memory here
+
+	rejected id.EventID // the tombstone that names a room that is no replacement, which it never will be
+	because  error
 }
 
 // in lets f read and change what is known of a room.
@@ -151,6 +154,21 @@ func (u *upgrades) fail(room id.RoomID, err error) {
 		about.failed, about.since = err, time.Now()
 		about.pause = min(askAgain, max(firstPause, 2*about.pause))
 	})
+}
+
+// reject notes that the tombstone names a room that is no replacement. That room's first event says so, and does not change.
+func (u *upgrades) reject(room id.RoomID, stone *tombstone, why error) {
+	u.in(room, func(about *upgrade) { about.rejected, about.because = stone.event, why })
+}
+
+// rejection is why the room that the tombstone names is no replacement, nil where that is not known.
+func (u *upgrades) rejection(room id.RoomID, stone *tombstone) (err error) {
+	u.in(room, func(about *upgrade) {
+		if about.rejected == stone.event {
+			err = about.because
+		}
+	})
+	return err
 }
 
 // invited is for an invitation, after which what has failed is tried again.
