@@ -13,8 +13,20 @@ func ForgetAccounts() {
 	accounts.all = map[commit.Dict]*account{}
 }
 
-// PassTime makes it be long ago that power was asked for, and that memories were moved.
-func PassTime() {
+// PassTime makes it be long ago that power was asked for, that memories were moved to the state, and that the stores saw that a room
+// was upgraded or failed to follow it.
+func PassTime(stores ...*Store) {
+	for _, s := range stores {
+		s.core.upgrades.mu.Lock()
+		for _, about := range s.core.upgrades.rooms {
+			if about.since = (time.Time{}); about.tombstone != nil {
+				long := *about.tombstone
+				long.seen = time.Time{}
+				about.tombstone = &long
+			}
+		}
+		s.core.upgrades.mu.Unlock()
+	}
 	accounts.mu.Lock()
 	defer accounts.mu.Unlock()
 	for _, a := range accounts.all {

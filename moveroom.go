@@ -3,8 +3,11 @@ package roomkv
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"maunium.net/go/mautrix/id"
 
@@ -34,9 +37,9 @@ func (r roomState) moveFrom(ctx context.Context, old roomState, stone *tombstone
 		return evt.Sender == create.sender && evt.Time == create.time && evt.Time == stone.time
 	}
 	if single, ok := r.core.layout.(singleKey); ok {
-		return r.moveDict(ctx, single, old, copied)
+		return r.moveDict(ctx, single, old, stone, copied)
 	}
-	return r.moveKeys(ctx, old, copied)
+	return r.moveKeys(ctx, old, stone, copied)
 }
 
 // cargo is what is moved, by the names that it has in the new room.
@@ -45,9 +48,80 @@ type cargo struct {
 	keys   map[string]string // of values, which are encrypted where the room is
 }
 
-// load reads what the old room has. What cannot be read is moved as it is where it refers to something.
-func (r roomState) load(ctx context.Context, old roomState, records []record) (cargo, error) {
+const (
+	// patience is how long after an upgrade nothing is moved while this client cannot read a value that another may: nobody moves
+	// a value later that the first who moves has left. Then it is left all the same, or a key that nobody has would keep all
+	// from writing for good.
+	patience = 10 * time.Minute
+
+	// askingTime is about how long a move that will not be done asks for the keys that it lacks, for reads wait for it.
+	askingTime = time.Second
+)
+
+// isPatient tells whether values that the client cannot read are waited for. By the process's clock too, for that of the tombstone's
+// sender can be wrong.
+func (t *tombstone) isPatient() bool {
+	return time.Since(time.UnixMilli(t.time)) < patience && time.Since(t.seen) < patience
+}
+
+// isLost tells whether nobody will ever read the value that the error is of.
+func isLost(err error) bool {
+	return errors.Is(err, ErrRedacted) || !isWithheld(err) && (errors.Is(err, ErrCorrupt) || errors.Is(err, ErrMissingMedia))
+}
+
+// isWithheld tells whether the value that the error is of may be for others to read, or for nobody. What is neither lost nor
+// withheld cannot be read at this moment.
+func isWithheld(err error) bool {
+	return errors.Is(err, ErrUndecryptable) && !errors.Is(err, ErrRedacted) || errors.Is(err, ErrUntrusted) || errors.Is(err, ErrTooLarge) ||
+		errors.Is(err, ErrMissingMedia) && saysNo(err)
+}
+
+func withheld(err error) error {
+	return fmt.Errorf("%w; another client may be able to read it, and the memory is not moved without that for %v", err, patience)
+}
+
+// reach fails where the client cannot decrypt a value now. It asks for all keys that it lacks before it waits for one, and leaves
+// attachments alone, which would be downloaded again each time that the move is tried.
+func (r roomState) reach(ctx context.Context, records []record) error {
+	r.keysOnly = true
+	asking, began := r.notWaiting(), time.Now()
+	tried := map[id.EventID]bool{}
+	var missing []record
+	for _, found := range records {
+		events := wire.References(found.stored)
+		if !slices.ContainsFunc(events, func(event id.EventID) bool { return !tried[event] }) {
+			continue
+		}
+		for _, event := range events {
+			tried[event] = true
+		}
+		switch _, err := asking.value(ctx, found.name, found.stored, found.event); {
+		case isWithheld(err):
+			missing = append(missing, found)
+		case err != nil && !isLost(err):
+			return err
+		}
+		if len(missing) > 0 && time.Since(began) > askingTime {
+			break
+		}
+	}
+	r = r.waitingTogether()
+	for _, found := range missing {
+		if _, err := r.value(ctx, found.name, found.stored, found.event); isWithheld(err) {
+			return withheld(err)
+		}
+	}
+	return nil
+}
+
+// load reads what the old room has. What nobody can read is moved as it is where it refers to something.
+func (r roomState) load(ctx context.Context, old roomState, stone *tombstone, records []record) (cargo, error) {
 	load := cargo{map[string]json.RawMessage{}, map[string]string{}}
+	if stone.isPatient() {
+		if err := old.reach(ctx, records); err != nil {
+			return load, err
+		}
+	}
 	old = old.waitingTogether()
 	left := 0
 	for _, found := range records {
@@ -56,8 +130,13 @@ func (r roomState) load(ctx context.Context, old roomState, records []record) (c
 			continue
 		}
 		read, err := old.value(ctx, found.name, found.stored, found.event)
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return load, ctx.Err()
+		case isWithheld(err) && stone.isPatient():
+			return load, withheld(err)
+		case err != nil && !isLost(err) && !isWithheld(err):
+			return load, err
 		}
 		_, named := wire.KeyOf(found.name)
 		elsewhere, unreadable := wire.Decode(found.stored)
@@ -90,7 +169,7 @@ func (r roomState) load(ctx context.Context, old roomState, records []record) (c
 }
 
 // moveDict is moveFrom for the single-state-key layout.
-func (r roomState) moveDict(ctx context.Context, l singleKey, old roomState, copied func(*stateEvent) bool) error {
+func (r roomState) moveDict(ctx context.Context, l singleKey, old roomState, stone *tombstone, copied func(*stateEvent) bool) error {
 	current, err := r.get(ctx, l.dict)
 	if err != nil {
 		return err
@@ -113,7 +192,7 @@ func (r roomState) moveDict(ctx context.Context, l singleKey, old roomState, cop
 	if err != nil {
 		return err
 	}
-	load, err := r.load(ctx, old, recordsOf(view))
+	load, err := r.load(ctx, old, stone, recordsOf(view))
 	if err != nil || len(load.stored) == 0 && len(was) == 0 {
 		return err
 	}
@@ -190,7 +269,7 @@ func (r roomState) copyOf(ctx context.Context, current *stateEvent, copied func(
 }
 
 // moveKeys is moveFrom for the per-key layout.
-func (r roomState) moveKeys(ctx context.Context, old roomState, copied func(*stateEvent) bool) error {
+func (r roomState) moveKeys(ctx context.Context, old roomState, stone *tombstone, copied func(*stateEvent) bool) error {
 	here, err := r.all(ctx)
 	if err != nil {
 		return err
@@ -216,7 +295,7 @@ func (r roomState) moveKeys(ctx context.Context, old roomState, copied func(*sta
 			records = append(records, recordsOf(old.viewOf(evt, stateKey))...)
 		}
 	}
-	load, err := r.load(ctx, old, records)
+	load, err := r.load(ctx, old, stone, records)
 	if err != nil {
 		return err
 	}

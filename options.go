@@ -179,8 +179,13 @@ func WithMaxValue(bytes int64) Option {
 // not name the old one is left again, and joined no more until there is another tombstone. Whoever may send a tombstone decides
 // where the memory goes.
 //
-// Values are encrypted anew, so that the new room's members can read them and [Entry] names who moved them. A value that cannot
-// be read is moved as it is. In the new room it is [ErrCorrupt], and with [WithSealedKeys] it stays in the old one.
+// Values are encrypted anew, so that the new room's members can read them and [Entry] names who moved them. A value that nobody
+// can read any more ([ErrRedacted], [ErrCorrupt], [ErrMissingMedia]) is moved as it is. In the new room it is [ErrCorrupt], and with
+// [WithSealedKeys] it stays in the old one. Where this client cannot read a value that another may be able to ([ErrUndecryptable],
+// [ErrUntrusted], [ErrTooLarge], an attachment that the homeserver does not give), it does not move the memory, until
+// 10 minutes after the upgrade or after it has heard of that, whichever is first: so a bot that has the keys should run while a room is upgraded.
+// Then such a value is treated as one that nobody can read. Any other error that keeps a value from being read keeps the memory
+// from being moved for as long as it lasts.
 //
 // It takes one request more after each write, which asks whether the room was upgraded meanwhile. The first use of a room takes two more, and reads one more each 10 seconds where no sync tells. Without this option a write
 // to a room that was upgraded is [ErrRoomUpgraded]: at once where a sync tells, else within 10 seconds.

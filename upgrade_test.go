@@ -3,6 +3,7 @@ package roomkv_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -422,4 +423,188 @@ func TestTombstoneThatLiesIsBelievedOnce(t *testing.T) {
 	bury(t, admin, room, successor)
 	eventually(t, func() bool { return store.Put(ctx, "k", 2) == nil }, "the next tombstone")
 	assert.Equal(t, map[string]string{"k": "2"}, memoryOf(t, open(t, client, successor)))
+}
+
+// answering has the homeserver answer requests for which it is true with an error, until it is told to stop.
+func answering(client *mautrix.Client, status int, is func(*http.Request) bool) (stop func()) {
+	use, next := through(client)
+	use(func(req *http.Request) (*http.Response, error) {
+		if !is(req) {
+			return next.RoundTrip(req)
+		}
+		return &http.Response{StatusCode: status, Header: http.Header{"Content-Type": {"application/json"}}, Request: req,
+			Body: io.NopCloser(strings.NewReader(`{"errcode": "M_UNKNOWN", "error": "from a test"}`))}, nil
+	})
+	return func() { use(next.RoundTrip) }
+}
+
+func isEvent(req *http.Request) bool { return strings.Contains(req.URL.Path, "/event/") }
+
+// A value that the homeserver does not give at the moment is moved later, and not left behind.
+func TestRoomUpgradeWhileAValueIsNotGiven(t *testing.T) {
+	for name, is := range map[string]func(*http.Request) bool{"event": isEvent, "attachment": isDownload} {
+		for _, layout := range []string{"single", "perkey"} {
+			opt := layouts[layout]
+			t.Run(name+"/"+layout, func(t *testing.T) {
+				ctx := mautrix.WithMaxRetries(t.Context(), 0)
+				client := bot(t, true)
+				admin, room := administered(t, true, client)
+				syncing(t, client)
+				want := map[string]any{"k": "precious", "large": text(60_000, 0)}
+				require.NoError(t, open(t, client, room, opt).PutAll(ctx, want))
+				successor := upgradeRoom(t, admin, room, client)
+				stop := answering(client, http.StatusInternalServerError, is)
+				store := open(t, client, room, opt, roomkv.WithRoomUpgrades())
+				for range 2 {
+					require.ErrorIs(t, store.Put(ctx, "other", 1), roomkv.ErrRoomUpgraded)
+					if name == "event" { // an attachment that the homeserver does not give for so long is given up
+						roomkv.PassTime(store)
+					}
+				}
+				keys, err := store.Keys(ctx)
+				require.NoError(t, err, "reads go on")
+				assert.Equal(t, []string{"k", "large"}, keys)
+				stop()
+				eventually(t, func() bool { return store.Put(ctx, "other", 1) == nil }, "the homeserver gives it again")
+				memory := memoryOf(t, open(t, client, successor, opt))
+				assert.Len(t, memory, 3)
+				for key, value := range want {
+					assert.Equal(t, fmt.Sprintf("%q", value), memory[key])
+				}
+			})
+		}
+	}
+}
+
+// newcomer is a bot that joins a room later than others, and has none of the keys.
+func newcomer(t testing.TB, admin *mautrix.Client, room id.RoomID, others ...*mautrix.Client) *mautrix.Client {
+	t.Helper()
+	client := bot(t, true)
+	levels := map[id.UserID]int{admin.UserID: 100, client.UserID: 50}
+	for _, other := range others {
+		levels[other.UserID] = 50
+	}
+	_, err := admin.InviteUser(t.Context(), room, &mautrix.ReqInviteUser{UserID: client.UserID})
+	require.NoError(t, err)
+	_, err = client.JoinRoomByID(t.Context(), room)
+	require.NoError(t, err)
+	_, err = admin.SendStateEvent(t.Context(), room, event.StatePowerLevels, "", &event.PowerLevelsEventContent{Users: levels})
+	require.NoError(t, err)
+	return client
+}
+
+// A bot that cannot read a value leaves the move to one that can, for a while.
+func TestRoomUpgradeByABotThatCannotRead(t *testing.T) {
+	for name, kind := range map[string]struct {
+		all, second []roomkv.Option
+		err         error
+	}{
+		"no key":             {nil, nil, roomkv.ErrUndecryptable},
+		"no key of a seal":   {[]roomkv.Option{roomkv.WithSealedKeys(secret)}, nil, roomkv.ErrUndecryptable},
+		"not trusted":        {nil, []roomkv.Option{roomkv.WithMinTrust(id.TrustStateVerified)}, roomkv.ErrUntrusted},
+		"larger than it may": {nil, []roomkv.Option{roomkv.WithMaxValue(50_000)}, roomkv.ErrTooLarge},
+	} {
+		for layout, late := range map[string]bool{"single": false, "perkey": false, "perkey late": true} {
+			t.Run(name+"/"+layout, func(t *testing.T) {
+				ctx := t.Context()
+				one := bot(t, true)
+				admin, room := administered(t, true, one)
+				syncing(t, one)
+				opts := append([]roomkv.Option{layouts[layout[:6]], roomkv.WithRoomUpgrades(), roomkv.WithKeyWait(200 * time.Millisecond)}, kind.all...)
+				first := open(t, one, room, opts...)
+				var two *mautrix.Client
+				if kind.second != nil {
+					two = newcomer(t, admin, room, one)
+					syncing(t, two)
+				}
+				require.NoError(t, first.PutAll(ctx, map[string]any{"k": text(60_000, 0), "l": 1}))
+				want := memoryOf(t, first)
+				if two == nil {
+					two = newcomer(t, admin, room, one)
+					syncing(t, two)
+				}
+				upgradeRoom(t, admin, room, one, two)
+
+				second := open(t, two, room, append(opts, kind.second...)...)
+				_, _ = second.Keys(ctx)
+				err := second.Put(ctx, "second", 1)
+				require.ErrorIs(t, err, roomkv.ErrRoomUpgraded)
+				require.ErrorIs(t, err, kind.err)
+				first = open(t, one, room, opts...)
+				if !late {
+					assert.Equal(t, want, memoryOf(t, first))
+					roomkv.PassTime(second)
+					require.NoError(t, second.Put(ctx, "second", 1), "somebody else has moved it")
+					return
+				}
+				roomkv.PassTime(second)
+				require.NoError(t, second.Put(ctx, "second", 1), "nobody else has moved it")
+				require.Error(t, first.Get(ctx, "k", new(any)))
+				require.NoError(t, first.Get(ctx, "second", new(int)))
+			})
+		}
+	}
+}
+
+// Nor does a bot wait for others that hears of the upgrade long after it.
+func TestRoomUpgradeLongAgo(t *testing.T) {
+	ctx := t.Context()
+	one := bot(t, true)
+	admin, room := administered(t, true, one)
+	syncing(t, one)
+	require.NoError(t, open(t, one, room).Put(ctx, "k", 1))
+	two := newcomer(t, admin, room, one)
+	upgradeRoom(t, admin, room, two)
+	use, next := through(two)
+	use(func(req *http.Request) (*http.Response, error) {
+		resp, err := next.RoundTrip(req)
+		if err != nil || !strings.Contains(req.URL.Path, "/state/m.room.tombstone") {
+			return resp, err
+		}
+		body, err := io.ReadAll(resp.Body)
+		var evt map[string]any
+		if err != nil || json.Unmarshal(body, &evt) != nil {
+			return nil, fmt.Errorf("no event: %w", err)
+		}
+		evt["origin_server_ts"] = time.Now().Add(-time.Hour).UnixMilli()
+		if body, err = json.Marshal(evt); err != nil {
+			return nil, err
+		}
+		resp.Body, resp.ContentLength = readCloser(string(body)), int64(len(body))
+		return resp, nil
+	})
+	syncing(t, two)
+	require.NoError(t, open(t, two, room, roomkv.WithRoomUpgrades(), roomkv.WithKeyWait(200*time.Millisecond)).Put(ctx, "second", 1))
+}
+
+// A move that waits for others does not hold up reads where many values cannot be decrypted.
+func TestRoomUpgradeWithManyValuesThatCannotBeRead(t *testing.T) {
+	ctx := t.Context()
+	one := bot(t, true)
+	admin, room := administered(t, true, one)
+	syncing(t, one)
+	values := map[string]any{}
+	for i := range 500 {
+		values[fmt.Sprint(i)] = i
+	}
+	require.NoError(t, open(t, one, room).PutAll(ctx, values))
+	two := newcomer(t, admin, room, one)
+	syncing(t, two)
+	upgradeRoom(t, admin, room, one, two)
+	recorder := hstest.Record(two)
+	store := open(t, two, room, roomkv.WithRoomUpgrades(), roomkv.WithKeyWait(200*time.Millisecond))
+	for range 3 {
+		keys, err := store.Keys(ctx)
+		require.NoError(t, err)
+		assert.Len(t, keys, 500)
+		time.Sleep(time.Second)
+	}
+	asked := 0
+	for _, request := range recorder.Requests() {
+		if strings.Contains(request.Path, "/event/") {
+			asked++
+		}
+	}
+	assert.Greater(t, asked, 2, "it was tried again")
+	assert.Less(t, asked, 50)
 }

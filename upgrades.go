@@ -20,6 +20,7 @@ type tombstone struct {
 	sender      id.UserID
 	time        int64 // Unix milliseconds
 	replacement id.RoomID
+	seen        time.Time // when this process first heard of it
 }
 
 // tombstoneOf is nil where the event says nothing, as after a redaction.
@@ -28,7 +29,7 @@ func tombstoneOf(evt *stateEvent) *tombstone {
 	if evt == nil || json.Unmarshal(evt.Content, &content) != nil || !strings.HasPrefix(content.ReplacementRoom.String(), "!") {
 		return nil
 	}
-	return &tombstone{evt.ID, evt.Sender, evt.Time, content.ReplacementRoom}
+	return &tombstone{event: evt.ID, sender: evt.Sender, time: evt.Time, replacement: content.ReplacementRoom}
 }
 
 // upgrades remembers what is known of rooms' upgrades. The zero value is ready, and methods are safe for concurrent use.
@@ -85,6 +86,12 @@ func (u *upgrades) get(room id.RoomID, live bool, within time.Duration) (stone *
 // been: what came up while it answered is still in doubt.
 func (u *upgrades) set(room id.RoomID, stone *tombstone, asked answer, doubts int) {
 	u.in(room, func(about *upgrade) {
+		if stone != nil {
+			stone.seen = asked.at
+			if was := about.tombstone; was != nil && was.event == stone.event {
+				stone.seen = was.seen
+			}
+		}
 		about.known, about.tombstone, about.answer = about.doubts == doubts, stone, asked
 	})
 }
