@@ -90,7 +90,7 @@ var (
 
 	// ErrRoomUpgraded: the room was replaced by another one, which the text names, and the write was not done, or not where
 	// it counts. With [WithRoomUpgrades] it says that the store could not follow, and errors.Is finds why. Reads of the old
-	// room go on.
+	// room go on; a Watch of it ends.
 	ErrRoomUpgraded = errors.New("room was upgraded")
 
 	// ErrInvalidOption: New was given something it cannot work with, or Follow's client has a syncer that it cannot.

@@ -181,7 +181,9 @@ func (f *follower) rejoins(events []*event.Event) bool {
 }
 
 func (f *follower) feed(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
-	f.upgrade(room, joined) // first, for a write that the sync brings is done
+	if f.upgrade(room, joined) { // first, for a write that the sync brings is done
+		defer f.lookBack(room) // last, for a watch ends with that
+	}
 	var own []*stateEvent
 	for _, evt := range joined.Timeline.Events {
 		switch evt.Type.Type {
@@ -254,8 +256,8 @@ func (f *follower) encrypt(room id.RoomID, evt *event.Event) {
 	}
 }
 
-// upgrade notes that the room may have been upgraded.
-func (f *follower) upgrade(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
+// upgrade notes that the room may have been upgraded, and tells whether it may.
+func (f *follower) upgrade(room id.RoomID, joined *mautrix.SyncJoinedRoom) (upgraded bool) {
 	all := slices.Concat(joined.State.Events, joined.Timeline.Events)
 	if joined.StateAfter != nil {
 		all = append(all, joined.StateAfter.Events...)
@@ -263,8 +265,10 @@ func (f *follower) upgrade(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
 	for _, evt := range all {
 		if evt.Type.Type == event.StateTombstone.Type && evt.StateKey != nil && *evt.StateKey == "" {
 			f.core.upgrades.doubt(room, evt.ID)
+			upgraded = true
 		}
 	}
+	return upgraded
 }
 
 // tellsUpgrades tells whether the sync would tell of it if the room were upgraded.
@@ -338,6 +342,11 @@ func (f *follower) redact(room id.RoomID, redaction *event.Event) {
 			d.Forget()
 		}
 	}
+	f.lookBack(room)
+}
+
+// lookBack makes those who watch the room ask what they have missed.
+func (f *follower) lookBack(room id.RoomID) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	for w := range f.watchers {

@@ -190,6 +190,8 @@ func WithMaxValue(bytes int64) Option {
 // It takes one request more after each write, which asks whether the room was upgraded meanwhile. The first use of a room takes two more, and reads one more each 10 seconds where no sync tells. Without this option a write
 // to a room that was upgraded is [ErrRoomUpgraded]: at once where a sync tells, else within 10 seconds.
 //
+// A [Store.Watch] of the old room ends with ErrRoomUpgraded, and the next one is of the new room.
+//
 // While a room is being upgraded an [Update] can be applied twice, and [Store.Create], [Store.CompareAndPut] and [Store.Pop] fail
 // with ErrRoomUpgraded where they may have been done in the old room.
 func WithRoomUpgrades() Option {

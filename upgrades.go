@@ -214,6 +214,9 @@ func (r roomState) tombstone(ctx context.Context, within time.Duration) (*tombst
 	}
 	stone := tombstoneOf(evt)
 	r.core.upgrades.set(r.room, stone, asked, doubts)
+	if stone != nil { // a sync's filter can leave tombstones out
+		r.core.follower.lookBack(r.room)
+	}
 	return stone, nil
 }
 

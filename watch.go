@@ -59,7 +59,12 @@ func WatchFrom(revision Revision) WatchOption {
 // revision, the changes in between are read from the homeserver. A change whose value cannot be read comes as an
 // error beside the change's other fields, and the iteration goes on. Other errors end it: [ErrNotFollowing];
 // [ErrTooOld] where the revision or the last change that was told is not among the room's last thousand or so events
-// of the store's type; and those of requests.
+// of the store's type; [ErrRoomUpgraded]; and those of requests.
+//
+// When the room is upgraded, the watch tells what has changed until then and ends with ErrRoomUpgraded, which names the new room.
+// With [WithRoomUpgrades] the next one watches that: begin it without WatchFrom, for a revision is of one room, and then read
+// what counts, which can have changed in between. Where the store cannot follow, or without that option, each watch ends so, so that a loop that
+// watches again should pause.
 //
 // A loop that is slow holds up nobody: what it has yet to see waits in memory, or is read from the homeserver when it
 // gets much.
@@ -129,6 +134,9 @@ func (w *watch) run(ctx context.Context, s *Store, yield func(Change, error) boo
 	for stateKey, d := range w.accountDicts(w.over) {
 		w.update(stateKey, d)
 	}
+	if err == nil {
+		err = w.checkAlive(ctx, 0) // the sync may have told of it before the watch began
+	}
 	for err == nil {
 		var events []*stateEvent
 		if events, err = queue.take(ctx); err != nil {
@@ -138,7 +146,9 @@ func (w *watch) run(ctx context.Context, s *Store, yield func(Change, error) boo
 			left := false
 			switch {
 			case evt == nil:
-				left, err = w.catchUp(ctx, yield)
+				if left, err = w.catchUp(ctx, yield); !left && err == nil {
+					err = w.checkAlive(ctx, askAgain)
+				}
 			case evt.account != nil:
 				left, err = w.tellAccount(ctx, *evt.account, yield)
 			default:
@@ -148,6 +158,15 @@ func (w *watch) run(ctx context.Context, s *Store, yield func(Change, error) boo
 				return err
 			}
 		}
+	}
+	return err
+}
+
+// checkAlive fails where the room was upgraded, for what changes then changes elsewhere.
+func (w *watch) checkAlive(ctx context.Context, within time.Duration) error {
+	stone, err := w.tombstone(ctx, within)
+	if err == nil && stone != nil {
+		err = fail(ErrRoomUpgraded, w.dead, "%s was replaced by %s, and nothing changes there any more; open that, or watch again with WithRoomUpgrades", w.room, stone.replacement)
 	}
 	return err
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
 
 	"github.com/roomkv/roomkv"
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
@@ -133,4 +135,76 @@ func TestWatchUnderLoad(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A watch of a room that is upgraded ends, and the next one is where the memory is now.
+func TestWatchOfAnUpgradedRoom(t *testing.T) {
+	for name, opts := range map[string][]roomkv.Option{"": nil, "following": {roomkv.WithRoomUpgrades()}} {
+		t.Run(name, func(t *testing.T) {
+			eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+				defer cancel()
+				client := hstest.Client(t)
+				admin, room := administered(t, false, client)
+				store, _ := follow(t, client, room, append(opts, layout)...)
+				require.NoError(t, store.Put(ctx, "k", 1))
+				first, err := store.Entry(ctx, "k")
+				require.NoError(t, err)
+				var seen []roomkv.Change
+				ended := make(chan error)
+				watch := func(opts ...roomkv.WatchOption) {
+					seen = nil
+					for change, err := range store.Watch(ctx, opts...) {
+						if err != nil {
+							ended <- err
+							return
+						}
+						seen = append(seen, change)
+					}
+				}
+				go watch()
+				time.Sleep(500 * time.Millisecond) // until it has begun
+				require.NoError(t, store.Put(ctx, "k", 2))
+				successor := upgradeRoom(t, admin, room, client)
+				err = <-ended
+				require.ErrorIs(t, err, roomkv.ErrRoomUpgraded)
+				assert.ErrorContains(t, err, successor.String())
+				assert.Equal(t, []string{"k: 1 -> 2"}, spell(seen))
+				if opts == nil {
+					go watch(roomkv.WatchFrom(first.Revision))
+					require.ErrorIs(t, <-ended, roomkv.ErrRoomUpgraded, "at once")
+					assert.Equal(t, []string{"k: 1 -> 2"}, spell(seen))
+					return
+				}
+				eventually(t, func() bool { return store.Put(ctx, "k", 3) == nil }, "the invitation")
+				later := watching(t, store, 1)
+				time.Sleep(500 * time.Millisecond)
+				require.NoError(t, open(t, client, successor, layout).Put(ctx, "k", 4))
+				assert.Equal(t, []string{"k: 3 -> 4"}, spell(later()))
+			})
+		})
+	}
+}
+
+// Where the client's sync leaves tombstones out, a watch ends when the store hears of one in another way.
+func TestWatchOfAnUpgradedRoomThatTheSyncDoesNotTellOf(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	client := hstest.Client(t)
+	admin, room := administered(t, false, client)
+	without := &mautrix.FilterPart{NotTypes: []event.Type{event.StateTombstone}}
+	client.Syncer.(*mautrix.DefaultSyncer).FilterJSON = &mautrix.Filter{Room: &mautrix.RoomFilter{Timeline: without, State: without}}
+	store, _ := follow(t, client, room, roomkv.WithRoomUpgrades())
+	ended := make(chan error)
+	go func() {
+		for _, err := range store.Watch(ctx) {
+			if err != nil {
+				ended <- err
+			}
+		}
+	}()
+	time.Sleep(500 * time.Millisecond) // until it has begun
+	upgradeRoom(t, admin, room, client)
+	require.NoError(t, store.Put(ctx, "k", 1))
+	require.ErrorIs(t, <-ended, roomkv.ErrRoomUpgraded)
 }
