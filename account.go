@@ -53,8 +53,8 @@ type account struct {
 	phase    phase
 	asked    time.Time // when the power was last asked for
 	moved    time.Time // when the memory was last moved into the state
-	moves    int
-	known    bool // whether content is what the homeserver has
+	moves    int       // how often somebody has tried to move it there
+	known    bool      // whether content is what the homeserver has
 	content  wire.Account
 	version  int      // of the content
 	own      []string // the IDs of the last contents that were saved
@@ -225,7 +225,14 @@ func (a *account) enterMoved() {
 	a.moves++
 }
 
-// count is how often the memory has moved.
+// failedMove is for when the state can have some of what account data has.
+func (a *account) failedMove() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.moves++
+}
+
+// count is how often somebody has tried to move the memory.
 func (a *account) count() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()

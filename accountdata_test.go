@@ -456,6 +456,12 @@ func TestStateOnItsWayForever(t *testing.T) {
 
 // A write has read the state beneath account data when a move begins, and waits for its end.
 func TestAccountDataWaitsForAMove(t *testing.T) {
+	for _, fails := range []bool{false, true} {
+		t.Run(fmt.Sprint("fails=", fails), func(t *testing.T) { testAccountDataWaitsForAMove(t, fails) })
+	}
+}
+
+func testAccountDataWaitsForAMove(t *testing.T, fails bool) {
 	eachAccountKind(t, func(t *testing.T, p powerless, opts []roomkv.Option) {
 		ctx := t.Context()
 		store := open(t, p.bot, p.room, opts...)
@@ -483,14 +489,31 @@ func TestAccountDataWaitsForAMove(t *testing.T) {
 		<-reads
 		p.level(t, 50)
 		roomkv.PassTime()
-		interrupt(p.bot, func(n int) {
-			if n == 0 {
+		var first atomic.Bool
+		mover := *p.bot.Client
+		mover.Transport = roundTripper(func(req *http.Request) (*http.Response, error) {
+			resp, err := http.DefaultTransport.RoundTrip(req)
+			count := strings.HasSuffix(req.URL.Path, "/") || strings.HasSuffix(req.URL.Path, "/count")
+			if req.Method == http.MethodPut && count && first.CompareAndSwap(false, true) {
 				close(moves)
 				time.Sleep(100 * time.Millisecond)
+				if fails { // and yet the homeserver has it
+					return &http.Response{StatusCode: http.StatusInternalServerError, Body: readCloser(`{"errcode":"M_UNKNOWN"}`), Request: req}, nil
+				}
 			}
-		}, nil)
-		require.NoError(t, store.Put(ctx, "more", 2))
+			return resp, err
+		})
+		p.bot.Client = &mover
+		err := store.Put(ctx, "more", 2)
+		if fails {
+			require.Error(t, err)
+		} else {
+			require.NoError(t, err)
+		}
 		require.NoError(t, <-done)
+		if fails {
+			require.NoError(t, store.Put(ctx, "more", 2))
+		}
 		want := map[string]string{"count": "1", "more": "2"}
 		assert.Equal(t, want, memoryOf(t, store))
 		assert.Equal(t, want, memoryOf(t, open(t, p.admin, p.room, opts[1:]...)))

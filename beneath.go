@@ -18,7 +18,7 @@ import (
 type beneath struct {
 	*overlay
 	views map[string]*replica.View // by state key
-	moves int                      // how often the memory had moved before
+	moves int                      // how often somebody had tried to move the memory before
 	began int64                    // when the reading began, in Unix milliseconds
 }
 
@@ -195,7 +195,7 @@ func (b beneath) over() (wire.Account, error) {
 
 // edit makes an edit of the memory one of account data. It leaves out there what no longer counts, as far as that was written before
 // the state was read. It fails with errAgain where the state was read before what it would replace was written over another
-// state, and where the memory has moved.
+// state, and where somebody has moved the memory or tried to.
 func (b beneath) edit(edit commit.Edit) commit.Edit {
 	apply, since := edit.Apply, edit.Since
 	edit.Since = ""

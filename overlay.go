@@ -238,8 +238,11 @@ func (o *overlay) tryMove(ctx context.Context) error {
 	if err = o.learnLocked(ctx); err == nil {
 		err = o.moveLocked(ctx)
 	}
-	if err == nil { // before the next who has the lock writes over the state that there was
+	// Before the next who has the lock writes over the state that there was.
+	if err == nil {
 		o.account.enterMoved()
+	} else {
+		o.account.failedMove()
 	}
 	return err
 }
