@@ -1,7 +1,6 @@
 package roomkv
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -92,7 +91,10 @@ func (r roomState) enter(ctx context.Context, stone *tombstone) error {
 	if r.core.upgrades.entered(r.room) == stone.replacement {
 		return nil
 	}
-	if err := cmp.Or(r.core.upgrades.rejection(r.room, stone), r.core.upgrades.failure(r.room)); err != nil {
+	if err := r.core.upgrades.rejection(r.room, stone); err != nil {
+		return err
+	}
+	if err := r.core.upgrades.failure(r.room); err != nil {
 		return err
 	}
 	if err = r.join(ctx, stone); err == nil {
