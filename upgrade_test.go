@@ -532,6 +532,8 @@ func TestRoomUpgradeByABotThatCannotRead(t *testing.T) {
 				require.ErrorIs(t, err, kind.err)
 				first = open(t, one, room, opts...)
 				if !late {
+					eventually(t, func() bool { return first.Put(ctx, "first", 1) == nil }, "the one that has the keys moves it")
+					want["first"] = "1"
 					assert.Equal(t, want, memoryOf(t, first))
 					roomkv.PassTime(second)
 					require.NoError(t, second.Put(ctx, "second", 1), "somebody else has moved it")
@@ -539,8 +541,7 @@ func TestRoomUpgradeByABotThatCannotRead(t *testing.T) {
 				}
 				roomkv.PassTime(second)
 				require.NoError(t, second.Put(ctx, "second", 1), "nobody else has moved it")
-				require.Error(t, first.Get(ctx, "k", new(any)))
-				require.NoError(t, first.Get(ctx, "second", new(int)))
+				eventually(t, func() bool { return first.Get(ctx, "second", new(int)) == nil }, "what it has written")
 			})
 		}
 	}
