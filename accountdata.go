@@ -64,9 +64,6 @@ func WithAccountDataFallback() Option {
 // errAgain ends an edit that must begin again, because the memory goes to another place or the state beneath account data has changed.
 var errAgain = errors.New("roomkv: the memory is written elsewhere by now")
 
-// powerTries is how often a write is refused that seems to have the power, before it goes to account data all the same.
-const powerTries = 5
-
 // away is nil where the room's memory is in the state and nowhere else, for a write where that goes there.
 func (r roomState) away(ctx context.Context, writing bool) (*overlay, error) {
 	if !r.core.fallback {
@@ -110,7 +107,7 @@ func (r roomState) toDelete(ctx context.Context, names []string) ([]string, erro
 
 // store makes the edit of some names where the memory is written; see [layout].
 func (r roomState) store(ctx context.Context, names []string, edit func(names []string) commit.Edit) error {
-	for refused := 0; ; {
+	for {
 		o, err := r.away(ctx, true)
 		if err != nil {
 			return err
@@ -131,10 +128,7 @@ func (r roomState) store(ctx context.Context, names []string, edit func(names []
 		if !r.core.fallback || r.stateOnly || !errors.Is(err, ErrForbidden) || !errors.Is(err, errRefused) {
 			return err
 		}
-		refused++
-		if need, have, known := r.levels(ctx); known && have >= need && refused < powerTries { // it has come back meanwhile
-			continue
-		}
+		// Also where the power has come back meanwhile: what was sent as it went may have to be rescued.
 		if err := r.overlay().fall(ctx); err != nil {
 			return err
 		}

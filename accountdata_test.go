@@ -351,6 +351,30 @@ func TestPowerThatIsAlwaysBackTooLate(t *testing.T) {
 	}, "perkey", "single")
 }
 
+// A homeserver has left a write out of the state because the power went, which shows where the next is refused.
+func TestPowerThatIsBackAfterOneRefusal(t *testing.T) {
+	ctx := t.Context()
+	p := newPowerless(t, false)
+	p.level(t, 50)
+	client := *p.bot.Client
+	client.Transport = roundTripper(func(req *http.Request) (*http.Response, error) {
+		if req.Method == http.MethodPut && strings.HasSuffix(req.URL.Path, "/left-out") {
+			return &http.Response{StatusCode: http.StatusOK, Body: readCloser(`{"event_id":"$nowhere"}`), Request: req}, nil
+		}
+		if req.Method != http.MethodPut || !strings.HasSuffix(req.URL.Path, "/refused") {
+			return http.DefaultTransport.RoundTrip(req)
+		}
+		p.level(t, 0)
+		defer p.level(t, 50)
+		return http.DefaultTransport.RoundTrip(req)
+	})
+	p.bot.Client = &client
+	store := open(t, p.bot, p.room, roomkv.WithPerKeyState(), roomkv.WithAccountDataFallback())
+	require.NoError(t, store.Put(ctx, "left-out", 1))
+	require.NoError(t, store.Put(ctx, "refused", 1))
+	assert.Equal(t, map[string]string{"left-out": "1", "refused": "1"}, memoryOf(t, store))
+}
+
 // Each time that a write goes to account data because it was refused, somebody else has just moved that into the state.
 func TestPowerThatIsGoneForEachWrite(t *testing.T) {
 	eachAccountKind(t, func(t *testing.T, p powerless, opts []roomkv.Option) {

@@ -15,6 +15,9 @@ import (
 // one for each key that was changed or, while following, read.
 const maxDicts = 4096
 
+// powerTries is how often a read is made that shares the requests of writes which are refused.
+const powerTries = 5
+
 // dict is what a process knows of one dict, and who writes it.
 type dict struct {
 	*replica.Dict
