@@ -356,12 +356,13 @@ func TestPowerThatIsBackAfterOneRefusal(t *testing.T) {
 	ctx := t.Context()
 	p := newPowerless(t, false)
 	p.level(t, 50)
+	var once atomic.Bool
 	client := *p.bot.Client
 	client.Transport = roundTripper(func(req *http.Request) (*http.Response, error) {
 		if req.Method == http.MethodPut && strings.HasSuffix(req.URL.Path, "/left-out") {
 			return &http.Response{StatusCode: http.StatusOK, Body: readCloser(`{"event_id":"$nowhere"}`), Request: req}, nil
 		}
-		if req.Method != http.MethodPut || !strings.HasSuffix(req.URL.Path, "/refused") {
+		if req.Method != http.MethodPut || !strings.HasSuffix(req.URL.Path, "/refused") || !once.CompareAndSwap(false, true) {
 			return http.DefaultTransport.RoundTrip(req)
 		}
 		p.level(t, 0)
