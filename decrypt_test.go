@@ -25,24 +25,20 @@ import (
 // memoryType is the type inside the store's encrypted events.
 var memoryType = event.Type{Type: roomkv.DefaultEventType, Class: event.MessageEventType}
 
-// reader is another device of the bot, which syncs.
-func reader(t testing.TB, client *mautrix.Client) *mautrix.Client {
-	t.Helper()
-	device := again(t, client)
-	hstest.Crypto(t, device)
-	t.Cleanup(syncing(t, device))
-	return device
-}
-
 func TestOtherDevicesAndBotsRead(t *testing.T) {
 	ctx := t.Context()
 	client, other := hstest.Client(t), hstest.Client(t)
 	room := hstest.EncryptedRoom(t, client, other.UserID)
 	_, err := other.JoinRoomByID(ctx, room)
 	require.NoError(t, err)
-	hstest.Crypto(t, other)
-	defer syncing(t, other)()
-	device := reader(t, client)
+	device := again(t, client)
+	readers := map[string]*roomkv.Store{}
+	for name, from := range map[string]*mautrix.Client{"device": device, "bot": other} {
+		hstest.Crypto(t, from)
+		readers[name] = open(t, from, room)
+		require.NoError(t, readers[name].Follow())
+		defer syncing(t, from)()
+	}
 	hstest.Crypto(t, client) // has seen none of them
 
 	store := open(t, client, room)
@@ -50,8 +46,7 @@ func TestOtherDevicesAndBotsRead(t *testing.T) {
 		require.NoError(t, store.Put(ctx, fmt.Sprint(i), i))
 	}
 	for name, from := range map[string]*mautrix.Client{"device": device, "bot": other} {
-		s := open(t, from, room)
-		require.NoError(t, s.Follow())
+		s := readers[name]
 		for i := range 10 {
 			got, err := roomkv.Get[int](ctx, s, fmt.Sprint(i))
 			require.NoError(t, err, name)

@@ -153,9 +153,9 @@ func TestReadWhileTheValueIsReplaced(t *testing.T) {
 		require.NoError(t, store.Put(ctx, "key", 0))
 		other := again(t, client)
 		hstest.Crypto(t, other)
-		defer syncing(t, other)()
 		reading := open(t, other, room, layout)
 		require.NoError(t, reading.Follow())
+		defer syncing(t, other)()
 		require.NoError(t, open(t, client, room, layout).Put(ctx, "warm", 0))
 
 		redacting := open(t, client, room, layout, roomkv.WithRedaction())
