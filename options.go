@@ -161,8 +161,8 @@ func WithRedaction() Option {
 }
 
 // WithMaxValue sets how large a value may be, in bytes of its JSON text, that is written, or that is in the media repository and
-// read. Above that both fail with [ErrTooLarge]. By default it is what the homeserver takes as an upload, or 100 MiB where it does not say. Whoever may
-// write state decides how much a read downloads, up to that.
+// read. Above that both fail with [ErrTooLarge]. By default it is what the homeserver takes as an upload, or 100 MiB where it does
+// not say. Whoever may write state decides how much a read downloads, up to that.
 func WithMaxValue(bytes int64) Option {
 	return func(s *settings) { s.maxValue = bytes }
 }

@@ -50,7 +50,8 @@ func (l singleKey) commit(ctx context.Context, state roomState, names []string, 
 	return state.makingRoom(ctx, state.dict(l.dict).writer, adviceOneDict, func() commit.Edit { return state.sealing(edit(names)) })
 }
 
-// makingRoom has the edit made, and makes room and tries again where the dict has none for new values.
+// makingRoom has the edit made, and makes room and tries again where the dict has none for new values, or for those that others
+// write at the same time. A conditional edit that was sent goes on from there: its event counts or not once room is made.
 func (r roomState) makingRoom(ctx context.Context, writer *commit.Writer, advice string, edit func() commit.Edit) error {
 	attempt := new(commit.Attempt)
 	for try := 1; ; try++ {
