@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -488,9 +489,11 @@ func TestExportThatFails(t *testing.T) {
 	assert.False(t, e.Complete)
 }
 
-// Neither an export nor an import of many large values has all of them in memory.
+// Neither an export nor an import of many large values has all of them in memory. What is garbage by then does not count: how
+// much of it waits for the collector depends on the machine.
 func TestMemoryOfExportAndImport(t *testing.T) {
 	const size, n = 1_000_000, 20
+	defer debug.SetGCPercent(debug.SetGCPercent(10))
 	store, client, _ := newStore(t)
 	for i := range n {
 		require.NoError(t, store.Put(t.Context(), fmt.Sprint(i), text(size, byte(i))))
@@ -511,5 +514,5 @@ func TestMemoryOfExportAndImport(t *testing.T) {
 	})
 	require.NoError(t, file.Close())
 	t.Logf("times a value: Export %.1f, Import %.1f, of %d values", float64(exporting)/size, float64(importing)/size, n)
-	assert.Less(t, max(exporting, importing), withRace(n*size*2/3))
+	assert.Less(t, max(exporting, importing), uint64(n*size/2))
 }
