@@ -1,6 +1,6 @@
 // Package bench measures roomkv against a real homeserver:
 //
-//	go test -tags goolm -run '^$' -bench . ./internal/bench
+//	go test -tags goolm -run '^$' -bench . -timeout 30m ./internal/bench
 //
 // Each operation is measured by several algorithms: roomkv as it is by default; following, with Follow and the
 // client's sync running; singlewriter, with WithSingleWriter; raw, the bare mautrix call that moves the same bytes;
