@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"slices"
+	"time"
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
@@ -24,21 +26,37 @@ const listing = "list the keys"
 // written is shared by all stores, for several may be of one room.
 var written commit.Written
 
+// powerRace is how long before or after a change of the power levels, at most, an event was sent at the same time. Synapse's
+// sync can show such an event that the state has no more, or never had.
+const powerRace = 10 * time.Second
+
 // list returns the current events of the store's type by state key. It is one initial sync that leaves out
 // everything else, so that its cost does not grow with the room's members or other state, and one more
-// request for each own write that the sync does not show; see [commit.Written].
+// request for each own write that the sync does not show, see [commit.Written], and for each event that the state may
+// not have.
 func (r roomState) list(ctx context.Context) (map[string]*stateEvent, error) {
 	// Before the sync, for what is written after it need not be in its response.
 	pending := written.In(r.room, r.eventType.Type)
 	var all picker
-	if err := r.scan(ctx, all.add); err != nil {
+	powers, err := r.scan(ctx, all.add)
+	if err != nil {
 		return nil, err
 	}
 	events, _ := all.take()
+	doubtful := map[string]bool{}
 	for stateKey, own := range pending {
-		if evt := events[stateKey]; evt != nil && evt.ID == own {
-			continue
+		if evt := events[stateKey]; evt == nil || evt.ID != own {
+			doubtful[stateKey] = true
 		}
+	}
+	for stateKey, evt := range events {
+		if slices.ContainsFunc(powers, func(changed int64) bool {
+			return max(evt.Time-changed, changed-evt.Time) <= powerRace.Milliseconds()
+		}) {
+			doubtful[stateKey] = true
+		}
+	}
+	for stateKey := range doubtful {
 		evt, err := r.get(ctx, stateKey)
 		if err != nil {
 			return nil, err
@@ -48,7 +66,7 @@ func (r roomState) list(ctx context.Context) (map[string]*stateEvent, error) {
 		} else {
 			events[stateKey] = evt
 		}
-		if evt == nil || evt.ID != own {
+		if own, ok := pending[stateKey]; ok && (evt == nil || evt.ID != own) {
 			written.Forget(commit.Dict{Room: r.room, Type: r.eventType.Type, StateKey: stateKey}, own) // somebody else has written since
 		}
 	}
@@ -57,36 +75,40 @@ func (r roomState) list(ctx context.Context) (map[string]*stateEvent, error) {
 
 // scan calls visit with the current events of the store's type as an initial sync shows them, one after the other as they
 // arrive. Of two with one state key the later counts: one that is late comes from the timeline, before or after the others.
+// It gives the times, in Unix milliseconds, at which the power levels changed among the latest events.
 //
 // Where the sync leaves out a room that the user is in, scan reads the whole state, members and all: Dendrite's sync learns
 // of a room a moment after the user has joined it, and of nothing more once an event has put it out of step.
-func (r roomState) scan(ctx context.Context, visit func(evt *stateEvent, late bool)) error {
-	own := func(evt *stateEvent, late bool) {
-		if r.isOwn(evt) {
+func (r roomState) scan(ctx context.Context, visit func(evt *stateEvent, late bool)) (powers []int64, err error) {
+	each := func(evt *stateEvent, late bool) {
+		switch {
+		case r.isOwn(evt):
 			visit(evt, late)
+		case late && evt.changesPower():
+			powers = append(powers, evt.Time)
 		}
 	}
 	found := false
-	err := r.stream(ctx, r.client.BuildURLWithQuery(
+	err = r.stream(ctx, r.client.BuildURLWithQuery(
 		mautrix.ClientURLPath{"v3", "sync"},
 		map[string]string{"filter": r.listFilter(), "set_presence": string(event.PresenceOffline)},
 	), func(decoder *json.Decoder) error {
 		room := members{r.room.String(): func(decoder *json.Decoder) error {
 			found = true
 			return members{
-				"state":    members{"events": elements(func(evt *stateEvent) { own(evt, false) }).walk}.walk,
-				"timeline": members{"events": elements(func(evt *stateEvent) { own(evt, true) }).walk}.walk,
+				"state":    members{"events": elements(func(evt *stateEvent) { each(evt, false) }).walk}.walk,
+				"timeline": members{"events": elements(func(evt *stateEvent) { each(evt, true) }).walk}.walk,
 			}.walk(decoder)
 		}}
 		return members{"rooms": members{"join": room.walk}.walk}.walk(decoder)
 	})
 	if found || err != nil {
-		return err
+		return powers, err
 	}
 	if r.hasLeft(ctx) {
-		return r.notJoined(listing, nil)
+		return nil, r.notJoined(listing, nil)
 	}
-	return r.scanAll(ctx, visit)
+	return nil, r.scanAll(ctx, visit)
 }
 
 // scanAll is scan by the whole state, members and all: a sync can be behind, and on Synapse shows the state of one branch of
@@ -139,7 +161,8 @@ func (r roomState) stream(ctx context.Context, url string, read func(*json.Decod
 // Every room has a create event, without which Synapse would leave out a room that has no memory yet.
 //
 // The timeline is there for Synapse: "state" is what was current before the timeline's first event, and
-// without a timeline after the room's latest event, which leaves out what was sent at the same time as that.
+// without a timeline after the room's latest event, which leaves out what was sent at the same time as that. But the timeline
+// also has what a change of the power levels at the same time has kept out of the state, so it shows these too.
 //
 // Nothing can match account_data.not_types. The random name in it makes each filter another one, because Synapse
 // answers the same initial sync of a device from a cache for two minutes (sync_response_cache_duration),
@@ -153,7 +176,7 @@ func (r roomState) listFilter() string {
 		"room": part{
 			"rooms":        []id.RoomID{r.room},
 			"state":        part{"types": []string{r.eventType.Type, event.StateCreate.Type}},
-			"timeline":     part{"types": []string{r.eventType.Type}, "limit": timelineLimit},
+			"timeline":     part{"types": []string{r.eventType.Type, event.StatePowerLevels.Type}, "limit": timelineLimit},
 			"ephemeral":    none,
 			"account_data": none,
 		},

@@ -1,7 +1,11 @@
 package roomkv_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
+	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -10,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv"
@@ -50,6 +55,41 @@ func TestTalkHidesNoRival(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, 4, got)
 	})
+}
+
+// Synapse's sync shows what was sent while the power levels changed, also where that has kept it out of the state.
+func TestListingOfWhatIsNotInTheState(t *testing.T) {
+	ctx := t.Context()
+	store, client, room := newStore(t, roomkv.WithPerKeyState())
+	require.NoError(t, store.Put(ctx, "key", 1))
+	ghost := fmt.Sprintf(`{"type":%q,"state_key":"ghost","event_id":"$ghost","sender":%q,"origin_server_ts":%d,"content":{"ghost":1}}`,
+		roomkv.DefaultEventType, client.UserID, time.Now().UnixMilli())
+	use, next := through(client)
+	use(func(req *http.Request) (*http.Response, error) {
+		resp, err := next.RoundTrip(req)
+		if err != nil || !strings.HasSuffix(req.URL.Path, "/sync") {
+			return resp, err
+		}
+		defer resp.Body.Close()
+		var body map[string]any
+		if err := json.NewDecoder(resp.Body).Decode(&body); err != nil {
+			return nil, err
+		}
+		joined := body["rooms"].(map[string]any)["join"].(map[string]any)[room.String()].(map[string]any)
+		timeline := joined["timeline"].(map[string]any)
+		timeline["events"] = append(timeline["events"].([]any), json.RawMessage(ghost))
+		text, err := json.Marshal(body)
+		resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(text)), int64(len(text))
+		return resp, err
+	})
+	require.Equal(t, map[string]string{"ghost": "1", "key": "1"}, memoryOf(t, store), "the power did not change")
+
+	var levels event.PowerLevelsEventContent
+	require.NoError(t, client.StateEvent(ctx, room, event.StatePowerLevels, "", &levels))
+	levels.SetUserLevel("@somebody:example.org", 50)
+	_, err := client.SendStateEvent(ctx, room, event.StatePowerLevels, "", &levels)
+	require.NoError(t, err)
+	eventually(t, func() bool { return maps.Equal(map[string]string{"key": "1"}, memoryOf(t, store)) }, "it is not in the state")
 }
 
 // What the homeserver does between giving an answer and its arrival is not in it.

@@ -121,6 +121,12 @@ type stateEvent struct {
 	account *version     // in place of an event: what account data has now
 }
 
+// changesPower tells whether the event changes the room's power levels, which a new room gets with its first events.
+func (e *stateEvent) changesPower() bool {
+	return e != nil && e.Type == event.StatePowerLevels.Type && e.StateKey != nil && *e.StateKey == "" &&
+		(e.Unsigned.ReplacesState != "" || len(e.Unsigned.Before) > 0)
+}
+
 // redacted tells whether somebody has redacted the event, so that nobody knows what it held.
 func (e *stateEvent) redacted() bool {
 	return len(e.Unsigned.Redaction) > 0 && string(e.Unsigned.Redaction) != "null" && len(bytes.Trim(e.Content, "{} \t\r\n")) == 0

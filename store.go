@@ -314,8 +314,9 @@ func (s *Store) Pop(ctx context.Context, key string, dest any) error {
 //
 // It takes one request, which brings the values too but neither the room's members nor any other state, and in the
 // single-state-key layout none while the store follows the client's sync. In the per-key layout that request is a
-// sync, and there is one more for each write of this process that it does not show; what others wrote a moment ago
-// can still be missing (Dendrite's sync lags some milliseconds behind).
+// sync, and there is one more for each write of this process that it does not show, and for each event within 10 seconds
+// of a change of the power levels, which Synapse's sync shows also where that kept it out of the state. What others wrote a
+// moment ago can still be missing (Dendrite's sync lags some milliseconds behind).
 func (s *Store) Keys(ctx context.Context) ([]string, error) {
 	records, state, err := s.records(ctx)
 	if err != nil {
