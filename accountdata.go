@@ -33,7 +33,8 @@ func (p Place) String() string {
 // power, the memory moves into the state, with the next write or when a sync that the store follows tells of it. When it has lost
 // the power, reads go on and writes go to account data again. What was acknowledged is kept all the way, also what the homeserver
 // drops because it was sent at the moment when the power was taken away; with [WithPerKeyState] that takes a store that follows,
-// or another write within 10 seconds. So [WithSingleWriter] changes nothing beside this option. A memory that is too large for
+// or another write within 10 seconds; on an overloaded Synapse an [Update] in that layout, with sealed keys and without
+// [Store.Follow], was seen to be lost all the same. So [WithSingleWriter] changes nothing beside this option. A memory that is too large for
 // the state stays where it is, and the log says so.
 //
 // Account data is private: only the user's own clients and the homeserver can read it. In an encrypted room the values are in
