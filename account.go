@@ -56,9 +56,10 @@ type account struct {
 	moves    int       // how often somebody has tried to move it there
 	known    bool      // whether content is what the homeserver has
 	content  wire.Account
-	version  int      // of the content
-	own      []string // the IDs of the last contents that were saved
-	last     int64    // the latest time in any content
+	version  int                  // of the content
+	own      []string             // the IDs of the last contents that were saved
+	last     int64                // the latest time in any content
+	placed   map[string]wire.Over // what of the content was moved into the state, and counted there since
 	recent   map[string]recent
 	sending  int           // how many state events are on their way
 	arrived  chan struct{} // closed when none is any more, nil where nobody waits for that
@@ -214,14 +215,16 @@ func (a *account) now() phase {
 func (a *account) enter(p phase) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.phase, a.asked = p, time.Now()
+	if a.phase, a.asked = p, time.Now(); p == inAccount {
+		a.placed = nil
+	}
 }
 
 // enterMoved is for when the state has all that account data has.
 func (a *account) enterMoved() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.phase, a.moved = inState, time.Now()
+	a.phase, a.moved, a.placed = inState, time.Now(), a.content.Over
 	a.moves++
 }
 
@@ -230,6 +233,14 @@ func (a *account) failedMove() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.moves++
+}
+
+// isPlaced tells whether what the content has under the name was moved into the state before, and counted there since.
+func (a *account) isPlaced(content wire.Account, name string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	placed, ok := a.placed[name]
+	return ok && placed == content.Over[name]
 }
 
 // count is how often somebody has tried to move the memory.

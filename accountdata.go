@@ -3,6 +3,7 @@ package roomkv
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/roomkv/roomkv/internal/commit"
 )
@@ -98,12 +99,22 @@ func (r roomState) readAll(ctx context.Context) ([]record, error) {
 }
 
 // toDelete are those of the names that must be deleted. In the per-key layout of the state each takes an event, and so those that
-// are not there are left out.
-func (r roomState) toDelete(ctx context.Context, names []string) ([]string, error) {
+// are not there are left out, but for the doubtful ones: what was sent under them can be absent from the state for now, and come back
+// from account data.
+func (r roomState) toDelete(ctx context.Context, names []string) (all, doubtful []string, err error) {
 	if o, err := r.away(ctx, true); err != nil || o != nil || !r.core.layout.oneKey() {
-		return names, err
+		return names, nil, err
 	}
-	return r.existing(ctx, names)
+	all, err = r.existing(ctx, names)
+	if err != nil || !r.core.fallback {
+		return all, nil, err
+	}
+	for _, name := range names {
+		if !slices.Contains(all, name) && r.overlay().mayReturn(name) {
+			doubtful = append(doubtful, name)
+		}
+	}
+	return append(all, doubtful...), doubtful, nil
 }
 
 // store makes the edit of some names where the memory is written; see [layout].

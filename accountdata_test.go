@@ -376,6 +376,94 @@ func TestPowerThatIsBackAfterOneRefusal(t *testing.T) {
 	assert.Equal(t, map[string]string{"left-out": "1", "refused": "1"}, memoryOf(t, store))
 }
 
+// without is a homeserver that has left out of the state what was sent under the key, but lists it, as Synapse does where the power
+// changes at the same time.
+func without(key string, next http.RoundTripper) roundTripper {
+	return func(req *http.Request) (*http.Response, error) {
+		if req.Method == http.MethodGet && strings.HasSuffix(req.URL.Path, memoryPath+key) {
+			return &http.Response{StatusCode: http.StatusNotFound, Body: readCloser(`{"errcode":"M_NOT_FOUND"}`), Request: req}, nil
+		}
+		return next.RoundTrip(req)
+	}
+}
+
+// What was moved into the state is left out there, with what was written after it: the power went and came while it was sent.
+func TestMovedMemoryThatIsLeftOut(t *testing.T) {
+	for name, change := range map[string]func(ctx context.Context, store *roomkv.Store) error{
+		"update": func(ctx context.Context, store *roomkv.Store) error { return roomkv.Update(ctx, store, "k", increment) },
+		"put":    func(ctx context.Context, store *roomkv.Store) error { return store.Put(ctx, "k", 2) },
+		"delete": func(ctx context.Context, store *roomkv.Store) error { return store.Delete(ctx, "k") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachAccountKind(t, func(t *testing.T, p powerless, opts []roomkv.Option) {
+				ctx := t.Context()
+				use, next := through(p.bot)
+				store := open(t, p.bot, p.room, opts...)
+				require.NoError(t, store.Put(ctx, "k", 1))
+				p.level(t, 50)
+				roomkv.PassTime()
+				use(without("k", next))
+				require.NoError(t, store.Put(ctx, "other", 1), "which moves the memory")
+				require.NoError(t, change(ctx, store))
+				roomkv.PassTime()
+				require.NoError(t, store.Put(ctx, "other", 2), "which moves it again")
+				use(next.RoundTrip)
+				want := map[string]string{"other": "2", "k": "2"}
+				if name == "delete" {
+					delete(want, "k")
+				}
+				assert.Equal(t, want, memoryOf(t, open(t, p.bot, p.room, opts[1:]...)))
+				assert.Equal(t, want, memoryOf(t, store))
+			}, "perkey", "encrypted perkey", "single")
+		})
+	}
+}
+
+// Who knows of no event that was left out of the state begins from nothing, and loses the power before it has found out.
+func TestRescueOfWhatBeganFromNothing(t *testing.T) {
+	eachAccountKind(t, func(t *testing.T, p powerless, opts []roomkv.Option) {
+		ctx := t.Context()
+		p.level(t, 50)
+		store := open(t, p.bot, p.room, opts...)
+		for range 3 {
+			require.NoError(t, roomkv.Update(ctx, store, "k", increment))
+		}
+		use, next := through(p.bot)
+		var sent atomic.Bool
+		use(func(req *http.Request) (*http.Response, error) {
+			resp, err := without("k", next)(req)
+			if req.Method == http.MethodPut && strings.HasSuffix(req.URL.Path, memoryPath+"k") && sent.CompareAndSwap(false, true) {
+				p.level(t, 0)
+			}
+			return resp, err
+		})
+		another := open(t, p.bot, p.room, opts...)
+		require.NoError(t, roomkv.Update(ctx, another, "k", increment))
+		require.True(t, sent.Load())
+		assert.Equal(t, map[string]string{"k": "account data"}, places(t, another))
+		assert.Equal(t, map[string]string{"k": "4"}, memoryOf(t, another))
+		assert.Equal(t, map[string]string{"k": "4"}, memoryOf(t, store))
+	}, "perkey", "encrypted perkey")
+}
+
+// A key is deleted whose value was left out of the state, and that does not come back.
+func TestDeleteOfWhatIsLeftOut(t *testing.T) {
+	eachAccountKind(t, func(t *testing.T, p powerless, opts []roomkv.Option) {
+		ctx := t.Context()
+		p.level(t, 50)
+		store := open(t, p.bot, p.room, opts...)
+		require.NoError(t, store.Put(ctx, "k", 1))
+		use, next := through(p.bot)
+		use(without("k", next))
+		require.NoError(t, store.Delete(ctx, "k"))
+		p.level(t, 0)
+		require.NoError(t, store.Put(ctx, "other", 1), "which rescues what is not in the state")
+		assert.Equal(t, map[string]string{"other": "1"}, memoryOf(t, store))
+		use(next.RoundTrip)
+		assert.Equal(t, map[string]string{"other": "1"}, memoryOf(t, store))
+	}, "perkey", "encrypted perkey")
+}
+
 // Each time that a write goes to account data because it was refused, somebody else has just moved that into the state.
 func TestPowerThatIsGoneForEachWrite(t *testing.T) {
 	eachAccountKind(t, func(t *testing.T, p powerless, opts []roomkv.Option) {

@@ -154,6 +154,15 @@ func (o *overlay) rescueAll(ctx context.Context) error {
 	return nil
 }
 
+// mayReturn tells whether something can come back under a name that the state does not have.
+func (o *overlay) mayReturn(name string) bool {
+	stateKey := o.core.layout.stateKey(name)
+	sent, err := o.core.layout.parse(stateKey, o.account.lately()[stateKey].content)
+	_, there := sent.Names()[name]
+	_, moved := o.account.current().Names[name]
+	return moved || err == nil && there
+}
+
 type movingKey struct{}
 
 // moving is the context of what writes to the state wherever the memory is.
@@ -191,10 +200,9 @@ func (o *overlay) rescue(ctx context.Context, stateKey string, sent recent) erro
 	if event, err := o.getEvent(ctx, sent.event); err == nil && evt != nil && evt.Time >= event.Timestamp {
 		return nil // somebody has written later
 	}
-	o.dict(stateKey).Forget()
-	dict, err := o.core.layout.parse(stateKey, sent.content)
+	names, err := o.said(ctx, stateKey, sent)
 	if err != nil {
-		return nil // it was nothing to begin with
+		return err
 	}
 	below := o.nothing()
 	below.views[stateKey] = &replica.View{}
@@ -206,11 +214,31 @@ func (o *overlay) rescue(ctx context.Context, stateKey string, sent recent) erro
 		for name := range below.views[stateKey].Names {
 			changes[name] = nil
 		}
-		for name, stored := range dict.Names() {
+		for name, stored := range names {
 			changes[name] = json.RawMessage(stored)
 		}
 		return changes, nil
 	}}))
+}
+
+// said is what an event that is not in the state would make of its dict, which is forgotten then. Where the homeserver lists the event, it
+// may have been sent without knowing of others like it.
+func (o *overlay) said(ctx context.Context, stateKey string, sent recent) (names map[string]string, err error) {
+	d := o.dict(stateKey)
+	defer d.Forget()
+	if err := d.read(ctx, true); err != nil {
+		return nil, err
+	}
+	listed := false
+	d.Look(func(h *merge.History) { listed = h.Has(sent.event) })
+	if view := d.View(); listed && view != nil {
+		return view.Names, nil
+	}
+	dict, err := o.core.layout.parse(stateKey, sent.content)
+	if err != nil {
+		return nil, nil // it was nothing to begin with
+	}
+	return dict.Names(), nil
 }
 
 // move takes what is in account data into the state. Where that has it already, account data is emptied. The caller has
@@ -292,7 +320,8 @@ func (o *overlay) keeps(ctx context.Context, content wire.Account) (bool, error)
 	return true, nil
 }
 
-// moveNames stores in the state what account data has under the names, as far as that still lies over what the state has.
+// moveNames stores in the state what account data has under the names, as far as that still lies over what the state has. What was
+// moved before, and has been left out of the state by the homeserver, is sent again as it was, or as it was changed since.
 func (o *overlay) moveNames(ctx context.Context, content wire.Account, names []string) error {
 	if o.core.layout.oneKey() && o.core.secret != nil {
 		if err := o.checkRoom(ctx, true); err != nil {
@@ -302,7 +331,8 @@ func (o *overlay) moveNames(ctx context.Context, content wire.Account, names []s
 	values := clearValues(content, names)
 	mark := wire.MovedName(o.client.UserID)
 	return o.core.layout.commit(moving(ctx), o.roomState, names, func(names []string) commit.Edit {
-		return commit.Edit{Conditional: true, Values: only(values, names), Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
+		again := o.core.layout.oneKey() && o.account.isPlaced(content, names[0])
+		return commit.Edit{Conditional: true, Barrier: again, Afresh: again, Values: only(values, names), Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
 			changes := map[string]json.RawMessage{}
 			if before, _ := base.Stored(mark); wire.IsMoved(before, content) {
 				return changes, nil
@@ -313,7 +343,7 @@ func (o *overlay) moveNames(ctx context.Context, content wire.Account, names []s
 				if o.core.layout.oneKey() {
 					event = base.Event()
 				}
-				if wire.Base(string(stored), found, event) != content.Over[name].Base && !o.isOwn(name, event) {
+				if wire.Base(string(stored), found, event) != content.Over[name].Base && (again || !o.isOwn(name, event)) {
 					continue
 				}
 				changes[name] = nil

@@ -258,8 +258,9 @@ func (r roomState) putAll(ctx context.Context, stored map[string]json.RawMessage
 func (s *Store) Delete(ctx context.Context, keys ...string) error {
 	return s.write(ctx, keys, func(state roomState) (err error) {
 		names, _ := state.names(keys)
+		var doubtful []string
 		if s.core.layout.oneKey() {
-			names, err = state.toDelete(ctx, names)
+			names, doubtful, err = state.toDelete(ctx, names)
 		}
 		if err != nil || len(names) == 0 {
 			return err
@@ -269,7 +270,8 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 			for _, name := range names {
 				changes[name] = nil
 			}
-			return commit.Edit{Apply: func(commit.Base) (map[string]json.RawMessage, error) { return changes, nil }}
+			doubt := slices.ContainsFunc(names, func(name string) bool { return slices.Contains(doubtful, name) })
+			return commit.Edit{Conditional: doubt, Barrier: doubt, Afresh: doubt, Apply: func(commit.Base) (map[string]json.RawMessage, error) { return changes, nil }}
 		})
 	})
 }
