@@ -34,9 +34,8 @@ func (p Place) String() string {
 // power, the memory moves into the state, with the next write or when a sync that the store follows tells of it. When it has lost
 // the power, reads go on and writes go to account data again. What was acknowledged is kept all the way, also what the homeserver
 // drops because it was sent at the moment when the power was taken away; with [WithPerKeyState] that takes a store that follows,
-// or another write within 10 seconds; on an overloaded Synapse an [Update] in that layout, with sealed keys and without
-// [Store.Follow], was seen to be lost all the same. So [WithSingleWriter] changes nothing beside this option. A memory that is too large for
-// the state stays where it is, and the log says so.
+// or another write within 10 seconds, before the power is back. So [WithSingleWriter] changes nothing beside this option. A memory that
+// is too large for the state stays where it is, and the log says so.
 //
 // Account data is private: only the user's own clients and the homeserver can read it. In an encrypted room the values are in
 // Megolm events all the same, which take no power to send, and account data has the references. It has no history, and
@@ -49,7 +48,9 @@ func (p Place) String() string {
 // data a read takes the requests that it takes otherwise, in the per-key layout also while following. A write takes one, and before
 // it one that reads the state, in the per-key layout one for each key, up to 8. Whether there is power by now is asked
 // at most every 10 seconds, for a write. What a process knows of its account data it asks for again only where a sync that the
-// store follows brings something else. A write 10 seconds after the move empties the account data.
+// store follows brings something else. A write 10 seconds after the move empties the account data. With [WithPerKeyState] a
+// [Store.Delete] of a key that the state lacks makes an event all the same where account data still has the key, or where this process
+// wrote it within 10 seconds.
 //
 // [Store.History], [Store.At] and what [Store.Purge] redacts know the state alone. So [Store.Restore] is [ErrForbidden] while
 // writes go to account data, where it would remove what no snapshot has. Once the memory has moved, it removes that too, and a
