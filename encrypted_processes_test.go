@@ -22,14 +22,14 @@ func sharedEncrypted(t testing.TB) (*mautrix.Client, job) {
 	return client, j
 }
 
-// What holds for processes in an unencrypted room holds in an encrypted one, for one more request a put, and about eight
-// for each process to share its first key.
+// What holds for processes in an unencrypted room holds in an encrypted one, for one more request a put, and about twenty
+// for each process to share its first key, while the others write: with few puts each, on a busy machine, that is the most of it.
 func TestProcessesPutEncrypted(t *testing.T) {
 	puts := few(25)
 	for processes, most := range map[int]float64{4: 6, 8: 8} {
 		t.Run(fmt.Sprint(processes), func(t *testing.T) {
 			client, j := sharedEncrypted(t)
-			processesPut(t, client, j, processes, puts, most+8/float64(puts))
+			processesPut(t, client, j, processes, puts, most+20/float64(puts))
 			assert.Empty(t, clearNames(t, client, j.Room))
 		})
 	}
