@@ -61,8 +61,10 @@ type account struct {
 	last     int64                // the latest time in any content
 	placed   map[string]wire.Over // what of the content was moved into the state, and counted there since
 	recent   map[string]recent
-	sending  int           // how many state events are on their way
-	arrived  chan struct{} // closed when none is any more, nil where nobody waits for that
+	taken    []id.EventID    // the last events whose changes were taken to account data
+	leftOut  map[string]bool // the state keys for which the state has lacked an event, since the last move
+	sending  int             // how many state events are on their way
+	arrived  chan struct{}   // closed when none is any more, nil where nobody waits for that
 	watchers map[*watcher]bool
 }
 
@@ -225,6 +227,7 @@ func (a *account) enterMoved() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.phase, a.moved, a.placed = inState, time.Now(), a.content.Over
+	a.leftOut = nil
 	a.moves++
 }
 
@@ -324,6 +327,35 @@ func (a *account) rescued(stateKey string, event id.EventID) {
 	if a.recent[stateKey].event == event {
 		delete(a.recent, stateKey)
 	}
+}
+
+// lacks notes that the state does not have what was sent for the state key.
+func (a *account) lacks(stateKey string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.leftOut == nil {
+		a.leftOut = map[string]bool{}
+	}
+	a.leftOut[stateKey] = true
+}
+
+func (a *account) isLeftOut(stateKey string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.leftOut[stateKey]
+}
+
+// take notes that account data gets what the event has changed.
+func (a *account) take(event id.EventID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.taken = append(a.taken[max(0, len(a.taken)-maxRecent):], event)
+}
+
+func (a *account) hasTaken(events []id.EventID) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.ContainsFunc(events, func(event id.EventID) bool { return slices.Contains(a.taken, event) })
 }
 
 // loadAccount asks for account data.

@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
+
+	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/merge"
 )
 
 // Place is where a value is stored.
@@ -120,9 +124,13 @@ func (r roomState) toDelete(ctx context.Context, names []string) (all, doubtful 
 
 // store makes the edit of some names where the memory is written; see [layout].
 func (r roomState) store(ctx context.Context, names []string, edit func(names []string) commit.Edit) error {
+	var sent events
 	for {
 		o, err := r.away(ctx, true)
 		if err != nil {
+			return err
+		}
+		if counts, err := r.counts(ctx, names, sent.all()); counts || err != nil {
 			return err
 		}
 		if o != nil {
@@ -134,7 +142,13 @@ func (r roomState) store(ctx context.Context, names []string, edit func(names []
 			}
 			continue
 		}
-		err = r.core.layout.commit(ctx, r, names, func(names []string) commit.Edit { return ofState(edit(names)) })
+		err = r.core.layout.commit(ctx, r, names, func(names []string) commit.Edit {
+			edit := ofState(edit(names))
+			if edit.Conditional && r.core.fallback {
+				edit.OnSent = sent.add
+			}
+			return edit
+		})
 		if errors.Is(err, errAgain) {
 			continue
 		}
@@ -146,6 +160,50 @@ func (r roomState) store(ctx context.Context, names []string, edit func(names []
 			return err
 		}
 	}
+}
+
+// events are those that were sent. Methods are safe for concurrent use.
+type events struct {
+	mu  sync.Mutex
+	ids []id.EventID
+}
+
+func (e *events) add(event id.EventID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.ids = append(e.ids, event)
+}
+
+func (e *events) all() []id.EventID {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.ids)
+}
+
+// counts tells whether one of the events, which were sent with an edit of the names and then refused to be merged, counts all the same:
+// an edit must not be made twice.
+func (r roomState) counts(ctx context.Context, names []string, events []id.EventID) (bool, error) {
+	if len(events) == 0 || r.core.layout.oneKey() && len(names) > 1 {
+		return false, nil
+	}
+	if r.overlay().account.hasTaken(events) {
+		return true, nil
+	}
+	if r.core.layout.oneKey() {
+		return false, nil
+	}
+	d := r.dict(r.core.layout.stateKey(names[0]))
+	if err := d.read(ctx, true); err != nil {
+		return false, err
+	}
+	counts := true
+	d.Look(func(h *merge.History) {
+		for _, name := range names {
+			line := h.Line(name)
+			counts = counts && slices.ContainsFunc(events, func(event id.EventID) bool { return h.Has(event) && h.Counts(event, name, line) })
+		}
+	})
+	return counts, nil
 }
 
 // ofState makes an edit of the state not look for an event that is none.

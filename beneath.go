@@ -127,6 +127,16 @@ func (b beneath) hidden(content wire.Account, name string) bool {
 	return ok && !b.moved(content) && over.Base == b.base(name)
 }
 
+// covered tells whether account data hides what the state has under the state key, where that cannot be read.
+func (b beneath) covered(content wire.Account, stateKey string) bool {
+	for name := range content.Over {
+		if b.core.layout.oneKey() && b.core.layout.stateKey(name) == stateKey && b.hidden(content, name) {
+			return true
+		}
+	}
+	return false
+}
+
 // moved tells whether the state has taken that content of account data. In the per-key layout it is the events that tell.
 func (b beneath) moved(content wire.Account) bool {
 	if b.core.layout.oneKey() {
@@ -170,7 +180,7 @@ func (b beneath) records(foreign func(stateKey string) bool) ([]record, error) {
 			continue
 		}
 		for _, found := range recordsOf(view) {
-			if found.err != nil || !b.hidden(content, found.name) {
+			if found.err != nil && !b.covered(content, stateKey) || found.err == nil && !b.hidden(content, found.name) {
 				records = append(records, found)
 			}
 		}
@@ -226,7 +236,7 @@ func (b beneath) edit(edit commit.Edit) commit.Edit {
 			if o, ok := over[name]; ok && o.Base != b.base(name) {
 				return nil, errAgain
 			}
-			if _, there := b.at(name).Names[name]; stored == nil && !there {
+			if _, there := b.at(name).Names[name]; stored == nil && !there && !b.account.isLeftOut(b.core.layout.stateKey(name)) {
 				delete(over, name)
 			} else {
 				over[name] = wire.Over{Time: over[name].Time, Base: b.base(name)}

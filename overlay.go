@@ -160,7 +160,14 @@ func (o *overlay) mayReturn(name string) bool {
 	sent, err := o.core.layout.parse(stateKey, o.account.lately()[stateKey].content)
 	_, there := sent.Names()[name]
 	_, moved := o.account.current().Names[name]
-	return moved || err == nil && there
+	if moved || err == nil && there {
+		return true
+	}
+	if d := o.core.dicts.find(dictID{o.room, stateKey}); d != nil && d.View() != nil {
+		_, there = d.View().Names[name]
+		return there
+	}
+	return false
 }
 
 type movingKey struct{}
@@ -200,7 +207,9 @@ func (o *overlay) rescue(ctx context.Context, stateKey string, sent recent) erro
 	if event, err := o.getEvent(ctx, sent.event); err == nil && evt != nil && evt.Time >= event.Timestamp {
 		return nil // somebody has written later
 	}
-	names, err := o.said(ctx, stateKey, sent)
+	o.account.lacks(stateKey)
+	names, counts, err := o.said(ctx, stateKey, sent)
+	o.dict(stateKey).Forget()
 	if err != nil {
 		return err
 	}
@@ -209,7 +218,7 @@ func (o *overlay) rescue(ctx context.Context, stateKey string, sent recent) erro
 	if evt != nil {
 		below.views[stateKey] = o.viewOf(evt, stateKey)
 	}
-	return o.writer.Do(ctx, below.edit(commit.Edit{Conditional: true, Apply: func(commit.Base) (map[string]json.RawMessage, error) {
+	err = o.writer.Do(ctx, below.edit(commit.Edit{Conditional: true, Apply: func(commit.Base) (map[string]json.RawMessage, error) {
 		changes := map[string]json.RawMessage{}
 		for name := range below.views[stateKey].Names {
 			changes[name] = nil
@@ -219,26 +228,39 @@ func (o *overlay) rescue(ctx context.Context, stateKey string, sent recent) erro
 		}
 		return changes, nil
 	}}))
+	if err == nil && counts {
+		o.account.take(sent.event)
+	}
+	return err
 }
 
-// said is what an event that is not in the state would make of its dict, which is forgotten then. Where the homeserver lists the event, it
-// may have been sent without knowing of others like it.
-func (o *overlay) said(ctx context.Context, stateKey string, sent recent) (names map[string]string, err error) {
-	d := o.dict(stateKey)
-	defer d.Forget()
-	if err := d.read(ctx, true); err != nil {
-		return nil, err
-	}
-	listed := false
-	d.Look(func(h *merge.History) { listed = h.Has(sent.event) })
-	if view := d.View(); listed && view != nil {
-		return view.Names, nil
+// said is what an event that is not in the state would make of its dict, and whether that has what it changed. Where the homeserver
+// lists the event, it may have been sent without knowing of others like it, and not count beside them. It does not wait for who
+// writes there, whose [Update] may wait for us.
+func (o *overlay) said(ctx context.Context, stateKey string, sent recent) (names map[string]string, counts bool, err error) {
+	apart := new(replica.Dict)
+	reader := commit.NewWriter(apart, place{o.roomState, stateKey}, commit.Mode{OneName: true, Doubt: true})
+	err = reader.Do(ctx, commit.Edit{ReadOnly: true, Conditional: true, Afresh: true, Overwrites: true})
+	if err != nil {
+		return nil, false, err
 	}
 	dict, err := o.core.layout.parse(stateKey, sent.content)
-	if err != nil {
-		return nil, nil // it was nothing to begin with
+	listed := false
+	apart.Look(func(h *merge.History) {
+		listed, counts = h.Has(sent.event), true
+		for _, head := range h.Heads() {
+			for name := range head.Dict {
+				counts = counts && h.Counts(sent.event, name, h.Line(name))
+			}
+		}
+	})
+	if view := apart.View(); listed && view != nil && view.Err == nil {
+		return view.Names, counts, nil
 	}
-	return dict.Names(), nil
+	if err != nil {
+		return nil, false, nil // it was nothing to begin with
+	}
+	return dict.Names(), true, nil
 }
 
 // move takes what is in account data into the state. Where that has it already, account data is emptied. The caller has
@@ -332,7 +354,9 @@ func (o *overlay) moveNames(ctx context.Context, content wire.Account, names []s
 	mark := wire.MovedName(o.client.UserID)
 	return o.core.layout.commit(moving(ctx), o.roomState, names, func(names []string) commit.Edit {
 		again := o.core.layout.oneKey() && o.account.isPlaced(content, names[0])
-		return commit.Edit{Conditional: true, Barrier: again, Afresh: again, Values: only(values, names), Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
+		_, there := content.Names[names[0]]
+		sure := again || o.core.layout.oneKey() && !there // what was deleted can be in an event that the state lacks
+		return commit.Edit{Conditional: true, Barrier: sure, Afresh: sure, Overwrites: true, Values: only(values, names), Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
 			changes := map[string]json.RawMessage{}
 			if before, _ := base.Stored(mark); wire.IsMoved(before, content) {
 				return changes, nil

@@ -234,7 +234,7 @@ func (r roomState) putAll(ctx context.Context, stored map[string]json.RawMessage
 		for _, name := range names {
 			values[name] = keyOf[name]
 		}
-		return commit.Edit{Values: values, Conditional: keep, Sealer: sealer, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
+		return commit.Edit{Values: values, Conditional: keep, Overwrites: !keep, Sealer: sealer, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
 			changes := make(map[string]json.RawMessage, len(names))
 			for _, name := range names {
 				if _, there := base.Stored(name); !there || !keep {
@@ -271,7 +271,7 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 				changes[name] = nil
 			}
 			doubt := slices.ContainsFunc(names, func(name string) bool { return slices.Contains(doubtful, name) })
-			return commit.Edit{Conditional: doubt, Barrier: doubt, Afresh: doubt, Apply: func(commit.Base) (map[string]json.RawMessage, error) { return changes, nil }}
+			return commit.Edit{Conditional: doubt, Barrier: doubt, Afresh: doubt, Overwrites: true, Apply: func(commit.Base) (map[string]json.RawMessage, error) { return changes, nil }}
 		})
 	})
 }

@@ -269,6 +269,9 @@ func (c *commit) send(ctx context.Context, plan *plan) error {
 	plan.event.ID = sent
 	for _, p := range plan.applied {
 		p.in, p.sent = append(p.in, sent), p.names
+		if p.OnSent != nil {
+			p.OnSent(sent)
+		}
 	}
 	return nil
 }

@@ -49,6 +49,13 @@ type Edit struct {
 	// Afresh: what is known is not enough, the homeserver is asked for what is current and for what came before that.
 	Afresh bool
 
+	// Overwrites: what Apply gives does not depend on a value that was there, so that a dict of one name, whose events hold
+	// nothing else, can be replaced where it cannot be read.
+	Overwrites bool
+
+	// OnSent, where it is not nil, is told of each event that was sent with the edit, before it is known whether that counts.
+	OnSent func(event id.EventID)
+
 	// Attempt is there for whoever makes room and tries again where the dict gets too large; see [Attempt].
 	Attempt *Attempt
 

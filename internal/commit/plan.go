@@ -70,7 +70,7 @@ func (c *commit) plan(ctx context.Context) plan {
 			return p.Conditional && len(p.in) > 0 && len(p.names) > 0 && !lost(h, p)
 		})
 		for _, head := range h.Heads() {
-			if head.Err != nil {
+			if head.Err != nil && !c.overwrites() {
 				err = head.Err
 			}
 			if h.Descends(head.ID, c.own) {
@@ -93,6 +93,11 @@ func (c *commit) plan(ctx context.Context) plan {
 		return plan{err: err}
 	}
 	return c.planOn(ctx, merged, true)
+}
+
+// overwrites tells whether what cannot be read may be replaced.
+func (c *commit) overwrites() bool {
+	return c.mode.OneName && !slices.ContainsFunc(c.all, func(p *pending) bool { return !p.Overwrites })
 }
 
 // planOn makes the edits on what was merged, or on what was not read. An edit that would make the event too large is
@@ -199,7 +204,7 @@ func (c *commit) make(ctx context.Context, edit *pending, base *base, p *plan, r
 			}
 		}
 		switch _, isValue := edit.Values[name]; {
-		case read && same:
+		case read && same && !edit.Barrier: // with it, what others write under the name at the same time must yield all the same
 		case len(edit.Values) > 0 && !isValue && stored != nil && wire.IsOwn(name) && !c.mode.Single:
 			m.beside = append(m.beside, name)
 		default:
