@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -464,13 +465,17 @@ func TestAllAtOnce(t *testing.T) {
 							key, slot := fmt.Sprintf("%d/%d/%d", s, g, i), fmt.Sprintf("slot %d/%d", g, i)
 							assert.NoError(t, roomkv.Update(ctx, store, "counter", func(old int, _ bool) (int, error) { return old + 1, nil }))
 							assert.NoError(t, store.Put(ctx, key, i))
-							if store.Create(ctx, slot, s) == nil {
+							if err := store.Create(ctx, slot, s); err == nil {
 								creates.Add(1)
+							} else {
+								assert.ErrorIs(t, err, roomkv.ErrExists)
 							}
 							assert.NoError(t, store.Put(ctx, "gone "+key, i))
 							assert.NoError(t, store.Delete(ctx, "gone "+key))
-							if store.Pop(ctx, slot, new(int)) == nil {
+							if err := store.Pop(ctx, slot, new(int)); err == nil {
 								pops.Add(1)
+							} else {
+								assert.ErrorIs(t, err, roomkv.ErrNotFound)
 							}
 						}
 					})
@@ -485,4 +490,41 @@ func TestAllAtOnce(t *testing.T) {
 			eventually(t, func() bool { return len(memoryOf(t, fresh)) == len(stores)*goroutines*steps+1 }, "the keys that were put, and the counter")
 		})
 	}
+}
+
+// A process creates a key of which it does not see that another has just done so, and dies before it finds out. Who takes the
+// value then looks back beyond what is current, to the one that counts.
+func TestFirstEventHasARival(t *testing.T) {
+	ctx := t.Context()
+	client := hstest.Client(t)
+	room := hstest.Room(t, client)
+	store := open(t, client, room, roomkv.WithPerKeyState())
+	late := again(t, client)
+	use, next := through(late)
+	dead := errors.New("dead")
+	var sent atomic.Bool
+	use(func(req *http.Request) (*http.Response, error) {
+		if sent.Load() {
+			return nil, dead
+		}
+		if !isPut(req, "k") {
+			return next.RoundTrip(req)
+		}
+		assert.NoError(t, store.Create(ctx, "k", 1))
+		others := map[string]any{}
+		for i := range 60 {
+			others[fmt.Sprint("other ", i)] = i
+		}
+		assert.NoError(t, store.PutAll(ctx, others), "more than one look back lists")
+		time.Sleep(time.Second) // longer than clocks differ
+		defer sent.Store(true)
+		return next.RoundTrip(req)
+	})
+	require.ErrorIs(t, open(t, late, room, roomkv.WithPerKeyState()).Create(mautrix.WithMaxRetries(ctx, 0), "k", 2), dead)
+	require.True(t, sent.Load())
+
+	var popped int
+	require.NoError(t, open(t, again(t, client), room, roomkv.WithPerKeyState()).Pop(ctx, "k", &popped))
+	assert.Equal(t, 1, popped)
+	require.ErrorIs(t, store.Get(ctx, "k", new(int)), roomkv.ErrNotFound)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"math"
 	mathrand "math/rand/v2"
 	"slices"
 	"time"
@@ -27,6 +28,8 @@ type commit struct {
 	certain bool       // whether the homeserver was asked what is current after the commit began
 	met     bool       // whether others were met
 	looked  time.Time  // when the homeserver was last asked for what there is
+	root    int64      // when what is current was sent, in Unix milliseconds, where nothing is known to come before it
+	reached int64      // when the oldest event was sent that was listed since
 	since   time.Time  // when what the commit began from was current
 
 	asked  bool             // whether it is known how values are sent
@@ -225,6 +228,9 @@ func (c *commit) readBack(ctx context.Context, back bool) error {
 		}
 		if current != nil {
 			h.Add(*current)
+			if !single && h.Len() == 1 && len(current.Parents) == 0 {
+				c.root, c.reached = current.Time, math.MaxInt64
+			}
 		}
 		open = len(h.Heads()) > 1
 	})

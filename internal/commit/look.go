@@ -126,6 +126,9 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 		met = page.Next == "" || c.meets(events, event, oldest)
 		limit = c.bounded(manyEvents)
 	}
+	if c.reached = oldest; page.Next == "" {
+		c.reached = 0
+	}
 	open := false
 	c.dict.Do(func(h *merge.History) {
 		rest := h.AddPage(events)
@@ -136,7 +139,7 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 			rest = rest[i+1:]
 		}
 		seen = event == "" || h.Has(event)
-		if open = seen && (c.whole || h.Open() || c.unlisted(h, event)); open {
+		if open = seen && (c.whole || h.Open() || c.unlisted(h, event) || c.first(h, event)); open {
 			for _, e := range rest {
 				h.AddOlder(e)
 			}
@@ -146,6 +149,9 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 	for ; seen && open && page.Next != "" && turned < farthest; turned++ {
 		if page, err = c.room.Recent(ctx, page.Next, limit); err != nil {
 			return false, err
+		}
+		if c.reached = cmp.Or(page.Oldest, c.reached); page.Next == "" {
+			c.reached = 0
 		}
 		c.dict.Do(func(h *merge.History) {
 			for _, e := range page.Events {
@@ -159,13 +165,26 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 			h.GiveUp()
 		}
 	})
+	if seen {
+		c.root = 0
+	}
 	return seen, nil
 }
 
 // unlisted tells whether the event counts on something unsettled that can have rivals which are not known. Whoever sent
 // that need not have looked for them yet.
 func (c *commit) unlisted(h *merge.History, event id.EventID) bool {
-	return c.all[0].Conditional && h.Unlisted(event, unsettled)
+	return c.all[0].Conditional && h.Unlisted(event, unsettled) || c.first(h, event) && c.reached > c.root-unsettled.Milliseconds()
+}
+
+// first tells whether the event counts on the first of its dict, which is unsettled. Rivals of that have nothing in common with it, so
+// that all must be listed that was sent a while before it.
+func (c *commit) first(h *merge.History, event id.EventID) bool {
+	sent := time.Now().UnixMilli()
+	if event != "" {
+		sent = h.Time(event)
+	}
+	return c.all[0].Conditional && c.root > 0 && sent < c.root+unsettled.Milliseconds()
 }
 
 // reach looks back to an event, as far as that is not known and a look back goes.

@@ -225,6 +225,14 @@ func (h *History) Unlisted(event id.EventID, much time.Duration) bool {
 	})
 }
 
+// Time is when the event was sent, in Unix milliseconds, 0 where it is not there.
+func (h *History) Time(event id.EventID) int64 {
+	if n := h.events[event]; n != nil {
+		return n.Time
+	}
+	return 0
+}
+
 // Had tells whether the event is in the history or was until Prune.
 func (h *History) Had(event id.EventID) bool { return h.Has(event) || h.pruned[event] }
 
