@@ -38,8 +38,9 @@ func (p Place) String() string {
 // power, the memory moves into the state, with the next write or when a sync that the store follows tells of it. When it has lost
 // the power, reads go on and writes go to account data again. What was acknowledged is kept all the way, also what the homeserver
 // drops because it was sent at the moment when the power was taken away; with [WithPerKeyState] that takes a store that follows,
-// or another write within 10 seconds, before the power is back. So [WithSingleWriter] changes nothing beside this option. A memory that
-// is too large for the state stays where it is, and the log says so.
+// or another write of the same process within 10 seconds, before the power is back. So [WithSingleWriter] changes nothing beside this
+// option. Where two stores or users change one key at the same time with [WithPerKeyState], and the power goes before these changes
+// are merged, one of them can be lost. A memory that is too large for the state stays where it is, and the log says so.
 //
 // Account data is private: only the user's own clients and the homeserver can read it. In an encrypted room the values are in
 // Megolm events all the same, which take no power to send, and account data has the references. It has no history, and
