@@ -30,6 +30,7 @@ type commit struct {
 	looked  time.Time  // when the homeserver was last asked for what there is
 	root    int64      // when what is current was sent, in Unix milliseconds, where nothing is known to come before it
 	reached int64      // when the oldest event was sent that was listed since
+	floor   int64      // when a look back may end, in Unix milliseconds, where it goes on beyond what is known; else 0
 	since   time.Time  // when what the commit began from was current
 
 	asked  bool             // whether it is known how values are sent
@@ -69,12 +70,11 @@ func (c *commit) run(ctx context.Context) error {
 			}
 			continue
 		}
-		readOnly := !slices.ContainsFunc(c.all, func(p *pending) bool { return !p.ReadOnly })
-		if c.own == "" && readOnly && c.afresh() {
+		if c.own == "" && c.readOnly() && c.afresh() {
 			// Whoever reads what counts for certain must choose between rivals as their writers do.
 			return c.decide(ctx, func(*merge.History) {})
 		}
-		if c.own == "" && (!plan.write || readOnly) {
+		if c.own == "" && (!plan.write || c.readOnly()) {
 			return nil
 		}
 		if !plan.write {
@@ -194,6 +194,11 @@ func (c *commit) afresh() bool {
 	return slices.ContainsFunc(c.all, func(p *pending) bool { return p.Afresh })
 }
 
+// readOnly tells whether no edit has anything to send.
+func (c *commit) readOnly() bool {
+	return !slices.ContainsFunc(c.all, func(p *pending) bool { return !p.ReadOnly })
+}
+
 // lastIsOwn tells whether nobody is known to have written after this writer.
 func (c *commit) lastIsOwn() (own bool) {
 	c.dict.Look(func(h *merge.History) {
@@ -230,6 +235,9 @@ func (c *commit) readBack(ctx context.Context, back bool) error {
 			h.Add(*current)
 			if !single && h.Len() == 1 && len(current.Parents) == 0 {
 				c.root, c.reached = current.Time, math.MaxInt64
+			}
+			if back && c.readOnly() && c.mode.OneName && current.Marked { // other names' events come between it and its rivals
+				c.floor = current.Time - unsettled.Milliseconds()
 			}
 		}
 		open = len(h.Heads()) > 1

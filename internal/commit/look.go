@@ -139,7 +139,7 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 			rest = rest[i+1:]
 		}
 		seen = event == "" || h.Has(event)
-		if open = seen && (c.whole || h.Open() || c.unlisted(h, event) || c.first(h, event)); open {
+		if open = seen && (c.whole || c.floor > 0 || h.Open() || c.unlisted(h, event) || c.first(h, event)); open {
 			for _, e := range rest {
 				h.AddOlder(e)
 			}
@@ -166,7 +166,7 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 		}
 	})
 	if seen {
-		c.root = 0
+		c.root, c.floor = 0, 0
 	}
 	return seen, nil
 }
@@ -213,6 +213,9 @@ func (c *commit) reach(ctx context.Context, event id.EventID) error {
 // behind those of other keys. Synapse lists what took long to store behind what the sync has brought meanwhile: a deep
 // look goes on until it has found the event, or is past the time when that was sent.
 func (c *commit) meets(events []merge.Event, event id.EventID, oldest int64) (met bool) {
+	if c.floor > 0 {
+		return oldest > 0 && oldest < c.floor
+	}
 	i := slices.IndexFunc(events, func(e merge.Event) bool { return e.ID == event })
 	c.dict.Look(func(h *merge.History) {
 		met = slices.ContainsFunc(events, func(e merge.Event) bool { return e.ID != event && h.Had(e.ID) })
