@@ -1,7 +1,9 @@
 package roomkv_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -251,6 +253,70 @@ func TestRoomUpgradeUnderLoad(t *testing.T) {
 	t.Run("not following", func(t *testing.T) {
 		upgraded(t, false, false, layouts["single"], roomkv.WithRoomUpgrades())
 	})
+}
+
+// A bot writes on what it knew before another bot's write, which was acknowledged, and is gone before it has merged the two.
+func TestRoomUpgradeBeforeAMerge(t *testing.T) {
+	type change func(ctx context.Context, store *roomkv.Store) error
+	add := func(n int) change {
+		return func(ctx context.Context, store *roomkv.Store) error {
+			return roomkv.Update(ctx, store, "counter", func(count int, _ bool) (int, error) { return count + n, nil })
+		}
+	}
+	pop := func(ctx context.Context, store *roomkv.Store) error { return store.Pop(ctx, "counter", new(int)) }
+	for name, test := range map[string]struct {
+		before int // 0 where there is nothing
+		lost   change
+		others int // keys that are written in between
+	}{
+		"update":                  {1, add(1), 0},
+		"pop":                     {1, pop, 0},
+		"first":                   {0, add(1), 0},
+		"update long after":       {1, add(1), 40},
+		"first update long after": {0, add(1), 40},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, layout := range []roomkv.Option{layouts["perkey"], layouts["single"]} {
+				ctx := t.Context()
+				one, two := hstest.Client(t), hstest.Client(t)
+				admin, room := administered(t, false, one, two)
+				store := open(t, one, room, layout, roomkv.WithRoomUpgrades())
+				require.NoError(t, store.Put(ctx, "other", "kept"))
+				if test.before > 0 {
+					require.NoError(t, store.Put(ctx, "counter", test.before))
+				}
+				use, next := through(two)
+				dead := errors.New("dead")
+				var sent atomic.Bool
+				use(func(req *http.Request) (*http.Response, error) {
+					if sent.Load() {
+						return nil, dead
+					}
+					if req.Method != http.MethodPut || !strings.Contains(req.URL.Path, memoryPath) {
+						return next.RoundTrip(req)
+					}
+					assert.NoError(t, add(10)(ctx, store))
+					others := map[string]any{}
+					for i := range test.others {
+						others[fmt.Sprint("other ", i)] = i
+					}
+					assert.NoError(t, store.PutAll(ctx, others))
+					defer sent.Store(true)
+					return next.RoundTrip(req)
+				})
+				require.ErrorIs(t, test.lost(mautrix.WithMaxRetries(ctx, 0), open(t, two, room, layout)), dead)
+				require.True(t, sent.Load())
+
+				upgradeRoom(t, admin, room, one, two)
+				later := open(t, again(t, one), room, layout, roomkv.WithRoomUpgrades()) // knows nothing but what it reads
+				require.NoError(t, later.Put(ctx, "new", true))
+				memory := memoryOf(t, later)
+				assert.Equal(t, fmt.Sprint(test.before+10), memory["counter"])
+				assert.Equal(t, `"kept"`, memory["other"])
+				assert.Len(t, memory, 3+test.others)
+			}
+		})
+	}
 }
 
 // Without the option a store stays where it is: it reads on, and writes nothing to a room that nobody looks into any more.
