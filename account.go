@@ -61,10 +61,11 @@ type account struct {
 	last     int64                // the latest time in any content
 	placed   map[string]wire.Over // what of the content was moved into the state, and counted there since
 	recent   map[string]recent
-	taken    []id.EventID    // the last events whose changes were taken to account data
-	leftOut  map[string]bool // the state keys for which the state has lacked an event, since the last move
-	sending  int             // how many state events are on their way
-	arrived  chan struct{}   // closed when none is any more, nil where nobody waits for that
+	edits    map[string]*making // by state key
+	taken    []id.EventID       // the last events whose changes count though their edits did not succeed
+	leftOut  map[string]bool    // the state keys for which the state has lacked an event, since the last move
+	sending  int                // how many state events are on their way
+	arrived  chan struct{}      // closed when none is any more, nil where nobody waits for that
 	watchers map[*watcher]bool
 }
 
@@ -73,6 +74,13 @@ type recent struct {
 	event   id.EventID
 	content []byte
 	at      time.Time
+}
+
+// making is a key of the per-key layout whose changes are being made that depend on what was there before.
+type making struct {
+	name   string
+	edits  int          // how many
+	events []id.EventID // what was sent meanwhile
 }
 
 // accounts has an account for each memory for which somebody has asked.
@@ -310,6 +318,41 @@ func (a *account) sent(stateKey string, event id.EventID, content []byte) {
 		maps.DeleteFunc(a.recent, func(_ string, r recent) bool { return time.Since(r.at) > time.Second })
 	}
 	a.recent[stateKey] = recent{event, content, time.Now()}
+	if m := a.edits[stateKey]; m != nil {
+		m.events = append(m.events, event)
+	}
+}
+
+// begin notes that an edit of the name has begun, until done is called.
+func (a *account) begin(stateKey, name string) (done func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.edits == nil {
+		a.edits = map[string]*making{}
+	}
+	m := a.edits[stateKey]
+	if m == nil {
+		m = &making{name: name}
+		a.edits[stateKey] = m
+	}
+	m.edits++
+	return func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if m.edits--; m.edits == 0 {
+			delete(a.edits, stateKey)
+		}
+	}
+}
+
+func (a *account) making(stateKey string) making {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	m := a.edits[stateKey]
+	if m == nil {
+		return making{}
+	}
+	return making{m.name, m.edits, slices.Clone(m.events)}
 }
 
 // lately are the events that were sent lately, each by its state key.
@@ -345,11 +388,11 @@ func (a *account) isLeftOut(stateKey string) bool {
 	return a.leftOut[stateKey]
 }
 
-// take notes that account data gets what the event has changed.
-func (a *account) take(event id.EventID) {
+// take notes that what the events have changed counts where the memory is.
+func (a *account) take(events ...id.EventID) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.taken = append(a.taken[max(0, len(a.taken)-maxRecent):], event)
+	a.taken = append(a.taken[max(0, len(a.taken)-maxRecent):], events...)
 }
 
 func (a *account) hasTaken(events []id.EventID) bool {

@@ -39,8 +39,9 @@ func (p Place) String() string {
 // the power, reads go on and writes go to account data again. What was acknowledged is kept all the way, also what the homeserver
 // drops because it was sent at the moment when the power was taken away; with [WithPerKeyState] that takes a store that follows,
 // or another write of the same process within 10 seconds, before the power is back. So [WithSingleWriter] changes nothing beside this
-// option. Where two stores or users change one key at the same time with [WithPerKeyState], and the power goes before these changes
-// are merged, one of them can be lost. A memory that is too large for the state stays where it is, and the log says so.
+// option. Where another user changes a key at the same time as the client, with [WithPerKeyState], and the client's power goes before
+// it has merged the two, the other's change is in account data too, and out of that user's sight until the power is back: what that user
+// writes to the key then undoes it. A memory that is too large for the state stays where it is, and the log says so.
 //
 // Account data is private: only the user's own clients and the homeserver can read it. In an encrypted room the values are in
 // Megolm events all the same, which take no power to send, and account data has the references. It has no history, and
@@ -125,7 +126,8 @@ func (r roomState) toDelete(ctx context.Context, names []string) (all, doubtful 
 
 // store makes the edit of some names where the memory is written; see [layout].
 func (r roomState) store(ctx context.Context, names []string, edit func(names []string) commit.Edit) error {
-	var sent events
+	var sent attempts
+	defer sent.end()
 	for {
 		o, err := r.away(ctx, true)
 		if err != nil {
@@ -147,6 +149,9 @@ func (r roomState) store(ctx context.Context, names []string, edit func(names []
 			edit := ofState(edit(names))
 			if edit.Conditional && r.core.fallback {
 				edit.OnSent = sent.add
+				if r.core.layout.oneKey() {
+					sent.until(r.overlay().account.begin(r.core.layout.stateKey(names[0]), names[0]))
+				}
 			}
 			return edit
 		})
@@ -163,22 +168,36 @@ func (r roomState) store(ctx context.Context, names []string, edit func(names []
 	}
 }
 
-// events are those that were sent. Methods are safe for concurrent use.
-type events struct {
-	mu  sync.Mutex
-	ids []id.EventID
+// attempts are what was sent for a write. Methods are safe for concurrent use.
+type attempts struct {
+	mu     sync.Mutex
+	events []id.EventID
+	done   []func()
 }
 
-func (e *events) add(event id.EventID) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.ids = append(e.ids, event)
+func (a *attempts) add(event id.EventID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.events = append(a.events, event)
 }
 
-func (e *events) all() []id.EventID {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return slices.Clone(e.ids)
+func (a *attempts) all() []id.EventID {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.events)
+}
+
+// until has done called when the write has ended.
+func (a *attempts) until(done func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.done = append(a.done, done)
+}
+
+func (a *attempts) end() {
+	for _, done := range a.done {
+		done()
+	}
 }
 
 // counts tells whether one of the events, which were sent with an edit of the names and then refused to be merged, counts all the same:

@@ -2,6 +2,7 @@ package roomkv_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -241,6 +242,116 @@ func TestMergeThatIsRefused(t *testing.T) {
 	})
 	require.NoError(t, roomkv.Update(ctx, store, "k", increment))
 	assert.Equal(t, map[string]string{"k": "1", "other": "5"}, memoryOf(t, store))
+}
+
+// Two stores of one process change one key at the same time, and the power goes before these changes are merged.
+func TestMergeOfAKeyThatIsRefused(t *testing.T) {
+	type change func(ctx context.Context, store *roomkv.Store) error
+	add := func(n int) change {
+		return func(ctx context.Context, store *roomkv.Store) error {
+			return roomkv.Update(ctx, store, "k", func(count int, _ bool) (int, error) { return count + n, nil })
+		}
+	}
+	for name, c := range map[string]struct {
+		acknowledged, late change
+		want               string
+	}{
+		"update": {add(10), add(1), "12"},
+		"put":    {func(ctx context.Context, store *roomkv.Store) error { return store.Put(ctx, "k", 20) }, add(1), "21"},
+		"pop": {add(10), func(ctx context.Context, store *roomkv.Store) error {
+			popped, err := 0, error(nil)
+			if err = store.Pop(ctx, "k", &popped); err == nil && popped != 11 {
+				err = fmt.Errorf("popped %d", popped)
+			}
+			return err
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachAccountKind(t, func(t *testing.T, p powerless, opts []roomkv.Option) {
+				ctx := t.Context()
+				p.level(t, 50)
+				another, store := open(t, p.bot, p.room, opts...), open(t, p.bot, p.room, opts...)
+				require.NoError(t, store.Put(ctx, "k", 1))
+				require.NoError(t, another.Get(ctx, "k", new(int)))
+				use, next := through(p.bot)
+				var once atomic.Bool
+				use(func(req *http.Request) (*http.Response, error) {
+					if !isPut(req, "k") || !once.CompareAndSwap(false, true) {
+						return next.RoundTrip(req)
+					}
+					assert.NoError(t, c.acknowledged(ctx, another))
+					resp, err := next.RoundTrip(req)
+					p.level(t, 0)
+					return resp, err
+				})
+				require.NoError(t, c.late(ctx, store))
+				want := map[string]string{}
+				if c.want != "" {
+					want["k"] = c.want
+				}
+				assert.Equal(t, want, memoryOf(t, store))
+				p.level(t, 50)
+				roomkv.PassTime(store)
+				require.NoError(t, store.Put(ctx, "other", 1))
+				want["other"] = "1"
+				assert.Equal(t, want, memoryOf(t, store))
+			}, "perkey", "encrypted perkey")
+		})
+	}
+}
+
+// As before, and neither of the two has looked for the other's when the power goes. Each is done once.
+func TestTwoChangesOfAKeyAsThePowerGoes(t *testing.T) {
+	add := func(store *roomkv.Store, n int) error {
+		return roomkv.Update(context.Background(), store, "k", func(count int, _ bool) (int, error) { return count + n, nil })
+	}
+	for _, last := range []string{"the second's answer is the last", "the first's answer is the last"} {
+		t.Run(last, func(t *testing.T) {
+			eachAccountKind(t, func(t *testing.T, p powerless, opts []roomkv.Option) {
+				ctx := t.Context()
+				p.level(t, 50)
+				another, store := open(t, p.bot, p.room, opts...), open(t, p.bot, p.room, opts...)
+				require.NoError(t, store.Put(ctx, "k", 1))
+				require.NoError(t, another.Get(ctx, "k", new(int)))
+				use, next := through(p.bot)
+				var puts atomic.Int64
+				firstStored, secondStored, answered := make(chan struct{}), make(chan struct{}), make(chan struct{})
+				var group sync.WaitGroup
+				use(func(req *http.Request) (*http.Response, error) {
+					if !isPut(req, "k") {
+						return next.RoundTrip(req)
+					}
+					switch puts.Add(1) {
+					case 1: // the store's, which is stored second
+						group.Go(func() { assert.NoError(t, add(another, 10)) })
+						<-firstStored
+						resp, err := next.RoundTrip(req)
+						p.level(t, 0)
+						close(secondStored)
+						if strings.HasPrefix(last, "the second") {
+							<-answered
+							time.Sleep(5 * time.Millisecond)
+						}
+						return resp, err
+					case 2:
+						resp, err := next.RoundTrip(req)
+						close(firstStored)
+						<-secondStored
+						if strings.HasPrefix(last, "the first") {
+							time.Sleep(5 * time.Millisecond)
+						}
+						close(answered)
+						return resp, err
+					}
+					return next.RoundTrip(req)
+				})
+				require.NoError(t, add(store, 1))
+				group.Wait()
+				assert.Equal(t, map[string]string{"k": "12"}, memoryOf(t, store))
+				assert.Equal(t, map[string]string{"k": "12"}, memoryOf(t, another))
+			}, "perkey", "encrypted perkey")
+		})
+	}
 }
 
 // Others wait for no Update that is slow, also while what the state lacks is taken to account data.

@@ -144,16 +144,6 @@ func (o *overlay) sink(ctx context.Context) error {
 	return nil
 }
 
-func (o *overlay) rescueAll(ctx context.Context) error {
-	for stateKey, sent := range o.account.lately() {
-		if err := o.rescue(ctx, stateKey, sent); err != nil {
-			return err
-		}
-		o.account.rescued(stateKey, sent.event)
-	}
-	return nil
-}
-
 // mayReturn tells whether something can come back under a name that the state does not have.
 func (o *overlay) mayReturn(name string) bool {
 	stateKey := o.core.layout.stateKey(name)
@@ -193,74 +183,6 @@ func (o *overlay) powerChanged() {
 	if err != nil {
 		o.log(ctx).Warn().Err(err).Stringer("room_id", o.room).Msg("The memory was not moved as the power to write it has changed")
 	}
-}
-
-// rescue takes to account data what was acknowledged and is not in the state: homeservers acknowledge a state event that is sent at
-// the same moment as the power is taken away, and leave it out of the state afterwards. In the single-state-key layout the writer
-// looks back: on Dendrite, which throws the event away, it finds out by itself, and on Synapse, which lists the event,
-// [overlay.view] has it.
-func (o *overlay) rescue(ctx context.Context, stateKey string, sent recent) error {
-	evt, err := o.get(ctx, stateKey)
-	if err != nil || evt != nil && evt.ID == sent.event {
-		return err
-	}
-	if event, err := o.getEvent(ctx, sent.event); err == nil && evt != nil && evt.Time >= event.Timestamp {
-		return nil // somebody has written later
-	}
-	o.account.lacks(stateKey)
-	names, counts, err := o.said(ctx, stateKey, sent)
-	o.dict(stateKey).Forget()
-	if err != nil {
-		return err
-	}
-	below := o.nothing()
-	below.views[stateKey] = &replica.View{}
-	if evt != nil {
-		below.views[stateKey] = o.viewOf(evt, stateKey)
-	}
-	err = o.writer.Do(ctx, below.edit(commit.Edit{Conditional: true, Apply: func(commit.Base) (map[string]json.RawMessage, error) {
-		changes := map[string]json.RawMessage{}
-		for name := range below.views[stateKey].Names {
-			changes[name] = nil
-		}
-		for name, stored := range names {
-			changes[name] = json.RawMessage(stored)
-		}
-		return changes, nil
-	}}))
-	if err == nil && counts {
-		o.account.take(sent.event)
-	}
-	return err
-}
-
-// said is what an event that is not in the state would make of its dict, and whether that has what it changed. Where the homeserver
-// lists the event, it may have been sent without knowing of others like it, and not count beside them. It does not wait for who
-// writes there, whose [Update] may wait for us.
-func (o *overlay) said(ctx context.Context, stateKey string, sent recent) (names map[string]string, counts bool, err error) {
-	apart := new(replica.Dict)
-	reader := commit.NewWriter(apart, place{o.roomState, stateKey}, commit.Mode{OneName: true, Doubt: true})
-	err = reader.Do(ctx, commit.Edit{ReadOnly: true, Conditional: true, Afresh: true, Overwrites: true})
-	if err != nil {
-		return nil, false, err
-	}
-	dict, err := o.core.layout.parse(stateKey, sent.content)
-	listed := false
-	apart.Look(func(h *merge.History) {
-		listed, counts = h.Has(sent.event), true
-		for _, head := range h.Heads() {
-			for name := range head.Dict {
-				counts = counts && h.Counts(sent.event, name, h.Line(name))
-			}
-		}
-	})
-	if view := apart.View(); listed && view != nil && view.Err == nil {
-		return view.Names, counts, nil
-	}
-	if err != nil {
-		return nil, false, nil // it was nothing to begin with
-	}
-	return dict.Names(), true, nil
 }
 
 // move takes what is in account data into the state. Where that has it already, account data is emptied. The caller has
