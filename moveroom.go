@@ -289,15 +289,13 @@ func (r roomState) moveKeys(ctx context.Context, old roomState, stone *tombstone
 			return err
 		}
 	}
+	maps.DeleteFunc(there, func(stateKey string, _ *stateEvent) bool { return !r.core.layout.holds(stateKey) })
+	views, err := old.merged(ctx, there, stone)
+	if err != nil {
+		return err
+	}
 	var records []record
-	for stateKey, evt := range there {
-		if !r.core.layout.holds(stateKey) {
-			continue
-		}
-		view, err := old.mergedView(ctx, evt, stone)
-		if err != nil {
-			return err
-		}
+	for _, view := range views {
 		records = append(records, recordsOf(view)...)
 	}
 	load, err := r.load(ctx, old, stone, records)
@@ -345,23 +343,6 @@ func (r roomState) moveKeys(ctx context.Context, old roomState, stone *tombstone
 	moved := wire.OfNames(map[string]string{wire.PredecessorName: string(wire.Predecessor(old.room))})
 	_, err = r.put(ctx, wire.PredecessorName, moved.Content())
 	return err
-}
-
-// unmerged is how long before the tombstone, at most, an event was sent whose writer has not merged what others wrote at the same
-// time, and now will not: nobody writes to the room any more.
-const unmerged = 10 * time.Second
-
-// mergedView is what the current event of a state key says, together with what was acknowledged beside it.
-func (r roomState) mergedView(ctx context.Context, evt *stateEvent, stone *tombstone) (*replica.View, error) {
-	event := place{r, *evt.StateKey}.snapshot(evt)
-	if !event.Marked || event.Time < stone.time-unmerged.Milliseconds() {
-		return replica.ViewOf(&event), nil
-	}
-	view, err := r.afresh(ctx, *evt.StateKey)
-	if view == nil {
-		return nil, err
-	}
-	return view, nil // with the error in it, where the event cannot be read: the other keys are moved all the same
 }
 
 // sealAnew replaces a seal that the homeserver has copied, which is that of the old room.

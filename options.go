@@ -187,7 +187,8 @@ func WithMaxValue(bytes int64) Option {
 // Then such a value is treated as one that nobody can read. Any other error that keeps a value from being read keeps the memory
 // from being moved for as long as it lasts.
 //
-// It takes one request more after each write, which asks whether the room was upgraded meanwhile. The first use of a room takes two more, and reads one more each 10 seconds where no sync tells. Without this option a write
+// It takes one request more after each write, which asks whether the room was upgraded meanwhile. The first use of a room takes two more, and reads one more each 10 seconds where no sync tells.
+// With [WithPerKeyState] whoever moves the memory lists what was written in the 20 seconds before the upgrade. Without this option a write
 // to a room that was upgraded is [ErrRoomUpgraded]: at once where a sync tells, else within 10 seconds.
 //
 // A [Store.Watch] of the old room ends with ErrRoomUpgraded, and the next one is of the new room.

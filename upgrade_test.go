@@ -319,6 +319,22 @@ func TestRoomUpgradeBeforeAMerge(t *testing.T) {
 	}
 }
 
+// An event of another memory, which says what it was made from and is none of a key's, holds up nothing.
+func TestRoomUpgradeBesideAnotherMemory(t *testing.T) {
+	ctx := t.Context()
+	one := hstest.Client(t)
+	admin, room := administered(t, false, one)
+	store := open(t, one, room, roomkv.WithPerKeyState(), roomkv.WithRoomUpgrades())
+	require.NoError(t, store.Put(ctx, "k", 1))
+	beside := open(t, one, room, roomkv.WithSingleStateKey(one.UserID.String()))
+	for i := range 2 {
+		require.NoError(t, beside.Put(ctx, "beside", i))
+	}
+	upgradeRoom(t, admin, room, one)
+	require.NoError(t, store.Put(ctx, "new", true))
+	require.NoError(t, store.Get(ctx, "k", new(int)))
+}
+
 // Without the option a store stays where it is: it reads on, and writes nothing to a room that nobody looks into any more.
 func TestUpgradedRoomIsNotWritten(t *testing.T) {
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {

@@ -246,12 +246,34 @@ func (c *commit) readBack(ctx context.Context, back bool) error {
 		return c.look(ctx, current.ID)
 	}
 	if back {
-		if _, err := c.pages(ctx, ""); err != nil {
+		if err := c.rivals(ctx, current); err != nil {
 			return err
 		}
 	}
 	c.dict.Checked(c.epoch, c.looked)
 	return nil
+}
+
+// rivals looks back for what was sent before the current event, and where that reaches beyond what is known, asks again until the
+// homeserver lists that event: what is listed before it is not there any sooner.
+func (c *commit) rivals(ctx context.Context, current *merge.Event) error {
+	floor := c.floor
+	pause := firstLag
+	for try := 1; ; try++ {
+		c.floor = floor
+		if _, err := c.pages(ctx, ""); err != nil {
+			return err
+		}
+		listed := floor == 0
+		c.dict.Look(func(h *merge.History) { listed = listed || h.Listed(current.ID) })
+		if listed || try == rivalTries {
+			return nil
+		}
+		if err := sleep(ctx, pause); err != nil {
+			return err
+		}
+		pause *= 2
+	}
 }
 
 // refuse gives an error to the edits that have new values, and tells whether there are others.

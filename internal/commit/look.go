@@ -20,6 +20,9 @@ const (
 	seenTries = 12
 	firstLag  = 4 * time.Millisecond
 
+	// rivalTries is seenTries for what was sent by anybody, which homeservers can also hide.
+	rivalTries = 8
+
 	// How many events a look back asks for: few at first, as the events of a large dict are large, more where others
 	// are known to write, and most once it turns out that there are many.
 	fewEvents  = 6
@@ -246,6 +249,9 @@ func (c *commit) limit() int {
 // bounded is limit, or less where the dict is large. Homeservers give each event with the content of the one before, and
 // Synapse gives that twice.
 func (c *commit) bounded(limit int) int {
+	if c.floor > 0 { // most are other names'
+		return manyEvents
+	}
 	size := 0
 	c.dict.Look(func(h *merge.History) {
 		for _, head := range h.Heads() {

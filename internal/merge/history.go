@@ -205,6 +205,12 @@ func stored(a, b *node) bool {
 // Has tells whether the event is in the history.
 func (h *History) Has(event id.EventID) bool { return h.events[event] != nil }
 
+// Listed tells whether the event is there and comes from a list, so that its place among others is known.
+func (h *History) Listed(event id.EventID) bool {
+	n := h.events[event]
+	return n != nil && !n.Partial
+}
+
 // Precedes tells whether the event is not there and was sent before all that are.
 func (h *History) Precedes(e Event) bool {
 	for _, n := range h.events {
