@@ -61,11 +61,12 @@ type account struct {
 	last     int64                // the latest time in any content
 	placed   map[string]wire.Over // what of the content was moved into the state, and counted there since
 	recent   map[string]recent
-	edits    map[string]*making // by state key
-	taken    []id.EventID       // the last events whose changes count though their edits did not succeed
-	leftOut  map[string]bool    // the state keys for which the state has lacked an event, since the last move
-	sending  int                // how many state events are on their way
-	arrived  chan struct{}      // closed when none is any more, nil where nobody waits for that
+	edits    map[string]*unsettled   // by state key
+	taken    []id.EventID            // the last events whose changes count, whatever becomes of their edits
+	merged   map[string][]id.EventID // by state key, others' events that account data has merged since the last move
+	leftOut  map[string]bool         // the state keys for which the state has lacked an event, since the last move
+	sending  int                     // how many state events are on their way
+	arrived  chan struct{}           // closed when none is any more, nil where nobody waits for that
 	watchers map[*watcher]bool
 }
 
@@ -76,11 +77,13 @@ type recent struct {
 	at      time.Time
 }
 
-// making is a key of the per-key layout whose changes are being made that depend on what was there before.
-type making struct {
+// unsettled is a key of the per-key layout with changes that depend on what was there before, and that are being made, or have failed
+// and can have been made all the same.
+type unsettled struct {
 	name   string
 	edits  int          // how many
-	events []id.EventID // what was sent meanwhile
+	events []id.EventID // what was sent meanwhile, the last of it
+	failed time.Time    // when the last edit ended that failed
 }
 
 // accounts has an account for each memory for which somebody has asked.
@@ -235,7 +238,7 @@ func (a *account) enterMoved() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.phase, a.moved, a.placed = inState, time.Now(), a.content.Over
-	a.leftOut = nil
+	a.leftOut, a.merged = nil, nil
 	a.moves++
 }
 
@@ -315,51 +318,60 @@ func (a *account) sent(stateKey string, event id.EventID, content []byte) {
 		a.recent = map[string]recent{}
 	}
 	if len(a.recent) >= maxRecent {
-		maps.DeleteFunc(a.recent, func(_ string, r recent) bool { return time.Since(r.at) > time.Second })
+		a.forgetBefore(time.Now().Add(-time.Second))
 	}
 	a.recent[stateKey] = recent{event, content, time.Now()}
 	if m := a.edits[stateKey]; m != nil {
-		m.events = append(m.events, event)
+		m.events = append(m.events[max(0, len(m.events)-maxRecent):], event)
 	}
 }
 
+// forgetBefore forgets what was sent before that time, but for what belongs to edits that have not ended.
+func (a *account) forgetBefore(then time.Time) {
+	maps.DeleteFunc(a.edits, func(_ string, u *unsettled) bool { return u.edits == 0 && u.failed.Before(then) })
+	maps.DeleteFunc(a.recent, func(stateKey string, r recent) bool { return a.edits[stateKey] == nil && r.at.Before(then) })
+}
+
 // begin notes that an edit of the name has begun, until done is called.
-func (a *account) begin(stateKey, name string) (done func()) {
+func (a *account) begin(stateKey, name string) (done func(err error)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.edits == nil {
-		a.edits = map[string]*making{}
+		a.edits = map[string]*unsettled{}
 	}
-	m := a.edits[stateKey]
-	if m == nil {
-		m = &making{name: name}
-		a.edits[stateKey] = m
+	u := a.edits[stateKey]
+	if u == nil {
+		u = &unsettled{name: name}
+		a.edits[stateKey] = u
 	}
-	m.edits++
-	return func() {
+	u.edits++
+	return func(err error) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		if m.edits--; m.edits == 0 {
+		u.edits--
+		if err != nil && len(u.events) > 0 {
+			u.failed = time.Now()
+		} else if u.edits == 0 && u.failed.IsZero() {
 			delete(a.edits, stateKey)
 		}
 	}
 }
 
-func (a *account) making(stateKey string) making {
+func (a *account) unsettled(stateKey string) unsettled {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	m := a.edits[stateKey]
-	if m == nil {
-		return making{}
+	u := a.edits[stateKey]
+	if u == nil {
+		return unsettled{}
 	}
-	return making{m.name, m.edits, slices.Clone(m.events)}
+	return unsettled{u.name, u.edits, slices.Clone(u.events), u.failed}
 }
 
 // lately are the events that were sent lately, each by its state key.
 func (a *account) lately() map[string]recent {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	maps.DeleteFunc(a.recent, func(_ string, r recent) bool { return time.Since(r.at) > askAgain })
+	a.forgetBefore(time.Now().Add(-askAgain))
 	return maps.Clone(a.recent)
 }
 
@@ -370,6 +382,23 @@ func (a *account) rescued(stateKey string, event id.EventID) {
 	if a.recent[stateKey].event == event {
 		delete(a.recent, stateKey)
 	}
+}
+
+// has notes that account data has what these events say.
+func (a *account) has(stateKey string, events []id.EventID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.merged == nil {
+		a.merged = map[string][]id.EventID{}
+	}
+	a.merged[stateKey] = events
+}
+
+// hasMerged tells whether account data has what the event says.
+func (a *account) hasMerged(stateKey string, event id.EventID) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Contains(a.merged[stateKey], event)
 }
 
 // lacks notes that the state does not have what was sent for the state key.

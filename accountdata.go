@@ -40,8 +40,8 @@ func (p Place) String() string {
 // drops because it was sent at the moment when the power was taken away; with [WithPerKeyState] that takes a store that follows,
 // or another write of the same process within 10 seconds, before the power is back. So [WithSingleWriter] changes nothing beside this
 // option. Where another user changes a key at the same time as the client, with [WithPerKeyState], and the client's power goes before
-// it has merged the two, the other's change is in account data too, and out of that user's sight until the power is back: what that user
-// writes to the key then undoes it. A memory that is too large for the state stays where it is, and the log says so.
+// it has merged the two, the other's change is in account data too, and out of that user's sight until the power is back. What that user
+// writes to the key meanwhile replaces all that account data has of it. A memory that is too large for the state stays where it is, and the log says so.
 //
 // Account data is private: only the user's own clients and the homeserver can read it. In an encrypted room the values are in
 // Megolm events all the same, which take no power to send, and account data has the references. It has no history, and
@@ -125,9 +125,9 @@ func (r roomState) toDelete(ctx context.Context, names []string) (all, doubtful 
 }
 
 // store makes the edit of some names where the memory is written; see [layout].
-func (r roomState) store(ctx context.Context, names []string, edit func(names []string) commit.Edit) error {
+func (r roomState) store(ctx context.Context, names []string, edit func(names []string) commit.Edit) (err error) {
 	var sent attempts
-	defer sent.end()
+	defer func() { sent.end(err) }()
 	for {
 		o, err := r.away(ctx, true)
 		if err != nil {
@@ -172,7 +172,7 @@ func (r roomState) store(ctx context.Context, names []string, edit func(names []
 type attempts struct {
 	mu     sync.Mutex
 	events []id.EventID
-	done   []func()
+	done   []func(error)
 }
 
 func (a *attempts) add(event id.EventID) {
@@ -188,15 +188,17 @@ func (a *attempts) all() []id.EventID {
 }
 
 // until has done called when the write has ended.
-func (a *attempts) until(done func()) {
+func (a *attempts) until(done func(error)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.done = append(a.done, done)
 }
 
-func (a *attempts) end() {
+func (a *attempts) end(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	for _, done := range a.done {
-		done()
+		done(err)
 	}
 }
 

@@ -244,7 +244,7 @@ func TestMergeThatIsRefused(t *testing.T) {
 	assert.Equal(t, map[string]string{"k": "1", "other": "5"}, memoryOf(t, store))
 }
 
-// Two stores of one process change one key at the same time, and the power goes before these changes are merged.
+// Two change one key at the same time, and the power goes before these changes are merged.
 func TestMergeOfAKeyThatIsRefused(t *testing.T) {
 	type change func(ctx context.Context, store *roomkv.Store) error
 	add := func(n int) change {
@@ -252,35 +252,65 @@ func TestMergeOfAKeyThatIsRefused(t *testing.T) {
 			return roomkv.Update(ctx, store, "k", func(count int, _ bool) (int, error) { return count + n, nil })
 		}
 	}
+	put := func(ctx context.Context, store *roomkv.Store) error { return store.Put(ctx, "k", 20) }
+	pop := func(ctx context.Context, store *roomkv.Store) error {
+		var popped int
+		err := store.Pop(ctx, "k", &popped)
+		if err == nil && popped != 11 {
+			return fmt.Errorf("popped %d", popped)
+		}
+		return err
+	}
+	const (
+		same  = iota // another store of the process
+		admin        // another user, who keeps the power
+	)
 	for name, c := range map[string]struct {
+		who                int
 		acknowledged, late change
+		thrownAway         bool // whether the homeserver does that with the late event
+		behind             bool // whether it lists both late, once it has refused the merge
 		want               string
 	}{
-		"update": {add(10), add(1), "12"},
-		"put":    {func(ctx context.Context, store *roomkv.Store) error { return store.Put(ctx, "k", 20) }, add(1), "21"},
-		"pop": {add(10), func(ctx context.Context, store *roomkv.Store) error {
-			popped, err := 0, error(nil)
-			if err = store.Pop(ctx, "k", &popped); err == nil && popped != 11 {
-				err = fmt.Errorf("popped %d", popped)
-			}
-			return err
-		}, ""},
+		"update":                  {same, add(10), add(1), false, false, "12"},
+		"put":                     {same, put, add(1), false, false, "21"},
+		"pop":                     {same, add(10), pop, false, false, ""},
+		"update, thrown away":     {same, add(10), add(1), true, false, "12"},
+		"pop, thrown away":        {same, add(10), pop, true, false, ""},
+		"update, listed late":     {same, add(10), add(1), false, true, "12"},
+		"another user's update":   {admin, add(10), add(1), false, false, "12"},
+		"another user's, dropped": {admin, add(10), add(1), true, false, "12"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			eachAccountKind(t, func(t *testing.T, p powerless, opts []roomkv.Option) {
 				ctx := t.Context()
 				p.level(t, 50)
 				another, store := open(t, p.bot, p.room, opts...), open(t, p.bot, p.room, opts...)
+				if c.who == admin {
+					another = open(t, p.admin, p.room, opts[1:]...)
+				}
 				require.NoError(t, store.Put(ctx, "k", 1))
-				require.NoError(t, another.Get(ctx, "k", new(int)))
+				eventually(t, func() bool { return another.Get(ctx, "k", new(int)) == nil }, "the other can read it")
 				use, next := through(p.bot)
-				var once atomic.Bool
-				use(func(req *http.Request) (*http.Response, error) {
+				var once, refused atomic.Bool
+				var lists atomic.Int64
+				use(func(req *http.Request) (resp *http.Response, err error) {
+					if refused.Load() && c.behind && strings.HasSuffix(req.URL.Path, "/messages") && lists.Add(1) <= 3 {
+						return &http.Response{StatusCode: http.StatusOK, Body: readCloser(`{"chunk":[],"start":"t1"}`), Request: req}, nil
+					}
 					if !isPut(req, "k") || !once.CompareAndSwap(false, true) {
-						return next.RoundTrip(req)
+						resp, err = next.RoundTrip(req)
+						if isPut(req, "k") && err == nil && resp.StatusCode == http.StatusForbidden {
+							refused.Store(true)
+						}
+						return resp, err
 					}
 					assert.NoError(t, c.acknowledged(ctx, another))
-					resp, err := next.RoundTrip(req)
+					if c.thrownAway {
+						resp = &http.Response{StatusCode: http.StatusOK, Body: readCloser(`{"event_id":"$nowhere"}`), Request: req}
+					} else {
+						resp, err = next.RoundTrip(req)
+					}
 					p.level(t, 0)
 					return resp, err
 				})
@@ -295,7 +325,8 @@ func TestMergeOfAKeyThatIsRefused(t *testing.T) {
 				require.NoError(t, store.Put(ctx, "other", 1))
 				want["other"] = "1"
 				assert.Equal(t, want, memoryOf(t, store))
-			}, "perkey", "encrypted perkey")
+				assert.Equal(t, want, memoryOf(t, open(t, p.bot, p.room, opts[1:]...)))
+			}, "perkey")
 		})
 	}
 }

@@ -306,9 +306,13 @@ func (o *overlay) moveNames(ctx context.Context, content wire.Account, names []s
 }
 
 // isOwn tells whether the event of a name is one of the user's. In the per-key layout that is one which the homeserver has left out of
-// the state, and whose value account data has, or what was written after it.
+// the state, and whose value account data has, or what was written after it. So does an event of somebody else's that was merged there.
 func (o *overlay) isOwn(name string, event id.EventID) (own bool) {
-	o.dict(o.core.layout.stateKey(name)).Look(func(h *merge.History) {
+	stateKey := o.core.layout.stateKey(name)
+	if o.account.hasMerged(stateKey, event) {
+		return true
+	}
+	o.dict(stateKey).Look(func(h *merge.History) {
 		own = slices.ContainsFunc(h.Heads(), func(head *merge.Event) bool { return head.ID == event && head.Sender == o.client.UserID })
 	})
 	return own

@@ -23,8 +23,8 @@ func (o *overlay) rescueAll(ctx context.Context) error {
 }
 
 // rescue takes to account data what was acknowledged and is not in the state: homeservers acknowledge a state event that is sent at
-// the same moment as the power is taken away, and leave it out of the state afterwards. So it does with what others wrote at the same
-// time as an edit that is still being made, which nobody is going to merge. In the single-state-key layout the writer
+// the same moment as the power is taken away, and leave it out of the state afterwards. It takes along what others wrote at the same
+// time as an edit that has not ended, for its writer can no longer merge the two. In the single-state-key layout the writer
 // looks back: on Dendrite, which throws the event away, it finds out by itself, and on Synapse, which lists the event,
 // [overlay.view] has it.
 func (o *overlay) rescue(ctx context.Context, stateKey string, sent recent) error {
@@ -37,14 +37,14 @@ func (o *overlay) rescue(ctx context.Context, stateKey string, sent recent) erro
 		event, err := o.getEvent(ctx, sent.event)
 		stands = err == nil && evt.Time >= event.Timestamp // somebody has written later
 	}
-	making := o.account.making(stateKey)
+	edits := o.account.unsettled(stateKey)
 	switch {
 	case !stands:
 		o.account.lacks(stateKey)
-	case len(making.events) == 0:
+	case len(edits.events) == 0:
 		return nil
 	}
-	names, counted, err := o.said(ctx, stateKey, sent, making)
+	said, err := o.said(ctx, stateKey, sent, stands, edits)
 	o.dict(stateKey).Forget()
 	if err != nil {
 		return err
@@ -54,50 +54,66 @@ func (o *overlay) rescue(ctx context.Context, stateKey string, sent recent) erro
 	if evt != nil {
 		below.views[stateKey] = o.viewOf(evt, stateKey)
 	}
-	if !stands || !maps.Equal(names, below.views[stateKey].Names) {
+	if !stands || said.known && !maps.Equal(said.names, below.views[stateKey].Names) {
 		err = o.writer.Do(ctx, below.edit(commit.Edit{Conditional: true, Apply: func(commit.Base) (map[string]json.RawMessage, error) {
 			changes := map[string]json.RawMessage{}
 			for name := range below.views[stateKey].Names {
 				changes[name] = nil
 			}
-			for name, stored := range names {
+			for name, stored := range said.names {
 				changes[name] = json.RawMessage(stored)
 			}
 			return changes, nil
 		}}))
+		o.account.has(stateKey, said.heads)
 	}
 	if err == nil {
-		o.account.take(counted...)
+		o.account.take(said.counted...)
 	}
 	return err
 }
 
-// said is what the state would have if it did not lack the event, and what was written at the same time were merged, and which of the
-// events that are being made count there. Where the homeserver lists the event, it may have been sent without knowing of others like it, and
-// not count beside them. It does not wait for who writes there, whose [Update] may wait for us.
-func (o *overlay) said(ctx context.Context, stateKey string, sent recent, making making) (names map[string]string, counted []id.EventID, err error) {
+// said is what a state key would have if the state did not lack an event, and if what was written at the same time were merged.
+type said struct {
+	known   bool // false where it cannot be read
+	names   map[string]string
+	heads   []id.EventID // what is merged
+	counted []id.EventID // the events of edits that count there
+}
+
+// said finds that out for an event that was sent, which the state has, or had until somebody wrote later, where it stands. The homeserver can
+// list the event where the state lacks it, and it may have been sent without knowing of others like it, and not count beside them. It
+// does not wait for who writes there, whose [Update] may wait for us.
+func (o *overlay) said(ctx context.Context, stateKey string, sent recent, stands bool, edits unsettled) (said, error) {
+	var all said
 	apart := new(replica.Dict)
 	reader := commit.NewWriter(apart, place{o.roomState, stateKey}, commit.Mode{OneName: true, Doubt: true})
-	err = reader.Do(ctx, commit.Edit{ReadOnly: true, Conditional: true, Afresh: true, Overwrites: true})
+	err := reader.Do(ctx, commit.Edit{ReadOnly: true, Conditional: true, Afresh: true, Overwrites: true})
 	if err != nil {
-		return nil, nil, err
+		return all, err
 	}
-	listed := false
-	apart.Look(func(h *merge.History) {
-		listed = h.Has(sent.event)
-		line := h.Line(making.name)
-		for _, event := range making.events {
-			if h.Has(event) && h.Counts(event, making.name, line) {
-				counted = append(counted, event)
+	apart.Do(func(h *merge.History) {
+		if !stands && !h.Has(sent.event) { // thrown away
+			h.Add(place{o.roomState, stateKey}.snapshot(&stateEvent{ID: sent.event, Sender: o.client.UserID, Time: sent.at.UnixMilli(),
+				StateKey: &stateKey, Content: sent.content, listed: true}))
+			if len(h.Missing()) > 0 {
+				h.GiveUp()
+			}
+		}
+		for _, head := range h.Heads() {
+			all.heads = append(all.heads, head.ID)
+		}
+		line := h.Line(edits.name)
+		for _, event := range edits.events {
+			if h.Has(event) && h.Counts(event, edits.name, line) {
+				all.counted = append(all.counted, event)
 			}
 		}
 	})
-	if view := apart.View(); listed && view != nil && view.Err == nil {
-		return view.Names, counted, nil
+	if view := apart.View(); view != nil && view.Err == nil {
+		all.known, all.names = true, view.Names
+	} else if dict, err := o.core.layout.parse(stateKey, sent.content); err == nil && !stands {
+		all.known, all.names = true, dict.Names()
 	}
-	dict, err := o.core.layout.parse(stateKey, sent.content)
-	if err != nil {
-		return nil, nil, nil // it was nothing to begin with
-	}
-	return dict.Names(), []id.EventID{sent.event}, nil
+	return all, nil
 }
