@@ -528,3 +528,37 @@ func TestFirstEventHasARival(t *testing.T) {
 	assert.Equal(t, 1, popped)
 	require.ErrorIs(t, store.Get(ctx, "k", new(int)), roomkv.ErrNotFound)
 }
+
+// Others have written a key since the store last looked, and then so much else that a look back does not get there.
+func TestUpdateAfterALongTime(t *testing.T) {
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		ctx := t.Context()
+		client := hstest.Client(t)
+		room := hstest.Room(t, client)
+		other := open(t, again(t, client), room, layout)
+		store := open(t, client, room, layout)
+		require.NoError(t, roomkv.Update(ctx, other, "k", increment))
+		require.ErrorIs(t, store.Create(ctx, "k", 1), roomkv.ErrExists, "so that it knows that")
+		for range 2 {
+			require.NoError(t, roomkv.Update(ctx, other, "k", increment))
+		}
+		for i := range 30 {
+			require.NoError(t, other.Put(ctx, fmt.Sprint(i), i))
+		}
+		time.Sleep(1100 * time.Millisecond)
+		use, next := through(client)
+		use(func(req *http.Request) (*http.Response, error) {
+			if strings.HasSuffix(req.URL.Path, "/messages") {
+				query := req.URL.Query()
+				query.Set("limit", "1")
+				req = req.Clone(req.Context())
+				req.URL.RawQuery = query.Encode()
+			}
+			return next.RoundTrip(req)
+		})
+		require.NoError(t, roomkv.Update(ctx, store, "k", increment))
+		got, err := roomkv.Get[int](ctx, other, "k")
+		require.NoError(t, err)
+		assert.Equal(t, 4, got)
+	})
+}

@@ -30,6 +30,7 @@ type commit struct {
 	looked  time.Time  // when the homeserver was last asked for what there is
 	root    int64      // when what is current was sent, in Unix milliseconds, where nothing is known to come before it
 	reached int64      // when the oldest event was sent that was listed since
+	short   bool       // whether the last look back ended before it was as far as it should have gone
 	floor   int64      // when a look back may end, in Unix milliseconds, where it goes on beyond what is known; else 0
 	since   time.Time  // when what the commit began from was current
 
@@ -184,7 +185,13 @@ func (c *commit) begin(ctx context.Context) error {
 	case c.synced() && c.dict.View() != nil:
 		c.certain = true
 	case age > anyFresh && !(c.lastIsOwn() && age < ownFresh):
-		return c.look(ctx, "")
+		if err := c.look(ctx, ""); err != nil || !c.short {
+			return err
+		}
+		// Nobody knows what lies between, and two ends without it would pass for rivals.
+		c.dict.Forget()
+		c.epoch = c.dict.Epoch()
+		return c.read(ctx)
 	}
 	return nil
 }
@@ -236,7 +243,7 @@ func (c *commit) readBack(ctx context.Context, back bool) error {
 			if !single && h.Len() == 1 && len(current.Parents) == 0 {
 				c.root, c.reached = current.Time, math.MaxInt64
 			}
-			if back && c.readOnly() && c.mode.OneName && current.Marked { // other names' events come between it and its rivals
+			if back && c.readOnly() && c.mode.OneName && current.Marked && h.Len() == 1 { // other names' events come between it and its rivals
 				c.floor = current.Time - unsettled.Milliseconds()
 			}
 		}
@@ -254,8 +261,8 @@ func (c *commit) readBack(ctx context.Context, back bool) error {
 	return nil
 }
 
-// rivals looks back for what was sent before the current event, and where that reaches beyond what is known, asks again until the
-// homeserver lists that event: what is listed before it is not there any sooner.
+// rivals looks back for what was sent before the current event. Where that reaches beyond what is known it asks again, some times, until
+// the homeserver lists that event: what was sent before it need not be listed any sooner.
 func (c *commit) rivals(ctx context.Context, current *merge.Event) error {
 	floor := c.floor
 	pause := firstLag
@@ -264,7 +271,7 @@ func (c *commit) rivals(ctx context.Context, current *merge.Event) error {
 		if _, err := c.pages(ctx, ""); err != nil {
 			return err
 		}
-		listed := floor == 0
+		listed := floor == 0 || c.short
 		c.dict.Look(func(h *merge.History) { listed = listed || h.Listed(current.ID) })
 		if listed || try == rivalTries {
 			return nil

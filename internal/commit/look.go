@@ -120,7 +120,8 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 	limit := c.limit()
 	var events []merge.Event
 	turned, oldest := 0, int64(0)
-	for met := false; turned < farthest && !met; turned++ {
+	met := false
+	for ; turned < farthest && !met; turned++ {
 		if page, err = c.room.Recent(ctx, page.Next, limit); err != nil {
 			return false, err
 		}
@@ -129,6 +130,7 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 		met = page.Next == "" || c.meets(events, event, oldest)
 		limit = c.bounded(manyEvents)
 	}
+	c.short = !met
 	if c.reached = oldest; page.Next == "" {
 		c.reached = 0
 	}
