@@ -38,8 +38,10 @@ const (
 )
 
 const (
-	// maxRecent is how many events are remembered that were sent lately, and maxOwn how many contents that were saved.
+	// maxRecent is how many events are remembered that were sent lately, maxTaken how many that count, and maxOwn how many contents
+	// that were saved.
 	maxRecent = 256
+	maxTaken  = 4096
 	maxOwn    = 64
 )
 
@@ -63,7 +65,7 @@ type account struct {
 	recent   map[string]recent
 	edits    map[string]*unsettled   // by state key
 	taken    []id.EventID            // the last events whose changes count, whatever becomes of their edits
-	merged   map[string][]id.EventID // by state key, others' events that account data has merged since the last move
+	merged   map[string][]id.EventID // by state key, the events that account data has merged since the last move
 	leftOut  map[string]bool         // the state keys for which the state has lacked an event, since the last move
 	sending  int                     // how many state events are on their way
 	arrived  chan struct{}           // closed when none is any more, nil where nobody waits for that
@@ -341,6 +343,9 @@ func (a *account) begin(stateKey, name string) (done func(err error)) {
 	}
 	u := a.edits[stateKey]
 	if u == nil {
+		if len(a.edits) >= maxRecent {
+			a.forgetBefore(time.Now().Add(-time.Second))
+		}
 		u = &unsettled{name: name}
 		a.edits[stateKey] = u
 	}
@@ -349,7 +354,7 @@ func (a *account) begin(stateKey, name string) (done func(err error)) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		u.edits--
-		if err != nil && len(u.events) > 0 {
+		if err != nil { // what was sent for it can still be on its way
 			u.failed = time.Now()
 		} else if u.edits == 0 && u.failed.IsZero() {
 			delete(a.edits, stateKey)
@@ -421,7 +426,7 @@ func (a *account) isLeftOut(stateKey string) bool {
 func (a *account) take(events ...id.EventID) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.taken = append(a.taken[max(0, len(a.taken)-maxRecent):], events...)
+	a.taken = append(a.taken[max(0, len(a.taken)-maxTaken):], events...)
 }
 
 func (a *account) hasTaken(events []id.EventID) bool {

@@ -188,7 +188,8 @@ func WithMaxValue(bytes int64) Option {
 // from being moved for as long as it lasts.
 //
 // It takes one request more after each write, which asks whether the room was upgraded meanwhile. The first use of a room takes two more, and reads one more each 10 seconds where no sync tells.
-// With [WithPerKeyState] whoever moves the memory lists what was written in the 20 seconds before the upgrade. Without this option a write
+// With [WithPerKeyState] whoever moves the memory lists what was last written within 20 seconds, and reads by itself each key that was
+// changed at the same time by several and not merged. Without this option a write
 // to a room that was upgraded is [ErrRoomUpgraded]: at once where a sync tells, else within 10 seconds.
 //
 // A [Store.Watch] of the old room ends with ErrRoomUpgraded, and the next one is of the new room.

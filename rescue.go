@@ -24,7 +24,7 @@ func (o *overlay) rescueAll(ctx context.Context) error {
 
 // rescue takes to account data what was acknowledged and is not in the state: homeservers acknowledge a state event that is sent at
 // the same moment as the power is taken away, and leave it out of the state afterwards. It takes along what others wrote at the same
-// time as an edit that has not ended, for its writer can no longer merge the two. In the single-state-key layout the writer
+// time as it or as an edit that has not ended or has failed, for nobody else will merge the two. In the single-state-key layout the writer
 // looks back: on Dendrite, which throws the event away, it finds out by itself, and on Synapse, which lists the event,
 // [overlay.view] has it.
 func (o *overlay) rescue(ctx context.Context, stateKey string, sent recent) error {
@@ -54,7 +54,10 @@ func (o *overlay) rescue(ctx context.Context, stateKey string, sent recent) erro
 	if evt != nil {
 		below.views[stateKey] = o.viewOf(evt, stateKey)
 	}
-	if !stands || said.known && !maps.Equal(said.names, below.views[stateKey].Names) {
+	if stands && !said.known {
+		return nil
+	}
+	if !stands || !maps.Equal(said.names, below.views[stateKey].Names) {
 		err = o.writer.Do(ctx, below.edit(commit.Edit{Conditional: true, Apply: func(commit.Base) (map[string]json.RawMessage, error) {
 			changes := map[string]json.RawMessage{}
 			for name := range below.views[stateKey].Names {
@@ -65,12 +68,13 @@ func (o *overlay) rescue(ctx context.Context, stateKey string, sent recent) erro
 			}
 			return changes, nil
 		}}))
+		if err != nil {
+			return err
+		}
 		o.account.has(stateKey, said.heads)
 	}
-	if err == nil {
-		o.account.take(said.counted...)
-	}
-	return err
+	o.account.take(said.counted...)
+	return nil
 }
 
 // said is what a state key would have if the state did not lack an event, and if what was written at the same time were merged.
@@ -86,9 +90,7 @@ type said struct {
 // does not wait for who writes there, whose [Update] may wait for us.
 func (o *overlay) said(ctx context.Context, stateKey string, sent recent, stands bool, edits unsettled) (said, error) {
 	var all said
-	apart := new(replica.Dict)
-	reader := commit.NewWriter(apart, place{o.roomState, stateKey}, commit.Mode{OneName: true, Doubt: true})
-	err := reader.Do(ctx, commit.Edit{ReadOnly: true, Conditional: true, Afresh: true, Overwrites: true})
+	apart, err := o.apart(ctx, stateKey)
 	if err != nil {
 		return all, err
 	}

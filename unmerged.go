@@ -2,11 +2,12 @@ package roomkv
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/replica"
 )
 
@@ -14,6 +15,9 @@ const (
 	// unmerged is how long before a tombstone, at most, an event was sent whose writer has not merged what others wrote at the same
 	// time, and now will not: nobody writes to the room any more. A writer who can goes on for no longer, as package commit has it.
 	unmerged = 10 * time.Second
+
+	// clocksDiffer is how far the clock of the tombstone's sender is believed to be ahead.
+	clocksDiffer = 5 * time.Minute
 
 	// listTries is how often a list is asked for that lacks what is current: Dendrite lists an event some milliseconds after it has
 	// acknowledged it, and under load much later.
@@ -29,65 +33,64 @@ func (r roomState) merged(ctx context.Context, current map[string]*stateEvent, s
 		views[stateKey] = r.viewOf(evt, stateKey)
 		newest = max(newest, evt.Time)
 	}
-	since := min(newest, stone.time) - unmerged.Milliseconds() // the tombstone's sender can have a clock that is ahead
+	end := stone.time
+	if newest < end && end-newest < clocksDiffer.Milliseconds() {
+		end = newest
+	}
 	late := map[string]id.EventID{}
 	for stateKey, evt := range current {
-		if event := (place{r, stateKey}).snapshot(evt); event.Marked && evt.Time >= since {
+		if event := (place{r, stateKey}).snapshot(evt); event.Marked && evt.Time >= end-unmerged.Milliseconds() {
 			late[stateKey] = evt.ID
 		}
 	}
-	doubtful, err := r.rivalled(ctx, late, since-unmerged.Milliseconds())
+	forked, err := r.forked(ctx, late, end-2*unmerged.Milliseconds())
 	if err != nil {
 		return nil, err
 	}
-	for _, stateKey := range doubtful {
-		view, err := r.afresh(ctx, stateKey)
-		switch {
-		case errors.Is(err, ErrCorrupt): // the other keys are moved all the same
-		case err != nil:
+	for _, stateKey := range forked {
+		apart, err := r.apart(ctx, stateKey)
+		if err != nil {
 			return nil, err
-		default:
+		}
+		if view := apart.View(); view != nil && view.Err == nil {
 			views[stateKey] = view
 		}
 	}
 	return views, nil
 }
 
-// rivalled are those of the state keys that have another event since that time, in Unix milliseconds, than the current one, or can have.
-func (r roomState) rivalled(ctx context.Context, current map[string]id.EventID, since int64) ([]string, error) {
+// apart reads a dict of one name with all that nobody has merged, without what is known of it or waiting for who writes it.
+func (r roomState) apart(ctx context.Context, stateKey string) (*replica.Dict, error) {
+	dict := new(replica.Dict)
+	reader := commit.NewWriter(dict, place{r, stateKey}, commit.Mode{OneName: true, Doubt: true})
+	return dict, reader.Do(ctx, commit.Edit{ReadOnly: true, Conditional: true, Afresh: true, Overwrites: true})
+}
+
+// forked are those of the state keys whose events since that time, in Unix milliseconds, do not all lead to the current one, or perhaps
+// not: the list is asked for again while it lacks that.
+func (r roomState) forked(ctx context.Context, current map[string]id.EventID, since int64) (forked []string, err error) {
 	if len(current) == 0 {
 		return nil, nil
 	}
-	listed, others, whole := map[string]bool{}, map[string]bool{}, false
 	pause := 10 * time.Millisecond
 	for try := 1; ; try++ {
-		from := ""
-		for range watchPages {
-			page, err := r.page(ctx, from, watchPage)
-			if err != nil {
-				return nil, err
-			}
-			older := len(page.events) > 0
-			for _, evt := range page.events {
-				listed[*evt.StateKey] = listed[*evt.StateKey] || evt.ID == current[*evt.StateKey]
-				others[*evt.StateKey] = others[*evt.StateKey] || evt.ID != current[*evt.StateKey] && evt.Time >= since
-				older = older && evt.Time < since
-			}
-			if from = page.next; from == "" || older {
-				whole = true
-				break
-			}
+		listed, whole, err := r.since(ctx, current, since)
+		if err != nil {
+			return nil, err
 		}
-		var doubtful []string
+		forked = nil
 		late := false
-		for stateKey := range current {
-			late = late || !listed[stateKey]
-			if !whole || others[stateKey] || !listed[stateKey] {
-				doubtful = append(doubtful, stateKey)
+		for stateKey, event := range current {
+			var history merge.History
+			history.AddPage(listed[stateKey])
+			heads := history.Heads()
+			if lacks := whole && !history.Has(event); lacks || len(heads) > 1 || len(heads) == 1 && heads[0].ID != event {
+				forked = append(forked, stateKey)
+				late = late || lacks
 			}
 		}
-		if !late || !whole || try == listTries {
-			return doubtful, nil
+		if !late || try == listTries {
+			return forked, nil
 		}
 		select {
 		case <-time.After(pause):
@@ -96,4 +99,28 @@ func (r roomState) rivalled(ctx context.Context, current map[string]id.EventID, 
 		}
 		pause *= 3
 	}
+}
+
+// since lists the events of the state keys since that time, by state key and the newest first. They are whole where the list goes back so
+// far.
+func (r roomState) since(ctx context.Context, of map[string]id.EventID, time int64) (listed map[string][]merge.Event, whole bool, err error) {
+	listed = map[string][]merge.Event{}
+	from := ""
+	for range watchPages {
+		page, err := r.page(ctx, from, watchPage)
+		if err != nil {
+			return nil, false, err
+		}
+		older := len(page.events) > 0
+		for _, evt := range page.events {
+			if stateKey := *evt.StateKey; of[stateKey] != "" {
+				listed[stateKey] = append(listed[stateKey], place{r, stateKey}.snapshot(evt))
+			}
+			older = older && evt.Time < time
+		}
+		if from = page.next; from == "" || older {
+			return listed, true, nil
+		}
+	}
+	return listed, false, nil
 }
