@@ -41,7 +41,8 @@ func (p Place) String() string {
 // or another write of the same process within 10 seconds, before the power is back. So [WithSingleWriter] changes nothing beside this
 // option. Where another user changes a key at the same time as the client, with [WithPerKeyState], and the client's power goes before
 // it has merged the two, the other's change is in account data too, and out of that user's sight until the power is back. What that user
-// writes to the key meanwhile replaces all that account data has of it. A memory that is too large for the state stays where it is, and the log says so.
+// writes to the key meanwhile replaces all that account data has of it. A memory that is too large for the state stays where it is,
+// and the log says so.
 //
 // Account data is private: only the user's own clients and the homeserver can read it. In an encrypted room the values are in
 // Megolm events all the same, which take no power to send, and account data has the references. It has no history, and
