@@ -562,3 +562,52 @@ func TestUpdateAfterALongTime(t *testing.T) {
 		assert.Equal(t, 4, got)
 	})
 }
+
+// The sync brings the first event of a key before the homeserver's answer arrives that there is none.
+func TestFirstEventOvertakesAnAnswer(t *testing.T) {
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		ctx := t.Context()
+		client := hstest.Client(t)
+		room := hstest.Room(t, client)
+		other := open(t, client, room, layout)
+		device := again(t, client)
+		use, next := through(device)
+		var asked atomic.Bool
+		var first atomic.Value // the event
+		first.Store("none")
+		brought, fed := make(chan struct{}), make(chan struct{})
+		use(func(req *http.Request) (*http.Response, error) {
+			sync := strings.HasSuffix(req.URL.Path, "/sync")
+			if sync {
+				select {
+				case <-brought: // handlers have run when the next request is made
+					close(fed)
+					brought = nil
+				default:
+				}
+			}
+			resp, err := next.RoundTrip(req)
+			switch {
+			case err != nil:
+			case sync && brought != nil:
+				body, err := io.ReadAll(resp.Body)
+				resp.Body = io.NopCloser(bytes.NewReader(body))
+				if bytes.Contains(body, []byte(first.Load().(string))) {
+					close(brought)
+				}
+				return resp, err
+			case resp.StatusCode == http.StatusNotFound && strings.Contains(req.URL.Path, memoryPath) && !asked.Swap(true):
+				first.Store(`"counter":1`)
+				assert.NoError(t, roomkv.Update(ctx, other, "counter", increment))
+				<-fed
+			}
+			return resp, err
+		})
+		store, _ := follow(t, device, room, layout)
+		require.NoError(t, roomkv.Update(ctx, store, "counter", increment))
+		require.True(t, asked.Load())
+		got, err := roomkv.Get[int](ctx, open(t, again(t, client), room, layout), "counter")
+		require.NoError(t, err)
+		assert.Equal(t, 2, got)
+	})
+}

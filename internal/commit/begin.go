@@ -60,18 +60,13 @@ func (c *commit) read(ctx context.Context) error { return c.readBack(ctx, false)
 
 // readBack is read, and with back it looks at what came before too.
 func (c *commit) readBack(ctx context.Context, back bool) error {
-	began := time.Now()
-	current, err := c.room.Current(ctx)
+	current, lost, err := c.current(ctx)
 	if err != nil {
 		return err
 	}
-	c.certain, c.since, c.looked = true, began, began
 	single := c.mode.Single
-	open, lost := false, false
-	c.dict.Look(func(h *merge.History) { lost = current == nil && h.Len() > 0 })
+	open := false
 	if lost { // nobody's memory of that counts, but for what was left out of the state alone, when somebody's power was taken away
-		c.dict.Forget()
-		c.epoch = c.dict.Epoch()
 		back = back || !single && !c.mode.OneName
 	}
 	c.dict.Do(func(h *merge.History) {
@@ -99,6 +94,26 @@ func (c *commit) readBack(ctx context.Context, back bool) error {
 	}
 	c.dict.Checked(c.epoch, c.looked)
 	return nil
+}
+
+// current asks what is current. Nothing that is known is left where the homeserver has nothing: it is lost then, where there was something.
+// The sync can bring the first event faster than an answer from before it, which is asked for again.
+func (c *commit) current(ctx context.Context) (current *merge.Event, lost bool, err error) {
+	for done := false; !done; {
+		changed, began := c.dict.Changed(), time.Now()
+		if current, err = c.room.Current(ctx); err != nil {
+			return nil, false, err
+		}
+		c.certain, c.since, c.looked = true, began, began
+		if current != nil {
+			return current, false, nil
+		}
+		done, lost = c.dict.Gone(changed)
+	}
+	if lost {
+		c.epoch++ // if others have made the dict be forgotten too, it is another one now
+	}
+	return nil, lost, nil
 }
 
 // rivals looks back for what was sent before the current event. Where that reaches beyond what is known it asks again, some times, until

@@ -144,9 +144,30 @@ func (d *Dict) Age() (age time.Duration, ok bool) {
 func (d *Dict) Forget() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.forget()
+}
+
+func (d *Dict) forget() {
 	d.history, d.loaded = merge.History{}, false
 	d.epoch++
 	d.update()
+}
+
+// Gone is for a homeserver that says that nothing is there: what was known of the dict is forgotten. Where something has changed since
+// the channel was taken from Changed, the homeserver may have said so before that, and neither is done.
+func (d *Dict) Gone(changed <-chan struct{}) (done, forgotten bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	select {
+	case <-changed:
+		return false, false
+	default:
+	}
+	if d.history.Len() == 0 {
+		return true, false
+	}
+	d.forget()
+	return true, true
 }
 
 // Changed is closed at the next change.
