@@ -495,72 +495,87 @@ func TestAllAtOnce(t *testing.T) {
 // A process creates a key of which it does not see that another has just done so, and dies before it finds out. Who takes the
 // value then looks back beyond what is current, to the one that counts.
 func TestFirstEventHasARival(t *testing.T) {
+	for name, read := range map[string]bool{"unknown": false, "read before": true} {
+		t.Run(name, func(t *testing.T) {
+			ctx := t.Context()
+			client := hstest.Client(t)
+			room := hstest.Room(t, client)
+			store := open(t, client, room, roomkv.WithPerKeyState())
+			dieSending(t, again(t, client), room, "k", func(ctx context.Context, late *roomkv.Store) error { return late.Create(ctx, "k", 2) }, func() {
+				assert.NoError(t, store.Create(ctx, "k", 1))
+				others := map[string]any{}
+				for i := range 60 {
+					others[fmt.Sprint("other ", i)] = i
+				}
+				assert.NoError(t, store.PutAll(ctx, others), "more than one look back lists")
+			}, roomkv.WithPerKeyState())
+
+			device := again(t, client)
+			use, next := through(device)
+			var reads atomic.Int64
+			use(func(req *http.Request) (*http.Response, error) {
+				if strings.Contains(req.URL.Path, memoryPath) {
+					reads.Add(1)
+				}
+				return next.RoundTrip(req)
+			})
+			taker, _ := follow(t, device, room, roomkv.WithPerKeyState())
+			if read {
+				eventually(t, func() bool {
+					before := reads.Load()
+					require.NoError(t, taker.Get(ctx, "k", new(int)))
+					return reads.Load() == before
+				}, "the sync feeds what is read")
+			}
+			var popped int
+			require.NoError(t, taker.Pop(ctx, "k", &popped))
+			assert.Equal(t, 1, popped)
+			require.ErrorIs(t, store.Get(ctx, "k", new(int)), roomkv.ErrNotFound)
+		})
+	}
+}
+
+// What has just been written hides nothing that rivals what it was written on.
+func TestUpdateAfterAPut(t *testing.T) {
 	ctx := t.Context()
-	client := hstest.Client(t)
-	room := hstest.Room(t, client)
-	store := open(t, client, room, roomkv.WithPerKeyState())
-	late := again(t, client)
-	use, next := through(late)
+	store, client, room := newStore(t)
+	require.NoError(t, store.Put(ctx, "counter", 0))
+	dieSending(t, again(t, client), room, "", func(ctx context.Context, late *roomkv.Store) error {
+		return roomkv.Update(ctx, late, "counter", increment)
+	}, func() {
+		assert.NoError(t, roomkv.Update(ctx, store, "counter", increment))
+		for i := range 25 {
+			_, err := client.SendStateEvent(ctx, room, database, fmt.Sprint("another memory ", i), map[string]any{})
+			assert.NoError(t, err, "more than one look back lists")
+		}
+	})
+	other := open(t, again(t, client), room)
+	require.NoError(t, other.Put(ctx, "other", 0))
+	require.NoError(t, roomkv.Update(ctx, other, "counter", increment))
+	require.NoError(t, roomkv.Update(ctx, store, "counter", increment))
+	assert.Equal(t, "3", memoryOf(t, open(t, again(t, client), room))["counter"])
+}
+
+// dieSending lets a process write under the state key that does not see what others do in the meantime, and dies as it has sent that.
+func dieSending(t *testing.T, client *mautrix.Client, room id.RoomID, stateKey string, write func(ctx context.Context, store *roomkv.Store) error, meantime func(), opts ...roomkv.Option) {
+	t.Helper()
+	use, next := through(client)
 	dead := errors.New("dead")
 	var sent atomic.Bool
 	use(func(req *http.Request) (*http.Response, error) {
 		if sent.Load() {
 			return nil, dead
 		}
-		if !isPut(req, "k") {
+		if !isPut(req, stateKey) {
 			return next.RoundTrip(req)
 		}
-		assert.NoError(t, store.Create(ctx, "k", 1))
-		others := map[string]any{}
-		for i := range 60 {
-			others[fmt.Sprint("other ", i)] = i
-		}
-		assert.NoError(t, store.PutAll(ctx, others), "more than one look back lists")
+		meantime()
 		time.Sleep(time.Second) // longer than clocks differ
 		defer sent.Store(true)
 		return next.RoundTrip(req)
 	})
-	require.ErrorIs(t, open(t, late, room, roomkv.WithPerKeyState()).Create(mautrix.WithMaxRetries(ctx, 0), "k", 2), dead)
+	require.ErrorIs(t, write(mautrix.WithMaxRetries(t.Context(), 0), open(t, client, room, opts...)), dead)
 	require.True(t, sent.Load())
-
-	var popped int
-	require.NoError(t, open(t, again(t, client), room, roomkv.WithPerKeyState()).Pop(ctx, "k", &popped))
-	assert.Equal(t, 1, popped)
-	require.ErrorIs(t, store.Get(ctx, "k", new(int)), roomkv.ErrNotFound)
-}
-
-// Others have written a key since the store last looked, and then so much else that a look back does not get there.
-func TestUpdateAfterALongTime(t *testing.T) {
-	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
-		ctx := t.Context()
-		client := hstest.Client(t)
-		room := hstest.Room(t, client)
-		other := open(t, again(t, client), room, layout)
-		store := open(t, client, room, layout)
-		require.NoError(t, roomkv.Update(ctx, other, "k", increment))
-		require.ErrorIs(t, store.Create(ctx, "k", 1), roomkv.ErrExists, "so that it knows that")
-		for range 2 {
-			require.NoError(t, roomkv.Update(ctx, other, "k", increment))
-		}
-		for i := range 30 {
-			require.NoError(t, other.Put(ctx, fmt.Sprint(i), i))
-		}
-		time.Sleep(1100 * time.Millisecond)
-		use, next := through(client)
-		use(func(req *http.Request) (*http.Response, error) {
-			if strings.HasSuffix(req.URL.Path, "/messages") {
-				query := req.URL.Query()
-				query.Set("limit", "1")
-				req = req.Clone(req.Context())
-				req.URL.RawQuery = query.Encode()
-			}
-			return next.RoundTrip(req)
-		})
-		require.NoError(t, roomkv.Update(ctx, store, "k", increment))
-		got, err := roomkv.Get[int](ctx, other, "k")
-		require.NoError(t, err)
-		assert.Equal(t, 4, got)
-	})
 }
 
 // The sync brings the first event of a key before the homeserver's answer arrives that there is none.

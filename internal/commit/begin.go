@@ -2,7 +2,6 @@ package commit
 
 import (
 	"context"
-	"math"
 	"slices"
 	"time"
 
@@ -75,9 +74,6 @@ func (c *commit) readBack(ctx context.Context, back bool) error {
 		}
 		if current != nil {
 			h.Add(*current)
-			if !single && h.Len() == 1 && len(current.Parents) == 0 {
-				c.root, c.reached = current.Time, math.MaxInt64
-			}
 			if back && c.readOnly() && c.mode.OneName && current.Marked && h.Len() == 1 { // other names' events come between it and its rivals
 				c.floor = current.Time - unsettled.Milliseconds()
 			}

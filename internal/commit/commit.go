@@ -27,8 +27,7 @@ type commit struct {
 	certain bool       // whether the homeserver was asked what is current after the commit began
 	met     bool       // whether others were met
 	looked  time.Time  // when the homeserver was last asked for what there is
-	root    int64      // when what is current was sent, in Unix milliseconds, where nothing is known to come before it
-	reached int64      // when the oldest event was sent that was listed since
+	reached int64      // when the oldest event was sent that the last look back listed
 	short   bool       // whether the last look back ended before it was as far as it should have gone
 	floor   int64      // when a look back may end, in Unix milliseconds, where it goes on beyond what is known; else 0
 	since   time.Time  // when what the commit began from was current

@@ -3,6 +3,7 @@ package commit
 import (
 	"cmp"
 	"context"
+	"math"
 	"slices"
 	"time"
 
@@ -51,6 +52,7 @@ const (
 // got them, and with them the keys that the bot's own sync is waiting for.
 func (c *commit) look(ctx context.Context, event id.EventID) error {
 	if c.synced() && event != "" {
+		c.reached = math.MaxInt64
 		if seen, err := c.bring(ctx, event); seen || err != nil {
 			return err
 		}
@@ -131,7 +133,7 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 		limit = c.bounded(manyEvents)
 	}
 	c.short = !met
-	if c.reached = oldest; page.Next == "" {
+	if c.reached = cmp.Or(oldest, math.MaxInt64); page.Next == "" {
 		c.reached = 0
 	}
 	open := false
@@ -169,9 +171,12 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 		if seen && h.Open() {
 			h.GiveUp()
 		}
+		if root := h.Root(""); seen && root > 0 && c.reached <= root-unsettled.Milliseconds() {
+			h.Rooted()
+		}
 	})
 	if seen {
-		c.root, c.floor = 0, 0
+		c.floor = 0
 	}
 	return seen, nil
 }
@@ -179,7 +184,7 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 // unlisted tells whether the event counts on something unsettled that can have rivals which are not known. Whoever sent
 // that need not have looked for them yet.
 func (c *commit) unlisted(h *merge.History, event id.EventID) bool {
-	return c.all[0].Conditional && h.Unlisted(event, unsettled) || c.first(h, event) && c.reached > c.root-unsettled.Milliseconds()
+	return c.all[0].Conditional && h.Unlisted(event, unsettled) || c.first(h, event) && c.reached > h.Root(event)-unsettled.Milliseconds()
 }
 
 // first tells whether the event counts on the first of its dict, which is unsettled. Rivals of that have nothing in common with it, so
@@ -189,7 +194,8 @@ func (c *commit) first(h *merge.History, event id.EventID) bool {
 	if event != "" {
 		sent = h.Time(event)
 	}
-	return c.all[0].Conditional && c.root > 0 && sent < c.root+unsettled.Milliseconds()
+	root := h.Root(event)
+	return c.all[0].Conditional && root > 0 && sent < root+unsettled.Milliseconds()
 }
 
 // reach looks back to an event, as far as that is not known and a look back goes.

@@ -18,6 +18,7 @@ type History struct {
 	older  int                 // how many older ones
 	lost   map[id.EventID]bool // parents that nobody has any more
 	pruned map[id.EventID]bool // the latest that were forgotten
+	rooted bool                // whether no event made from nothing can have been overlooked
 	linked bool                // whether the fields below fit events
 	order  []*node             // parents before children
 	heads  []*node             // in the order in which they were added
@@ -113,6 +114,7 @@ func (h *History) add(e Event, seq int) bool {
 		h.events = map[id.EventID]*node{}
 	}
 	h.events[e.ID] = &node{Event: e, seq: seq}
+	h.rooted = h.rooted && !e.Partial
 	h.linked = false
 	return true
 }
@@ -221,15 +223,36 @@ func (h *History) Precedes(e Event) bool {
 	return len(h.events) > 0
 }
 
-// Unlisted tells whether the event was made from one that was not much older, and of which it is not known what was
-// before: there can be rivals of that which are not known either.
+// Unlisted tells whether the event was made from one that was not much older, by itself or through others, and of which it is not known
+// what was before: there can be rivals of that which are not known either.
 func (h *History) Unlisted(event id.EventID, much time.Duration) bool {
 	h.link()
 	n := h.events[event]
-	return n != nil && slices.ContainsFunc(n.parents, func(parent *node) bool {
-		return (parent.Partial || len(parent.missing) > 0) && n.Time-parent.Time < much.Milliseconds()
+	return n != nil && slices.ContainsFunc(h.order[:n.index], func(a *node) bool {
+		return n.past.has(a.index) && (a.Partial || len(a.missing) > 0) && n.Time-a.Time < much.Milliseconds()
 	})
 }
+
+// Root is when the last event was sent that was made from nothing, in Unix milliseconds, of those that the event comes from, or of all
+// without an event. It can have rivals that are not known, which have nothing in common with it. It is 0 where there is none, and after
+// Rooted.
+func (h *History) Root(event id.EventID) (sent int64) {
+	if h.rooted {
+		return 0
+	}
+	h.link()
+	n := h.events[event]
+	for _, a := range h.order {
+		if len(a.parents)+len(a.missing) == 0 && !a.adrift && !a.cut && (n == nil || n == a || n.past.has(a.index)) {
+			sent = max(sent, a.Time)
+		}
+	}
+	return sent
+}
+
+// Rooted notes that all that the homeserver has will be added, or has been from a while before the first event on, until one is added
+// that comes from the state.
+func (h *History) Rooted() { h.rooted = true }
 
 // Time is when the event was sent, in Unix milliseconds, 0 where it is not there.
 func (h *History) Time(event id.EventID) int64 {

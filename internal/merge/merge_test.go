@@ -484,6 +484,30 @@ func TestUnlisted(t *testing.T) {
 	h.AddOlder(marked("$root", 1, dict{}))
 	assert.False(t, h.Unlisted("$own", much))
 	assert.False(t, h.Unlisted("$root", much))
+
+	next := conditional("$next", 2800, dict{"k": "next"}, "$own")
+	h = history(current, own, next)
+	assert.True(t, h.Unlisted("$next", much), "through another")
+	assert.False(t, h.Unlisted("$next", much/2))
+}
+
+// What was made from nothing can have rivals that nothing leads to, unless it is known that there is no more.
+func TestRoot(t *testing.T) {
+	root, child := conditional("$root", 1000, dict{"k": "1"}), conditional("$child", 2000, dict{"k": "2"}, "$root")
+	other := conditional("$other", 3000, dict{"k": "3"})
+	h := history(root, child, other)
+	assert.EqualValues(t, 1000, h.Root("$child"))
+	assert.EqualValues(t, 3000, h.Root("$other"))
+	assert.EqualValues(t, 3000, h.Root(""))
+	h.Rooted()
+	assert.Zero(t, h.Root("$child"))
+	h.Add(conditional("$listed", 4000, dict{"k": "4"}))
+	assert.Zero(t, h.Root(""))
+	current := conditional("$current", 5000, dict{"k": "5"})
+	current.Partial = true
+	h.Add(current)
+	assert.EqualValues(t, 5000, h.Root(""), "what came before that is not known")
+	assert.Zero(t, history(child).Root(""), "of which it is known that something came before it")
 }
 
 // A merge that two writers made can become current when it is stored again, and then hides what came after it, wherever

@@ -163,11 +163,12 @@ func (d *Dict) Gone(changed <-chan struct{}) (done, forgotten bool) {
 		return false, false
 	default:
 	}
-	if d.history.Len() == 0 {
-		return true, false
+	forgotten = d.history.Len() > 0
+	if forgotten {
+		d.forget()
 	}
-	d.forget()
-	return true, true
+	d.history.Rooted()
+	return true, forgotten
 }
 
 // Changed is closed at the next change.
