@@ -93,7 +93,9 @@ func (d *Dict) Feed(events ...merge.Event) {
 	if !changed {
 		return
 	}
-	d.history.Prune(kept)
+	if d.users == 0 { // who writes must find again what it has sent
+		d.history.Prune(kept)
+	}
 	if d.history.Len() > most {
 		d.history, d.loaded = merge.History{}, false
 		d.epoch++

@@ -102,3 +102,16 @@ func TestFeedIsAtOnce(t *testing.T) {
 		release()
 	}
 }
+
+// Whoever writes finds again what it has sent, however much the sync brings meanwhile.
+func TestNothingIsPrunedInUse(t *testing.T) {
+	d := loaded()
+	release := d.Use()
+	for i := range 100 {
+		d.Feed(snapshot(id.EventID(fmt.Sprint("$", i+3)), int64(i+3), "v", id.EventID(fmt.Sprint("$", i+2))))
+	}
+	d.Look(func(h *merge.History) { assert.True(t, h.Has("$3")) })
+	release()
+	d.Feed(snapshot("$103", 103, "v", "$102"))
+	d.Look(func(h *merge.History) { assert.False(t, h.Has("$3")) })
+}
