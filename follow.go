@@ -35,7 +35,7 @@ const (
 // Follow makes the store, and all others that come from the same [New], read from memory, which the client's sync
 // feeds. A Get of a memory that was read before then takes no request. It sees all that this process has written, and
 // what others have as soon as the sync brings it. A write waits for the sync to bring it back, which takes the place
-// of one request.
+// of one request. One that changes nothing, or fails for what is there, asks the homeserver what is current before it does so.
 //
 // Call it once for each [New], after cryptohelper's Init, before the client's Sync and before other handlers of whole responses are registered
 // with the syncer, such as mautrix's DontProcessOldEvents, for these can keep responses from those after them. The
@@ -375,7 +375,7 @@ func (f *follower) repair(at dictID, d *dict) {
 		ctx, cancel := context.WithTimeout(context.Background(), repairTimeout)
 		defer cancel()
 		// Somebody who may not write cannot repair; the next who may will.
-		_ = d.writer.Do(ctx, commit.Edit{Apply: func(commit.Base) (map[string]json.RawMessage, error) { return nil, nil }})
+		_ = d.writer.Do(ctx, commit.Edit{Conditional: true, Apply: func(commit.Base) (map[string]json.RawMessage, error) { return nil, nil }})
 	})
 }
 
