@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -624,5 +625,119 @@ func TestFirstEventOvertakesAnAnswer(t *testing.T) {
 		got, err := roomkv.Get[int](ctx, open(t, again(t, client), room, layout), "counter")
 		require.NoError(t, err)
 		assert.Equal(t, 2, got)
+	})
+}
+
+// A key is deleted and made anew where another store knows an older value of it, and compares with what it has heard of.
+func TestCompareWithWhatIsNewer(t *testing.T) {
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		ctx := t.Context()
+		store, client, room := newStore(t, layout)
+		other := open(t, again(t, client), room, layout)
+		require.NoError(t, store.Create(ctx, "k", "old"))
+		require.NoError(t, other.Delete(ctx, "k"))
+		require.NoError(t, other.Create(ctx, "k", "new"))
+		entry, err := other.Entry(ctx, "k")
+		require.NoError(t, err)
+		require.NoError(t, store.CompareAndPut(ctx, "k", "newer", entry.Revision))
+		require.ErrorIs(t, store.CompareAndPut(ctx, "k", "wrong", entry.Revision), roomkv.ErrConflict)
+		assert.Equal(t, map[string]string{"k": `"newer"`}, memoryOf(t, other))
+	})
+}
+
+// A store follows whose sync has not brought yet what others have done. What fails for what is there, or changes nothing, does so by what
+// is current.
+func TestNothingIsDoneOnWhatIsNoLongerThere(t *testing.T) {
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		ctx := t.Context()
+		client := hstest.Client(t)
+		room := hstest.Room(t, client)
+		other := open(t, client, room, layout)
+		device := again(t, client)
+		use, next := through(device)
+		var held atomic.Bool
+		arrived := make(chan struct{})
+		use(func(req *http.Request) (*http.Response, error) {
+			resp, err := next.RoundTrip(req)
+			if held.Load() && strings.HasSuffix(req.URL.Path, "/sync") {
+				select {
+				case <-arrived:
+				case <-req.Context().Done():
+				}
+			}
+			return resp, err
+		})
+		store, _ := follow(t, device, room, layout)
+		for _, key := range []string{"put", "updated", "gone", "popped"} {
+			require.NoError(t, store.Put(ctx, key, "B"))
+			eventually(t, func() bool { return store.Get(ctx, key, new(string)) == nil }, "it is read")
+		}
+		held.Store(true)
+		require.NoError(t, other.Put(ctx, "put", "A"))
+		require.NoError(t, other.Put(ctx, "updated", "A"))
+		require.NoError(t, other.Delete(ctx, "gone"))
+		require.NoError(t, other.Pop(ctx, "popped", new(string)))
+
+		assert.NoError(t, store.Put(ctx, "put", "B"))
+		lost := errors.New("lost")
+		assert.ErrorIs(t, roomkv.Update(ctx, store, "updated", func(old string, _ bool) (string, error) {
+			if old != "B" {
+				return "", lost
+			}
+			return old, nil
+		}), lost)
+		assert.NoError(t, store.Create(ctx, "gone", "C"))
+		assert.ErrorIs(t, store.Pop(ctx, "popped", new(string)), roomkv.ErrNotFound)
+		close(arrived)
+		assert.Equal(t, map[string]string{"put": `"B"`, "updated": `"A"`, "gone": `"C"`}, memoryOf(t, other))
+	})
+}
+
+// A store writes on what it wrote before. In between others have written more than one look back lists, and what they did stands.
+func TestUpdateAfterManyOthers(t *testing.T) {
+	store, client, room := newStore(t)
+	ctx := t.Context()
+	require.NoError(t, store.Put(ctx, "large", strings.Repeat("x", 44<<10)))
+	require.NoError(t, roomkv.Update(ctx, store, "counter", increment))
+	other := open(t, again(t, client), room)
+	for range 100 {
+		require.NoError(t, roomkv.Update(ctx, other, "counter", increment))
+	}
+	require.NoError(t, roomkv.Update(ctx, store, "counter", increment))
+	assert.Equal(t, "102", memoryOf(t, open(t, again(t, client), room))["counter"])
+}
+
+// The homeserver gives as current what it does not list yet, with what comes before.
+func TestListsAreBehindWhatIsCurrent(t *testing.T) {
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		ctx := t.Context()
+		store, client, room := newStore(t, layout)
+		other := open(t, again(t, client), room, layout)
+		require.NoError(t, roomkv.Update(ctx, store, "counter", increment))
+		require.NoError(t, roomkv.Update(ctx, other, "counter", increment))
+		require.NoError(t, roomkv.Update(ctx, other, "counter", increment))
+		lists := 0
+		use, next := through(client)
+		use(func(req *http.Request) (*http.Response, error) {
+			resp, err := next.RoundTrip(req)
+			if err != nil || !strings.HasSuffix(req.URL.Path, "/messages") {
+				return resp, err
+			}
+			if lists++; lists > 3 {
+				return resp, err
+			}
+			var page map[string]any
+			assert.NoError(t, json.NewDecoder(resp.Body).Decode(&page))
+			page["chunk"] = slices.DeleteFunc(page["chunk"].([]any), func(evt any) bool {
+				counter, _ := evt.(map[string]any)["content"].(map[string]any)["counter"].(float64)
+				return counter > 1
+			})
+			body, err := json.Marshal(page)
+			resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+			return resp, err
+		})
+		require.ErrorIs(t, store.Create(ctx, "counter", 0), roomkv.ErrExists)
+		require.NoError(t, roomkv.Update(ctx, store, "counter", increment))
+		assert.Equal(t, map[string]string{"counter": "4"}, memoryOf(t, open(t, again(t, client), room, layout)))
 	})
 }

@@ -21,18 +21,22 @@ func (c *commit) begin(ctx context.Context) error {
 		return c.read(ctx)
 	case c.mode.Single:
 		c.certain = true
-	case c.synced() && c.dict.View() != nil:
-		c.certain = true
+	case c.synced() && c.dict.View() != nil: // of what the sync has yet to bring, only an event that is sent tells
 	case age > anyFresh && !(c.lastIsOwn() && age < ownFresh):
-		if err := c.look(ctx, ""); err != nil || !c.short {
-			return err
-		}
-		// Nobody knows what lies between, and two ends without it would pass for rivals.
-		c.dict.Forget()
-		c.epoch = c.dict.Epoch()
-		return c.read(ctx)
+		return c.catchUp(ctx)
 	}
 	return nil
+}
+
+// catchUp looks for what is newer than what is known. Where that is too much, what is current is read in its place: nobody knows what lies
+// between, and two ends without it would pass for rivals.
+func (c *commit) catchUp(ctx context.Context) error {
+	if err := c.look(ctx, ""); err != nil || !c.short || c.own != "" {
+		return err
+	}
+	c.dict.Forget()
+	c.epoch = c.dict.Epoch()
+	return c.read(ctx)
 }
 
 // afresh tells whether an edit asks for what is current.
@@ -118,13 +122,15 @@ func (c *commit) rivals(ctx context.Context, current *merge.Event) error {
 	floor := c.floor
 	pause := firstLag
 	for try := 1; ; try++ {
-		c.floor = floor
-		if _, err := c.pages(ctx, ""); err != nil {
+		c.floor, c.late = floor, try == rivalTries
+		_, err := c.pages(ctx, "")
+		last := c.late
+		if c.late = false; err != nil {
 			return err
 		}
-		listed := floor == 0 || c.short
+		listed := current == nil || c.short
 		c.dict.Look(func(h *merge.History) { listed = listed || h.Listed(current.ID) })
-		if listed || try == rivalTries {
+		if listed || last {
 			return nil
 		}
 		if err := sleep(ctx, pause); err != nil {

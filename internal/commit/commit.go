@@ -21,9 +21,10 @@ type commit struct {
 	todo    []*pending // those that the next event is to hold
 	own     id.EventID // the last event that the commit sent
 	epoch   int        // of the dict, when what is known of it was last whole
-	without bool       // whether the homeserver refuses the merge with what was sent for its size
+	without error      // of a homeserver that refuses the merge with what was sent for its size
 	whole   bool       // whether a look back goes on beyond what is known
 	deep    bool       // whether a look back goes on until it finds what was sent
+	late    bool       // whether a look back no longer waits for the homeserver to list what it has given as current
 	certain bool       // whether the homeserver was asked what is current after the commit began
 	met     bool       // whether others were met
 	looked  time.Time  // when the homeserver was last asked for what there is
@@ -86,8 +87,8 @@ func (c *commit) run(ctx context.Context) error {
 		if c.room.TooLarge(err) && len(c.all) > 1 && c.own == "" {
 			return c.apart(ctx)
 		}
-		if c.room.TooLarge(err) && len(plan.event.Parents) > 1 && c.own != "" && !c.without && !c.stays() {
-			c.without, c.certain = true, true
+		if c.room.TooLarge(err) && len(plan.event.Parents) > 1 && c.own != "" && c.without == nil && !c.stays() {
+			c.without, c.certain = err, true
 			continue
 		}
 		if err != nil {
@@ -259,7 +260,7 @@ func (c *commit) remember(ctx context.Context) error {
 		err := c.read(ctx)
 		c.since = since
 		if err == nil {
-			_, err = c.pages(ctx, c.own)
+			err = c.find(ctx, c.own)
 		}
 		c.whole = false
 		if err != nil {
@@ -302,7 +303,8 @@ func (c *commit) turn(h *merge.History) (before int, settled bool) {
 // sync is the same for all. A sync that has skipped events makes the dict be forgotten at any moment, and can then
 // bring events long before those that have been read since. F can be called again; the last call counts.
 func (c *commit) decide(ctx context.Context, f func(h *merge.History)) error {
-	for {
+	pause := firstLag
+	for try := 1; ; {
 		if err := c.remember(ctx); err != nil {
 			return err
 		}
@@ -316,9 +318,16 @@ func (c *commit) decide(ctx context.Context, f func(h *merge.History)) error {
 			}
 		})
 		if len(missing) > 0 {
-			if _, err := c.pages(ctx, ""); err != nil {
+			c.late = try >= rivalTries
+			_, err := c.pages(ctx, "")
+			if c.late = false; err == nil && try > 1 {
+				err = sleep(ctx, pause)
+				pause *= 2
+			}
+			if err != nil {
 				return err
 			}
+			try++
 			continue
 		}
 		if len(unplaced) == 0 && (c.mode.Single || c.epoch == c.dict.Epoch()) {

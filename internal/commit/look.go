@@ -61,11 +61,17 @@ func (c *commit) look(ctx context.Context, event id.EventID) error {
 			return err
 		}
 	}
+	return c.find(ctx, event)
+}
+
+// find looks back until the homeserver lists the event. One that it has given as the current one it may never list: it hides what was sent
+// before the user came.
+func (c *commit) find(ctx context.Context, event id.EventID) error {
 	pause := firstLag
 	late := c.synced()
-	defer func() { c.deep = false }()
+	defer func() { c.deep, c.late = false, false }()
 	for try := range seenTries {
-		c.deep = try >= deepFrom
+		c.deep, c.late = try >= deepFrom, try >= rivalTries
 		seen, err := c.pages(ctx, event)
 		if seen && late && event != "" {
 			c.room.Behind(event)
@@ -115,7 +121,8 @@ func (c *commit) bring(ctx context.Context, event id.EventID) (seen bool, err er
 }
 
 // pages reads events from the latest back to one that is known, and on until what is not known is older than what all
-// have in common. It has not seen the event where the homeserver does not list it yet.
+// have in common. It has not seen the event where the homeserver does not list it yet. Where it lists what this commit has sent, it reads
+// on however far that is: others' changes since what this was made from, a minute ago at most, can be acknowledged.
 func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err error) {
 	c.looked = time.Now()
 	page := Page{}
@@ -123,11 +130,15 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 	var events []merge.Event
 	turned, oldest := 0, int64(0)
 	met := false
-	for ; turned < farthest && !met; turned++ {
+	until := int64(math.MaxInt64) // how far it goes at least
+	for ; !met && (turned < farthest || oldest > until); turned++ {
 		if page, err = c.room.Recent(ctx, page.Next, limit); err != nil {
 			return false, err
 		}
 		events = append(events, page.Events...)
+		if i := slices.IndexFunc(page.Events, func(e merge.Event) bool { return e.ID == event && event == c.own }); i >= 0 {
+			until = c.edge(page.Events[i].Time)
+		}
 		oldest = cmp.Or(page.Oldest, oldest)
 		met = page.Next == "" || c.meets(events, event, oldest)
 		limit = c.bounded(manyEvents)
@@ -145,7 +156,7 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 			}
 			rest = rest[i+1:]
 		}
-		seen = event == "" || h.Has(event)
+		seen = event == "" || h.Listed(event) || (c.short || c.late) && h.Has(event)
 		if open = seen && (c.whole || c.floor > 0 || h.Open() || c.unlisted(h, event) || c.first(h, event)); open {
 			for _, e := range rest {
 				h.AddOlder(e)
@@ -153,7 +164,7 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 			open = h.Open() || c.unlisted(h, event)
 		}
 	})
-	for ; seen && open && page.Next != "" && turned < farthest; turned++ {
+	for ; seen && open && page.Next != "" && (turned < farthest || c.reached > until); turned++ {
 		if page, err = c.room.Recent(ctx, page.Next, limit); err != nil {
 			return false, err
 		}
@@ -168,10 +179,10 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 		})
 	}
 	c.dict.Do(func(h *merge.History) {
-		if seen && h.Open() {
+		if seen && h.Open() && (c.short || c.late || !h.Unplumbed()) {
 			h.GiveUp()
 		}
-		if root := h.Root(""); seen && root > 0 && c.reached <= root-unsettled.Milliseconds() {
+		if root := h.Root("", false); seen && root > 0 && c.reached <= root-unsettled.Milliseconds() {
 			h.Rooted()
 		}
 	})
@@ -184,7 +195,7 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 // unlisted tells whether the event counts on something unsettled that can have rivals which are not known. Whoever sent
 // that need not have looked for them yet.
 func (c *commit) unlisted(h *merge.History, event id.EventID) bool {
-	return c.all[0].Conditional && h.Unlisted(event, unsettled) || c.first(h, event) && c.reached > h.Root(event)-unsettled.Milliseconds()
+	return c.all[0].Conditional && h.Unlisted(event, unsettled, c.mode.OneName) || c.first(h, event) && c.reached > h.Root(event, c.mode.OneName)-unsettled.Milliseconds()
 }
 
 // first tells whether the event counts on the first of its dict, which is unsettled. Rivals of that have nothing in common with it, so
@@ -194,27 +205,34 @@ func (c *commit) first(h *merge.History, event id.EventID) bool {
 	if event != "" {
 		sent = h.Time(event)
 	}
-	root := h.Root(event)
+	root := h.Root(event, c.mode.OneName)
 	return c.all[0].Conditional && root > 0 && sent < root+unsettled.Milliseconds()
 }
 
-// reach looks back to an event, as far as that is not known and a look back goes.
+// reach looks back to an event, as far as that is not known and a look back goes. First it looks for what is newer than what is known: in
+// the order of the history that comes last.
 func (c *commit) reach(ctx context.Context, event id.EventID) error {
-	page, known := Page{}, event == ""
-	for turned := 0; turned < farthest; turned++ {
-		c.dict.Do(func(h *merge.History) {
-			for _, e := range page.Events {
-				h.AddOlder(e)
-			}
-			known = known || h.Has(event)
-		})
-		if known || turned > 0 && page.Next == "" {
-			return nil
-		}
+	known := event == ""
+	find := func(h *merge.History) { known = known || h.Has(event) }
+	if c.dict.Look(find); known {
+		return nil
+	}
+	if err := c.catchUp(ctx); err != nil {
+		return err
+	}
+	c.dict.Look(find)
+	page := Page{}
+	for turned := 0; turned < farthest && !known && (turned == 0 || page.Next != ""); turned++ {
 		var err error
 		if page, err = c.room.Recent(ctx, page.Next, c.bounded(manyEvents)); err != nil {
 			return err
 		}
+		c.dict.Do(func(h *merge.History) {
+			for _, e := range page.Events {
+				h.AddOlder(e)
+			}
+			find(h)
+		})
 	}
 	return nil
 }
@@ -238,8 +256,11 @@ func (c *commit) meets(events []merge.Event, event id.EventID, oldest int64) (me
 	case i < 0 && c.deep:
 		i = 0 // what was sent can be no older than this by more
 	}
-	return i >= 0 && i < len(events) && oldest > 0 && oldest < events[i].Time-(time.Since(c.since)+skew).Milliseconds()
+	return i >= 0 && i < len(events) && oldest > 0 && oldest < c.edge(events[i].Time)
 }
+
+// edge is when what is older was there for certain as the commit began, of which an event was sent at that time.
+func (c *commit) edge(sent int64) int64 { return sent - (time.Since(c.since) + skew).Milliseconds() }
 
 // limit is how many events the first page asks for.
 func (c *commit) limit() int {

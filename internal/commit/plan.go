@@ -79,9 +79,12 @@ func (c *commit) plan(ctx context.Context) plan {
 		}
 		merged = h.MergeFirst(maxHeads)
 		fits := c.room.Fits(sizeOf(merged.Dict) + mergeMargin)
+		if fits == nil {
+			fits = c.without
+		}
 		switch {
-		case own == "" || len(merged.Parents) < 2 || fits == nil && !c.without:
-		case c.stays():
+		case own == "" || len(merged.Parents) < 2 || fits == nil:
+		case c.stays() || !h.Only(own, c.sent()):
 			err = cmp.Or(err, fits)
 		default:
 			// Each fits alone. The others' writes were there first, and this one is not acknowledged.
@@ -93,6 +96,14 @@ func (c *commit) plan(ctx context.Context) plan {
 		return plan{err: err}
 	}
 	return c.planOn(ctx, merged, true)
+}
+
+// sent are the events that have the edits.
+func (c *commit) sent() (events []id.EventID) {
+	for _, p := range c.all {
+		events = append(events, p.in...)
+	}
+	return events
 }
 
 // overwrites tells whether what cannot be read may be replaced.

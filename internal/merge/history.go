@@ -224,30 +224,53 @@ func (h *History) Precedes(e Event) bool {
 }
 
 // Unlisted tells whether the event was made from one that was not much older, by itself or through others, and of which it is not known
-// what was before: there can be rivals of that which are not known either.
-func (h *History) Unlisted(event id.EventID, much time.Duration) bool {
+// what was before: there can be rivals of that which are not known either. Of a dict with one name, nothing matters that somebody has
+// replaced since.
+func (h *History) Unlisted(event id.EventID, much time.Duration, oneName bool) bool {
 	h.link()
 	n := h.events[event]
-	return n != nil && slices.ContainsFunc(h.order[:n.index], func(a *node) bool {
-		return n.past.has(a.index) && (a.Partial || len(a.missing) > 0) && n.Time-a.Time < much.Milliseconds()
+	return n != nil && slices.ContainsFunc(h.sources([]*node{n}, oneName), func(a *node) bool {
+		return a != n && (a.Partial || len(a.missing) > 0) && n.Time-a.Time < much.Milliseconds()
 	})
 }
 
 // Root is when the last event was sent that was made from nothing, in Unix milliseconds, of those that the event comes from, or of all
 // without an event. It can have rivals that are not known, which have nothing in common with it. It is 0 where there is none, and after
-// Rooted.
-func (h *History) Root(event id.EventID) (sent int64) {
+// Rooted. Of a dict with one name, nothing matters that somebody has replaced since.
+func (h *History) Root(event id.EventID, oneName bool) (sent int64) {
 	if h.rooted {
 		return 0
 	}
 	h.link()
-	n := h.events[event]
-	for _, a := range h.order {
-		if len(a.parents)+len(a.missing) == 0 && !a.adrift && !a.cut && (n == nil || n == a || n.past.has(a.index)) {
+	from := h.heads
+	if n := h.events[event]; n != nil {
+		from = []*node{n}
+	}
+	for _, a := range h.sources(from, oneName) {
+		if len(a.parents)+len(a.missing) == 0 && !a.adrift && !a.cut {
 			sent = max(sent, a.Time)
 		}
 	}
 	return sent
+}
+
+// sources are what events were made from, they among them, and with one name not beyond the last that was not made from what was there.
+func (h *History) sources(from []*node, oneName bool) []*node {
+	all := slices.Clone(from)
+	seen := newBitset(len(h.order))
+	for i := 0; i < len(all); i++ {
+		n := all[i]
+		if oneName && n.Marked && !n.Conditional && len(n.parents) == 1 {
+			continue
+		}
+		for _, parent := range n.parents {
+			if !seen.has(parent.index) {
+				seen.add(parent.index)
+				all = append(all, parent)
+			}
+		}
+	}
+	return all
 }
 
 // Rooted notes that all that the homeserver has will be added, or has been from a while before the first event on, until one is added
@@ -323,6 +346,12 @@ func (h *History) Open() bool {
 		base = n
 	}
 	return base != nil && slices.ContainsFunc(h.order, func(n *node) bool { return n != base && !n.past.has(base.index) })
+}
+
+// Unplumbed tells whether an event that comes from the state is without its parents. These can turn up once it is listed.
+func (h *History) Unplumbed() bool {
+	h.link()
+	return slices.ContainsFunc(h.order, func(n *node) bool { return n.Partial && len(n.missing) > 0 })
 }
 
 // GiveUp is for when the missing parents cannot be found, because there are too many events, or for good. What descends

@@ -47,6 +47,16 @@ func (h *History) MergeWithout(head id.EventID) Merged {
 	return merged
 }
 
+// Only tells whether all that the head has merged, and no other head has, are these events, itself included.
+func (h *History) Only(head id.EventID, events []id.EventID) bool {
+	h.link()
+	own := h.events[head]
+	return own != nil && !slices.ContainsFunc(h.order, func(n *node) bool {
+		return (n == own || own.past.has(n.index)) && !slices.Contains(events, n.ID) &&
+			!slices.ContainsFunc(h.heads, func(other *node) bool { return other != own && (other == n || other.past.has(n.index)) })
+	})
+}
+
 func (h *History) merge(heads []*node) (merged Merged) {
 	heads = slices.SortedFunc(slices.Values(heads), compare)
 	for _, head := range heads {

@@ -476,19 +476,23 @@ func TestUnlisted(t *testing.T) {
 	current := a
 	current.Partial = true
 	h := history(current, own)
-	assert.True(t, h.Unlisted("$own", much))
-	assert.False(t, h.Unlisted("$own", much/2), "which is old")
-	assert.False(t, h.Unlisted("$unknown", much))
+	assert.True(t, h.Unlisted("$own", much, false))
+	assert.False(t, h.Unlisted("$own", much/2, false), "which is old")
+	assert.False(t, h.Unlisted("$unknown", much, false))
 	h.Add(a)
-	assert.True(t, h.Unlisted("$own", much), "it has been listed, and what was before it has not")
+	assert.True(t, h.Unlisted("$own", much, false), "it has been listed, and what was before it has not")
 	h.AddOlder(marked("$root", 1, dict{}))
-	assert.False(t, h.Unlisted("$own", much))
-	assert.False(t, h.Unlisted("$root", much))
+	assert.False(t, h.Unlisted("$own", much, false))
+	assert.False(t, h.Unlisted("$root", much, false))
 
 	next := conditional("$next", 2800, dict{"k": "next"}, "$own")
 	h = history(current, own, next)
-	assert.True(t, h.Unlisted("$next", much), "through another")
-	assert.False(t, h.Unlisted("$next", much/2))
+	assert.True(t, h.Unlisted("$next", much, false), "through another")
+	assert.False(t, h.Unlisted("$next", much/2, false))
+
+	h = history(current, marked("$put", 2500, dict{"k": "put"}, "$a"), conditional("$next", 2800, dict{"k": "next"}, "$put"))
+	assert.True(t, h.Unlisted("$next", much, false), "the put may be another name's")
+	assert.False(t, h.Unlisted("$next", much, true))
 }
 
 // What was made from nothing can have rivals that nothing leads to, unless it is known that there is no more.
@@ -496,18 +500,22 @@ func TestRoot(t *testing.T) {
 	root, child := conditional("$root", 1000, dict{"k": "1"}), conditional("$child", 2000, dict{"k": "2"}, "$root")
 	other := conditional("$other", 3000, dict{"k": "3"})
 	h := history(root, child, other)
-	assert.EqualValues(t, 1000, h.Root("$child"))
-	assert.EqualValues(t, 3000, h.Root("$other"))
-	assert.EqualValues(t, 3000, h.Root(""))
+	assert.EqualValues(t, 1000, h.Root("$child", false))
+	assert.EqualValues(t, 3000, h.Root("$other", false))
+	assert.EqualValues(t, 3000, h.Root("", false))
+	h.Add(marked("$put", 3500, dict{"k": "put"}, "$other"))
+	assert.EqualValues(t, 3000, h.Root("$put", false), "the put may be another name's")
+	assert.Zero(t, h.Root("$put", true))
+	assert.EqualValues(t, 1000, h.Root("", true))
 	h.Rooted()
-	assert.Zero(t, h.Root("$child"))
+	assert.Zero(t, h.Root("$child", false))
 	h.Add(conditional("$listed", 4000, dict{"k": "4"}))
-	assert.Zero(t, h.Root(""))
+	assert.Zero(t, h.Root("", false))
 	current := conditional("$current", 5000, dict{"k": "5"})
 	current.Partial = true
 	h.Add(current)
-	assert.EqualValues(t, 5000, h.Root(""), "what came before that is not known")
-	assert.Zero(t, history(child).Root(""), "of which it is known that something came before it")
+	assert.EqualValues(t, 5000, h.Root("", false), "what came before that is not known")
+	assert.Zero(t, history(child).Root("", false), "of which it is known that something came before it")
 }
 
 // A merge that two writers made can become current when it is stored again, and then hides what came after it, wherever
@@ -740,4 +748,40 @@ func TestRedactedBeforeItWasRead(t *testing.T) {
 	h = history(base, marked("$c", 10, dict{"k": "1"}, "$a"), redacted(plain("$b", 2, nil, "$a")))
 	assert.Equal(t, dict{"k": "1"}, h.Merge().Dict, "nothing is lost to what was redacted")
 	assert.Equal(t, dict{}, dict(history(base, redacted(plain("$b", 2, nil, "$a"))).Merge().Dict), "where it is all there is, nothing is there")
+}
+
+// What several writers have on what nobody can find any more is ordered as ever: one is not dropped because another has written on its rival.
+func TestRivalsOfWhatIsLost(t *testing.T) {
+	first, second := conditional("$first", 2, dict{"k": "first"}, "$lost"), conditional("$second", 3, dict{"k": "second"}, "$lost")
+	h := history(first, second, conditional("$next", 4, dict{"k": "next"}, "$second"))
+	h.GiveUp()
+	for _, event := range h.Unplaced("") {
+		h.Place(event, 0, false)
+	}
+	merged := h.Merge()
+	assert.Equal(t, dict{"k": "first"}, merged.Dict)
+	assert.Equal(t, merge.Yields{"$second": {"k"}}, merged.Yields)
+}
+
+func TestOnly(t *testing.T) {
+	root := marked("$root", 1, dict{})
+	a, other := marked("$a", 2, dict{"a": "1"}, "$root"), marked("$other", 3, dict{"b": "1"}, "$root")
+	own := marked("$own", 4, dict{"b": "1", "c": "1"}, "$other")
+	h := history(root, a, other, own)
+	assert.True(t, h.Only("$own", []id.EventID{"$own", "$other"}))
+	assert.False(t, h.Only("$own", []id.EventID{"$own"}), "it has another's change too")
+	assert.False(t, h.Only("$unknown", nil))
+	h.Add(marked("$merge", 5, dict{"a": "1", "b": "1"}, "$a", "$other"))
+	assert.True(t, h.Only("$own", []id.EventID{"$own"}), "which is in another head as well")
+}
+
+// What comes before an event of the state is not known until that is listed.
+func TestUnplumbed(t *testing.T) {
+	a, b := marked("$a", 2, dict{}, "$root"), marked("$b", 3, dict{}, "$a")
+	current := marked("$c", 4, dict{}, "$b")
+	current.Partial = true
+	h := history(a, current)
+	assert.True(t, h.Unplumbed())
+	h.AddPage([]merge.Event{marked("$c", 4, dict{}, "$b"), b, a})
+	assert.False(t, h.Unplumbed())
 }
