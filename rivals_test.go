@@ -383,7 +383,7 @@ func (l *late) RoundTrip(req *http.Request) (*http.Response, error) {
 		resp.Body = io.NopCloser(bytes.NewReader(body))
 		return resp, err
 	}
-	if !strings.HasSuffix(req.URL.Path, "/messages") {
+	if !strings.HasSuffix(req.URL.Path, "/messages") || req.URL.Query().Has("from") {
 		return resp, err
 	}
 	listing, err := io.ReadAll(resp.Body)
