@@ -63,7 +63,6 @@ func (c *commit) plan(ctx context.Context) plan {
 	var merged merge.Merged
 	var err error
 	unknown := c.decide(ctx, func(h *merge.History) {
-		own := c.own
 		err = nil
 		// What did not count when that was asked last can do so by what has been found since, and must not be done twice.
 		c.todo = slices.DeleteFunc(slices.Clone(c.todo), func(p *pending) bool {
@@ -73,9 +72,6 @@ func (c *commit) plan(ctx context.Context) plan {
 			if head.Err != nil && !c.overwrites() {
 				err = head.Err
 			}
-			if h.Descends(head.ID, c.own) {
-				own = head.ID
-			}
 		}
 		merged = h.MergeFirst(maxHeads)
 		fits := c.room.Fits(sizeOf(merged.Dict) + mergeMargin)
@@ -83,12 +79,17 @@ func (c *commit) plan(ctx context.Context) plan {
 			fits = c.without
 		}
 		switch {
-		case own == "" || len(merged.Parents) < 2 || fits == nil:
-		case c.stays() || !h.Only(own, c.sent()):
+		case c.own == "" || len(merged.Parents) < 2 || fits == nil:
+		case c.stays():
 			err = cmp.Or(err, fits)
 		default:
 			// Each fits alone. The others' writes were there first, and this one is not acknowledged.
-			merged = h.MergeWithout(own)
+			without, ok := h.MergeWithout(c.sent())
+			if !ok || c.room.Fits(sizeOf(without.Dict)+mergeMargin) != nil {
+				err = cmp.Or(err, fits)
+				return
+			}
+			merged = without
 			c.todo = slices.Clone(c.all)
 		}
 	})

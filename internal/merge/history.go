@@ -39,6 +39,7 @@ type node struct {
 	held    map[string]string // what Dict was, of an event that was redacted since
 	missing []id.EventID      // parents that are not in the history
 	adrift  bool              // whether parents were given up
+	plumbed bool              // whether all is listed that its writer can have overlooked
 	gone    bool              // whether it is as if the event had changed nothing
 	cut     bool              // whether parents were forgotten, when a later event had merged all there was
 	past    bitset            // the ancestors, by index
@@ -230,8 +231,16 @@ func (h *History) Unlisted(event id.EventID, much time.Duration, oneName bool) b
 	h.link()
 	n := h.events[event]
 	return n != nil && slices.ContainsFunc(h.sources([]*node{n}, oneName), func(a *node) bool {
-		return a != n && (a.Partial || len(a.missing) > 0) && n.Time-a.Time < much.Milliseconds()
+		return a != n && (a.Partial || len(a.missing) > 0 && !a.plumbed) && n.Time-a.Time < much.Milliseconds()
 	})
+}
+
+// Plumb notes that all has been added that the homeserver lists from a while before that time on, in Unix milliseconds, so that what was
+// sent since has no rivals that are not known.
+func (h *History) Plumb(since int64) {
+	for _, n := range h.events {
+		n.plumbed = n.plumbed || !n.Partial && n.Time >= since
+	}
 }
 
 // Root is when the last event was sent that was made from nothing, in Unix milliseconds, of those that the event comes from, or of all

@@ -39,22 +39,31 @@ func (h *History) MergeFirst(most int) Merged {
 	return h.merge(h.heads[:min(most, len(h.heads))])
 }
 
-// MergeWithout is Merge without what the head has. It is among the parents all the same.
-func (h *History) MergeWithout(head id.EventID) Merged {
+// MergeWithout is Merge of what is there without these events, which are all its parents' all the same. It is not ok where others have
+// gone on from them.
+func (h *History) MergeWithout(events []id.EventID) (merged Merged, ok bool) {
 	h.link()
-	merged := h.merge(slices.DeleteFunc(slices.Clone(h.heads), func(n *node) bool { return n.ID == head }))
+	without, covered := newBitset(len(h.order)), newBitset(len(h.order))
+	for _, n := range h.order {
+		if slices.Contains(events, n.ID) {
+			without.add(n.index)
+		}
+	}
+	var rest []*node
+	for _, n := range slices.Backward(h.order) { // children first
+		switch {
+		case without.has(n.index):
+			continue
+		case slices.ContainsFunc(h.order, func(m *node) bool { return without.has(m.index) && n.past.has(m.index) }):
+			return Merged{}, false
+		case !covered.has(n.index):
+			rest = append(rest, n)
+		}
+		covered.addAll(n.past)
+	}
+	merged = h.merge(rest)
 	merged.Parents = h.merge(h.heads).Parents
-	return merged
-}
-
-// Only tells whether all that the head has merged, and no other head has, are these events, itself included.
-func (h *History) Only(head id.EventID, events []id.EventID) bool {
-	h.link()
-	own := h.events[head]
-	return own != nil && !slices.ContainsFunc(h.order, func(n *node) bool {
-		return (n == own || own.past.has(n.index)) && !slices.Contains(events, n.ID) &&
-			!slices.ContainsFunc(h.heads, func(other *node) bool { return other != own && (other == n || other.past.has(n.index)) })
-	})
+	return merged, true
 }
 
 func (h *History) merge(heads []*node) (merged Merged) {

@@ -371,14 +371,33 @@ func TestMergedParents(t *testing.T) {
 	h := history(marked("$root", 1, nil), marked("$c", 4, nil, "$root"), marked("$a", 2, nil, "$root"), marked("$b", 3, nil, "$root"))
 	assert.Equal(t, []id.EventID{"$a", "$b", "$c"}, h.Merge().Parents)
 	assert.Equal(t, []id.EventID{"$a", "$b", "$c"}, h.Merge().Parents, "whoever merges")
-	assert.Equal(t, []id.EventID{"$a", "$b", "$c"}, h.MergeWithout("$a").Parents)
+	without, ok := h.MergeWithout([]id.EventID{"$a"})
+	assert.True(t, ok)
+	assert.Equal(t, []id.EventID{"$a", "$b", "$c"}, without.Parents)
 }
 
 func TestMergeWithout(t *testing.T) {
-	h := history(marked("$root", 1, dict{}), marked("$a", 2, dict{"a": "1"}, "$root"), marked("$b", 3, dict{"b": "1"}, "$root"))
-	assert.Equal(t, dict{"a": "1"}, h.MergeWithout("$b").Dict)
-	assert.Equal(t, dict{"b": "1"}, h.MergeWithout("$a").Dict)
-	assert.Equal(t, dict{"a": "1", "b": "1"}, h.MergeWithout("$root").Dict, "which is no head")
+	root, a, b := marked("$root", 1, dict{}), marked("$a", 2, dict{"a": "1"}, "$root"), marked("$b", 3, dict{"b": "1"}, "$root")
+	own := marked("$own", 4, dict{"b": "1", "own": "1"}, "$b")
+	tests := []struct {
+		name    string
+		h       *merge.History
+		without []id.EventID
+		want    dict // nil where that cannot be
+	}{
+		{"a head", history(root, a, b), []id.EventID{"$b"}, dict{"a": "1"}},
+		{"the other one", history(root, a, b), []id.EventID{"$a"}, dict{"b": "1"}},
+		{"what was made from another's", history(root, a, b, own), []id.EventID{"$own"}, dict{"a": "1", "b": "1"}},
+		{"several", history(root, a, b, own), []id.EventID{"$own", "$b"}, dict{"a": "1"}},
+		{"what another has gone on from", history(root, a, b, own), []id.EventID{"$b"}, nil},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			merged, ok := test.h.MergeWithout(test.without)
+			assert.Equal(t, test.want != nil, ok)
+			assert.Equal(t, test.want, dict(merged.Dict))
+		})
+	}
 }
 
 // Among conditional changes the one listed first counts where it is not known which was stored first, for its writer may have seen no other, but a merging
@@ -493,6 +512,15 @@ func TestUnlisted(t *testing.T) {
 	h = history(current, marked("$put", 2500, dict{"k": "put"}, "$a"), conditional("$next", 2800, dict{"k": "next"}, "$put"))
 	assert.True(t, h.Unlisted("$next", much, false), "the put may be another name's")
 	assert.False(t, h.Unlisted("$next", much, true))
+
+	h = history(a, own)
+	h.Plumb(2001)
+	assert.True(t, h.Unlisted("$own", much, false), "what was sent since that is listed")
+	h.Plumb(2000)
+	assert.False(t, h.Unlisted("$own", much, false))
+	h = history(current, own)
+	h.Plumb(0)
+	assert.True(t, h.Unlisted("$own", much, false), "the homeserver does not list it yet")
 }
 
 // What was made from nothing can have rivals that nothing leads to, unless it is known that there is no more.
@@ -761,18 +789,6 @@ func TestRivalsOfWhatIsLost(t *testing.T) {
 	merged := h.Merge()
 	assert.Equal(t, dict{"k": "first"}, merged.Dict)
 	assert.Equal(t, merge.Yields{"$second": {"k"}}, merged.Yields)
-}
-
-func TestOnly(t *testing.T) {
-	root := marked("$root", 1, dict{})
-	a, other := marked("$a", 2, dict{"a": "1"}, "$root"), marked("$other", 3, dict{"b": "1"}, "$root")
-	own := marked("$own", 4, dict{"b": "1", "c": "1"}, "$other")
-	h := history(root, a, other, own)
-	assert.True(t, h.Only("$own", []id.EventID{"$own", "$other"}))
-	assert.False(t, h.Only("$own", []id.EventID{"$own"}), "it has another's change too")
-	assert.False(t, h.Only("$unknown", nil))
-	h.Add(marked("$merge", 5, dict{"a": "1", "b": "1"}, "$a", "$other"))
-	assert.True(t, h.Only("$own", []id.EventID{"$own"}), "which is in another head as well")
 }
 
 // What comes before an event of the state is not known until that is listed.
