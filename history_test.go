@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -435,4 +436,43 @@ func TestHistoryByClocksApart(t *testing.T) {
 	assert.Equal(t, map[string]string{"key": `"new"`}, pastOf(t, snapshot))
 	values, _ := historyOf(t, cold, "key")
 	assert.Equal(t, []string{`"new"`, `"old"`}, values)
+}
+
+// Between two revisions people have talked for longer than any page is, and the homeserver does not say that there is more.
+func TestHistoryBeforeMuchTalk(t *testing.T) {
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		store, client, room := newStore(t, layout)
+		for i := range 3 {
+			require.NoError(t, store.Put(t.Context(), "k", i))
+		}
+		for range 10 {
+			_, err := client.SendText(t.Context(), room, "talk")
+			require.NoError(t, err)
+		}
+		require.NoError(t, store.Put(t.Context(), "k", 3))
+		use, next := through(client)
+		cut := 0
+		use(func(req *http.Request) (*http.Response, error) {
+			query := req.URL.Query()
+			switch {
+			case !strings.HasSuffix(req.URL.Path, "/messages"):
+			case !query.Has("from"):
+				query.Set("limit", "1")
+				query.Set("filter", regexp.MustCompile(`"limit":\d+`).ReplaceAllString(query.Get("filter"), `"limit":1`))
+				req = req.Clone(req.Context())
+				req.URL.RawQuery = query.Encode()
+			case strings.Contains(query.Get("filter"), "types"):
+				cut++
+				return &http.Response{StatusCode: http.StatusOK, Body: readCloser(`{"chunk":[]}`), Request: req}, nil
+			}
+			return next.RoundTrip(req)
+		})
+		var values []string
+		for revision, err := range store.History(t.Context(), "k") {
+			require.NoError(t, err)
+			values = append(values, string(revision.Value))
+		}
+		assert.Equal(t, []string{"3", "2", "1", "0"}, values)
+		assert.Equal(t, 2, cut)
+	})
 }

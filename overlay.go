@@ -423,7 +423,9 @@ func (o *overlay) Current(context.Context) (*merge.Event, error) {
 }
 
 // Recent implements [commit.Room]: there is no history.
-func (*overlay) Recent(context.Context, string, int) (commit.Page, error) { return commit.Page{}, nil }
+func (*overlay) Recent(context.Context, string, int) (commit.Page, error) {
+	return commit.Page{First: true}, nil
+}
 
 // Stored implements [commit.Room].
 func (*overlay) Stored(context.Context, id.EventID) (place int64, known bool, err error) {

@@ -31,29 +31,45 @@ func twin(t testing.TB, client *mautrix.Client) *mautrix.Client {
 	return same
 }
 
-// People talk in the room between a rival's write and ours. Dendrite's pages are of so many events before the filter.
+// People talk in the room between a rival's write and ours, or for long before it. Dendrite's pages are of so many events before the filter,
+// and where that leaves nothing it does not say that there is more.
 func TestTalkHidesNoRival(t *testing.T) {
-	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
-		store, client, room := newStore(t, layout)
-		rivalClient := again(t, client)
-		rival := open(t, rivalClient, room, layout)
-		require.NoError(t, roomkv.Update(t.Context(), rival, "count", increment))
-		require.NoError(t, roomkv.Update(t.Context(), store, "count", increment))
-		interrupt(client, func(n int) {
-			if n > 0 {
-				return
-			}
-			require.NoError(t, roomkv.Update(t.Context(), rival, "count", increment))
-			for range 30 {
-				_, err := rivalClient.SendText(t.Context(), room, "talk")
+	for name, talk := range map[string]struct{ before, since int }{"some": {0, 30}, "much": {0, 130}, "before": {80, 0}} {
+		t.Run(name, func(t *testing.T) {
+			eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+				store, client, room := newStore(t, layout)
+				rivalClient := again(t, client)
+				rival := open(t, rivalClient, room, layout)
+				talking := func(messages int) {
+					for range messages {
+						_, err := rivalClient.SendText(t.Context(), room, "talk")
+						require.NoError(t, err)
+					}
+				}
+				require.NoError(t, roomkv.Update(t.Context(), rival, "count", increment))
+				require.NoError(t, roomkv.Update(t.Context(), store, "count", increment))
+				want := 4
+				if talk.before > 0 {
+					want++
+					require.NoError(t, roomkv.Update(t.Context(), rival, "count", increment))
+					require.ErrorIs(t, store.Create(t.Context(), "count", 0), roomkv.ErrExists, "and it knows that now")
+					require.NoError(t, roomkv.Update(t.Context(), rival, "count", increment))
+					talking(talk.before)
+					time.Sleep(time.Second) // for longer it does not go on from what others wrote
+				}
+				interrupt(client, func(n int) {
+					if n == 0 && talk.since > 0 {
+						require.NoError(t, roomkv.Update(t.Context(), rival, "count", increment))
+						talking(talk.since)
+					}
+				}, nil)
+				require.NoError(t, roomkv.Update(t.Context(), store, "count", increment))
+				got, err := roomkv.Get[int](t.Context(), rival, "count")
 				require.NoError(t, err)
-			}
-		}, nil)
-		require.NoError(t, roomkv.Update(t.Context(), store, "count", increment))
-		got, err := roomkv.Get[int](t.Context(), rival, "count")
-		require.NoError(t, err)
-		assert.Equal(t, 4, got)
-	})
+				assert.Equal(t, want, got)
+			})
+		})
+	}
 }
 
 // Synapse's sync shows what was sent while the power levels changed, also where that has kept it out of the state.

@@ -16,6 +16,13 @@ import (
 	"github.com/roomkv/roomkv/internal/merge"
 )
 
+// manyEvents is how many events a page asks for where people have talked for long, and anyEvents how many of what they said where that was
+// for longer. Dendrite bounds the limit of a request by 100, but not that of its filter.
+const (
+	manyEvents = 1000
+	anyEvents  = 100
+)
+
 // place is where one dict is: a state key in a room. It implements [commit.Room].
 type place struct {
 	roomState
@@ -37,9 +44,8 @@ func (p place) Current(ctx context.Context) (*merge.Event, error) {
 // it has over federation.
 func (p place) Recent(ctx context.Context, from string, limit int) (commit.Page, error) {
 	listed, err := p.page(ctx, from, limit)
-	page := commit.Page{Next: listed.next}
+	page := commit.Page{Next: listed.next, First: listed.first, Oldest: listed.oldest}
 	for _, evt := range listed.events {
-		page.Oldest = evt.Time
 		if *evt.StateKey == p.stateKey {
 			page.Events = append(page.Events, p.snapshot(evt))
 		}
@@ -117,35 +123,30 @@ type page struct {
 	events []*stateEvent // those of the store's type, the newest first
 	next   string        // where the next page begins, empty where there is none
 	first  bool          // whether the room's first event was there
+	oldest int64         // when the last event of all was sent, 0 without any
 }
 
 // page gives a page of the room's events of the store's type. It can have fewer events than were asked for, or none, and not
-// be the last: Dendrite counts those that the filter leaves out.
+// be the last: Dendrite counts those that the filter leaves out. Where these are all, it does not say where the next page begins: it is
+// asked for many then, and for a few of any type at last.
 func (r roomState) page(ctx context.Context, from string, limit int) (page, error) {
-	const what = "look back"
-	filter, err := json.Marshal(mautrix.FilterPart{Types: []event.Type{r.eventType, event.StateEncryption, event.StateTombstone, event.StateCreate}})
-	if err != nil {
-		return page{}, fmt.Errorf("roomkv: %w", err)
-	}
-	query := map[string]string{"dir": string(mautrix.DirectionBackward), "limit": strconv.Itoa(limit), "filter": string(filter)}
-	if from != "" {
-		query["from"] = from
-	}
-	body, err := r.request(ctx, http.MethodGet, r.client.BuildURLWithQuery(
-		mautrix.ClientURLPath{"v3", "rooms", r.room, "messages"}, query), nil)
-	if err != nil {
-		return page{}, r.explain(ctx, what, err)
-	}
-	var answer struct {
-		Chunk []*stateEvent `json:"chunk"`
-		End   string        `json:"end"`
-	}
-	if json.Unmarshal(body, &answer) != nil {
-		return page{}, fail(ErrCorrupt, nil, "cannot %s in %s: the homeserver's answer is not a list of events", what, r.room)
+	types := []event.Type{r.eventType, event.StateEncryption, event.StateTombstone, event.StateCreate}
+	var answer messages
+	for _, filter := range []mautrix.FilterPart{{Limit: limit, Types: types}, {Limit: manyEvents, Types: types}, {Limit: anyEvents}} {
+		var err error
+		if answer, err = r.messages(ctx, from, filter); err != nil {
+			return page{}, err
+		}
+		if len(answer.Chunk) > 0 || answer.End != "" {
+			break
+		}
 	}
 	var found page
 	for _, evt := range answer.Chunk {
-		if evt == nil || evt.ID == "" || evt.StateKey == nil {
+		if evt == nil || evt.ID == "" {
+			continue
+		}
+		if found.oldest = evt.Time; evt.StateKey == nil {
 			continue
 		}
 		switch evt.Type {
@@ -164,4 +165,33 @@ func (r roomState) page(ctx context.Context, from string, limit int) (page, erro
 		found.next = answer.End
 	}
 	return found, nil
+}
+
+// messages is the homeserver's answer with a page of events, the newest first.
+type messages struct {
+	Chunk []*stateEvent `json:"chunk"`
+	End   string        `json:"end"`
+}
+
+// messages asks for a page.
+func (r roomState) messages(ctx context.Context, from string, filter mautrix.FilterPart) (messages, error) {
+	const what = "look back"
+	text, err := json.Marshal(filter)
+	if err != nil {
+		return messages{}, fmt.Errorf("roomkv: %w", err)
+	}
+	query := map[string]string{"dir": string(mautrix.DirectionBackward), "limit": strconv.Itoa(filter.Limit), "filter": string(text)}
+	if from != "" {
+		query["from"] = from
+	}
+	body, err := r.request(ctx, http.MethodGet, r.client.BuildURLWithQuery(
+		mautrix.ClientURLPath{"v3", "rooms", r.room, "messages"}, query), nil)
+	if err != nil {
+		return messages{}, r.explain(ctx, what, err)
+	}
+	var answer messages
+	if json.Unmarshal(body, &answer) != nil {
+		return messages{}, fail(ErrCorrupt, nil, "cannot %s in %s: the homeserver's answer is not a list of events", what, r.room)
+	}
+	return answer, nil
 }

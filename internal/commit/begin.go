@@ -22,8 +22,12 @@ func (c *commit) begin(ctx context.Context) error {
 	case c.mode.Single:
 		c.certain = true
 	case c.synced() && c.dict.View() != nil: // of what the sync has yet to bring, only an event that is sent tells
+		c.since = time.Now().Add(-min(age, ownFresh))
 	case age > anyFresh && !(c.lastIsOwn() && age < ownFresh):
-		return c.catchUp(ctx)
+		if err := c.catchUp(ctx); err != nil {
+			return err
+		}
+		c.since = c.looked
 	}
 	return nil
 }
@@ -84,7 +88,7 @@ func (c *commit) readBack(ctx context.Context, back bool) error {
 		}
 		open = len(h.Heads()) > 1
 	})
-	if open && !back {
+	if open && !back && current != nil {
 		return c.look(ctx, current.ID)
 	}
 	if back {

@@ -140,11 +140,13 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 			until = c.edge(page.Events[i].Time)
 		}
 		oldest = cmp.Or(page.Oldest, oldest)
-		met = page.Next == "" || c.meets(events, event, oldest)
+		if met = page.First || c.meets(events, event, oldest); page.Next == "" {
+			break
+		}
 		limit = c.bounded(manyEvents)
 	}
 	c.short = !met
-	if c.reached = cmp.Or(oldest, math.MaxInt64); page.Next == "" {
+	if c.reached = cmp.Or(oldest, math.MaxInt64); page.First {
 		c.reached = 0
 	}
 	open := false
@@ -161,6 +163,7 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 			for _, e := range rest {
 				h.AddOlder(e)
 			}
+			c.plumb(h)
 			open = h.Open() || c.unlisted(h, event)
 		}
 	})
@@ -168,13 +171,14 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 		if page, err = c.room.Recent(ctx, page.Next, limit); err != nil {
 			return false, err
 		}
-		if c.reached = cmp.Or(page.Oldest, c.reached); page.Next == "" {
+		if c.reached = cmp.Or(page.Oldest, c.reached); page.First {
 			c.reached = 0
 		}
 		c.dict.Do(func(h *merge.History) {
 			for _, e := range page.Events {
 				h.AddOlder(e)
 			}
+			c.plumb(h)
 			open = h.Open() || c.unlisted(h, event)
 		})
 	}
@@ -190,6 +194,13 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 		c.floor = 0
 	}
 	return seen, nil
+}
+
+// plumb notes of which events all is listed that their writers can have overlooked: what was sent since these last knew what is current.
+func (c *commit) plumb(h *merge.History) {
+	if c.reached < math.MaxInt64 {
+		h.Plumb(c.reached + ownFresh.Milliseconds())
+	}
 }
 
 // unlisted tells whether the event counts on something unsettled that can have rivals which are not known. Whoever sent
