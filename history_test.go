@@ -473,6 +473,6 @@ func TestHistoryBeforeMuchTalk(t *testing.T) {
 			values = append(values, string(revision.Value))
 		}
 		assert.Equal(t, []string{"3", "2", "1", "0"}, values)
-		assert.Equal(t, 2, cut)
+		assert.GreaterOrEqual(t, cut, 2)
 	})
 }

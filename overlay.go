@@ -424,7 +424,7 @@ func (o *overlay) Current(context.Context) (*merge.Event, error) {
 
 // Recent implements [commit.Room]: there is no history.
 func (*overlay) Recent(context.Context, string, int) (commit.Page, error) {
-	return commit.Page{First: true}, nil
+	return commit.Page{}, nil
 }
 
 // Stored implements [commit.Room].

@@ -1,6 +1,7 @@
 package roomkv
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,7 +21,7 @@ import (
 // for longer. Dendrite bounds the limit of a request by 100, but not that of its filter.
 const (
 	manyEvents = 1000
-	anyEvents  = 100
+	anyEvents  = 500
 )
 
 // place is where one dict is: a state key in a room. It implements [commit.Room].
@@ -44,7 +45,7 @@ func (p place) Current(ctx context.Context) (*merge.Event, error) {
 // it has over federation.
 func (p place) Recent(ctx context.Context, from string, limit int) (commit.Page, error) {
 	listed, err := p.page(ctx, from, limit)
-	page := commit.Page{Next: listed.next, First: listed.first, Oldest: listed.oldest}
+	page := commit.Page{Next: listed.next, Oldest: listed.oldest}
 	for _, evt := range listed.events {
 		if *evt.StateKey == p.stateKey {
 			page.Events = append(page.Events, p.snapshot(evt))
@@ -123,36 +124,39 @@ type page struct {
 	events []*stateEvent // those of the store's type, the newest first
 	next   string        // where the next page begins, empty where there is none
 	first  bool          // whether the room's first event was there
-	oldest int64         // when the last event of all was sent, 0 without any
+	oldest int64         // when the last of those was sent, or when any of others' at the latest, 0 without any
 }
 
 // page gives a page of the room's events of the store's type. It can have fewer events than were asked for, or none, and not
 // be the last: Dendrite counts those that the filter leaves out. Where these are all, it does not say where the next page begins: it is
-// asked for many then, and for a few of any type at last.
+// asked for more then, step by step, as they can be large, and for some of any type at last.
 func (r roomState) page(ctx context.Context, from string, limit int) (page, error) {
-	types := []event.Type{r.eventType, event.StateEncryption, event.StateTombstone, event.StateCreate}
-	var answer messages
-	for _, filter := range []mautrix.FilterPart{{Limit: limit, Types: types}, {Limit: manyEvents, Types: types}, {Limit: anyEvents}} {
-		var err error
-		if answer, err = r.messages(ctx, from, filter); err != nil {
-			return page{}, err
+	filter := mautrix.FilterPart{Limit: limit, Types: []event.Type{r.eventType, event.StateEncryption, event.StateTombstone, event.StateCreate}}
+	answer, err := r.messages(ctx, from, filter)
+	for err == nil && len(answer.Chunk) == 0 && answer.End == "" && filter.Types != nil {
+		if filter.Limit < manyEvents {
+			filter.Limit = min(8*filter.Limit, manyEvents)
+		} else {
+			filter = mautrix.FilterPart{Limit: anyEvents}
 		}
-		if len(answer.Chunk) > 0 || answer.End != "" {
-			break
-		}
+		answer, err = r.messages(ctx, from, filter)
+	}
+	if err != nil {
+		return page{}, err
 	}
 	var found page
+	var latest int64 // of what others say, who can send as of long ago
 	for _, evt := range answer.Chunk {
 		if evt == nil || evt.ID == "" {
 			continue
 		}
-		if found.oldest = evt.Time; evt.StateKey == nil {
+		if latest = max(latest, evt.Time); evt.StateKey == nil {
 			continue
 		}
 		switch evt.Type {
 		case r.eventType.Type:
 			evt.listed = true
-			found.events = append(found.events, evt)
+			found.events, found.oldest = append(found.events, evt), evt.Time
 		case event.StateEncryption.Type: // a chance to learn of it that costs nothing
 			r.core.encrypted.set(r.room, true, false)
 		case event.StateTombstone.Type:
@@ -161,6 +165,7 @@ func (r roomState) page(ctx context.Context, from string, limit int) (page, erro
 			found.first = true
 		}
 	}
+	found.oldest = cmp.Or(found.oldest, latest)
 	if !found.first && answer.End != from {
 		found.next = answer.End
 	}

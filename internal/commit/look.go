@@ -140,13 +140,11 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 			until = c.edge(page.Events[i].Time)
 		}
 		oldest = cmp.Or(page.Oldest, oldest)
-		if met = page.First || c.meets(events, event, oldest); page.Next == "" {
-			break
-		}
+		met = page.Next == "" || c.meets(events, event, oldest)
 		limit = c.bounded(manyEvents)
 	}
 	c.short = !met
-	if c.reached = cmp.Or(oldest, math.MaxInt64); page.First {
+	if c.reached = cmp.Or(oldest, math.MaxInt64); page.Next == "" {
 		c.reached = 0
 	}
 	open := false
@@ -171,7 +169,7 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 		if page, err = c.room.Recent(ctx, page.Next, limit); err != nil {
 			return false, err
 		}
-		if c.reached = cmp.Or(page.Oldest, c.reached); page.First {
+		if c.reached = cmp.Or(page.Oldest, c.reached); page.Next == "" {
 			c.reached = 0
 		}
 		c.dict.Do(func(h *merge.History) {

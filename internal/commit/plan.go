@@ -85,7 +85,7 @@ func (c *commit) plan(ctx context.Context) plan {
 		default:
 			// Each fits alone. The others' writes were there first, and this one is not acknowledged.
 			without, ok := h.MergeWithout(c.sent())
-			if !ok || c.room.Fits(sizeOf(without.Dict)+mergeMargin) != nil {
+			if !ok || c.room.Fits(sizeOf(without.Dict)+markSize+parentSize*len(without.Parents)) != nil {
 				err = cmp.Or(err, fits)
 				return
 			}

@@ -54,6 +54,5 @@ type Room interface {
 type Page struct {
 	Events []merge.Event // those of the dict, the newest first
 	Oldest int64         // when the oldest event was sent, of this dict or of any other, in Unix milliseconds; 0 without any
-	Next   string        // where the next page begins, empty where there is none, or the homeserver does not say
-	First  bool          // whether nothing is older
+	Next   string        // where the next page begins, empty where there is none
 }
