@@ -147,7 +147,7 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 	if c.reached = cmp.Or(oldest, math.MaxInt64); page.Next == "" {
 		c.reached = 0
 	}
-	open := false
+	open, all := false, false // whether there is more to look for, and whether all that was listed is known
 	c.dict.Do(func(h *merge.History) {
 		rest := h.AddPage(events)
 		if i := slices.IndexFunc(rest, func(e merge.Event) bool { return e.ID == event }); i >= 0 {
@@ -157,7 +157,8 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 			rest = rest[i+1:]
 		}
 		seen = event == "" || h.Listed(event) || (c.short || c.late) && h.Has(event)
-		if open = seen && (c.whole || c.floor > 0 || h.Open() || c.unlisted(h, event) || c.first(h, event)); open {
+		open = seen && (c.whole || c.floor > 0 || h.Open() || c.unlisted(h, event) || c.first(h, event))
+		if all = open || len(rest) == 0; open {
 			for _, e := range rest {
 				h.AddOlder(e)
 			}
@@ -184,7 +185,7 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 		if seen && h.Open() && (c.short || c.late || !h.Unplumbed()) {
 			h.GiveUp()
 		}
-		if root := h.Root("", false); seen && root > 0 && c.reached <= root-unsettled.Milliseconds() {
+		if root := h.Root("", false); seen && all && root > 0 && c.reached <= root-unsettled.Milliseconds() {
 			h.Rooted()
 		}
 	})
