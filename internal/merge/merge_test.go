@@ -778,19 +778,6 @@ func TestRedactedBeforeItWasRead(t *testing.T) {
 	assert.Equal(t, dict{}, dict(history(base, redacted(plain("$b", 2, nil, "$a"))).Merge().Dict), "where it is all there is, nothing is there")
 }
 
-// What several writers have on what nobody can find any more is ordered as ever: one is not dropped because another has written on its rival.
-func TestRivalsOfWhatIsLost(t *testing.T) {
-	first, second := conditional("$first", 2, dict{"k": "first"}, "$lost"), conditional("$second", 3, dict{"k": "second"}, "$lost")
-	h := history(first, second, conditional("$next", 4, dict{"k": "next"}, "$second"))
-	h.GiveUp()
-	for _, event := range h.Unplaced("") {
-		h.Place(event, 0, false)
-	}
-	merged := h.Merge()
-	assert.Equal(t, dict{"k": "first"}, merged.Dict)
-	assert.Equal(t, merge.Yields{"$second": {"k"}}, merged.Yields)
-}
-
 // What comes before an event of the state is not known until that is listed.
 func TestUnplumbed(t *testing.T) {
 	a, b := marked("$a", 2, dict{}, "$root"), marked("$b", 3, dict{}, "$a")

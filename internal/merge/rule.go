@@ -41,16 +41,6 @@ func (h *History) proposal(heads []*node, name string) *rule {
 	return r
 }
 
-// rooted tells whether it is known of all changes that led to the line what they were made from.
-func (l line) rooted() bool {
-	for o := &l.origin; o != nil; o = o.before {
-		if o.from.adrift {
-			return false
-		}
-	}
-	return true
-}
-
 // path is a line with all changes that led to it.
 type path struct {
 	line
@@ -62,7 +52,7 @@ func (r *rule) choose(lines []line) line {
 	if len(lines) == 1 {
 		return lines[0]
 	}
-	if slices.ContainsFunc(lines, line.rooted) {
+	if slices.ContainsFunc(lines, func(l line) bool { return !l.from.adrift }) {
 		// What nobody knows the parents of may just have been there.
 		lines = slices.DeleteFunc(slices.Clone(lines), func(l line) bool { return l.from.adrift })
 	}
