@@ -255,9 +255,11 @@ func (b beneath) edit(edit commit.Edit) commit.Edit {
 	return edit
 }
 
-// knows tells whether the state was read after that was written to account data.
+// knows tells whether the state was read after that was written to account data. What an edit before it in the same batch has made of the
+// name is not written yet.
 func (b beneath) knows(content wire.Account, name string, over wire.Over) bool {
-	return over == content.Over[name] && over.Time < b.began
+	saved, ok := content.Over[name]
+	return ok && over == saved && over.Time < b.began
 }
 
 // both implements [commit.Base] for account data over the state.

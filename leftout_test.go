@@ -2,6 +2,7 @@ package roomkv_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -479,5 +480,45 @@ func TestCorruptEventIsReplaced(t *testing.T) {
 		require.NoError(t, store.Delete(ctx, "@k"))
 		use(next.RoundTrip)
 		assert.Equal(t, map[string]string{"other": "2"}, memoryOf(t, store))
+	})
+}
+
+// Several keys are put at once as the first that go to account data again, after it has moved to the state.
+func TestPutsAtOnceAfterAMove(t *testing.T) {
+	eachAccountKind(t, func(t *testing.T, p powerless, opts []roomkv.Option) {
+		ctx := t.Context()
+		store := open(t, p.bot, p.room, opts...)
+		require.NoError(t, store.Put(ctx, "a", 1))
+		p.level(t, 50)
+		roomkv.PassTime(store)
+		require.NoError(t, store.Put(ctx, "b", 1))
+		require.Equal(t, map[string]string{"a": "state", "b": "state"}, places(t, store))
+		p.level(t, 0)
+
+		enough := errors.New("enough")
+		waiting, put := make(chan struct{}), make(chan struct{})
+		var calls atomic.Int64
+		var group sync.WaitGroup
+		group.Go(func() { // nothing comes of it, but that others wait
+			assert.ErrorIs(t, roomkv.Update(ctx, store, "busy", func(int, bool) (int, error) {
+				if calls.Add(1) == 1 {
+					return 1, nil
+				}
+				close(waiting)
+				<-put
+				return 0, enough
+			}), enough)
+		})
+		<-waiting
+		want := map[string]string{"a": "1", "b": "1"}
+		for i := range 4 {
+			key := fmt.Sprint("put ", i)
+			want[key] = fmt.Sprint(i)
+			group.Go(func() { assert.NoError(t, store.Put(ctx, key, i)) })
+		}
+		time.Sleep(500 * time.Millisecond) // they wait for the same event then
+		close(put)
+		group.Wait()
+		assert.Equal(t, want, memoryOf(t, store))
 	})
 }
