@@ -521,6 +521,8 @@ func TestUnlisted(t *testing.T) {
 	h = history(current, own)
 	h.Plumb(0)
 	assert.True(t, h.Unlisted("$own", much, false), "the homeserver does not list it yet")
+	h.Add(a)
+	assert.True(t, h.Unlisted("$own", much, false), "what came before it was not listed when it was not either")
 }
 
 // What was made from nothing can have rivals that nothing leads to, unless it is known that there is no more.
