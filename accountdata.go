@@ -72,7 +72,7 @@ func WithAccountDataFallback() Option {
 }
 
 // errAgain ends an edit that must begin again, because the memory goes to another place or the state beneath account data has changed.
-var errAgain = errors.New("roomkv: the memory is written elsewhere by now")
+var errAgain = commit.ErrAgain
 
 // away is nil where the room's memory is in the state and nowhere else, for a write where that goes there.
 func (r roomState) away(ctx context.Context, writing bool) (*overlay, error) {
@@ -216,7 +216,7 @@ func (r roomState) counts(ctx context.Context, names []string, events []id.Event
 		return false, nil
 	}
 	d := r.dict(r.core.layout.stateKey(names[0]))
-	if err := d.read(ctx, true); err != nil {
+	if err := d.Read(ctx, true); err != nil {
 		return false, err
 	}
 	counts := true

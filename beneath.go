@@ -104,7 +104,7 @@ func (o *overlay) view(ctx context.Context, stateKey string, writing bool) (*rep
 	if view := d.View(); known && view != nil {
 		return view, nil
 	}
-	if err := d.read(ctx, true); err != nil {
+	if err := d.Read(ctx, true); err != nil {
 		return nil, err
 	}
 	if view := d.View(); view != nil {

@@ -1,39 +1,16 @@
 package roomkv
 
 import (
-	"context"
-	"errors"
 	"sync"
 
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
-	"github.com/roomkv/roomkv/internal/replica"
 )
 
 // maxDicts is how many dicts are kept in mind: in the single-state-key layout one for each room, in the per-key layout
 // one for each key that was changed or, while following, read.
 const maxDicts = 4096
-
-// powerTries is how often a read is made that shares the requests of writes which are refused.
-const powerTries = 5
-
-// dict is what a process knows of one dict, and who writes it.
-type dict struct {
-	*replica.Dict
-	writer *commit.Writer
-}
-
-// read asks the homeserver for what is there, afresh also where that is known. It shares the requests of writes, and theirs can
-// fail for a lack of power.
-func (d *dict) read(ctx context.Context, afresh bool) error {
-	for try := 1; ; try++ {
-		err := d.writer.Do(ctx, commit.Edit{ReadOnly: true, Conditional: true, Afresh: afresh})
-		if !errors.Is(err, errAgain) && (!errors.Is(err, errRefused) || try >= powerTries) {
-			return err
-		}
-	}
-}
 
 type dictID struct {
 	room     id.RoomID
@@ -44,11 +21,11 @@ type dictID struct {
 // safe for concurrent use.
 type dicts struct {
 	mu    sync.Mutex
-	known lru[dictID, *dict]
+	known lru[dictID, *commit.Replica]
 }
 
 // get finds the dict or makes it.
-func (d *dicts) get(at dictID, make func() *dict) *dict {
+func (d *dicts) get(at dictID, make func() *commit.Replica) *commit.Replica {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if known, ok := d.known.get(at); ok {
@@ -61,7 +38,7 @@ func (d *dicts) get(at dictID, make func() *dict) *dict {
 }
 
 // find is nil where nothing is known.
-func (d *dicts) find(at dictID) *dict {
+func (d *dicts) find(at dictID) *commit.Replica {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	known, _ := d.known.get(at)
@@ -76,7 +53,7 @@ func (d *dicts) forget(at dictID) {
 }
 
 // in gives the dicts of a room.
-func (d *dicts) in(room id.RoomID) (found []*dict) {
+func (d *dicts) in(room id.RoomID) (found []*commit.Replica) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for at, known := range d.known.all {

@@ -68,7 +68,7 @@ func (r roomState) findInState(ctx context.Context, name string, afresh bool) (*
 	var err error
 	if afresh {
 		d := r.dict(stateKey)
-		if err = d.read(ctx, true); err == nil {
+		if err = d.Read(ctx, true); err == nil {
 			view = d.View()
 		}
 	}

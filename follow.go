@@ -3,7 +3,6 @@ package roomkv
 import (
 	"context"
 	"encoding/json"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -13,7 +12,6 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
-	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/wire"
 )
@@ -22,11 +20,6 @@ const (
 	// maxSilence is how long the client's sync can say nothing and still be believed to go on. mautrix asks the
 	// homeserver to answer within 30 seconds.
 	maxSilence = 40 * time.Second
-
-	// repairAfter is when a fork is merged that no writer has merged, about: whoever made it has died, or is on another
-	// homeserver and could not know.
-	repairAfter   = 1500 * time.Millisecond
-	repairTimeout = time.Minute
 
 	// maxBrought bounds how many events are remembered that the sync brought.
 	maxBrought = 1000
@@ -69,7 +62,6 @@ type follower struct {
 	mu       sync.RWMutex
 	waiting  map[id.RoomID]id.EventID // what the sync must bring before it is believed again
 	brought  map[id.EventID]bool      // what it has brought of late
-	repairs  map[dictID]bool
 	watchers map[*watcher]bool
 }
 
@@ -202,7 +194,6 @@ func (f *follower) feed(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
 			f.redact(room, evt)
 		}
 	}
-	// What is current and has not come in the timeline is the homeserver's change of mind.
 	state := joined.State.Events
 	if joined.StateAfter != nil {
 		state = joined.StateAfter.Events
@@ -214,9 +205,7 @@ func (f *follower) feed(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
 			continue
 		}
 		if d := f.core.dicts.find(dictID{room, *own.StateKey}); d != nil {
-			if view := d.View(); view != nil && view.Event != own.ID {
-				d.Forget()
-			}
+			d.Resolved(own.ID)
 		}
 	}
 }
@@ -300,15 +289,8 @@ func (f *follower) add(room id.RoomID, events []*stateEvent) {
 		read[at] = append(read[at], f.place(room, *evt.StateKey).snapshot(evt))
 	}
 	for at, events := range read {
-		d := f.core.dicts.find(at)
-		if d == nil {
-			continue
-		}
-		d.Feed(events...)
-		forked := false
-		d.Look(func(h *merge.History) { forked = len(h.Heads()) > 1 })
-		if forked {
-			f.repair(at, d)
+		if d := f.core.dicts.find(at); d != nil {
+			d.Bring(func() bool { return f.live(at.room) }, events...)
 		}
 	}
 	f.mu.Lock()
@@ -334,13 +316,7 @@ func (f *follower) redact(room id.RoomID, redaction *event.Event) {
 	}
 	f.core.opened.forget(eventAt{room, redacted})
 	for _, d := range f.core.dicts.in(room) {
-		current := false
-		d.Look(func(h *merge.History) {
-			current = slices.ContainsFunc(h.Heads(), func(head *merge.Event) bool { return head.ID == redacted })
-		})
-		if current {
-			d.Forget()
-		}
+		d.Redacted(redacted)
 	}
 	f.lookBack(room)
 }
@@ -352,31 +328,6 @@ func (f *follower) lookBack(room id.RoomID) {
 	for w := range f.watchers {
 		w.push(room, nil)
 	}
-}
-
-// repair merges a fork after a while, where it is still there.
-func (f *follower) repair(at dictID, d *dict) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.repairs[at] || f.core.singleWriter {
-		return
-	}
-	if f.repairs == nil {
-		f.repairs = map[dictID]bool{}
-	}
-	f.repairs[at] = true
-	time.AfterFunc(time.Duration(float64(repairAfter)*(0.5+rand.Float64())), func() {
-		f.mu.Lock()
-		delete(f.repairs, at)
-		f.mu.Unlock()
-		if !f.live(at.room) {
-			return
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), repairTimeout)
-		defer cancel()
-		// Somebody who may not write cannot repair; the next who may will.
-		_ = d.writer.Do(ctx, commit.Edit{Conditional: true, Apply: func(commit.Base) (map[string]json.RawMessage, error) { return nil, nil }})
-	})
 }
 
 func (f *follower) place(room id.RoomID, stateKey string) place {

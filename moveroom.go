@@ -225,14 +225,14 @@ func (r roomState) moveDict(ctx context.Context, l singleKey, old roomState, sto
 		}
 		return changes, nil
 	}}
-	return advise(r.dict(l.dict).writer.Do(ctx, r.fitting(ctx, edit)), "delete keys in a copy, or move them to a store with WithPerKeyState")
+	return advise(r.dict(l.dict).Writer.Do(ctx, r.fitting(ctx, edit)), "delete keys in a copy, or move them to a store with WithPerKeyState")
 }
 
 // afresh is the dict as the homeserver has it now.
 func (r roomState) afresh(ctx context.Context, stateKey string) (*replica.View, error) {
 	for {
 		d := r.dict(stateKey)
-		if err := d.read(ctx, true); err != nil {
+		if err := d.Read(ctx, true); err != nil {
 			return nil, err
 		}
 		if view := d.View(); view != nil { // else the sync has skipped events meanwhile

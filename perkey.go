@@ -95,5 +95,5 @@ func (l perKey) commitOne(ctx context.Context, state roomState, name string, edi
 			return err
 		}
 	}
-	return advise(state.dict(l.stateKey(name)).writer.Do(ctx, some), adviceOneKey)
+	return advise(state.dict(l.stateKey(name)).Writer.Do(ctx, some), adviceOneKey)
 }

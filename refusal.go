@@ -14,6 +14,7 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -68,7 +69,7 @@ func (r roomState) mayNotRedact(at id.EventID, levels *event.PowerLevelsEventCon
 }
 
 // errRefused is beneath an [ErrForbidden] where it is state that the homeserver has not taken.
-var errRefused = errors.New("state was refused")
+var errRefused = commit.ErrRefused
 
 func (r roomState) noPower(what string, need, have int, cause error) error {
 	return r.noPowerFor(what, r.eventType, need, have, cause)

@@ -47,7 +47,7 @@ func covers(view, other map[string]string) bool {
 
 // commit makes room where the dict has none for new values.
 func (l singleKey) commit(ctx context.Context, state roomState, names []string, edit func([]string) commit.Edit) error {
-	return state.makingRoom(ctx, state.dict(l.dict).writer, adviceOneDict, func() commit.Edit { return state.sealing(edit(names)) })
+	return state.makingRoom(ctx, state.dict(l.dict).Writer, adviceOneDict, func() commit.Edit { return state.sealing(edit(names)) })
 }
 
 // makingRoom has the edit made, and makes room and tries again where the dict has none for new values, or for those that others

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"time"
 
 	"maunium.net/go/mautrix"
@@ -53,47 +52,25 @@ func (r roomState) notWaiting() roomState {
 }
 
 // dict is what the state event with the state key holds.
-func (r roomState) dict(stateKey string) *dict {
-	return r.core.dicts.get(dictID{r.room, stateKey}, func() *dict {
-		known := new(replica.Dict)
+func (r roomState) dict(stateKey string) *commit.Replica {
+	return r.core.dicts.get(dictID{r.room, stateKey}, func() *commit.Replica {
 		mode := commit.Mode{Single: r.core.singleWriter, OneName: r.core.layout.oneKey(), Doubt: r.core.fallback, Drop: r.core.redact}
-		return &dict{Dict: known, writer: commit.NewWriter(known, place{r, stateKey}, mode)}
+		return commit.NewReplica(place{r, stateKey}, mode)
 	})
 }
 
-// view reads the dict under the state key: from memory while the sync feeds that, else with a request. Where what is
-// current lacks what this process has just written, another writer began from what was there before and will merge
-// the two, and a look back does so here. The view holds for the caller's purpose where its names and the current ones
-// agree.
+// view reads the dict under the state key; see [commit.Replica.ReadView]. What nobody asks for again is not kept.
 func (r roomState) view(ctx context.Context, stateKey string, agree func(view, current map[string]string) bool) (*replica.View, error) {
-	if r.core.follower.live(r.room) {
-		d := r.dict(stateKey)
-		if view := d.View(); view != nil {
-			return view, nil
-		}
-		if err := d.read(ctx, false); err != nil {
-			return nil, err
-		}
-		if view := d.View(); view != nil {
-			return view, nil
-		}
+	live := r.core.follower.live(r.room)
+	d := r.core.dicts.find(dictID{r.room, stateKey})
+	if live {
+		d = r.dict(stateKey)
+	}
+	if d != nil {
+		return d.ReadView(ctx, live, agree)
 	}
 	current, err := place{r, stateKey}.Current(ctx)
-	if err != nil || current == nil {
-		return &replica.View{}, err
-	}
-	if d := r.core.dicts.find(dictID{r.room, stateKey}); d != nil {
-		if view := d.View(); view != nil && d.writer.Recent() && view.Event != current.ID &&
-			!slices.Contains(current.Parents, view.Event) && !agree(view.Names, current.Dict) {
-			if err := d.read(ctx, false); err != nil {
-				return nil, err
-			}
-			if view = d.View(); view != nil {
-				return view, nil
-			}
-		}
-	}
-	return replica.ViewOf(current), nil
+	return replica.ViewOf(current), err
 }
 
 // viewOf is what one event says.

@@ -2,9 +2,7 @@ package commit
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
-	mathrand "math/rand/v2"
 	"slices"
 	"time"
 
@@ -212,7 +210,7 @@ func (c *commit) send(ctx context.Context, plan *plan) error {
 // always a later one.
 func (c *commit) settle(ctx context.Context) (done bool, err error) {
 	if c.busy && !c.synced() {
-		if err := sleep(ctx, time.Duration(float64(c.slow)*mathrand.Float64()/2)); err != nil {
+		if err := sleep(ctx, time.Duration(float64(c.slow)*fraction(c.random())/2)); err != nil {
 			return false, err
 		}
 	}
@@ -245,7 +243,7 @@ func (c *commit) settle(ctx context.Context) (done bool, err error) {
 			}
 			return false, nil
 		}
-		wait := time.Duration(float64(c.slow) * (1 + float64(before)/4) * float64(try) * (0.75 + mathrand.Float64()/2))
+		wait := time.Duration(float64(c.slow) * (1 + float64(before)/4) * float64(try) * (0.75 + fraction(c.random())/2))
 		if err := c.await(ctx, wait); err != nil {
 			return false, err
 		}
@@ -399,6 +397,3 @@ func (c *commit) synced() bool {
 
 // errUnseen is for a homeserver that acknowledges an event and then does not show it.
 var errUnseen = errors.New("roomkv: the homeserver acknowledged a write but does not show it among the room's events, so that it is not known whether it stands")
-
-// nonce is what makes each event another one.
-func nonce() string { return rand.Text()[:10] }

@@ -175,7 +175,7 @@ func (c *commit) planOn(ctx context.Context, merged merge.Merged, read bool) pla
 		p.parents.Events = []id.EventID{}
 	}
 	if len(p.applied) > 0 { // a merge by itself is the same whoever makes it, and then one event is enough
-		p.parents.By = nonce()
+		p.parents.By = nonce(c.random())
 		p.parents.Conditional = p.applied[0].Conditional
 	}
 	p.event = merge.Event{Dict: p.names, Parents: merged.Parents, Yields: merged.Yields, Marked: true}

@@ -8,6 +8,7 @@ package commit
 
 import (
 	"context"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -54,6 +55,8 @@ type Writer struct {
 	room Room
 	mode Mode
 
+	random func() uint64 // of waits and nonces; called by the running loop alone
+
 	mu      sync.Mutex
 	queue   []*pending
 	running bool
@@ -69,7 +72,7 @@ type Writer struct {
 
 // NewWriter returns a writer of dict, which is what is known of the dict in room.
 func NewWriter(dict *replica.Dict, room Room, mode Mode) *Writer {
-	return &Writer{dict: dict, room: room, mode: mode, slow: 40 * time.Millisecond, lag: firstLag}
+	return &Writer{dict: dict, room: room, mode: mode, random: rand.Uint64, slow: 40 * time.Millisecond, lag: firstLag}
 }
 
 // Do makes the edit, and returns when the homeserver has it and every other writer who could have overlooked it has
