@@ -427,6 +427,11 @@ func (*overlay) Recent(context.Context, string, int) (commit.Page, error) {
 	return commit.Page{}, nil
 }
 
+// Before implements [commit.Room].
+func (o *overlay) Before(context.Context, id.EventID, int) (commit.Page, error) {
+	return commit.Page{}, nil
+}
+
 // Stored implements [commit.Room].
 func (*overlay) Stored(context.Context, id.EventID) (place int64, known bool, err error) {
 	return 0, false, nil
@@ -478,6 +483,9 @@ func (o *overlay) Fits(size int) error {
 
 // TooLarge implements [commit.Room].
 func (*overlay) TooLarge(err error) bool { return errors.Is(err, ErrTooLarge) }
+
+// NotSent implements [commit.Room]: account data has no rivals that a look back could find.
+func (o *overlay) NotSent(error) bool { return true }
 
 // Synced implements [commit.Room]: the sync brings account data, but not in the order of writes.
 func (*overlay) Synced(context.Context) bool { return false }

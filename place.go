@@ -54,6 +54,15 @@ func (p place) Recent(ctx context.Context, from string, limit int) (commit.Page,
 	return page, err
 }
 
+// Before implements [commit.Room].
+func (p place) Before(ctx context.Context, event id.EventID, limit int) (commit.Page, error) {
+	around, err := p.around(ctx, event)
+	if err != nil || around.Start == "" {
+		return commit.Page{}, err
+	}
+	return p.Recent(ctx, around.Start, limit)
+}
+
 // Stored implements [commit.Room].
 func (p place) Stored(ctx context.Context, event id.EventID) (place int64, known bool, err error) {
 	return p.stored(ctx, event)
@@ -88,6 +97,9 @@ func (p place) Fits(size int) error { return p.fits(p.stateKey, size) }
 // TooLarge implements [commit.Room].
 func (p place) TooLarge(err error) bool { return errors.Is(err, ErrTooLarge) }
 
+// NotSent implements [commit.Room].
+func (p place) NotSent(err error) bool { return refused(err) || errors.Is(err, errAgain) }
+
 // Synced implements [commit.Room].
 func (p place) Synced(ctx context.Context) bool { return p.core.follower.feeds(ctx, p.room) }
 
@@ -113,7 +125,11 @@ func (p place) snapshot(evt *stateEvent) merge.Event {
 	if err != nil {
 		read.Err = fail(ErrCorrupt, err, "event %s, state %q in %s: %v", evt.ID, p.stateKey, p.room, err)
 	}
-	if dict.Parents != nil {
+	switch {
+	case dict.Parents == nil:
+	case dict.Parents.Events == nil:
+		read.Blind = true
+	default:
 		read.Marked, read.Parents, read.Yields, read.Conditional = true, dict.Parents.Events, dict.Parents.Yields, dict.Parents.Conditional
 	}
 	return read

@@ -180,3 +180,13 @@ func isStatus(err error, status int) bool {
 	var answer mautrix.HTTPError
 	return errors.As(err, &answer) && answer.IsStatus(status)
 }
+
+// refused tells whether the homeserver has said that it did not do what it was asked to. After any other error it can have.
+func refused(err error) bool {
+	var answer mautrix.HTTPError
+	if !errors.As(err, &answer) || answer.Response == nil || answer.RespError == nil {
+		return false
+	}
+	status := answer.Response.StatusCode
+	return status >= 400 && status < 500 && status != http.StatusRequestTimeout
+}

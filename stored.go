@@ -48,12 +48,22 @@ func (s surroundings) place() (place int64, known bool) {
 // stored asks where the homeserver has stored an event that it has listed. Synapse lists events by their depth, which it
 // chooses before it stores them: one that took long is listed before those that it has acknowledged meanwhile.
 func (r roomState) stored(ctx context.Context, event id.EventID) (place int64, known bool, err error) {
+	around, err := r.around(ctx, event)
+	if err != nil {
+		return 0, false, err
+	}
+	place, known = around.place()
+	return place, known, nil
+}
+
+// around asks for what the homeserver lists around an event. There is nothing where it does not give the event, or not any more.
+func (r roomState) around(ctx context.Context, event id.EventID) (surroundings, error) {
 	const what = "tell the order of events"
 	// The response has the room's state too, of which nobody can want any that is not in this room. Synapse reads the
 	// members all the same, unless they are to be lazy.
 	filter, err := json.Marshal(map[string]any{"not_rooms": []id.RoomID{r.room}, "lazy_load_members": true})
 	if err != nil {
-		return 0, false, err
+		return surroundings{}, err
 	}
 	url := r.client.BuildURLWithQuery(mautrix.ClientURLPath{"v3", "rooms", r.room, "context", event},
 		map[string]string{"limit": "1", "filter": string(filter)})
@@ -64,14 +74,13 @@ func (r roomState) stored(ctx context.Context, event id.EventID) (place int64, k
 		return err
 	})
 	if isStatus(err, http.StatusNotFound) || isStatus(err, http.StatusForbidden) { // purged since it was listed, or hidden
-		return 0, false, nil
+		return surroundings{}, nil
 	} else if err != nil {
-		return 0, false, r.explain(ctx, what, err)
+		return surroundings{}, r.explain(ctx, what, err)
 	}
 	var around surroundings
 	if json.Unmarshal(body, &around) != nil {
-		return 0, false, nil
+		return surroundings{}, nil
 	}
-	place, known = around.place()
-	return place, known, nil
+	return around, nil
 }

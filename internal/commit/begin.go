@@ -8,39 +8,49 @@ import (
 	"github.com/roomkv/roomkv/internal/merge"
 )
 
-// begin makes sure that something is known to begin with.
+// begin makes sure that something is known to begin with, as of a moment that is noted in since.
 func (c *commit) begin(ctx context.Context) error {
 	age, known := c.dict.Age()
 	c.since = time.Now().Add(-age)
+	doubt := c.afresh() || c.unsettled.Load()
+	var err error
 	switch {
-	case c.afresh(), !known && (c.synced() || c.mode.Doubt) && !c.mode.OneName: // the events of one name can be far apart
-		// What is current may lack what a writer that has died should have merged, and the sync will not bring that
-		// again.
-		return c.readBack(ctx, true)
-	case !known:
-		return c.read(ctx)
+	case !known, c.mode.Single && c.afresh():
+		err = c.read(ctx)
 	case c.mode.Single:
 		c.certain = true
+		return nil
+	case doubt:
+		if err = c.catchUp(ctx); err == nil && !c.certain {
+			err = c.read(ctx)
+		}
 	case c.synced() && c.dict.View() != nil: // of what the sync has yet to bring, only an event that is sent tells
 		c.since = time.Now().Add(-min(age, ownFresh))
 	case age > anyFresh && !(c.lastIsOwn() && age < ownFresh):
-		if err := c.catchUp(ctx); err != nil {
-			return err
-		}
-		c.since = c.looked
+		err = c.catchUp(ctx)
 	}
-	return nil
+	if err == nil {
+		err = c.verify(ctx)
+	}
+	if err == nil && doubt {
+		c.unsettled.Store(false)
+	}
+	return err
 }
 
 // catchUp looks for what is newer than what is known. Where that is too much, what is current is read in its place: nobody knows what lies
 // between, and two ends without it would pass for rivals.
 func (c *commit) catchUp(ctx context.Context) error {
-	if err := c.look(ctx, ""); err != nil || !c.short || c.own != "" {
+	if err := c.look(ctx, ""); err != nil {
 		return err
 	}
-	c.dict.Forget()
-	c.epoch = c.dict.Epoch()
-	return c.read(ctx)
+	if c.short && c.own == "" {
+		c.dict.Forget()
+		c.epoch = c.dict.Epoch()
+		return c.read(ctx)
+	}
+	c.since = c.looked
+	return nil
 }
 
 // afresh tells whether an edit asks for what is current.
@@ -57,45 +67,38 @@ func (c *commit) readOnly() bool {
 func (c *commit) lastIsOwn() (own bool) {
 	c.dict.Look(func(h *merge.History) {
 		heads := h.Heads()
-		own = len(heads) == 1 && heads[0].ID == c.last
+		own = len(heads) == 1 && heads[0].ID == c.latest
 	})
 	return own
 }
 
-// read asks what is current.
-func (c *commit) read(ctx context.Context) error { return c.readBack(ctx, false) }
-
-// readBack is read, and with back it looks at what came before too.
-func (c *commit) readBack(ctx context.Context, back bool) error {
+// read asks what is current, and looks for what lies between that and what is known.
+func (c *commit) read(ctx context.Context) error {
+	began := time.Now()
 	current, lost, err := c.current(ctx)
 	if err != nil {
 		return err
 	}
-	single := c.mode.Single
 	open := false
-	if lost { // nobody's memory of that counts, but for what was left out of the state alone, when somebody's power was taken away
-		back = back || !single && !c.mode.OneName
-	}
 	c.dict.Do(func(h *merge.History) {
-		if single {
+		if c.mode.Single {
 			*h = merge.History{}
 		}
 		if current != nil {
 			h.Add(*current)
-			if back && c.readOnly() && c.mode.OneName && current.Marked && h.Len() == 1 { // other names' events come between it and its rivals
-				c.floor = current.Time - unsettled.Milliseconds()
-			}
 		}
 		open = len(h.Heads()) > 1
 	})
-	if open && !back && current != nil {
-		return c.look(ctx, current.ID)
+	switch {
+	case open:
+		err = c.look(ctx, current.ID)
+	case lost && !c.mode.Single && !c.mode.OneName: // of what was there, that counts which was left out of the state alone
+		err = c.find(ctx, "")
 	}
-	if back {
-		if err := c.rivals(ctx, current); err != nil {
-			return err
-		}
+	if err != nil {
+		return err
 	}
+	c.since = began
 	c.dict.Checked(c.epoch, c.looked)
 	return nil
 }
@@ -104,11 +107,12 @@ func (c *commit) readBack(ctx context.Context, back bool) error {
 // The sync can bring the first event faster than an answer from before it, which is asked for again.
 func (c *commit) current(ctx context.Context) (current *merge.Event, lost bool, err error) {
 	for done := false; !done; {
-		changed, began := c.dict.Changed(), time.Now()
+		changed := c.dict.Changed()
+		c.looked = time.Now()
 		if current, err = c.room.Current(ctx); err != nil {
 			return nil, false, err
 		}
-		c.certain, c.since, c.looked = true, began, began
+		c.certain = true
 		if current != nil {
 			return current, false, nil
 		}
@@ -120,26 +124,40 @@ func (c *commit) current(ctx context.Context) (current *merge.Event, lost bool, 
 	return nil, lost, nil
 }
 
-// rivals looks back for what was sent before the current event. Where that reaches beyond what is known it asks again, some times, until
-// the homeserver lists that event: what was sent before it need not be listed any sooner.
-func (c *commit) rivals(ctx context.Context, current *merge.Event) error {
-	floor := c.floor
-	pause := firstLag
-	for try := 1; ; try++ {
-		c.floor, c.late = floor, try == rivalTries
-		_, err := c.pages(ctx, "")
-		last := c.late
-		if c.late = false; err != nil {
+// remember reads again what the dict has forgotten, for then what the sync brings need not follow what was known.
+func (c *commit) remember(ctx context.Context) error {
+	for !c.mode.Single && c.epoch != c.dict.Epoch() {
+		c.epoch = c.dict.Epoch()
+		if c.own == "" {
+			if err := c.begin(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		since := c.since
+		if err := c.read(ctx); err != nil {
 			return err
 		}
-		listed := current == nil || c.short
-		c.dict.Look(func(h *merge.History) { listed = listed || h.Listed(current.ID) })
-		if listed || last {
-			return nil
-		}
-		if err := sleep(ctx, pause); err != nil {
+		c.since = since
+		if err := c.find(ctx, c.own); err != nil {
 			return err
 		}
-		pause *= 2
 	}
+	return nil
+}
+
+// resume makes sure that it is known whether an edit counts that was sent in an attempt before.
+func (c *commit) resume(ctx context.Context, p *pending) error {
+	for _, sent := range p.in {
+		if err := c.reach(ctx, sent); err != nil {
+			return err
+		}
+		known := false
+		c.dict.Look(func(h *merge.History) { known = h.Has(sent) })
+		if !known {
+			return errUnseen
+		}
+		c.own = sent
+	}
+	return nil
 }

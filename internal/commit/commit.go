@@ -3,12 +3,14 @@ package commit
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/merge"
+	"github.com/roomkv/roomkv/internal/wire"
 )
 
 // commit is a batch of edits on its way.
@@ -20,16 +22,15 @@ type commit struct {
 	own     id.EventID // the last event that the commit sent
 	epoch   int        // of the dict, when what is known of it was last whole
 	without error      // of a homeserver that refuses the merge with what was sent for its size
-	whole   bool       // whether a look back goes on beyond what is known
 	deep    bool       // whether a look back goes on until it finds what was sent
 	late    bool       // whether a look back no longer waits for the homeserver to list what it has given as current
 	certain bool       // whether the homeserver was asked what is current after the commit began
 	met     bool       // whether others were met
 	looked  time.Time  // when the homeserver was last asked for what there is
-	reached int64      // when the oldest event was sent that the last look back listed
 	short   bool       // whether the last look back ended before it was as far as it should have gone
-	floor   int64      // when a look back may end, in Unix milliseconds, where it goes on beyond what is known; else 0
-	since   time.Time  // when what the commit began from was current
+	since   time.Time  // when what the commit began from was all there was
+	blindly bool       // whether nothing is read and nothing merged
+	tried   bool       // whether the homeserver can have stored something of this commit
 
 	asked  bool             // whether it is known how values are sent
 	sealer Sealer           // nil where they are part of the dict
@@ -37,9 +38,23 @@ type commit struct {
 	before map[string]bool  // what was stored before, or by this commit
 }
 
+// do is run, and sees to what is left to be done after it.
+func (c *commit) do(ctx context.Context) error {
+	err := c.run(ctx)
+	switch {
+	case err == nil:
+		c.drop(ctx)
+	case c.tried && !c.blindly && !c.mode.Single:
+		c.unsettled.Store(true)
+		c.repairLater(ctx, settleAfter, c.unsettled.Load)
+	}
+	return err
+}
+
 // run sends events until the edits are in all heads.
 func (c *commit) run(ctx context.Context) error {
-	if c.mode.OneName && !c.mode.Drop && !c.all[0].Conditional && !(c.synced() && c.dict.View() != nil) {
+	c.blindly = c.mode.OneName && !c.mode.Drop && !c.all[0].Conditional && !(c.synced() && c.dict.View() != nil)
+	if c.blindly {
 		return c.replace(ctx)
 	}
 	c.epoch = c.dict.Epoch()
@@ -90,7 +105,9 @@ func (c *commit) run(ctx context.Context) error {
 			continue
 		}
 		if err != nil {
-			c.dict.Forget() // the homeserver can have it all the same
+			if c.mode.Single {
+				c.dict.Forget() // the homeserver can have it all the same
+			}
 			return err
 		}
 		if c.mode.Single {
@@ -102,22 +119,6 @@ func (c *commit) run(ctx context.Context) error {
 			return err
 		}
 	}
-}
-
-// resume makes sure that it is known whether an edit counts that was sent in an attempt before.
-func (c *commit) resume(ctx context.Context, p *pending) error {
-	for _, sent := range p.in {
-		if err := c.reach(ctx, sent); err != nil {
-			return err
-		}
-		known := false
-		c.dict.Look(func(h *merge.History) { known = h.Has(sent) })
-		if !known {
-			return errUnseen
-		}
-		c.own = sent
-	}
-	return nil
 }
 
 // stays tells whether what was sent is not given up where it does not fit beside what others wrote.
@@ -134,8 +135,10 @@ func (c *commit) replace(ctx context.Context) error {
 	if !plan.write {
 		return nil
 	}
-	plan.parents = nil
-	err := c.send(ctx, &plan)
+	if err := c.seal(ctx, &plan); err != nil {
+		return err
+	}
+	err := c.sendBlind(ctx, &plan)
 	if c.room.TooLarge(err) && len(c.all) > 1 {
 		return c.apart(ctx)
 	}
@@ -148,14 +151,42 @@ func (c *commit) replace(ctx context.Context) error {
 	return err
 }
 
+// blind is an event that was sent without having read anything.
+type blind struct {
+	names map[string]string
+	by    string
+	event id.EventID
+}
+
+// sendBlind sends an event that replaces whatever is there. What this process sent last it sends again as it was, for the homeserver to
+// make no event of it where that is still current. Else it does, and the event passes for a late delivery of the first, which counts
+// for nothing: then another is sent.
+func (c *commit) sendBlind(ctx context.Context, plan *plan) error {
+	last := c.last
+	c.last = blind{}
+	if last.event != "" && maps.Equal(last.names, plan.names) {
+		plan.parents = &wire.Parents{By: last.by}
+		if err := c.send(ctx, plan); err != nil {
+			return err
+		}
+		if c.own == last.event {
+			c.last = last
+			return nil
+		}
+	}
+	plan.parents = &wire.Parents{By: nonce(c.random())}
+	if err := c.send(ctx, plan); err != nil {
+		return err
+	}
+	c.last = blind{plan.names, plan.parents.By, c.own}
+	return nil
+}
+
 // apart commits each edit by itself, for the homeserver to tell which of them is too large.
 func (c *commit) apart(ctx context.Context) error {
 	for _, p := range slices.Clone(c.all) {
 		alone := commit{Writer: c.Writer, callers: c.callers, all: []*pending{p}, todo: []*pending{p}}
-		err := alone.run(ctx)
-		if err == nil {
-			alone.drop(ctx)
-		}
+		err := alone.do(ctx)
 		for _, q := range alone.all {
 			if err != nil {
 				q.err = err
@@ -185,12 +216,13 @@ func (c *commit) send(ctx context.Context, plan *plan) error {
 	c.supersede(plan)
 	began := time.Now()
 	sent, err := c.room.Send(ctx, plan.content(c.mode))
+	c.tried = c.tried || err == nil || !c.room.NotSent(err)
 	if err != nil {
 		return err
 	}
 	c.slow = min((3*c.slow+time.Since(began))/4, slowest)
 	c.sealed = nil
-	c.own, c.last = sent, sent
+	c.own, c.latest = sent, sent
 	c.wrote.Store(time.Now().UnixNano())
 	plan.event.ID = sent
 	for _, p := range plan.applied {
@@ -248,24 +280,6 @@ func (c *commit) settle(ctx context.Context) (done bool, err error) {
 			return false, err
 		}
 	}
-}
-
-// remember reads again what the dict has forgotten, for then what the sync brings need not follow what was known.
-func (c *commit) remember(ctx context.Context) error {
-	for !c.mode.Single && c.epoch != c.dict.Epoch() {
-		c.epoch, c.whole = c.dict.Epoch(), true
-		since := c.since
-		err := c.read(ctx)
-		c.since = since
-		if err == nil {
-			err = c.find(ctx, c.own)
-		}
-		c.whole = false
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // fate tells which edits do not count, or will not once the heads are merged, how many heads came before the one that

@@ -31,11 +31,7 @@ const (
 	manyEvents = 50
 	pageSize   = 512 << 10 // about as many bytes a response may have
 
-	// unsettled is how long after an event, at most, its writer has found and merged its rivals. One that is older and
-	// still current has none.
-	unsettled = 10 * time.Second
-
-	// skew is how far a homeserver's times may be out of the order in which it lists events.
+	// skew is how long a homeserver may take to store an event after it has given that its time and its depth, by which it lists it.
 	skew = 500 * time.Millisecond
 
 	// deepFrom is the try from which on what was sent is looked for among older events too. Until then it is late.
@@ -45,14 +41,13 @@ const (
 	farthest = 20
 )
 
-// look looks back until all is known that the homeserver has done up to the event, which it acknowledged, and what its
-// writer had merged. Without an event it is all that the homeserver lists.
+// look looks back until all is known that the homeserver has done up to the event, which it acknowledged, since what is known was whole.
+// Without an event it is all that the homeserver lists.
 //
 // A second sync would be simpler, but homeservers forget a device's to-device messages once one of its syncs has
 // got them, and with them the keys that the bot's own sync is waiting for.
 func (c *commit) look(ctx context.Context, event id.EventID) error {
 	if c.synced() && event != "" {
-		c.reached = math.MaxInt64
 		if seen, err := c.bring(ctx, event); seen || err != nil {
 			return err
 		}
@@ -91,24 +86,19 @@ func (c *commit) find(ctx context.Context, event id.EventID) error {
 	return errUnseen
 }
 
-// bring waits for the sync to bring the event. That is not enough where the event was made from an unsettled one, whose
-// rivals the sync does not bring any more.
+// bring waits for the sync to bring the event. A sync without a gap has brought by then what was stored before.
 func (c *commit) bring(ctx context.Context, event id.EventID) (seen bool, err error) {
 	timeout := time.NewTimer(syncTimeout)
 	defer timeout.Stop()
 	for {
 		changed := c.dict.Changed()
 		if c.epoch != c.dict.Epoch() {
-			return false, c.remember(ctx)
+			return true, c.remember(ctx)
 		}
-		unlisted := false
-		c.dict.Look(func(h *merge.History) {
-			seen = h.Has(event) && len(h.Missing()) == 0
-			unlisted = c.unlisted(h, event)
-		})
+		c.dict.Look(func(h *merge.History) { seen = h.Has(event) && len(h.Missing()) == 0 })
 		if seen {
 			c.looked = time.Now()
-			return !unlisted, nil
+			return true, nil
 		}
 		select {
 		case <-changed:
@@ -120,9 +110,9 @@ func (c *commit) bring(ctx context.Context, event id.EventID) (seen bool, err er
 	}
 }
 
-// pages reads events from the latest back to one that is known, and on until what is not known is older than what all
-// have in common. It has not seen the event where the homeserver does not list it yet. Where it lists what this commit has sent, it reads
-// on however far that is: others' changes since what this was made from, a minute ago at most, can be acknowledged.
+// pages reads events from the latest back to what was there for certain as the commit began, and on until nothing is missing between
+// those that are known. It has not seen the event where the homeserver does not list it yet. Where it lists what this commit has sent, it
+// reads on however far that is: others' changes since what this was made from, a minute ago at most, can be acknowledged.
 func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err error) {
 	c.looked = time.Now()
 	page := Page{}
@@ -144,79 +134,122 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 		limit = c.bounded(manyEvents)
 	}
 	c.short = !met
-	if c.reached = cmp.Or(oldest, math.MaxInt64); page.Next == "" {
-		c.reached = 0
-	}
-	open, all := false, false // whether there is more to look for, and whether all that was listed is known
+	open := false // whether something is missing between events that are known
 	c.dict.Do(func(h *merge.History) {
 		rest := h.AddPage(events)
-		if i := slices.IndexFunc(rest, func(e merge.Event) bool { return e.ID == event }); i >= 0 {
-			for _, e := range rest[:i+1] {
-				h.AddOlder(e)
-			}
-			rest = rest[i+1:]
+		seen = event == "" || h.Listed(event) || slices.ContainsFunc(rest, func(e merge.Event) bool { return e.ID == event }) ||
+			(c.short || c.late) && h.Has(event)
+		if !seen {
+			return
 		}
-		seen = event == "" || h.Listed(event) || (c.short || c.late) && h.Has(event)
-		open = seen && (c.whole || c.floor > 0 || h.Open() || c.unlisted(h, event) || c.first(h, event))
-		if all = open || len(rest) == 0; open {
-			for _, e := range rest {
-				h.AddOlder(e)
-			}
-			c.plumb(h)
-			open = h.Open() || c.unlisted(h, event)
+		open = h.Open()
+		heads := len(h.Heads())
+		// Homeservers list events by depth. One that took long to store, or was stored beside others of its depth, can be listed behind
+		// events that were known before.
+		for _, e := range rest {
+			h.AddOlder(e)
 		}
+		open = (open || len(h.Heads()) > heads) && h.Open()
 	})
-	for ; seen && open && page.Next != "" && (turned < farthest || c.reached > until); turned++ {
+	for ; open && page.Next != "" && (turned < farthest || oldest > until); turned++ {
 		if page, err = c.room.Recent(ctx, page.Next, limit); err != nil {
 			return false, err
 		}
-		if c.reached = cmp.Or(page.Oldest, c.reached); page.Next == "" {
-			c.reached = 0
-		}
+		oldest = cmp.Or(page.Oldest, oldest)
 		c.dict.Do(func(h *merge.History) {
 			for _, e := range page.Events {
 				h.AddOlder(e)
 			}
-			c.plumb(h)
-			open = h.Open() || c.unlisted(h, event)
+			open = h.Open()
 		})
 	}
-	c.dict.Do(func(h *merge.History) {
-		if seen && h.Open() && (c.short || c.late || !h.Unplumbed()) {
-			h.GiveUp()
-		}
-		if root := h.Root("", false); seen && all && root > 0 && c.reached <= root-unsettled.Milliseconds() {
-			h.Rooted()
-		}
-	})
-	if seen {
-		c.floor = 0
+	if open {
+		c.dict.Do(func(h *merge.History) {
+			if c.short || c.late || !h.Unplumbed() {
+				h.GiveUp()
+			}
+		})
 	}
 	return seen, nil
 }
 
-// plumb notes of which events all is listed that their writers can have overlooked: what was sent since these last knew what is current.
-func (c *commit) plumb(h *merge.History) {
-	if c.reached < math.MaxInt64 {
-		h.Plumb(c.reached + ownFresh.Milliseconds())
+// meets tells whether the events reach back to what was there for certain as the commit began. What was listed then is no such sign:
+// homeservers list what took long to store among older events. Without the event that is looked for, the page ends where something is known,
+// and is asked for again; a deep look goes on, for the event can be listed that far back.
+func (c *commit) meets(events []merge.Event, event id.EventID, oldest int64) (met bool) {
+	i := slices.IndexFunc(events, func(e merge.Event) bool { return e.ID == event })
+	switch {
+	case len(events) == 0:
+		return false
+	case i < 0 && event != "" && !c.deep:
+		c.dict.Look(func(h *merge.History) {
+			met = slices.ContainsFunc(events, func(e merge.Event) bool { return h.Had(e.ID) })
+		})
+		return met
 	}
+	return oldest > 0 && oldest < c.edge(events[max(0, i)].Time)
 }
 
-// unlisted tells whether the event counts on something unsettled that can have rivals which are not known. Whoever sent
-// that need not have looked for them yet.
-func (c *commit) unlisted(h *merge.History, event id.EventID) bool {
-	return c.all[0].Conditional && h.Unlisted(event, unsettled, c.mode.OneName) || c.first(h, event) && c.reached > h.Root(event, c.mode.OneName)-unsettled.Milliseconds()
+// edge is when what is older was there for certain as the commit began, of which an event was sent at that time.
+func (c *commit) edge(sent int64) int64 { return sent - (time.Since(c.since) + skew).Milliseconds() }
+
+// verify makes sure that the heads have no rivals that nobody has merged, for what is sent next tells everybody that there are none. Their
+// own writers can have died before they looked, or still wait for an answer. In a dict of one name that matters only to an edit that
+// depends on what is there.
+func (c *commit) verify(ctx context.Context) error {
+	depends := func(p *pending) bool { return p.Conditional && (!p.ReadOnly || p.Afresh) }
+	if c.mode.Single || c.mode.OneName && !slices.ContainsFunc(c.all, depends) {
+		return nil
+	}
+	var unverified []*merge.Event
+	c.dict.Look(func(h *merge.History) { unverified = h.Unverified("", c.mode.OneName) })
+	for _, e := range unverified {
+		if e.Blind && e.ID == c.latest { // it was acknowledged once, so that it is no late delivery, and replaced what was there
+			continue
+		}
+		if err := c.lookBefore(ctx, e.ID, e.Time); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// first tells whether the event counts on the first of its dict, which is unsettled. Rivals of that have nothing in common with it, so
-// that all must be listed that was sent a while before it.
-func (c *commit) first(h *merge.History, event id.EventID) bool {
-	sent := time.Now().UnixMilli()
-	if event != "" {
-		sent = h.Time(event)
+// lookBefore looks back until all is known that the writer of an event, sent at that time, can have overlooked: what was stored since that
+// writer last knew what was current.
+func (c *commit) lookBefore(ctx context.Context, event id.EventID, sent int64) error {
+	limit := c.bounded(manyEvents)
+	page, err := c.room.Recent(ctx, "", limit)
+	if err != nil {
+		return err
 	}
-	root := h.Root(event, c.mode.OneName)
-	return c.all[0].Conditional && root > 0 && sent < root+unsettled.Milliseconds()
+	listed := slices.ContainsFunc(page.Events, func(e merge.Event) bool { return e.ID == event })
+	add := func(h *merge.History) {
+		for _, e := range h.AddPage(page.Events) {
+			h.AddOlder(e)
+		}
+	}
+	for turned := 1; ; turned++ {
+		c.dict.Do(add)
+		if page.Next == "" || turned == farthest || listed && page.Oldest > 0 && page.Oldest < sent-(ownFresh+skew).Milliseconds() {
+			break
+		}
+		if listed {
+			page, err = c.room.Recent(ctx, page.Next, limit)
+		} else { // what others have said since can be without end
+			page, err = c.room.Before(ctx, event, limit)
+			listed = true
+		}
+		if err != nil {
+			return err
+		}
+		add = func(h *merge.History) {
+			for _, e := range page.Events {
+				h.AddOlder(e)
+			}
+		}
+	}
+	c.dict.Do(func(h *merge.History) { h.Verify(event) })
+	return nil
 }
 
 // reach looks back to an event, as far as that is not known and a look back goes. First it looks for what is newer than what is known: in
@@ -247,50 +280,23 @@ func (c *commit) reach(ctx context.Context, event id.EventID) error {
 	return nil
 }
 
-// meets tells whether the events reach back to what was known before: to an event that was, or to one that is older
-// by more than clocks differ than what the commit began from. In the per-key layout the dict's last event can be far
-// behind those of other keys. Synapse lists what took long to store behind what the sync has brought meanwhile: a deep
-// look goes on until it has found the event, or is past the time when that was sent.
-func (c *commit) meets(events []merge.Event, event id.EventID, oldest int64) (met bool) {
-	if c.floor > 0 {
-		return oldest > 0 && oldest < c.floor
-	}
-	i := slices.IndexFunc(events, func(e merge.Event) bool { return e.ID == event })
-	c.dict.Look(func(h *merge.History) {
-		met = slices.ContainsFunc(events, func(e merge.Event) bool { return e.ID != event && h.Had(e.ID) })
-		met = met && (!c.deep || i >= 0 || h.Has(event))
-	})
-	switch {
-	case met && !c.whole:
-		return true
-	case i < 0 && c.deep:
-		i = 0 // what was sent can be no older than this by more
-	}
-	return i >= 0 && i < len(events) && oldest > 0 && oldest < c.edge(events[i].Time)
-}
-
-// edge is when what is older was there for certain as the commit began, of which an event was sent at that time.
-func (c *commit) edge(sent int64) int64 { return sent - (time.Since(c.since) + skew).Milliseconds() }
-
-// limit is how many events the first page asks for.
+// limit is how many events the first page asks for: what was sent of late, which is known but lies before the edge, and some more.
 func (c *commit) limit() int {
-	known := 0
-	c.dict.Look(func(h *merge.History) { known = h.Len() })
-	if known == 0 { // then the look back goes far, or the room is young
-		return manyEvents
+	known, late := 0, 0
+	c.dict.Look(func(h *merge.History) { known, late = h.Len(), h.Since(skew) })
+	switch {
+	case known == late, c.mode.OneName: // the dict is young, or other names' events come in between
+		return c.bounded(manyEvents)
+	case c.busy:
+		return c.bounded(late + someEvents)
+	default:
+		return c.bounded(late + fewEvents)
 	}
-	if c.busy || c.mode.OneName { // other names' events come in between
-		return c.bounded(someEvents)
-	}
-	return c.bounded(fewEvents)
 }
 
 // bounded is limit, or less where the dict is large. Homeservers give each event with the content of the one before, and
 // Synapse gives that twice.
 func (c *commit) bounded(limit int) int {
-	if c.floor > 0 { // most are other names'
-		return manyEvents
-	}
 	size := 0
 	c.dict.Look(func(h *merge.History) {
 		for _, head := range h.Heads() {

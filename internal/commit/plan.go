@@ -52,7 +52,7 @@ func (p *plan) size(name, stored string) int {
 
 func (p *plan) content(mode Mode) json.RawMessage {
 	dict := wire.OfNames(p.names)
-	if !mode.Single || p.barrier {
+	if !mode.Single || p.barrier || p.parents != nil && p.parents.Events == nil {
 		dict.Parents = p.parents
 	}
 	return dict.Content()

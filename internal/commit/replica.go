@@ -2,11 +2,9 @@ package commit
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"math/rand/v2"
 	"slices"
-	"sync"
 	"time"
 
 	"maunium.net/go/mautrix/id"
@@ -18,8 +16,7 @@ import (
 const (
 	// repairAfter is when a fork is merged that no writer has merged, about: whoever made it has died, or is on another
 	// homeserver and could not know.
-	repairAfter   = 1500 * time.Millisecond
-	repairTimeout = time.Minute
+	repairAfter = 1500 * time.Millisecond
 
 	// powerTries is how often a read is made that shares the requests of writes which are refused.
 	powerTries = 5
@@ -39,9 +36,6 @@ type Replica struct {
 	Writer *Writer
 
 	random func() uint64 // of repairs
-
-	mu     sync.Mutex
-	repair bool // whether one is about to be made
 }
 
 // NewReplica returns a replica of the dict in room, of which nothing is known.
@@ -61,10 +55,10 @@ func (r *Replica) Read(ctx context.Context, afresh bool) error {
 	}
 }
 
-// ReadView is the dict as a caller sees it: from memory while it is live, which means that a sync feeds it, else with a request. Where
-// what is current lacks what this process has just written, another writer began from what was there before and will merge
-// the two, and a look back does so here. The view holds for the caller's purpose where its names and the current ones
-// agree.
+// ReadView is the dict as a caller sees it: from memory while it is live, which means that a sync feeds it, else with a request. What the
+// homeserver gives then is merged with what this process knows that others have not seen: they wrote at the same time, and somebody will
+// merge the two. Where it is not known how the two belong together, and this process has written of late, a look back tells; the view holds
+// for the caller's purpose without that where its names and the current ones agree.
 func (r *Replica) ReadView(ctx context.Context, live bool, agree func(view, current map[string]string) bool) (*replica.View, error) {
 	if live {
 		if view := r.View(); view != nil {
@@ -77,18 +71,32 @@ func (r *Replica) ReadView(ctx context.Context, live bool, agree func(view, curr
 			return view, nil
 		}
 	}
+	if r.Writer.unsettled.Load() {
+		if err := r.Read(ctx, false); err != nil {
+			return nil, err
+		}
+	}
 	current, err := r.Writer.room.Current(ctx)
 	if err != nil || current == nil {
 		return &replica.View{}, err
 	}
-	if view := r.View(); view != nil && r.Writer.Recent() && view.Event != current.ID &&
-		!slices.Contains(current.Parents, view.Event) && !agree(view.Names, current.Dict) {
+	view := r.View()
+	if view == nil || view.Event == current.ID {
+		return replica.ViewOf(current), nil
+	}
+	switch r.Compare(current) {
+	case replica.Newer:
+		return replica.ViewOf(current), nil
+	case replica.Unknown:
+		if !r.Writer.Recent() || agree(view.Names, current.Dict) {
+			return replica.ViewOf(current), nil
+		}
 		if err := r.Read(ctx, false); err != nil {
 			return nil, err
 		}
-		if view = r.View(); view != nil {
-			return view, nil
-		}
+	}
+	if view = r.View(); view != nil {
+		return view, nil
 	}
 	return replica.ViewOf(current), nil
 }
@@ -97,36 +105,14 @@ func (r *Replica) ReadView(ctx context.Context, live bool, agree func(view, curr
 // the dict is live then.
 func (r *Replica) Bring(live func() bool, events ...merge.Event) {
 	r.Feed(events...)
-	forked := false
-	r.Look(func(h *merge.History) { forked = len(h.Heads()) > 1 })
-	if forked && !r.Writer.mode.Single {
-		r.repairLater(live)
+	forked := func() (forked bool) {
+		r.Look(func(h *merge.History) { forked = len(h.Heads()) > 1 })
+		return forked
 	}
-}
-
-func (r *Replica) repairLater(live func() bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.repair {
-		return
+	if forked() && !r.Writer.mode.Single {
+		pause := time.Duration(float64(repairAfter) * (0.5 + fraction(r.random())))
+		r.Writer.repairLater(context.Background(), pause, func() bool { return live() && forked() })
 	}
-	r.repair = true
-	time.AfterFunc(time.Duration(float64(repairAfter)*(0.5+fraction(r.random()))), func() {
-		r.mu.Lock()
-		r.repair = false
-		r.mu.Unlock()
-		if !live() {
-			return
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), repairTimeout)
-		defer cancel()
-		_ = r.Repair(ctx) // somebody who may not write cannot repair; the next who may will
-	})
-}
-
-// Repair merges what nobody has merged, where there is any.
-func (r *Replica) Repair(ctx context.Context) error {
-	return r.Writer.Do(ctx, Edit{Conditional: true, Apply: func(Base) (map[string]json.RawMessage, error) { return nil, nil }})
 }
 
 // Redacted is for a sync that brings a redaction of the event.

@@ -17,6 +17,9 @@ type Room interface {
 	// Recent gives a page of the room's events from where the last one ended: next, which is "" for the latest.
 	Recent(ctx context.Context, from string, limit int) (Page, error)
 
+	// Before gives a page like Recent, of what the homeserver lists before an event and of that itself.
+	Before(ctx context.Context, event id.EventID, limit int) (Page, error)
+
 	// Stored is the place of an event that was listed among all that the homeserver has stored, where known is true.
 	Stored(ctx context.Context, event id.EventID) (place int64, known bool, err error)
 
@@ -38,6 +41,9 @@ type Room interface {
 	// or that of a homeserver that refused what was sent for its size.
 	Fits(size int) error
 	TooLarge(err error) bool
+
+	// NotSent tells whether an error of Send says that the homeserver has not taken the content. Else it can have.
+	NotSent(err error) bool
 
 	// Synced tells whether a sync feeds the dict right now, so that what is sent in ctx will come back by itself.
 	Synced(ctx context.Context) bool

@@ -8,6 +8,7 @@ package commit
 
 import (
 	"context"
+	"encoding/json"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -27,6 +28,11 @@ const (
 
 	// slowest bounds how slow a homeserver is taken to be where waits depend on it. Under load it is slow for all.
 	slowest = 120 * time.Millisecond
+
+	// A write that could not look for rivals of what it has sent, because requests failed, tries again in the background: first after
+	// settleAfter, then after pauses that double, until settleFor has passed. Then whoever reads or writes next has to.
+	settleAfter = time.Second
+	settleFor   = 45 * time.Second
 
 	// patience is how often a writer looks whether somebody else merges before it does so itself.
 	patience = 3
@@ -63,11 +69,15 @@ type Writer struct {
 
 	wrote atomic.Int64 // when the last event was sent, in Unix nanoseconds
 
+	unsettled atomic.Bool // whether the homeserver can have an event of this writer whose rivals nobody has looked for
+	repairing atomic.Bool // whether repairLater waits
+
 	// Of the running loop alone.
-	last id.EventID    // the last event that this writer sent
-	slow time.Duration // how long sending takes, about
-	lag  time.Duration // how long what was sent stays out of sight, about
-	busy bool          // whether others were met in the last round
+	latest id.EventID    // the last event that this writer sent
+	last   blind         // the same, where it was sent without having read anything
+	slow   time.Duration // how long sending takes, about
+	lag    time.Duration // how long what was sent stays out of sight, about
+	busy   bool          // whether others were met in the last round
 }
 
 // NewWriter returns a writer of dict, which is what is known of the dict in room.
@@ -107,6 +117,27 @@ func (w *Writer) Recent() bool {
 	return time.Now().UnixNano()-w.wrote.Load() < int64(ownFresh)
 }
 
+// Repair merges what nobody has merged, where there is any.
+func (w *Writer) Repair(ctx context.Context) error {
+	return w.Do(ctx, Edit{Conditional: true, Apply: func(Base) (map[string]json.RawMessage, error) { return nil, nil }})
+}
+
+// repairLater makes a Repair after a while, where there is still need of it, and again where that fails. Somebody who may not write cannot
+// repair; the next who may will.
+func (w *Writer) repairLater(ctx context.Context, pause time.Duration, needed func() bool) {
+	if w.repairing.Swap(true) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleFor)
+	go func() {
+		defer cancel()
+		defer w.repairing.Store(false)
+		for sleep(ctx, pause) == nil && needed() && w.Repair(ctx) != nil {
+			pause *= 2
+		}
+	}()
+}
+
 // loop runs as long as somebody waits.
 func (w *Writer) loop() {
 	for {
@@ -136,10 +167,7 @@ func (w *Writer) run(batch []*pending) {
 	release, err := w.room.Hold(ctx)
 	if err == nil {
 		defer release()
-		err = c.run(ctx)
-	}
-	if err == nil {
-		c.drop(ctx)
+		err = c.do(ctx)
 	}
 	for _, p := range c.all {
 		if err != nil {

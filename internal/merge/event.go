@@ -32,6 +32,9 @@ type Event struct {
 	Yields  Yields
 	Marked  bool
 
+	// Blind: the writer had read nothing, and replaced what was there. Then Mark is its own too.
+	Blind bool
+
 	// Conditional: the writer computed what it changed from what was there before.
 	Conditional bool
 
@@ -47,6 +50,10 @@ type Event struct {
 
 // Yields are changes: of these events, what they did to these names, in order.
 type Yields map[id.EventID][]string
+
+// own tells whether the event's writer chose Mark, so that another event with it is the same request, delivered twice, or the same
+// merge by two writers.
+func (e *Event) own() bool { return e.Marked || e.Blind }
 
 func (y Yields) has(event id.EventID, name string) bool {
 	return slices.Contains(y[event], name)

@@ -2,6 +2,7 @@ package merge
 
 import (
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -31,19 +32,19 @@ const maxPruned = 2000
 // node is an event and its place in the history.
 type node struct {
 	Event
-	seq     int // the order in which events were added
-	asked   bool
-	place   *int64 // where the homeserver stored it among others, nil where that is not known
-	index   int    // in order
-	parents []*node
-	held    map[string]string // what Dict was, of an event that was redacted since
-	missing []id.EventID      // parents that are not in the history
-	adrift  bool              // whether parents were given up
-	plumbed bool              // whether all is listed that its writer can have overlooked
-	gone    bool              // whether it is as if the event had changed nothing
-	cut     bool              // whether parents were forgotten, when a later event had merged all there was
-	past    bitset            // the ancestors, by index
-	state   int               // of the walk that finds order
+	seq      int // the order in which events were added
+	asked    bool
+	place    *int64 // where the homeserver stored it among others, nil where that is not known
+	index    int    // in order
+	parents  []*node
+	held     map[string]string // what Dict was, of an event that was redacted since
+	missing  []id.EventID      // parents that are not in the history
+	adrift   bool              // whether parents were given up
+	verified bool              // whether no rival of it is unknown
+	gone     bool              // whether it is as if the event had changed nothing
+	cut      bool              // whether parents were forgotten, when a later event had merged all there was
+	past     bitset            // the ancestors, by index
+	state    int               // of the walk that finds order
 }
 
 // Add adds an event that is newer than all others in the order of the homeserver, as far as that is known, and tells
@@ -154,13 +155,13 @@ func (h *History) Unplaced(own id.EventID) []id.EventID {
 		for _, rule := range rules {
 			for n := range rule.unplaced {
 				asked[n] = true
-				marks[n.Mark] = marks[n.Mark] || n.Marked // what was sent twice is where it was first
+				marks[n.Mark] = marks[n.Mark] || n.own() // what was sent twice is where it was first
 			}
 		}
 	}
 	var unplaced []id.EventID
 	for _, n := range h.order {
-		if !n.asked && (n.Marked && marks[n.Mark] || asked[n]) {
+		if !n.asked && (n.own() && marks[n.Mark] || asked[n]) {
 			unplaced = append(unplaced, n.ID)
 		}
 	}
@@ -173,7 +174,7 @@ func (h *History) hidden(n *node) bool {
 	twin := false
 	for _, child := range h.order {
 		if slices.Contains(child.parents, n) {
-			if !child.Marked || child.Mark != n.Mark {
+			if !child.own() || child.Mark != n.Mark {
 				return false
 			}
 			twin = true
@@ -214,72 +215,67 @@ func (h *History) Listed(event id.EventID) bool {
 	return n != nil && !n.Partial
 }
 
-// Precedes tells whether the event is not there and was sent before all that are.
-func (h *History) Precedes(e Event) bool {
+// Order is where an event belongs that a sync brings.
+type Order int
+
+const (
+	After     Order = iota // behind all that is there
+	Before                 // before all that is there
+	Unordered              // nothing tells
+)
+
+// Order tells where an event belongs that a sync brings, and after it these in the same response. A sync brings events in the order in
+// which the homeserver stored them, so that the event comes after all that the history has from lists. It can have been sent before what
+// comes from the state, where the sync is behind that. Times only show that this is not so: the clocks of homeservers differ.
+func (h *History) Order(e Event, next []Event) Order {
 	for _, n := range h.events {
-		if n.ID == e.ID || n.Time <= e.Time {
-			return false
+		switch {
+		case !n.Partial || n.ID == e.ID || h.events[e.ID] != nil:
+		case slices.Contains(n.Parents, e.ID), slices.ContainsFunc(next, func(later Event) bool { return later.ID == n.ID }):
+			return Before
+		case slices.Contains(e.Parents, n.ID) || n.Time < e.Time:
+		default:
+			return Unordered
 		}
 	}
-	return len(h.events) > 0
+	return After
 }
 
-// Unlisted tells whether the event was made from one that was not much older, by itself or through others, and of which it is not known
-// what was before: there can be rivals of that which are not known either. Of a dict with one name, nothing matters that somebody has
-// replaced since.
-func (h *History) Unlisted(event id.EventID, much time.Duration, oneName bool) bool {
+// Unverified are the events that what is known was made from, and that can have rivals which are not known: of which nothing older has been
+// listed. The event itself is none of them, or any head without one. A writer has verified what it made its event from before it sent
+// that. So nothing is asked of what a marked event was made from, nor of what the last event of a dict with one name was made from where
+// its writer had not read that.
+func (h *History) Unverified(event id.EventID, oneName bool) (unverified []*Event) {
 	h.link()
-	n := h.events[event]
-	return n != nil && slices.ContainsFunc(h.sources([]*node{n}, oneName), func(a *node) bool {
-		return a != n && (a.Partial || len(a.missing) > 0 && !a.plumbed) && n.Time-a.Time < much.Milliseconds()
-	})
-}
-
-// Plumb notes that all has been added that the homeserver lists from a while before that time on, in Unix milliseconds, so that what was
-// sent since has no rivals that are not known.
-func (h *History) Plumb(since int64) {
-	for _, n := range h.events {
-		n.plumbed = n.plumbed || !n.Partial && n.Time >= since
-	}
-}
-
-// Root is when the last event was sent that was made from nothing, in Unix milliseconds, of those that the event comes from, or of all
-// without an event. It can have rivals that are not known, which have nothing in common with it. It is 0 where there is none, and after
-// Rooted. Of a dict with one name, nothing matters that somebody has replaced since.
-func (h *History) Root(event id.EventID, oneName bool) (sent int64) {
-	if h.rooted {
-		return 0
-	}
-	h.link()
-	from := h.heads
+	next := h.heads
 	if n := h.events[event]; n != nil {
-		from = []*node{n}
+		next = n.parents
 	}
-	for _, a := range h.sources(from, oneName) {
-		if len(a.parents)+len(a.missing) == 0 && !a.adrift && !a.cut {
-			sent = max(sent, a.Time)
-		}
-	}
-	return sent
-}
-
-// sources are what events were made from, they among them, and with one name not beyond the last that was not made from what was there.
-func (h *History) sources(from []*node, oneName bool) []*node {
-	all := slices.Clone(from)
 	seen := newBitset(len(h.order))
-	for i := 0; i < len(all); i++ {
-		n := all[i]
-		if oneName && n.Marked && !n.Conditional && len(n.parents) == 1 {
+	for next = slices.Clone(next); len(next) > 0; next = next[1:] {
+		n := next[0]
+		if seen.has(n.index) {
 			continue
 		}
-		for _, parent := range n.parents {
-			if !seen.has(parent.index) {
-				seen.add(parent.index)
-				all = append(all, parent)
-			}
+		seen.add(n.index)
+		known := !n.Partial && len(n.missing) == 0 && (len(n.parents) > 0 || n.adrift || n.cut || h.rooted)
+		switch {
+		case n.verified, known && n.Marked:
+		case known && oneName && !n.Conditional:
+		case known:
+			next = append(next, n.parents...)
+		default:
+			unverified = append(unverified, &n.Event)
 		}
 	}
-	return all
+	return unverified
+}
+
+// Verify notes that no rival of the event is unknown.
+func (h *History) Verify(event id.EventID) {
+	if n := h.events[event]; n != nil {
+		n.verified = true
+	}
 }
 
 // Rooted notes that all that the homeserver has will be added, or has been from a while before the first event on, until one is added
@@ -296,6 +292,20 @@ func (h *History) Time(event id.EventID) int64 {
 
 // Had tells whether the event is in the history or was until Prune.
 func (h *History) Had(event id.EventID) bool { return h.Has(event) || h.pruned[event] }
+
+// Since is how many events were sent no longer than that before the last.
+func (h *History) Since(before time.Duration) (n int) {
+	last := int64(math.MinInt64)
+	for _, e := range h.events {
+		last = max(last, e.Time)
+	}
+	for _, e := range h.events {
+		if last-e.Time <= before.Milliseconds() {
+			n++
+		}
+	}
+	return n
+}
 
 // Len is the number of events.
 func (h *History) Len() int { return len(h.events) }
@@ -520,25 +530,33 @@ func (h *History) parentsOf(n, before *node, twins []*node) []id.EventID {
 	if replaced != nil && n.Mark != "" && replaced.Mark == n.Mark {
 		return []id.EventID{replaced.ID}
 	}
-	earlier := slices.DeleteFunc(slices.Clone(twins[:max(0, slices.Index(twins, n))]), func(twin *node) bool { return stored(n, twin) })
-	if n.Marked {
-		// Sent twice, or the same merge by two writers. The one stored later can have become current, whatever its time.
+	if n.own() {
+		// The twin stored later can have become current, whatever its time.
 		first := n
 		for _, twin := range twins {
-			if twin.Marked && stored(twin, first) {
+			if twin.own() && stored(twin, first) {
 				first = twin
 			}
 		}
 		if first != n {
 			return []id.EventID{first.ID}
 		}
+	}
+	if n.Marked {
 		return n.Parents
 	}
 	unknown := id.EventID("unknown, before " + n.ID)
+	if !n.own() && n.Mark != "" {
+		earlier := slices.DeleteFunc(slices.Clone(twins[:max(0, slices.Index(twins, n))]), func(twin *node) bool { return stored(n, twin) })
+		if len(earlier) > 0 {
+			return []id.EventID{earlier[len(earlier)-1].ID}
+		}
+		if !h.lost[unknown] {
+			return []id.EventID{unknown}
+		}
+	}
 	switch {
-	case len(earlier) > 0:
-		return []id.EventID{earlier[len(earlier)-1].ID}
-	case (n.Mark != "" || n.Partial) && !h.lost[unknown]:
+	case n.Partial && !h.lost[unknown]:
 		return []id.EventID{unknown}
 	case replaced != nil:
 		return []id.EventID{replaced.ID}

@@ -160,7 +160,7 @@ func (h *History) Counts(event id.EventID, name string, in id.EventID) bool {
 func (h *History) original(n *node) *node {
 	first := n
 	for n != nil && n.Mark != "" && len(n.parents) == 1 && n.parents[0].Mark == n.Mark {
-		if n = n.parents[0]; n.Marked {
+		if n = n.parents[0]; n.own() {
 			first = n
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"maunium.net/go/mautrix/id"
@@ -488,64 +487,41 @@ func TestUnplaced(t *testing.T) {
 	}
 }
 
-// Of what was made from an event that is not much older, all rivals are known once that one's parents are.
-func TestUnlisted(t *testing.T) {
-	const much = time.Second
-	a, own := conditional("$a", 2000, dict{"k": "a"}, "$root"), conditional("$own", 2500, dict{"k": "own"}, "$a")
+// What an event was made from can have rivals that are not known, where nothing older was listed.
+func TestUnverified(t *testing.T) {
+	unverified := func(h *merge.History, event id.EventID, oneName bool) (events []id.EventID) {
+		for _, e := range h.Unverified(event, oneName) {
+			events = append(events, e.ID)
+		}
+		return events
+	}
+	root, a := conditional("$root", 1, dict{}), conditional("$a", 2, dict{"k": "a"}, "$root")
+	own := conditional("$own", 3, dict{"k": "own"}, "$a")
 	current := a
 	current.Partial = true
+
 	h := history(current, own)
-	assert.True(t, h.Unlisted("$own", much, false))
-	assert.False(t, h.Unlisted("$own", much/2, false), "which is old")
-	assert.False(t, h.Unlisted("$unknown", much, false))
+	assert.Equal(t, []id.EventID{"$a"}, unverified(h, "$own", false))
+	assert.Empty(t, unverified(h, "", false), "whoever wrote the head has verified what came before it")
 	h.Add(a)
-	assert.True(t, h.Unlisted("$own", much, false), "it has been listed, and what was before it has not")
-	h.AddOlder(marked("$root", 1, dict{}))
-	assert.False(t, h.Unlisted("$own", much, false))
-	assert.False(t, h.Unlisted("$root", much, false))
+	assert.Equal(t, []id.EventID{"$a"}, unverified(h, "$own", false), "it has been listed, and what was before it has not")
+	h.AddOlder(root)
+	assert.Empty(t, unverified(h, "$own", false))
+	assert.Equal(t, []id.EventID{"$root"}, unverified(h, "$a", false), "others can have begun from nothing too")
 
-	next := conditional("$next", 2800, dict{"k": "next"}, "$own")
-	h = history(current, own, next)
-	assert.True(t, h.Unlisted("$next", much, false), "through another")
-	assert.False(t, h.Unlisted("$next", much/2, false))
+	h = history(current)
+	assert.Equal(t, []id.EventID{"$a"}, unverified(h, "", false))
+	h.Verify("$a")
+	assert.Empty(t, unverified(h, "", false))
 
-	h = history(current, marked("$put", 2500, dict{"k": "put"}, "$a"), conditional("$next", 2800, dict{"k": "next"}, "$put"))
-	assert.True(t, h.Unlisted("$next", much, false), "the put may be another name's")
-	assert.False(t, h.Unlisted("$next", much, true))
+	var known merge.History
+	known.Rooted()
+	known.Add(root)
+	assert.Empty(t, unverified(&known, "", false), "nothing was there before")
 
-	h = history(a, own)
-	h.Plumb(2001)
-	assert.True(t, h.Unlisted("$own", much, false), "what was sent since that is listed")
-	h.Plumb(2000)
-	assert.False(t, h.Unlisted("$own", much, false))
-	h = history(current, own)
-	h.Plumb(0)
-	assert.True(t, h.Unlisted("$own", much, false), "the homeserver does not list it yet")
-	h.Add(a)
-	assert.True(t, h.Unlisted("$own", much, false), "what came before it was not listed when it was not either")
-}
-
-// What was made from nothing can have rivals that nothing leads to, unless it is known that there is no more.
-func TestRoot(t *testing.T) {
-	root, child := conditional("$root", 1000, dict{"k": "1"}), conditional("$child", 2000, dict{"k": "2"}, "$root")
-	other := conditional("$other", 3000, dict{"k": "3"})
-	h := history(root, child, other)
-	assert.EqualValues(t, 1000, h.Root("$child", false))
-	assert.EqualValues(t, 3000, h.Root("$other", false))
-	assert.EqualValues(t, 3000, h.Root("", false))
-	h.Add(marked("$put", 3500, dict{"k": "put"}, "$other"))
-	assert.EqualValues(t, 3000, h.Root("$put", false), "the put may be another name's")
-	assert.Zero(t, h.Root("$put", true))
-	assert.EqualValues(t, 1000, h.Root("", true))
-	h.Rooted()
-	assert.Zero(t, h.Root("$child", false))
-	h.Add(conditional("$listed", 4000, dict{"k": "4"}))
-	assert.Zero(t, h.Root("", false))
-	current := conditional("$current", 5000, dict{"k": "5"})
-	current.Partial = true
-	h.Add(current)
-	assert.EqualValues(t, 5000, h.Root("", false), "what came before that is not known")
-	assert.Zero(t, history(child).Root("", false), "of which it is known that something came before it")
+	h = history(root, plain("$plain", 2, dict{"k": "p"}, "$root"))
+	assert.Equal(t, []id.EventID{"$root"}, unverified(h, "", false), "a writer that names no parents has verified nothing")
+	assert.Empty(t, unverified(h, "", true), "nothing matters that it has replaced")
 }
 
 // A merge that two writers made can become current when it is stored again, and then hides what came after it, wherever

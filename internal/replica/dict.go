@@ -3,6 +3,7 @@
 package replica
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -83,10 +84,14 @@ func (d *Dict) Feed(events ...merge.Event) {
 		return
 	}
 	changed := false
-	for _, e := range events {
+	for i, e := range events {
 		add := d.history.Add
-		if d.history.Precedes(e) { // a sync that is behind what was read
+		switch d.history.Order(e, events[i+1:]) {
+		case merge.Before: // a sync that is behind what was read
 			add = d.history.AddOlder
+		case merge.Unordered:
+			d.forget()
+			return
 		}
 		changed = add(e) || changed
 	}
@@ -171,6 +176,34 @@ func (d *Dict) Gone(changed <-chan struct{}) (done, forgotten bool) {
 	}
 	d.history.Rooted()
 	return true, forgotten
+}
+
+// Relation is how an event that the homeserver gives as the current one belongs to what is known.
+type Relation int
+
+const (
+	Unknown Relation = iota // nothing tells
+	Newer                   // its writer had seen all that is known
+	Known                   // it is in the history now
+)
+
+// Compare tells how an event that the homeserver gives as the current one belongs to what is known. One whose parents are known is added.
+func (d *Dict) Compare(current *merge.Event) Relation {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.history.Has(current.ID):
+		return Known
+	case !current.Marked:
+		return Unknown
+	case !slices.ContainsFunc(d.history.Heads(), func(head *merge.Event) bool { return !slices.Contains(current.Parents, head.ID) }):
+		return Newer
+	case slices.ContainsFunc(current.Parents, func(parent id.EventID) bool { return !d.history.Has(parent) }):
+		return Unknown
+	}
+	d.history.Add(*current)
+	d.update()
+	return Known
 }
 
 // Changed is closed at the next change.

@@ -19,14 +19,17 @@ const maxParents = 512
 // Parents is what a content says of the events before it. opsdroid copies the field into what it writes next, where
 // it is stale: only the digest of the keys and values beside it tells.
 type Parents struct {
-	Events []id.EventID `json:"events"`
+	// Events are the heads that the writer had merged. There are none where it had read that nothing was there. The field is missing where
+	// it had read nothing: the event then replaces whatever was there.
+	Events []id.EventID `json:"events,omitzero"`
 
 	// Yields are changes that did not count in the merge, where it had to choose between conditional ones: by event, the
 	// names.
 	Yields map[id.EventID][]string `json:"yields,omitempty"`
 
 	// By differs in each write, so that two writers who write the same make two events. Without it the
-	// homeserver would acknowledge the second and keep the first, and both would believe that they had been alone.
+	// homeserver would acknowledge the second and keep the first, and both would believe that they had been alone. It also tells
+	// a request that was delivered twice: the second event has the By and the digest of the first, and changes nothing.
 	By string `json:"by,omitempty"`
 
 	// Conditional: the values were computed from those before. Between two such writes of one key the first
