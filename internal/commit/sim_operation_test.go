@@ -1,0 +1,235 @@
+package commit_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/replica"
+)
+
+// opKind is what a caller asks for, as the methods of a Store.
+type opKind int
+
+const (
+	put opKind = iota
+	update
+	create
+	compareAndPut
+	remove
+	pop
+	get
+	opKinds
+)
+
+func (k opKind) String() string {
+	return [...]string{"Put", "Update", "Create", "CompareAndPut", "Delete", "Pop", "Get"}[k]
+}
+
+// conditional tells whether what is stored depends on what is there.
+func (k opKind) conditional() bool { return k != put && k != remove && k != get }
+
+// What a caller is told that is no fault.
+var (
+	errExists   = errors.New("it exists")
+	errConflict = errors.New("it has changed")
+	errNotFound = errors.New("not found")
+)
+
+// opPlan is an operation that is going to be made.
+type opPlan struct {
+	ID      string
+	Kind    opKind
+	Key     string
+	Keys    []string // of a PutAll, more of them
+	Think   time.Duration
+	Timeout time.Duration // 0 without
+}
+
+// op is an operation as it was made. A value is a list of tokens: that of whoever made it from nothing, and those that were appended.
+type op struct {
+	opPlan
+	process    *process
+	start, end time.Time
+	began      bool
+	done       bool
+	err        error
+	saw        [][]string // what was there, each time it was made
+	got        []string   // by a Get or Pop
+	basis      []string   // what a CompareAndPut compares with
+	number     int        // of its end among all ends
+}
+
+func (o *op) String() string { return fmt.Sprintf("%s %s(%s)", o.ID, o.Kind, o.Key) }
+
+// refused tells whether the caller was told that nothing was changed.
+func (o *op) refused() bool {
+	return o.done && (errors.Is(o.err, errExists) || errors.Is(o.err, errConflict) || errors.Is(o.err, errNotFound))
+}
+
+func (o *op) acknowledged() bool { return o.done && o.err == nil }
+
+// tokens reads a value.
+func tokens(stored json.RawMessage) (list []string) {
+	_ = json.Unmarshal(stored, &list)
+	return list
+}
+
+func value(list ...string) json.RawMessage {
+	text, _ := json.Marshal(list)
+	return text
+}
+
+// stateKey is the state key of the dict with the key.
+func (w *world) stateKey(key string) string {
+	if w.OneName {
+		return key
+	}
+	return ""
+}
+
+// perform makes an operation.
+func (p *process) perform(plan opPlan) *op {
+	w := p.world
+	o := &op{opPlan: plan, process: p, start: time.Now(), began: true}
+	ctx := context.WithValue(w.ctx, askerKey{}, &asker{id: plan.ID})
+	if plan.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, plan.Timeout)
+		defer cancel()
+	}
+	w.mu.Lock()
+	w.ops = append(w.ops, o)
+	w.mu.Unlock()
+	w.note(o.ID, "%s(%s)", o.Kind, o.Key)
+	err := p.make(ctx, o)
+	if w.ctx.Err() != nil {
+		return o
+	}
+	w.mu.Lock()
+	o.done, o.err, o.end = true, err, time.Now()
+	w.results++
+	o.number = w.results
+	w.mu.Unlock()
+	what := ""
+	switch {
+	case err != nil:
+		what = err.Error()
+	case o.Kind == get || o.Kind == pop:
+		what = fmt.Sprint(o.got)
+	default:
+		what = "done"
+	}
+	w.note(o.ID, "%s(%s) → %s", o.Kind, o.Key, what)
+	return o
+}
+
+func (p *process) make(ctx context.Context, o *op) error {
+	switch o.Kind {
+	case get:
+		view, err := p.read(ctx, o.Key)
+		if err == nil {
+			o.got = tokens(json.RawMessage(view.Names[o.Key]))
+		}
+		return err
+	case put:
+		values := map[string]string{o.Key: o.Key}
+		changes := map[string]json.RawMessage{o.Key: value(o.ID)}
+		for _, key := range o.Keys {
+			values[key], changes[key] = key, value(o.ID)
+		}
+		return p.commit(ctx, o.Key, commit.Edit{Values: values, Overwrites: true, Apply: func(commit.Base) (map[string]json.RawMessage, error) {
+			return changes, nil
+		}})
+	case remove:
+		if p.world.OneName {
+			if view, err := p.read(ctx, o.Key); err != nil || view.Names[o.Key] == "" {
+				return err
+			}
+		}
+		return p.commit(ctx, o.Key, commit.Edit{Overwrites: true, Apply: func(commit.Base) (map[string]json.RawMessage, error) {
+			return map[string]json.RawMessage{o.Key: nil}, nil
+		}})
+	case update:
+		return p.change(ctx, o, commit.Edit{Calls: true, Values: map[string]string{}}, func(_ commit.Base, old []string, found bool) (json.RawMessage, error) {
+			return value(append(slices.Clone(old), o.ID)...), nil
+		})
+	case create:
+		return p.change(ctx, o, commit.Edit{Values: map[string]string{}}, func(_ commit.Base, _ []string, found bool) (json.RawMessage, error) {
+			if found {
+				return nil, errExists
+			}
+			return value(o.ID), nil
+		})
+	case compareAndPut:
+		view, err := p.read(ctx, o.Key)
+		if err != nil {
+			return err
+		}
+		stored, there := view.Names[o.Key]
+		revision := view.Event
+		if !there {
+			revision = ""
+		}
+		o.basis = tokens(json.RawMessage(stored))
+		return p.change(ctx, o, commit.Edit{Values: map[string]string{}, Since: revision}, func(base commit.Base, _ []string, found bool) (json.RawMessage, error) {
+			if found != there || found && !base.Unchanged(o.Key, revision) {
+				return nil, errConflict
+			}
+			return value(append(slices.Clone(o.basis), o.ID)...), nil
+		})
+	case pop:
+		return p.change(ctx, o, commit.Edit{Calls: true}, func(_ commit.Base, old []string, found bool) (json.RawMessage, error) {
+			if o.got = nil; !found {
+				return nil, errNotFound
+			}
+			o.got = old
+			return nil, nil
+		})
+	}
+	panic("no such operation")
+}
+
+// read is what a Get does.
+func (p *process) read(ctx context.Context, key string) (*replica.View, error) {
+	return p.view(ctx, p.world.stateKey(key), func(view, current map[string]string) bool { return view[key] == current[key] })
+}
+
+// commit is what package roomkv does with an edit.
+func (p *process) commit(ctx context.Context, key string, edit commit.Edit) error {
+	if !p.world.OneName && edit.Conditional {
+		edit.Attempt = new(commit.Attempt)
+	}
+	return p.dict(p.world.stateKey(key)).Writer.Do(ctx, edit)
+}
+
+// change is an edit that depends on what is there.
+func (p *process) change(ctx context.Context, o *op, edit commit.Edit, fn func(base commit.Base, old []string, found bool) (json.RawMessage, error)) error {
+	edit.Conditional = true
+	if edit.Values != nil {
+		edit.Values[o.Key] = o.Key
+	}
+	edit.Apply = func(base commit.Base) (map[string]json.RawMessage, error) {
+		stored, found := base.Stored(o.Key)
+		old := tokens(stored)
+		if !slices.ContainsFunc(o.saw, func(s []string) bool { return slices.Equal(s, old) }) {
+			p.world.mu.Lock()
+			o.saw = append(o.saw, old)
+			p.world.mu.Unlock()
+		}
+		changed, err := fn(base, old, found)
+		if err != nil {
+			return nil, err
+		}
+		return map[string]json.RawMessage{o.Key: changed}, nil
+	}
+	return p.commit(ctx, o.Key, edit)
+}
+
+// parts are the tokens of a value as one text.
+func parts(list []string) string { return strings.Join(list, " ") }

@@ -1,0 +1,164 @@
+package commit_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// knobs are the ingredients of a run.
+type knobs struct {
+	Forking bool // a homeserver as Synapse, else one as Dendrite
+	OneName bool // a state event for each key
+	Single  bool // WithSingleWriter
+
+	SameDepth bool // ordered: see [simServer]
+	Silent    bool
+	Lag       time.Duration // until lists and syncs show what was stored
+	Slow      time.Duration // what a request takes each way, at most
+
+	Fail        float64 // how many requests fail
+	LateBy      time.Duration
+	Stall       float64 // how many take long
+	StallBy     time.Duration
+	StallBefore bool    // never on the way back
+	Death       float64 // how many are a process's last
+
+	Limited    float64 // of the responses of syncs
+	Repeated   float64
+	SlowSync   float64
+	SlowSyncBy time.Duration
+
+	MaxSize int // of a content, 0 without
+}
+
+// plan is a run that is to be made. Whatever is taken away from it changes nothing about the rest.
+type plan struct {
+	Seed      uint64
+	Knobs     knobs
+	Processes []processPlan
+	Incidents []incident
+}
+
+type processPlan struct {
+	Name       string
+	Account    string
+	Follows    bool
+	Mortal     bool
+	Retries    int
+	Goroutines [][]opPlan
+}
+
+// incident is something that happens to the homeserver or to a process.
+type incident struct {
+	At      time.Duration
+	Kind    string // chat, clock, foreign, pause
+	Process string
+	Count   int
+	For     time.Duration
+}
+
+// planOf invents a run.
+func planOf(seed uint64, forking bool) plan {
+	mode := uint64(0)
+	if forking {
+		mode = 1
+	}
+	rng := rand.New(rand.NewPCG(seed, mode))
+	chance := func(of float64) bool { return rng.Float64() < of }
+	upTo := func(most time.Duration) time.Duration { return time.Duration(rng.Int64N(int64(most) + 1)) }
+	p := plan{Seed: seed*2 + mode}
+	k := &p.Knobs
+	k.Forking = forking
+	k.OneName = chance(0.4)
+	if !forking {
+		k.SameDepth = chance(0.5) && !knownFaults.off("same depth")
+		k.Silent = chance(0.3)
+		if chance(0.7) {
+			k.Lag = upTo(20 * time.Millisecond)
+		}
+	}
+	if chance(0.3) {
+		k.Slow = 8*time.Millisecond + upTo(150*time.Millisecond)
+	}
+	if chance(0.3) && !knownFaults.off("failures") {
+		k.Fail = 0.02 + 0.15*rng.Float64()
+	}
+	if chance(0.3) && !knownFaults.off("late duplicates") {
+		k.LateBy = upTo(time.Minute)
+	}
+	if chance(0.25) {
+		k.Stall, k.StallBy = 0.02+0.2*rng.Float64(), upTo(time.Minute)
+		if knownFaults.off("long stalls") {
+			k.StallBy = upTo(8 * time.Second)
+		}
+	}
+	if chance(0.25) && !knownFaults.off("deaths") {
+		k.Death = 0.05
+	}
+	if chance(0.2) {
+		k.Limited = 0.2 * rng.Float64()
+	}
+	if chance(0.2) {
+		k.Repeated = 0.3 * rng.Float64()
+	}
+	if chance(0.2) {
+		k.SlowSync, k.SlowSyncBy = 0.3*rng.Float64(), 1+upTo(20*time.Second)
+	}
+	p.populate(rng)
+	return p
+}
+
+// populate invents processes and what they do.
+func (p *plan) populate(rng *rand.Rand) {
+	chance := func(of float64) bool { return rng.Float64() < of }
+	following := []float64{0, 0.5, 1}[rng.IntN(3)]
+	keys := 1 + rng.IntN(3)
+	mix := mixes[rng.IntN(len(mixes))]
+	if knownFaults.off("plain beside conditional") && slices.ContainsFunc(mix, opKind.conditional) {
+		mix = slices.DeleteFunc(slices.Clone(mix), func(k opKind) bool { return k == put || k == remove })
+	}
+	pace := []time.Duration{time.Millisecond, 30 * time.Millisecond, 300 * time.Millisecond, 5 * time.Second}[rng.IntN(4)]
+	processes := 2 + rng.IntN(3)
+	if chance(0.2) {
+		processes += rng.IntN(5)
+	}
+	total := 0
+	for i := range processes {
+		one := processPlan{Name: fmt.Sprint("p", i), Account: fmt.Sprint("p", i), Follows: chance(following), Mortal: chance(0.5), Retries: 3 * rng.IntN(2)}
+		for g := range 1 + rng.IntN(2) {
+			var ops []opPlan
+			for n := range 1 + rng.IntN(5) {
+				if total++; total > 40 {
+					break
+				}
+				o := opPlan{
+					ID: fmt.Sprintf("%s.%d.%d", one.Name, g, n), Kind: mix[rng.IntN(len(mix))], Key: fmt.Sprint("k", rng.IntN(keys)),
+					Think: time.Duration(1 + rng.Int64N(int64(pace))),
+				}
+				if chance(0.05) {
+					o.Timeout = time.Duration(1 + rng.Int64N(int64(20*time.Second)))
+					if chance(0.5) {
+						o.Timeout /= 200
+					}
+				}
+				ops = append(ops, o)
+			}
+			one.Goroutines = append(one.Goroutines, ops)
+		}
+		p.Processes = append(p.Processes, one)
+	}
+}
+
+// mixes are what callers do in a run.
+var mixes = [][]opKind{
+	{update},
+	{update, get},
+	{put, get},
+	{put, update, get},
+	{create, pop, get},
+	{create, update, pop, compareAndPut},
+	{put, update, create, compareAndPut, remove, pop, get},
+	{update, update, put, remove},
+}

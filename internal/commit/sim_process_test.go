@@ -1,0 +1,271 @@
+package commit_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/merge"
+	"github.com/roomkv/roomkv/internal/replica"
+)
+
+// maxSilence is how long a sync can say nothing and still be believed to go on, as in package roomkv.
+const maxSilence = 40 * time.Second
+
+// process is a client of the store. What it does with the sync is what package roomkv does.
+type process struct {
+	world   *world
+	name    string
+	account string
+	follows bool
+	mortal  bool // whether it can die
+	retries int  // how often a request is made again
+	rng     *rand.Rand
+
+	died chan struct{}
+	dead bool
+
+	mu        sync.Mutex
+	dicts     map[string]*commit.Replica
+	requests  map[string]int // by kind
+	paused    time.Time      // until when nothing comes in
+	syncing   bool           // whether a response is on its way
+	synced    int            // how many events the sync has brought or skipped
+	responses int
+	polled    int       // the number of responses when the last one was asked for that has to wait
+	response  time.Time // when the last one came
+	waiting   id.EventID
+	brought   map[id.EventID]bool
+}
+
+func (w *world) process(name string, follows bool) *process {
+	p := &process{
+		world: w, name: name, account: name, follows: follows, rng: w.rng(name), died: make(chan struct{}),
+		dicts: map[string]*commit.Replica{}, requests: map[string]int{}, brought: map[id.EventID]bool{},
+	}
+	w.mu.Lock()
+	w.processes = append(w.processes, p)
+	w.mu.Unlock()
+	if follows {
+		p.skip(0)
+		w.after(0, name+" sync", p.poll)
+	}
+	return p
+}
+
+// die is called by what happens, and nothing comes in any more.
+func (p *process) die() {
+	p.dead = true
+	close(p.died)
+	p.world.note(p.name, "dies")
+}
+
+// pause keeps everything away from the process for a while, as where a laptop sleeps.
+func (p *process) pause(wait time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.paused = time.Now().Add(wait)
+}
+
+// awake is a wait until then, or until the process goes on.
+func (p *process) awake(wait time.Duration) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return max(wait, time.Until(p.paused))
+}
+
+// dict is the replica of a dict.
+func (p *process) dict(key string) *commit.Replica {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if known := p.dicts[key]; known != nil {
+		return known
+	}
+	room := &simRoom{process: p, key: key}
+	room.asker.id = p.name + "/" + key
+	mode := commit.Mode{OneName: p.world.OneName, Single: p.world.Single}
+	known := commit.NewSeededReplica(room, mode, p.world.rng(room.asker.id).Uint64, p.world.rng(room.asker.id+" repairs").Uint64)
+	p.dicts[key] = known
+	return known
+}
+
+func (p *process) find(key string) *commit.Replica {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.dicts[key]
+}
+
+// view is the dict as a caller reads it.
+func (p *process) view(ctx context.Context, key string, agree func(view, current map[string]string) bool) (*replica.View, error) {
+	live := p.live()
+	d := p.find(key)
+	if live {
+		d = p.dict(key)
+	}
+	if d != nil {
+		return d.ReadView(ctx, live, agree)
+	}
+	current, err := (&simRoom{process: p, key: key}).Current(ctx)
+	return replica.ViewOf(current), err
+}
+
+// live tells whether the sync feeds the dicts.
+func (p *process) live() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.follows && p.waiting == "" && p.responses > 0 && time.Since(p.response) <= maxSilence
+}
+
+// behind notes that the sync has yet to bring an event that the homeserver lists.
+func (p *process) behind(event id.EventID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.brought[event] {
+		p.waiting = event
+	}
+}
+
+// all are the replicas by state key, in its order.
+func (p *process) all() (keys []string, replicas []*commit.Replica) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key := range p.dicts {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	for _, key := range keys {
+		replicas = append(replicas, p.dicts[key])
+	}
+	return keys, replicas
+}
+
+// skip forgets what was known, for the sync has not brought events before that one.
+func (p *process) skip(next int) {
+	_, replicas := p.all()
+	for _, d := range replicas {
+		d.Forget()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.synced = next
+	p.waiting = ""
+}
+
+// poll is for when there may be something for the sync to bring.
+func (p *process) poll() {
+	if p.syncing || p.dead {
+		return
+	}
+	w, n, number := p.world, len(p.ready()), p.responses
+	if n == 0 && number > 0 {
+		if p.polled != number {
+			p.polled = number
+			w.after(p.awake(30*time.Second), fmt.Sprintf("%s sync %d ends", p.name, number), func() {
+				if p.responses == number && !p.syncing {
+					p.respond(0)
+				}
+			})
+		}
+		return
+	}
+	p.syncing = true
+	wait := 100*time.Microsecond + time.Duration(p.rng.Int64N(int64(8*time.Millisecond)))
+	if !w.calm && p.rng.Float64() < w.SlowSync {
+		wait += time.Duration(p.rng.Int64N(int64(w.SlowSyncBy)))
+	}
+	w.after(p.awake(wait), fmt.Sprintf("%s sync %d", p.name, number), func() {
+		p.syncing = false
+		p.respond(n)
+	})
+}
+
+// ready are the events that the sync has not brought and that are visible.
+func (p *process) ready() []*simEvent {
+	s := p.world.server
+	end := p.synced
+	for end < len(s.log) && !s.log[end].visible.After(time.Now()) {
+		end++
+	}
+	return s.log[p.synced:end]
+}
+
+// respond is a response of the sync with so many events.
+func (p *process) respond(n int) {
+	if p.dead {
+		return
+	}
+	w, s := p.world, p.world.server
+	events := s.log[p.synced : p.synced+n]
+	next := p.synced + n
+	limited := ""
+	switch {
+	case w.calm:
+	case n > 0 && p.rng.Float64() < w.Limited:
+		p.skip(next)
+		events = events[p.rng.IntN(n):]
+		limited = "limited "
+	case p.rng.Float64() < w.Repeated:
+		events = s.log[max(0, p.synced-p.rng.IntN(5)):next]
+	}
+	events = s.shuffled(events)
+	var ids []string
+	read := map[string][]merge.Event{}
+	var keys []string
+	for _, e := range events {
+		if e.kind == dictEvent {
+			if read[e.key] == nil {
+				keys = append(keys, e.key)
+			}
+			read[e.key] = append(read[e.key], s.event(e, true))
+			ids = append(ids, short(e.id))
+		}
+	}
+	w.note(p.name, "sync: %s%s", limited, strings.Join(ids, " "))
+	for _, key := range keys {
+		if d := p.find(key); d != nil {
+			d.Bring(p.live, read[key]...)
+		}
+	}
+	_, replicas := p.all()
+	for _, e := range events {
+		if e.kind == redaction {
+			for _, d := range replicas {
+				d.Redacted(e.redacts.id)
+			}
+		}
+	}
+	if limited != "" {
+		for key, e := range s.state(s.tips) {
+			if d := p.find(key); d != nil && e.kind == dictEvent && !slices.Contains(events, e) {
+				d.Resolved(e.id)
+			}
+		}
+	}
+	p.mu.Lock()
+	for _, e := range events {
+		if p.waiting == e.id {
+			p.waiting = ""
+		}
+		p.brought[e.id] = true
+	}
+	p.synced, p.response = next, time.Now()
+	p.responses++
+	p.mu.Unlock()
+	p.poll()
+}
+
+// stored has the syncs bring an event.
+func (w *world) stored(e *simEvent) {
+	for _, p := range w.processes {
+		if p.follows {
+			w.after(time.Until(e.visible), fmt.Sprintf("%s sync sees %d", p.name, e.seq), p.poll)
+		}
+	}
+}
