@@ -45,8 +45,20 @@ func (r *simRoom) Current(ctx context.Context) (current *merge.Event, err error)
 
 // Recent implements [commit.Room].
 func (r *simRoom) Recent(ctx context.Context, from string, limit int) (page commit.Page, err error) {
-	err = r.do(ctx, "LIST", strings.TrimSuffix(fmt.Sprintf("%s %d from %s", r.key, limit, from), " from "), func(*request) func() (string, error) {
-		listed := r.server().page(r.key, from, limit)
+	return r.list(ctx, strings.TrimSuffix(fmt.Sprintf("%s %d from %s", r.key, limit, from), " from "), limit, func() string { return from })
+}
+
+// Before implements [commit.Room].
+func (r *simRoom) Before(ctx context.Context, event id.EventID, limit int) (page commit.Page, err error) {
+	return r.list(ctx, fmt.Sprintf("%s %d before %s", r.key, limit, short(event)), limit, func() string {
+		e := r.server().byID[event]
+		return fmt.Sprintf("%d_%d", e.depth, e.seq+1)
+	})
+}
+
+func (r *simRoom) list(ctx context.Context, what string, limit int, from func() string) (page commit.Page, err error) {
+	err = r.do(ctx, "LIST", what, func(*request) func() (string, error) {
+		listed := r.server().page(r.key, from(), limit)
 		return func() (string, error) {
 			page = listed
 			var ids []string
@@ -127,6 +139,9 @@ func (r *simRoom) Fits(size int) error {
 
 // TooLarge implements [commit.Room].
 func (*simRoom) TooLarge(err error) bool { return errors.Is(err, errTooLarge) }
+
+// NotSent implements [commit.Room].
+func (*simRoom) NotSent(err error) bool { return errors.Is(err, errDenied) }
 
 // Synced implements [commit.Room].
 func (r *simRoom) Synced(context.Context) bool { return r.process.live() }
