@@ -82,7 +82,7 @@ func (r roomState) forked(ctx context.Context, current map[string]id.EventID, si
 		late := false
 		for stateKey, event := range current {
 			var history merge.History
-			history.AddPage(listed[stateKey])
+			history.AddPage(listed[stateKey], history.Now())
 			heads := history.Heads()
 			if lacks := whole && !history.Has(event); lacks || len(heads) > 1 || len(heads) == 1 && heads[0].ID != event {
 				forked = append(forked, stateKey)

@@ -15,6 +15,8 @@ func (c *commit) begin(ctx context.Context) error {
 	doubt := c.afresh() || c.unsettled.Load()
 	var err error
 	switch {
+	case !known && !c.afresh() && c.last.event != "" && c.Recent():
+		err = c.recall(ctx)
 	case !known, c.mode.Single && c.afresh():
 		err = c.read(ctx)
 	case c.mode.Single:
@@ -36,6 +38,20 @@ func (c *commit) begin(ctx context.Context) error {
 		c.unsettled.Store(false)
 	}
 	return err
+}
+
+// recall looks for what this process has sent without having read anything, and for what was before and after that.
+func (c *commit) recall(ctx context.Context) error {
+	found, err := c.lookBefore(ctx, c.last.event, false)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return c.read(ctx)
+	}
+	c.since = c.looked
+	c.dict.Checked(c.epoch, c.looked)
+	return nil
 }
 
 // catchUp looks for what is newer than what is known. Where that is too much, what is current is read in its place: nobody knows what lies
@@ -103,25 +119,40 @@ func (c *commit) read(ctx context.Context) error {
 	return nil
 }
 
+// currentTries is how often it is asked what is current, where the sync brings something else meanwhile.
+const currentTries = 4
+
 // current asks what is current. Nothing that is known is left where the homeserver has nothing: it is lost then, where there was something.
-// The sync can bring the first event faster than an answer from before it, which is asked for again.
+// The sync can bring an event faster than an answer from before it, which is asked for again.
 func (c *commit) current(ctx context.Context) (current *merge.Event, lost bool, err error) {
-	for done := false; !done; {
+	for try := 1; ; try++ {
 		changed := c.dict.Changed()
 		c.looked = time.Now()
 		if current, err = c.room.Current(ctx); err != nil {
 			return nil, false, err
 		}
 		c.certain = true
-		if current != nil {
-			return current, false, nil
+		if current == nil {
+			done, lost := c.dict.Gone(changed)
+			if !done {
+				continue
+			}
+			if lost {
+				c.epoch++ // if others have made the dict be forgotten too, it is another one now
+			}
+			return nil, lost, nil
 		}
-		done, lost = c.dict.Gone(changed)
+		select {
+		case <-changed:
+			known := false
+			c.dict.Look(func(h *merge.History) { known = h.Has(current.ID) })
+			if !known && try < currentTries {
+				continue
+			}
+		default:
+		}
+		return current, false, nil
 	}
-	if lost {
-		c.epoch++ // if others have made the dict be forgotten too, it is another one now
-	}
-	return nil, lost, nil
 }
 
 // remember reads again what the dict has forgotten, for then what the sync brings need not follow what was known.

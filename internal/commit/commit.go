@@ -371,8 +371,7 @@ func counts(h *merge.History, p *pending, name string) bool {
 	if !p.Conditional {
 		return !h.Adrift(p.in[len(p.in)-1])
 	}
-	line := h.Line(name)
-	return slices.ContainsFunc(p.in, func(event id.EventID) bool { return h.Counts(event, name, line) })
+	return slices.ContainsFunc(p.in, func(event id.EventID) bool { return h.Stands(event, name) })
 }
 
 // await waits, but no longer than until it is this commit's turn, or done, and looks what there is.

@@ -115,6 +115,7 @@ func (c *commit) bring(ctx context.Context, event id.EventID) (seen bool, err er
 // reads on however far that is: others' changes since what this was made from, a minute ago at most, can be acknowledged.
 func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err error) {
 	c.looked = time.Now()
+	asked := c.now()
 	page := Page{}
 	limit := c.limit()
 	var events []merge.Event
@@ -136,20 +137,9 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 	c.short = !met
 	open := false // whether something is missing between events that are known
 	c.dict.Do(func(h *merge.History) {
-		rest := h.AddPage(events)
-		seen = event == "" || h.Listed(event) || slices.ContainsFunc(rest, func(e merge.Event) bool { return e.ID == event }) ||
-			(c.short || c.late) && h.Has(event)
-		if !seen {
-			return
-		}
-		open = h.Open()
-		heads := len(h.Heads())
-		// Homeservers list events by depth. One that took long to store, or was stored beside others of its depth, can be listed behind
-		// events that were known before.
-		for _, e := range rest {
-			h.AddOlder(e)
-		}
-		open = (open || len(h.Heads()) > heads) && h.Open()
+		h.AddPage(events, asked)
+		seen = event == "" || h.Listed(event) || (c.short || c.late) && h.Has(event)
+		open = seen && len(h.Missing()) > 0
 	})
 	for ; open && page.Next != "" && (turned < farthest || oldest > until); turned++ {
 		if page, err = c.room.Recent(ctx, page.Next, limit); err != nil {
@@ -160,7 +150,7 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 			for _, e := range page.Events {
 				h.AddOlder(e)
 			}
-			open = h.Open()
+			open = len(h.Missing()) > 0
 		})
 	}
 	if open {
@@ -171,6 +161,12 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 		})
 	}
 	return seen, nil
+}
+
+// now is how far the history has got.
+func (c *commit) now() (now int) {
+	c.dict.Look(func(h *merge.History) { now = h.Now() })
+	return now
 }
 
 // meets tells whether the events reach back to what was there for certain as the commit began. What was listed then is no such sign:
@@ -204,44 +200,47 @@ func (c *commit) verify(ctx context.Context) error {
 	var unverified []*merge.Event
 	c.dict.Look(func(h *merge.History) { unverified = h.Unverified("", c.mode.OneName) })
 	for _, e := range unverified {
-		if e.Blind && e.ID == c.latest { // it was acknowledged once, so that it is no late delivery, and replaced what was there
-			continue
-		}
-		if err := c.lookBefore(ctx, e.ID, e.Time); err != nil {
+		if _, err := c.lookBefore(ctx, e.ID, true); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// lookBefore looks back until all is known that the writer of an event, sent at that time, can have overlooked: what was stored since that
-// writer last knew what was current.
-func (c *commit) lookBefore(ctx context.Context, event id.EventID, sent int64) error {
+// lookBefore looks back until all is known that the writer of an event can have overlooked: what was stored since that writer last knew
+// what was current. The event is looked for among the latest ones first, and far beyond these where that is asked for.
+func (c *commit) lookBefore(ctx context.Context, event id.EventID, far bool) (found bool, err error) {
+	c.looked = time.Now()
+	asked := c.now()
 	limit := c.bounded(manyEvents)
 	page, err := c.room.Recent(ctx, "", limit)
 	if err != nil {
-		return err
+		return false, err
 	}
-	listed := slices.ContainsFunc(page.Events, func(e merge.Event) bool { return e.ID == event })
-	add := func(h *merge.History) {
-		for _, e := range h.AddPage(page.Events) {
-			h.AddOlder(e)
+	edge := int64(math.MaxInt64)
+	find := func() {
+		if i := slices.IndexFunc(page.Events, func(e merge.Event) bool { return e.ID == event }); i >= 0 {
+			found, edge = true, page.Events[i].Time-(ownFresh+skew).Milliseconds()
 		}
 	}
+	if find(); !found && !far {
+		return false, nil
+	}
+	add := func(h *merge.History) { h.AddPage(page.Events, asked) }
 	for turned := 1; ; turned++ {
 		c.dict.Do(add)
-		if page.Next == "" || turned == farthest || listed && page.Oldest > 0 && page.Oldest < sent-(ownFresh+skew).Milliseconds() {
+		if page.Next == "" || turned == farthest || page.Oldest > 0 && page.Oldest < edge {
 			break
 		}
-		if listed {
-			page, err = c.room.Recent(ctx, page.Next, limit)
-		} else { // what others have said since can be without end
+		if turned == 1 && !found { // what others have said since can be without end
 			page, err = c.room.Before(ctx, event, limit)
-			listed = true
+		} else {
+			page, err = c.room.Recent(ctx, page.Next, limit)
 		}
 		if err != nil {
-			return err
+			return false, err
 		}
+		find()
 		add = func(h *merge.History) {
 			for _, e := range page.Events {
 				h.AddOlder(e)
@@ -249,7 +248,7 @@ func (c *commit) lookBefore(ctx context.Context, event id.EventID, sent int64) e
 		}
 	}
 	c.dict.Do(func(h *merge.History) { h.Verify(event) })
-	return nil
+	return found, nil
 }
 
 // reach looks back to an event, as far as that is not known and a look back goes. First it looks for what is newer than what is known: in

@@ -81,7 +81,7 @@ func (r *Replica) ReadView(ctx context.Context, live bool, agree func(view, curr
 		return &replica.View{}, err
 	}
 	view := r.View()
-	if view == nil || view.Event == current.ID {
+	if view == nil {
 		return replica.ViewOf(current), nil
 	}
 	switch r.Compare(current) {

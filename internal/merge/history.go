@@ -26,6 +26,9 @@ type History struct {
 	merged map[*node]state     // what each event's parents and it make of the dict, as far as it was asked for
 }
 
+// sameTime is how far apart events of one depth are sent at most, in milliseconds.
+const sameTime = 500
+
 // maxPruned is how many events that were forgotten are still told from new ones.
 const maxPruned = 2000
 
@@ -37,6 +40,7 @@ type node struct {
 	place    *int64 // where the homeserver stored it among others, nil where that is not known
 	index    int    // in order
 	parents  []*node
+	before   *node             // the event that was stored before, as far as that is known
 	held     map[string]string // what Dict was, of an event that was redacted since
 	missing  []id.EventID      // parents that are not in the history
 	adrift   bool              // whether parents were given up
@@ -61,40 +65,42 @@ func (h *History) AddOlder(e Event) bool {
 	return h.add(e, -h.older)
 }
 
-// AddPage adds events as the homeserver lists them, the newest first, and gives back those at the end that are older
-// than all that is or was there. What it lists after the newest event that is there is older than that, though it
-// need not be known: it can have come late.
-func (h *History) AddPage(page []Event) (rest []Event) {
-	newest, oldest := -1, -1
-	for i, e := range page {
-		if n := h.events[e.ID]; n != nil && !n.Partial || h.pruned[e.ID] {
-			oldest = i
-			if newest < 0 {
-				newest = i
-			}
-		}
-	}
+// Now is how far the history has got; see [History.AddPage].
+func (h *History) Now() int { return h.added }
+
+// AddPage adds events as the homeserver lists them, the newest first. Asked is what Now was when the list was asked for: what has been
+// added since, and is not listed, is newer than what is. What is listed between events that are there belongs between them, though it need
+// not be known: it can have come late.
+func (h *History) AddPage(page []Event, asked int) {
+	newest := slices.IndexFunc(page, func(e Event) bool { return h.Had(e.ID) })
 	if newest < 0 {
-		newest, oldest = len(page), len(page)-1
+		newest = len(page)
 	}
 	var newer *node
-	for _, e := range page[newest : oldest+1] {
+	for _, n := range h.events {
+		if n.seq > asked && (newer == nil || n.seq < newer.seq) && !slices.ContainsFunc(page, func(e Event) bool { return e.ID == n.ID }) {
+			newer = n
+		}
+	}
+	if newer == nil {
+		for _, e := range slices.Backward(page[:newest]) {
+			h.Add(e)
+		}
+		page = page[newest:]
+	}
+	for _, e := range page {
 		switch n := h.events[e.ID]; {
 		case h.pruned[e.ID]:
 			continue
+		case n != nil:
+			h.complete(e, n.seq)
 		case newer == nil:
 			h.AddOlder(e)
-		case n != nil && !n.Partial:
-			h.complete(e, n.seq)
 		default:
 			h.add(e, h.below(newer))
 		}
 		newer = h.events[e.ID]
 	}
-	for _, e := range slices.Backward(page[:newest]) {
-		h.Add(e)
-	}
-	return page[oldest+1:]
 }
 
 // below makes room in the order right before an event.
@@ -150,6 +156,12 @@ func (h *History) Unplaced(own id.EventID) []id.EventID {
 		marks[n.Mark] = true
 	}
 	asked := map[*node]bool{}
+	for _, n := range h.heads {
+		// Dendrite does not tell what it replaced, and lists events of one depth, which were sent at the same time, in any order.
+		if b := n.before; !n.Marked && !n.Partial && n.Replaces == "" && b != nil && n.Time-b.Time < sameTime && b.Time-n.Time < sameTime {
+			asked[n], asked[b] = true, true
+		}
+	}
 	if len(h.heads) > 1 {
 		_, rules := h.propose(h.heads)
 		for _, rule := range rules {
@@ -200,8 +212,13 @@ func (h *History) Place(event id.EventID, place int64, known bool) {
 
 // stored tells whether a was stored before b, as far as that is known.
 func stored(a, b *node) bool {
-	if a.place != nil && b.place != nil {
+	switch {
+	case a.place != nil && b.place != nil:
 		return *a.place < *b.place
+	case a.Replaces == b.ID:
+		return false
+	case b.Replaces == a.ID:
+		return true
 	}
 	return a.seq < b.seq
 }
@@ -427,14 +444,19 @@ func (h *History) link() {
 		}
 	}
 	isParent := make(map[*node]bool, len(nodes))
-	before := map[*node]*node{}
 	listed := slices.SortedFunc(slices.Values(nodes), func(a, b *node) int { return a.seq - b.seq })
+	for i := range listed { // what is known to be stored in another order
+		for k := i; k > 0 && stored(listed[k], listed[k-1]); k-- {
+			listed[k], listed[k-1] = listed[k-1], listed[k]
+		}
+	}
+	listed[0].before = nil
 	for i, n := range listed[1:] {
-		before[n] = listed[i]
+		n.before = listed[i]
 	}
 	for _, n := range nodes {
 		n.parents, n.missing, n.adrift, n.state = nil, nil, false, 0
-		for _, parent := range h.parentsOf(n, before[n], byMark[n.Mark]) {
+		for _, parent := range h.parentsOf(n, byMark) {
 			switch p := h.events[parent]; {
 			case p == n || slices.Contains(n.parents, p) && p != nil:
 			case p != nil:
@@ -522,25 +544,13 @@ func (h *History) visit(n *node) {
 //
 // A writer that copies the mark tells with it which event it had read: one with that mark, and the latest such one
 // before its own. What it replaced can be a later one that it never saw.
-func (h *History) parentsOf(n, before *node, twins []*node) []id.EventID {
-	replaced := h.events[n.Replaces]
-	if replaced == nil && !n.Partial && (n.Replaces == "" || h.lost[n.Replaces]) && before != nil && stored(before, n) {
-		replaced = before
-	}
-	if replaced != nil && n.Mark != "" && replaced.Mark == n.Mark {
+func (h *History) parentsOf(n *node, byMark map[string][]*node) []id.EventID {
+	replaced, twins := h.replaced(n), byMark[n.Mark]
+	if replaced != nil && n.Mark != "" && replaced.Mark == n.Mark && !(n.own() && replaced.own()) {
 		return []id.EventID{replaced.ID}
 	}
-	if n.own() {
-		// The twin stored later can have become current, whatever its time.
-		first := n
-		for _, twin := range twins {
-			if twin.own() && stored(twin, first) {
-				first = twin
-			}
-		}
-		if first != n {
-			return []id.EventID{first.ID}
-		}
+	if first := first(n, twins); first != n {
+		return []id.EventID{first.ID} // the later one can have become current, whatever its time
 	}
 	if n.Marked {
 		return n.Parents
@@ -559,9 +569,37 @@ func (h *History) parentsOf(n, before *node, twins []*node) []id.EventID {
 	case n.Partial && !h.lost[unknown]:
 		return []id.EventID{unknown}
 	case replaced != nil:
-		return []id.EventID{replaced.ID}
+		all := []id.EventID{replaced.ID}
+		// A late delivery changes nothing, but was current. Who replaced it blindly has also replaced what it had hidden.
+		for hid := replaced; n.Blind && hid != nil && first(hid, byMark[hid.Mark]) != hid; all = append(all, hid.ID) {
+			if hid = h.replaced(hid); hid == nil {
+				break
+			}
+		}
+		return all
 	case n.Replaces != "":
 		return []id.EventID{n.Replaces}
 	}
 	return nil
+}
+
+// replaced is the event that was current before, where it is known.
+func (h *History) replaced(n *node) *node {
+	replaced := h.events[n.Replaces]
+	if replaced == nil && !n.Partial && (n.Replaces == "" || h.lost[n.Replaces]) && n.before != nil && stored(n.before, n) {
+		return n.before
+	}
+	return replaced
+}
+
+// first is the event that the same request made first, where its mark is its writer's own: it was delivered twice, or two writers made the
+// same merge.
+func first(n *node, twins []*node) *node {
+	first := n
+	for _, twin := range twins {
+		if n.own() && twin.own() && stored(twin, first) {
+			first = twin
+		}
+	}
+	return first
 }

@@ -130,6 +130,32 @@ func (h *History) Line(name string) id.EventID {
 	return h.heads[0].ID
 }
 
+// Stands tells whether what the event did to the name counts, or will once the heads are merged. That is so where it is in what is
+// there, and where something else has taken its place that need not have seen it.
+func (h *History) Stands(event id.EventID, name string) bool {
+	h.link()
+	target := h.original(h.events[event])
+	if target == nil || len(h.heads) == 0 {
+		return false
+	}
+	if len(h.heads) == 1 {
+		return h.counts(target, name, h.heads[0])
+	}
+	lines := h.undominated(h.heads, name)
+	if len(lines) == 0 {
+		return h.counts(target, name, h.heads[0])
+	}
+	r := h.proposal(h.heads, name)
+	chosen := r.choose(lines)
+	return !slices.Contains(r.lost, target.ID) && (overwritten(lines, chosen, target) || h.counts(target, name, chosen.parent))
+}
+
+// overwritten tells whether the chosen line has taken the place of one that leads to the change.
+func overwritten(lines []line, chosen line, change *node) bool {
+	by := pathsOf([]line{chosen})[0]
+	return slices.ContainsFunc(pathsOf(lines), func(p path) bool { return by.overwrites(p, change) })
+}
+
 // Origin is the event that gave the name its present value at the event, or took it away, as far as the history tells.
 // It is empty where the name has not been there.
 func (h *History) Origin(event id.EventID, name string) id.EventID {
@@ -145,14 +171,40 @@ func (h *History) Origin(event id.EventID, name string) id.EventID {
 }
 
 // Counts tells whether what the event did to the name counts in the other, which descends from it: whether each event
-// in between, where it had to choose, chose a line that leads back to it.
+// in between, where it had to choose, chose a line that leads back to it or took its place, and did not have its writer compute again.
 func (h *History) Counts(event id.EventID, name string, in id.EventID) bool {
 	h.link()
-	n, target := h.events[in], h.original(h.events[event])
-	for n != nil && n != target {
-		n = h.base(n, name)
+	target := h.original(h.events[event])
+	return target != nil && h.counts(target, name, h.events[in])
+}
+
+func (h *History) counts(target *node, name string, in *node) bool {
+	for n := in; n != nil; {
+		if n == target {
+			return true
+		}
+		if n.Yields.has(target.ID, name) {
+			return false
+		}
+		if len(n.parents) < 2 {
+			if len(n.parents) == 0 {
+				return false
+			}
+			n = n.parents[0]
+			continue
+		}
+		lines := h.undominated(n.parents, name)
+		if len(lines) == 0 {
+			n = n.parents[0]
+			continue
+		}
+		chosen := h.decision(n, name).choose(lines)
+		if overwritten(lines, chosen, target) {
+			return true
+		}
+		n = chosen.parent
 	}
-	return n != nil
+	return false
 }
 
 // original is the event that the same request made first, where it was sent twice. Between the two can be copies of
@@ -165,21 +217,6 @@ func (h *History) original(n *node) *node {
 		}
 	}
 	return first
-}
-
-// base is the parent from which the event took the name on.
-func (h *History) base(n *node, name string) *node {
-	if len(n.parents) < 2 {
-		if len(n.parents) == 0 {
-			return nil
-		}
-		return n.parents[0]
-	}
-	lines := h.undominated(n.parents, name)
-	if len(lines) == 0 {
-		return n.parents[0]
-	}
-	return h.decision(n, name).choose(lines).parent
 }
 
 // at is the state at an event.

@@ -415,7 +415,8 @@ func TestFirstListed(t *testing.T) {
 		{"whatever its time", history(root, b, a), "b", "$b", merge.Yields{"$a": {"k"}}},
 		{"a change of the first", history(root, a, conditional("$own", 5, dict{"k": "own"}, "$a"), b), "own", "$own", merge.Yields{"$b": {"k"}}},
 		{"the branch that began first", history(root, a, b, conditional("$a2", 9, dict{"k": "a2"}, "$a")), "a2", "$a2", merge.Yields{"$b": {"k"}}},
-		{"a put yields to none", history(root, a, marked("$p", 1, dict{"k": "p"}, "$root")), "p", "$p", nil},
+		{"a put that was stored later", history(root, a, marked("$p", 1, dict{"k": "p"}, "$root")), "p", "$p", nil},
+		{"a put that was stored before", history(root, marked("$p", 1, dict{"k": "p"}, "$root"), a), "p", "$p", merge.Yields{"$a": {"k"}}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -473,7 +474,7 @@ func TestUnplaced(t *testing.T) {
 		{"one after the other", history(root, a, conditional("$c", 3, dict{"k": "c"}, "$a")), "$c", nil},
 		{"other names", history(root, a, conditional("$c", 3, dict{"c": "c"}, "$root")), "$c", nil},
 		{"puts", history(root, marked("$p", 3, dict{"k": "p"}, "$root"), marked("$q", 4, dict{"k": "q"}, "$root")), "$q", nil},
-		{"a put counts against both", history(root, a, marked("$p", 3, dict{"k": "p"}, "$root")), "$p", nil},
+		{"a put and what has not seen it", history(root, a, marked("$p", 3, dict{"k": "p"}, "$root")), "$p", []id.EventID{"$a", "$p"}},
 		{"what has been decided", history(root, a, b, choice("$m", "$b"), marked("$n", 6, dict{"n": "1"}, "$root")), "$n", nil},
 		{"decided twice, and the same", history(root, a, b, choice("$m", "$b"), choice("$n", "$b")), "$n", nil},
 		{"decided twice", history(root, a, b, choice("$m", "$b"), choice("$n", "$a")), "$n", []id.EventID{"$m", "$n"}},
@@ -681,7 +682,7 @@ func TestPrunedComesBack(t *testing.T) {
 	for i := 10; i >= 4; i-- {
 		page = append(page, ev(i))
 	}
-	h.AddPage(page)
+	h.AddPage(page, h.Now())
 	assert.Equal(t, []id.EventID{"$10"}, ids(h.Heads()))
 	assert.Equal(t, dict{"k": "10"}, h.Merge().Dict)
 }
@@ -692,7 +693,7 @@ func TestCurrentIsListedLater(t *testing.T) {
 	current := b
 	current.Partial = true
 	h := history(current)
-	h.AddPage([]merge.Event{b, a, root})
+	h.AddPage([]merge.Event{b, a, root}, h.Now())
 	assert.Equal(t, "a", h.Merge().Dict["k"])
 }
 
@@ -722,11 +723,25 @@ func TestPruneLeavesNothingOpen(t *testing.T) {
 func TestLateEventInAPage(t *testing.T) {
 	a, b, late := marked("$a", 1, dict{"a": "1"}), marked("$b", 2, dict{"a": "1", "b": "1"}, "$a"), marked("$late", 3, dict{"a": "1", "l": "1"}, "$a")
 	h := history(a, b)
-	assert.Empty(t, h.AddPage([]merge.Event{b, late, a}))
+	h.AddPage([]merge.Event{b, late, a}, h.Now())
 	assert.Equal(t, dict{"a": "1", "b": "1", "l": "1"}, h.Merge().Dict)
-	before := marked("$before", 0, dict{})
-	assert.Equal(t, []merge.Event{before}, h.AddPage([]merge.Event{b, late, a, before}))
-	assert.False(t, h.Has("$before"))
+}
+
+// What a sync brings while a list is on its way, and what the list does not show, is newer.
+func TestAddedSinceTheListWasAskedFor(t *testing.T) {
+	blind := func(event id.EventID, time int64, value string) merge.Event {
+		return merge.Event{ID: event, Time: time, Dict: dict{"k": value}, Blind: true, Mark: value}
+	}
+	var h merge.History
+	asked := h.Now()
+	h.Add(blind("$c", 3, "c"))
+	h.AddPage([]merge.Event{blind("$b", 2, "b"), blind("$a", 1, "a")}, asked)
+	assert.Equal(t, []id.EventID{"$c"}, ids(h.Heads()))
+	asked = h.Now()
+	h.Add(blind("$e", 5, "e"))
+	h.AddPage([]merge.Event{blind("$d", 4, "d"), blind("$c", 3, "c")}, asked)
+	assert.Equal(t, []id.EventID{"$e"}, ids(h.Heads()))
+	assert.Equal(t, dict{"k": "e"}, h.Merge().Dict)
 }
 
 // What is listed between two known events is between them: one that names no parents has not replaced it.
@@ -734,8 +749,8 @@ func TestListedBetween(t *testing.T) {
 	first := plain("$first", 1, dict{"k": "0"}, "")
 	own, rival := conditional("$own", 3, dict{"k": "1"}, "$first"), conditional("$rival", 2, dict{"k": "1"}, "$first")
 	var h merge.History
-	h.AddPage([]merge.Event{rival, first})
-	h.AddPage([]merge.Event{rival, own, first})
+	h.AddPage([]merge.Event{rival, first}, h.Now())
+	h.AddPage([]merge.Event{rival, own, first}, h.Now())
 	assert.Equal(t, []id.EventID{"$own", "$rival"}, ids(h.Heads()))
 	assert.False(t, h.Descends("$first", "$own"))
 }
@@ -763,6 +778,6 @@ func TestUnplumbed(t *testing.T) {
 	current.Partial = true
 	h := history(a, current)
 	assert.True(t, h.Unplumbed())
-	h.AddPage([]merge.Event{marked("$c", 4, dict{}, "$b"), b, a})
+	h.AddPage([]merge.Event{marked("$c", 4, dict{}, "$b"), b, a}, h.Now())
 	assert.False(t, h.Unplumbed())
 }

@@ -47,6 +47,18 @@ type path struct {
 	changes []*node
 }
 
+func pathsOf(lines []line) (paths []path) {
+	for _, l := range lines {
+		p := path{line: l}
+		for o := &l.origin; o != nil; o = o.before {
+			p.changes = append(p.changes, o.from)
+		}
+		slices.Reverse(p.changes)
+		paths = append(paths, p)
+	}
+	return paths
+}
+
 // choose picks one of the lines.
 func (r *rule) choose(lines []line) line {
 	if len(lines) == 1 {
@@ -56,21 +68,17 @@ func (r *rule) choose(lines []line) line {
 		// What nobody knows the parents of may just have been there.
 		lines = slices.DeleteFunc(slices.Clone(lines), func(l line) bool { return l.from.adrift })
 	}
-	var paths []path
-	for _, l := range lines {
-		p := path{line: l}
-		for o := &l.origin; o != nil; o = o.before {
-			p.changes = append(p.changes, o.from)
-		}
-		slices.Reverse(p.changes)
-		paths = append(paths, p)
-	}
+	all := pathsOf(lines)
+	paths := all
 	for i := 0; len(paths) > 1; i++ {
 		longer := slices.DeleteFunc(slices.Clone(paths), func(p path) bool { return len(p.changes) <= i })
 		if len(longer) == 0 {
 			break // they are one change
 		}
 		paths = r.atFork(longer, i)
+	}
+	if r.propose {
+		r.lose(all, paths[0])
 	}
 	return paths[0].line
 }
@@ -90,14 +98,54 @@ func (r *rule) atFork(paths []path, i int) []path {
 		}
 	}
 	counts := func(p path) bool { return p.changes[i] == best.changes[i] }
-	if r.propose && best.latestPut(i) == nil {
-		for _, p := range paths {
-			if !counts(p) {
-				r.lost = append(r.lost, p.changes[i].ID)
+	return slices.DeleteFunc(paths, func(p path) bool { return !counts(p) })
+}
+
+// lose notes which conditional changes do not count: those that have not seen a change which was stored before them, and what was computed
+// from them. Their writers compute again. The others do count, also where a change that was stored after them takes their place: that is as
+// if it had been made later. What is in the value that was chosen counts in any case.
+func (r *rule) lose(paths []path, chosen path) {
+	lost := map[*node]bool{}
+	for _, p := range paths {
+		for j, n := range p.changes {
+			in := slices.Index(chosen.changes, n)
+			if !n.Conditional || in >= 0 && !slices.ContainsFunc(chosen.changes[in:], func(m *node) bool { return !m.Conditional }) {
+				continue
+			}
+			if j > 0 && lost[p.changes[j-1]] || slices.ContainsFunc(paths, func(q path) bool { return r.misses(p, j, q) }) {
+				lost[n] = true
 			}
 		}
 	}
-	return slices.DeleteFunc(paths, func(p path) bool { return !counts(p) })
+	for n := range lost {
+		r.lost = append(r.lost, n.ID)
+	}
+	slices.Sort(r.lost)
+}
+
+// misses tells whether the path's change there has not seen one of the other path's that was stored before it.
+func (r *rule) misses(p path, j int, q path) bool {
+	n := p.changes[j]
+	fork := 0
+	for fork < len(p.changes) && fork < len(q.changes) && p.changes[fork] == q.changes[fork] {
+		fork++
+	}
+	if fork > j || fork == len(q.changes) {
+		return false
+	}
+	if rival := q.changes[fork]; fork == j && rival.Conditional && r.before(rival, n) {
+		return true
+	}
+	return slices.ContainsFunc(q.changes[fork:], func(m *node) bool {
+		return !m.Conditional && r.stored(m, n) &&
+			!slices.ContainsFunc(p.changes[fork:j], func(own *node) bool { return !own.Conditional && r.stored(m, own) })
+	})
+}
+
+// overwrites tells whether the path takes the place of another one, by a change that was not conditional, that leads to the change.
+func (p path) overwrites(other path, change *node) bool {
+	return slices.Contains(other.changes, change) && !slices.Contains(p.changes, change) &&
+		slices.ContainsFunc(p.changes, func(n *node) bool { return !n.Conditional && !slices.Contains(other.changes, n) })
 }
 
 // latestPut is the latest change from there on that was not conditional.

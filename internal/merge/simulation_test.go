@@ -225,9 +225,7 @@ func (w *writer) look(pause func() bool) bool {
 	}
 	page := w.server.list(n)
 	slices.Reverse(page)
-	for _, e := range w.history.AddPage(page) {
-		w.history.AddOlder(e)
-	}
+	w.history.AddPage(page, w.history.Now())
 	return true
 }
 
@@ -326,8 +324,7 @@ func (c *commit) run(pause func() bool) bool {
 
 // stands tells whether one of the events that made the job's change counts in the end.
 func (c *commit) stands(j *job) bool {
-	line := c.history.Line(j.name)
-	return slices.ContainsFunc(j.in, func(event id.EventID) bool { return c.history.Counts(event, j.name, line) })
+	return slices.ContainsFunc(j.in, func(event id.EventID) bool { return c.history.Stands(event, j.name) })
 }
 
 // settle waits until all heads have merged what was sent, or until it is this writer's turn to merge.
