@@ -64,7 +64,8 @@ type Left struct {
 // goes on where it was. Events that nothing refers to, because a Put failed after it had sent its encrypted event, are not found.
 //
 // It takes the requests that read the whole history (see [Store.History]), those of one or two writes for each dict that has such values,
-// one to read each encrypted event that this process has not seen, and one for each event that is redacted.
+// one to read each encrypted event that this process has not seen, and one for each event that is redacted. With [WithSealedKeys] and
+// [WithPerKeyState] it also takes two or three that list the memory: no request names a key.
 //
 // Errors: [ErrForbidden], [ErrUndecryptable], [ErrConflict], and those of [Store.Delete] and [Store.Put].
 func (s *Store) Purge(ctx context.Context, keys ...string) (Purged, error) {
@@ -149,13 +150,23 @@ func (p *purge) run(ctx context.Context) error {
 	return nil
 }
 
-// current are the current events of the keys' dicts, by state key.
-func (p *purge) current(ctx context.Context) (map[string]*stateEvent, error) {
-	current := make(map[string]*stateEvent, len(p.names))
-	for stateKey := range p.names {
-		evt, err := p.get(ctx, stateKey)
-		if err != nil {
+// current are the current events of the keys' dicts, by state key. With sealed keys it looks for plain names in a listing: in the
+// per-key layout a request for one would tell the homeserver the key.
+func (p *purge) current(ctx context.Context) (current map[string]*stateEvent, err error) {
+	hides := p.core.secret != nil && p.core.layout.oneKey()
+	var listed map[string]*stateEvent
+	if hides {
+		if listed, err = p.list(ctx); err != nil {
 			return nil, err
+		}
+	}
+	current = make(map[string]*stateEvent, len(p.names))
+	for stateKey := range p.names {
+		evt := listed[stateKey]
+		if !hides || wire.IsSealed(stateKey) {
+			if evt, err = p.get(ctx, stateKey); err != nil {
+				return nil, err
+			}
 		}
 		if evt != nil {
 			current[stateKey] = evt

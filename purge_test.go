@@ -134,6 +134,23 @@ func TestPurge(t *testing.T) {
 	})
 }
 
+// A value that was stored before keys were sealed is purged too, and only then is the key's name in a request.
+func TestPurgeOfWhatWasStoredBeforeKeysWereSealed(t *testing.T) {
+	bothLayouts(t, func(t *testing.T, layout roomkv.Option) {
+		ctx := t.Context()
+		before, client, room := newEncrypted(t, layout, roomkv.WithEncryption(false))
+		require.NoError(t, before.Put(ctx, "patient", "Ann Onymous"))
+		require.NoError(t, before.Put(ctx, "patient", "Ann Onymous II"))
+		require.NoError(t, before.Put(ctx, "other", 1))
+		sealed := open(t, client, room, layout, roomkv.WithSealedKeys(secret))
+		done, err := sealed.Purge(ctx, "patient")
+		require.NoError(t, err)
+		assert.GreaterOrEqual(t, done.State, 2)
+		traceless(t, client, room, "Onymous")
+		assert.Equal(t, map[string]string{"other": "1"}, memoryOf(t, open(t, client, room, layout, roomkv.WithEncryption(false))))
+	})
+}
+
 // What others write while a purge goes on is kept, what they delete stays deleted, and a purge that was interrupted is finished
 // by the next.
 func TestPurgeBesideWriters(t *testing.T) {

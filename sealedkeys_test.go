@@ -1,12 +1,7 @@
 package roomkv_test
 
 import (
-	"bytes"
-	"encoding/base64"
 	"encoding/json"
-	"fmt"
-	"net/url"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,104 +18,6 @@ var (
 	secret      = []byte("a secret of these tests")
 	otherSecret = []byte("another secret of these tests")
 )
-
-// spellings are the ways in which a text can cross the wire.
-func spellings(t testing.TB, text string) (all [][]byte) {
-	t.Helper()
-	escaped, err := json.Marshal(text)
-	require.NoError(t, err)
-	var unicode strings.Builder
-	for _, r := range text {
-		fmt.Fprintf(&unicode, `\u%04x`, r)
-	}
-	all = append(all, []byte(text), escaped[1:len(escaped)-1], []byte(url.PathEscape(text)), []byte(url.QueryEscape(text)), []byte(unicode.String()))
-	for shift := range 3 { // base64 of a text that begins anywhere in a group of three
-		padded := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("x", shift) + text))
-		inner := padded[4:]
-		if shift == 0 {
-			inner = padded
-		}
-		inner = inner[:len(inner)-len(inner)%4-4]
-		all = append(all, []byte(inner), []byte(strings.NewReplacer("+", "-", "/", "_").Replace(inner)))
-	}
-	return all
-}
-
-// Everything that crosses the wire is looked at, in both directions.
-func TestSealedKeysAndValuesNeverCrossTheWire(t *testing.T) {
-	for name, layout := range map[string]roomkv.Option{"single": roomkv.WithSingleStateKey(""), "perkey": roomkv.WithPerKeyState()} {
-		t.Run("layout="+name, func(t *testing.T) { testWire(t, layout) })
-	}
-}
-
-func testWire(t *testing.T, layout roomkv.Option) {
-	client := hstest.Client(t)
-	recorder := hstest.Record(client)
-	hstest.Crypto(t, client)
-	room := hstest.EncryptedRoom(t, client)
-	store := open(t, client, room, layout, roomkv.WithSealedKeys(secret))
-	require.NoError(t, store.Follow())
-	defer syncing(t, client)()
-	changes := watching(t, store, 1+50+49, roomkv.WatchPrefix("patient "))
-
-	require.NoError(t, store.Put(t.Context(), "patient warm", "diagnosis"))
-	values := map[string]any{}
-	var texts []string
-	for i := range 50 {
-		key, value := fmt.Sprintf("patient \"%02d\" é", i), fmt.Sprintf("diagnosis <%d> \\ ü", i)
-		texts = append(texts, key, value)
-		if values[key] = value; i%2 == 0 {
-			require.NoError(t, store.Put(t.Context(), key, value))
-		}
-	}
-	require.NoError(t, store.PutAll(t.Context(), values))
-	cold := open(t, client, room, layout, roomkv.WithSealedKeys(secret))
-	for key, value := range values {
-		got, err := roomkv.Get[string](t.Context(), cold, key)
-		require.NoError(t, err)
-		assert.Equal(t, value, got)
-	}
-	keys, err := cold.Keys(t.Context())
-	require.NoError(t, err)
-	assert.Len(t, keys, 51)
-	assert.True(t, slices.IsSorted(keys))
-	assert.Len(t, memoryOf(t, cold), 51)
-	for key := range values {
-		if !strings.Contains(key, "49") {
-			require.NoError(t, store.Delete(t.Context(), key))
-		}
-	}
-	assert.Equal(t, []string{`patient "49" é`, "patient warm"}, must(cold.Keys(t.Context()))(t))
-	told := map[string]int{}
-	for _, change := range changes() {
-		told[change.Key]++
-	}
-	assert.Len(t, told, 51)
-
-	var wire bytes.Buffer
-	for _, request := range recorder.Requests() {
-		fmt.Fprintf(&wire, "%s %s?%s\n%s\n%s\n", request.Method, request.Path, request.Query, request.Body, request.Response)
-	}
-	for _, text := range append(texts, "patient", "diagnosis", string(secret)) {
-		for _, spelling := range spellings(t, text) {
-			assert.False(t, bytes.Contains(wire.Bytes(), spelling), "%q crossed the wire as %q", text, spelling)
-		}
-	}
-	for _, spelling := range spellings(t, room.String()) { // so that the search is one that finds
-		if bytes.Contains(wire.Bytes(), spelling) {
-			return
-		}
-	}
-	t.Error("not even the room's ID was found")
-}
-
-func must[T any](value T, err error) func(testing.TB) T {
-	return func(t testing.TB) T {
-		t.Helper()
-		require.NoError(t, err)
-		return value
-	}
-}
 
 func TestWrongSecretIsNoEmptyStore(t *testing.T) {
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
