@@ -178,12 +178,10 @@ func (f *follower) feed(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
 	}
 	var own []*stateEvent
 	for _, evt := range joined.Timeline.Events {
-		switch evt.Type.Type {
-		case event.EventEncrypted.Type:
+		if evt.Type.Type == event.EventEncrypted.Type {
 			f.bring(room, evt)
-		case event.StateEncryption.Type:
-			f.encrypt(room, evt)
 		}
+		f.encrypt(room, evt)
 		if evt := f.stateEvent(evt); evt != nil {
 			own = append(own, evt)
 		}
@@ -222,7 +220,7 @@ func (f *follower) account(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
 			o.account.heard(content)
 		}
 	}
-	levels := func(evt *event.Event) bool { return evt.Type.Type == event.StatePowerLevels.Type }
+	levels := func(evt *event.Event) bool { return isRooms(evt, event.StatePowerLevels) }
 	if slices.ContainsFunc(slices.Concat(joined.Timeline.Events, joined.State.Events), levels) {
 		go o.powerChanged()
 	}
@@ -240,9 +238,14 @@ func (f *follower) bring(room id.RoomID, evt *event.Event) {
 
 // encrypt notes that a room is encrypted, whatever the event's content.
 func (f *follower) encrypt(room id.RoomID, evt *event.Event) {
-	if evt.Type.Type == event.StateEncryption.Type && evt.StateKey != nil && *evt.StateKey == "" {
+	if isRooms(evt, event.StateEncryption) {
 		f.core.encrypted.set(room, true, true)
 	}
+}
+
+// isRooms is [stateEvent.isRooms] of an event of the sync.
+func isRooms(evt *event.Event, eventType event.Type) bool {
+	return evt.Type.Type == eventType.Type && evt.StateKey != nil && *evt.StateKey == ""
 }
 
 // upgrade notes that the room may have been upgraded, and tells whether it may.
@@ -252,7 +255,7 @@ func (f *follower) upgrade(room id.RoomID, joined *mautrix.SyncJoinedRoom) (upgr
 		all = append(all, joined.StateAfter.Events...)
 	}
 	for _, evt := range all {
-		if evt.Type.Type == event.StateTombstone.Type && evt.StateKey != nil && *evt.StateKey == "" {
+		if isRooms(evt, event.StateTombstone) {
 			f.core.upgrades.doubt(room, evt.ID)
 			upgraded = true
 		}

@@ -12,9 +12,11 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv"
+	"github.com/roomkv/roomkv/internal/homeserver/hstest"
 )
 
 type roundTripper func(*http.Request) (*http.Response, error)
@@ -236,4 +238,69 @@ func (d delay) RoundTrip(req *http.Request) (*http.Response, error) {
 		time.Sleep(d.time)
 	}
 	return resp, err
+}
+
+// Only under the empty state key does a state event of the room's own types say something of the room, and a message event of these
+// types, which anybody can send, says nothing.
+func TestStateKeysOfTheRoomsOwnEvents(t *testing.T) {
+	types := map[string]any{
+		event.StateEncryption.Type:  map[string]any{"algorithm": id.AlgorithmMegolmV1},
+		event.StateTombstone.Type:   map[string]any{"replacement_room": "!other:example.org"},
+		event.StatePowerLevels.Type: map[string]any{"users": map[string]any{}},
+	}
+	const writes = 5
+	check := func(t *testing.T, store *roomkv.Store, client *mautrix.Client) {
+		recorder := hstest.Record(client)
+		for n := range writes {
+			require.NoError(t, store.Put(t.Context(), "key", n), "the room is not encrypted")
+		}
+		asked := 0
+		for _, request := range recorder.Requests() {
+			if strings.Contains(request.Path, "/state/m.room.tombstone") || strings.Contains(request.Path, "/state/m.room.power_levels") {
+				asked++
+			}
+		}
+		assert.Less(t, asked, writes-2, "what says nothing is asked about")
+	}
+	for _, following := range []bool{false, true} {
+		t.Run(fmt.Sprintf("following=%t", following), func(t *testing.T) {
+			store, client, room := newStore(t, roomkv.WithAccountDataFallback())
+			if following {
+				require.NoError(t, store.Follow())
+				defer syncing(t, client)()
+			}
+			require.NoError(t, store.Put(t.Context(), "key", -1))
+			for eventType, content := range types {
+				_, err := client.SendStateEvent(t.Context(), room, event.Type{Type: eventType, Class: event.StateEventType}, "aside", content)
+				require.NoError(t, err)
+			}
+			snapshot, err := store.At(t.Context(), roomkv.AtTime(time.Now())) // which lists them
+			require.NoError(t, err)
+			assert.Equal(t, map[string]string{"key": "-1"}, pastOf(t, snapshot))
+			check(t, store, client)
+		})
+	}
+	t.Run("messages", func(t *testing.T) {
+		store, client, room := newStore(t, roomkv.WithAccountDataFallback())
+		require.NoError(t, store.Follow())
+		require.NoError(t, store.Put(t.Context(), "key", -1))
+		events := []any{}
+		for eventType, content := range types {
+			events = append(events, map[string]any{"type": eventType, "event_id": "$" + eventType, "sender": client.UserID, "content": content, "origin_server_ts": 1})
+		}
+		text, err := json.Marshal(map[string]any{"next_batch": "x", "rooms": map[string]any{"join": map[string]any{
+			room.String(): map[string]any{"timeline": map[string]any{"events": events}}}}})
+		require.NoError(t, err)
+		for range writes {
+			var resp mautrix.RespSync
+			require.NoError(t, json.Unmarshal(text, &resp))
+			require.NoError(t, client.Syncer.ProcessResponse(t.Context(), &resp, "since"))
+		}
+		recorder := hstest.Record(client)
+		check(t, store, client)
+		time.Sleep(100 * time.Millisecond) // what is done beside the sync
+		for _, request := range recorder.Requests() {
+			assert.NotContains(t, request.Path, "/state/m.room.power_levels")
+		}
+	})
 }

@@ -169,15 +169,15 @@ func (r roomState) page(ctx context.Context, from string, limit int) (page, erro
 		if latest = max(latest, evt.Time); evt.StateKey == nil {
 			continue
 		}
-		switch evt.Type {
-		case r.eventType.Type:
+		switch {
+		case evt.Type == r.eventType.Type:
 			evt.listed = true
 			found.events, found.oldest = append(found.events, evt), evt.Time
-		case event.StateEncryption.Type: // a chance to learn of it that costs nothing
+		case evt.isRooms(event.StateEncryption): // a chance to learn of it that costs nothing
 			r.core.encrypted.set(r.room, true, false)
-		case event.StateTombstone.Type:
+		case evt.isRooms(event.StateTombstone):
 			r.core.upgrades.doubt(r.room, evt.ID)
-		case event.StateCreate.Type: // there is nothing before it, which homeservers find out only when they are asked
+		case evt.isRooms(event.StateCreate): // there is nothing before it, which homeservers find out only when they are asked
 			found.first = true
 		}
 	}

@@ -98,10 +98,14 @@ type stateEvent struct {
 	account *version     // in place of an event: what account data has now
 }
 
+// isRooms tells whether the event is one of those of that type that say something of the whole room: the ones with an empty state key.
+func (e *stateEvent) isRooms(eventType event.Type) bool {
+	return e.Type == eventType.Type && e.StateKey != nil && *e.StateKey == ""
+}
+
 // changesPower tells whether the event changes the room's power levels, which a new room gets with its first events.
 func (e *stateEvent) changesPower() bool {
-	return e != nil && e.Type == event.StatePowerLevels.Type && e.StateKey != nil && *e.StateKey == "" &&
-		(e.Unsigned.ReplacesState != "" || len(e.Unsigned.Before) > 0)
+	return e != nil && e.isRooms(event.StatePowerLevels) && (e.Unsigned.ReplacesState != "" || len(e.Unsigned.Before) > 0)
 }
 
 // redacted tells whether somebody has redacted the event, so that nobody knows what it held.
