@@ -26,7 +26,7 @@
 //
 // # Values and keys
 //
-// A value is whatever encoding/json can encode, and comes back exactly. Where a Matrix event cannot hold it as it is,
+// A value is whatever encoding/json can encode without loss, and comes back exactly. Where a Matrix event cannot hold it as it is,
 // because somewhere in it there is a float or a large integer for example, the whole value is stored as its JSON
 // text. A key is any valid UTF-8 string.
 //

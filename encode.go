@@ -24,6 +24,9 @@ func encode(key string, value any) (json.RawMessage, error) {
 		}
 		text = buffer.Bytes()
 	}
+	if losesText(value, text) {
+		return nil, fail(ErrInvalidValue, nil, "the %T for key %q has a text that is not valid UTF-8; encode it (as []byte, for example)", value, key)
+	}
 	stored, err := wire.Encode(text)
 	if err != nil {
 		return nil, fail(ErrInvalidValue, err, "the %T for key %q is encoded as something else than JSON in UTF-8", value, key)

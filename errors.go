@@ -52,7 +52,8 @@ var (
 	// ErrInvalidKey: the key is not valid UTF-8.
 	ErrInvalidKey = errors.New("invalid key")
 
-	// ErrInvalidValue: the value cannot be encoded as JSON.
+	// ErrInvalidValue: the value cannot be encoded as JSON, or has a text that is not valid UTF-8, for which encoding/json would
+	// put U+FFFD in the place of what is not.
 	ErrInvalidValue = errors.New("invalid value")
 
 	// ErrDecode: there is a value, but it does not fit what it should be decoded into. errors.As finds

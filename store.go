@@ -24,7 +24,7 @@ import (
 // methods are safe for concurrent use, also of several stores of the same room.
 //
 // A key is any valid UTF-8 string, the empty one included; others are [ErrInvalidKey]. A value is whatever
-// encoding/json can encode.
+// encoding/json can encode without loss: text that is not valid UTF-8 is [ErrInvalidValue], in the value and in the names inside it.
 //
 // Each method fails with the context's error when that ends first, and otherwise with the errors of this package that
 // it names or, where the homeserver refuses, with [ErrForbidden], [ErrNotJoined], [ErrUnknownRoom] or an error in

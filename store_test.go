@@ -348,10 +348,16 @@ func TestInvalidKeysAndValues(t *testing.T) {
 			assert.ErrorIs(t, store.Delete(ctx, "fine", key), roomkv.ErrInvalidKey)
 			assert.ErrorIs(t, store.Pop(ctx, key, new(int)), roomkv.ErrInvalidKey)
 		}
-		for _, value := range []any{make(chan int), func() {}, json.RawMessage(`{`), json.RawMessage("\"\xff\""), map[bool]int{true: 1}} {
+		for _, value := range []any{make(chan int), func() {}, json.RawMessage(`{`), json.RawMessage("\"\xff\""), map[bool]int{true: 1}, "\xff\xfe", map[string]any{"\xff": 1}} {
 			assert.ErrorIs(t, store.PutAll(ctx, map[string]any{"fine": 1, "bad": value}), roomkv.ErrInvalidValue)
+			assert.ErrorIs(t, store.Create(ctx, "bad", value), roomkv.ErrInvalidValue)
+			assert.ErrorIs(t, store.CompareAndPut(ctx, "bad", value, ""), roomkv.ErrInvalidValue)
 		}
 		assert.Zero(t, recorder.Count(), "nothing is sent for what cannot work")
+		assert.ErrorIs(t, roomkv.Update(ctx, store, "bad", func(string, bool) (string, error) { return "\xff", nil }), roomkv.ErrInvalidValue)
+		assert.Zero(t, writes(recorder))
+		require.NoError(t, store.Put(ctx, "fine", "\ufffd"))
+		roundTrip(t, store, "\ufffd")
 	})
 }
 

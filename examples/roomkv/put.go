@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -20,7 +21,7 @@ func (a *app) putCommand() *cobra.Command {
 		GroupID: groupValues,
 		Long: `Store a value under a key, whatever was there.
 
-A value that is JSON is stored as that: 5 is a number, true a boolean. Anything else is text, and so is everything with
+A value that is JSON is stored as that: 5 is a number, true a boolean. Anything else is text in UTF-8, and so is everything with
 --string. The value "-" is read from standard input. Before a value that begins with a dash put "--".`,
 		Example: `  roomkv put greeting 'Hello!'
   roomkv put settings '{"volume": 0.8}'
@@ -73,6 +74,9 @@ A value that is JSON is stored as that: 5 is a number, true a boolean. Anything 
 // valueOf is what is meant by what was typed. What begins like an object, an array or a string of JSON and is none is a
 // slip, and must not become text.
 func valueOf(given string, asString bool) (any, error) {
+	if !utf8.ValidString(given) {
+		return nil, usagef("the value is not UTF-8, which all of JSON is; convert a text (with iconv), or encode bytes (with base64)")
+	}
 	if asString {
 		return given, nil
 	}

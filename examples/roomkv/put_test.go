@@ -30,6 +30,8 @@ func TestValueOf(t *testing.T) {
 		{given: `"finished"`, want: json.RawMessage(`"finished"`)},
 		{given: `{"a": 1`, asString: true, want: `{"a": 1`},
 		{given: "5\n", asString: true, want: "5\n"},
+		{given: "caf\xe9"}, {given: "caf\xe9", asString: true}, {given: "\"caf\xe9\""}, {given: "{\"caf\xe9\": 1}"},
+		{given: "\ufffd", want: "\ufffd"},
 	} {
 		got, err := valueOf(test.given, test.asString)
 		if test.want == nil {

@@ -117,6 +117,12 @@ func TestValues(t *testing.T) {
 	assert.Equal(t, sh.bot.UserID, entry.Sender)
 	assert.WithinDuration(t, time.Now(), entry.Time, time.Minute)
 
+	for _, latin1 := range []result{sh.feed("caf\xe9", "put", "greeting", "-"), sh.feed("\"caf\xe9\"", "put", "greeting", "-"), sh.run("put", "greeting", "caf\xe9")} {
+		assert.Equal(t, exitUsage, latin1.code)
+		assert.Contains(t, latin1.err, "UTF-8")
+	}
+	assert.Equal(t, "Hello!\n", sh.ok("get", "greeting"))
+
 	missing := sh.run("get", "nothing")
 	assert.Equal(t, exitNotFound, missing.code)
 	assert.Contains(t, missing.err, "key not found")
