@@ -16,6 +16,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -197,9 +198,24 @@ func (s sealer) prepare(ctx context.Context) error {
 	return nil
 }
 
-// send encrypts content and sends it, once the key to it is where the store's options want it.
-func (s sealer) send(ctx context.Context, content json.RawMessage) (id.EventID, error) {
-	ctx = withRetries(ctx, s.client)
+// send sends content in an encrypted event, once the key to it is where the store's options want it. Each attempt encrypts anew: a
+// homeserver that has stored an event and not said so would else have two with one Megolm message, of which clients read one.
+func (s sealer) send(ctx context.Context, content json.RawMessage) (sent id.EventID, err error) {
+	err = matrix.Try(ctx, s.client, func(ctx context.Context) error {
+		sent, err = s.sendOnce(ctx, content)
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	opened := &opened{sender: s.client.UserID, trust: id.TrustStateVerified, size: len(content)}
+	if err := json.Unmarshal(content, &opened.values); err == nil {
+		s.core.opened.put(s.at(sent), opened)
+	}
+	return sent, nil
+}
+
+func (s sealer) sendOnce(ctx context.Context, content json.RawMessage) (id.EventID, error) {
 	encrypted, err := s.client.Crypto.Encrypt(ctx, s.room, s.contentType(), content)
 	if err != nil {
 		return "", s.explain(ctx, "encrypt", err)
@@ -220,10 +236,6 @@ func (s sealer) send(ctx context.Context, content json.RawMessage) (id.EventID, 
 		return "", s.explainSend(ctx, "send encrypted values", event.EventEncrypted, err)
 	case sent == nil || sent.EventID == "":
 		return "", &failure{text: fmt.Sprintf("cannot send encrypted values in %s: the homeserver's answer names no event", s.room)}
-	}
-	opened := &opened{sender: s.client.UserID, trust: id.TrustStateVerified, size: len(content)}
-	if err := json.Unmarshal(content, &opened.values); err == nil {
-		s.core.opened.put(s.at(sent.EventID), opened)
 	}
 	return sent.EventID, nil
 }
