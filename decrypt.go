@@ -302,6 +302,9 @@ func (r roomState) decrypt(ctx context.Context, evt *event.Event) (*event.Event,
 		return r.client.Crypto.WaitForSession(ctx, r.room, senderKey, content.SessionID, wait)
 	}
 	if has(0) {
+		if decrypted = r.decryptDuplicate(ctx, evt); decrypted != nil {
+			return decrypted, nil
+		}
 		return nil, undecryptable("the key that the client has does not decrypt it")
 	}
 	wait, ask := r.core.opened.miss(content.SessionID, r.core.keyWait)

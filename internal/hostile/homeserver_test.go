@@ -182,6 +182,17 @@ func (h *homeserver) setState(eventType, stateKey, content string) id.EventID {
 	return h.add(eventType, &stateKey, json.RawMessage(content))
 }
 
+// change changes the content of an event.
+func (h *homeserver) change(event id.EventID, how func(content string) string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, evt := range h.events {
+		if evt.ID == event {
+			evt.Content = json.RawMessage(how(string(evt.Content)))
+		}
+	}
+}
+
 // forgetTransactions makes an event be stored again that is sent again.
 func (h *homeserver) forgetTransactions() {
 	h.mu.Lock()
@@ -286,9 +297,23 @@ func (h *homeserver) routes() *http.ServeMux {
 		return notFound()
 	})
 	on("GET client/v3/rooms/{room}/context/{event}", func(req *http.Request, _ []byte) (int, any) {
+		var filter struct {
+			Types    []string
+			NotRooms []id.RoomID `json:"not_rooms"`
+		}
+		_ = json.Unmarshal([]byte(req.URL.Query().Get("filter")), &filter)
+		around := func(from, step int) []*storedEvent {
+			found := []*storedEvent{}
+			for i := from + step; i >= 0 && i < len(h.events) && filter.NotRooms == nil; i += step {
+				if slices.Contains(filter.Types, h.events[i].Type) {
+					found = append(found, h.events[i])
+				}
+			}
+			return found
+		}
 		for i, evt := range h.events {
 			if evt.ID.String() == req.PathValue("event") {
-				return http.StatusOK, object{"event": evt, "start": fmt.Sprintf("t%d_%d", i, i), "events_before": []any{}}
+				return http.StatusOK, object{"event": evt, "start": fmt.Sprintf("t%d_%d", i, i), "events_before": around(i, -1), "events_after": around(i, 1)}
 			}
 		}
 		return notFound()

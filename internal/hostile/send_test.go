@@ -1,7 +1,10 @@
 package hostile_test
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -63,4 +66,59 @@ func TestValueIsReadableWhoseAnswerWasLost(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Dendrite stores an event twice that it gets twice at the same time, as from a proxy that has lost its patience.
+func TestValueIsReadableThatWasStoredTwice(t *testing.T) {
+	for named, read := range []int{1, 0} { // which of the two the state names, and which a sync has brought before
+		t.Run(fmt.Sprint(named), func(t *testing.T) {
+			eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+				h := newHomeserver(true)
+				keys := crypto.NewMemoryStore(nil)
+				client := h.encrypting(t, keys)
+				h.between = func(req *http.Request, homeserver func(*http.Request) (*http.Response, error)) (*http.Response, error) {
+					if !strings.Contains(req.URL.Path, "/send/m.room.encrypted/") {
+						return homeserver(req)
+					}
+					body, err := io.ReadAll(req.Body)
+					require.NoError(t, err)
+					var answers [2]*http.Response
+					for i := range answers {
+						req.Body = io.NopCloser(bytes.NewReader(body))
+						answers[i], err = homeserver(req)
+						require.NoError(t, err)
+						h.forgetTransactions()
+					}
+					return answers[named], nil
+				}
+				require.NoError(t, open(t, client, layout).Put(t.Context(), "key", "value"))
+				h.between = nil
+
+				next := h.encrypting(t, keys)
+				events := h.encryptedEvents()
+				require.Len(t, events, 2)
+				_, err := next.Crypto.Decrypt(t.Context(), events[read])
+				require.NoError(t, err)
+				var value string
+				require.NoError(t, open(t, next, layout).Get(t.Context(), "key", &value))
+				assert.Equal(t, "value", value)
+			})
+		})
+	}
+}
+
+// What nobody sent twice is not read in place of what the key does not decrypt.
+func TestOthersAreNotTakenForTheSame(t *testing.T) {
+	h := newHomeserver(true)
+	keys := crypto.NewMemoryStore(nil)
+	client := h.encrypting(t, keys)
+	store := open(t, client)
+	require.NoError(t, store.Put(t.Context(), "one", 1))
+	require.NoError(t, store.Put(t.Context(), "two", 2))
+	h.change(h.encryptedEvents()[1].ID, func(content string) string {
+		return strings.Replace(content, `"ciphertext":"AwgB`, `"ciphertext":"AwgC`, 1)
+	})
+	next := open(t, h.encrypting(t, keys))
+	require.ErrorIs(t, next.Get(t.Context(), "two", new(int)), roomkv.ErrUndecryptable)
+	require.NoError(t, next.Get(t.Context(), "one", new(int)))
 }
