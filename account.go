@@ -15,6 +15,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -453,7 +454,8 @@ func (r roomState) loadAccount(ctx context.Context) (wire.Account, error) {
 // saveAccount replaces account data. An empty content is as good as none, for Matrix cannot delete it.
 func (o *overlay) saveAccount(ctx context.Context, content wire.Account) error {
 	text := content.Content()
-	_, err := o.request(ctx, http.MethodPut, o.accountURL(), text)
+	// A captive portal answers too, but no JSON.
+	err := matrix.Get(ctx, o.client, matrix.Request{Method: http.MethodPut, URL: o.accountURL(), JSON: text}, &struct{}{})
 	if err == nil {
 		o.account.set(content)
 		return nil

@@ -529,7 +529,7 @@ func testAccountDataWaitsForAMove(t *testing.T, fails bool) {
 			return resp, err
 		})
 		p.bot.Client = &mover
-		err := store.Put(ctx, "more", 2)
+		err := store.Put(mautrix.WithMaxRetries(ctx, 0), "more", 2)
 		if fails {
 			require.Error(t, err)
 		} else {
@@ -627,7 +627,7 @@ func TestMoveThatFails(t *testing.T) {
 				p.bot.Client = &client
 			}
 			fails(map[string]int64{"single": 1, "perkey": 2}[layout], "/state/")
-			require.Error(t, store.Put(ctx, "d", 4))
+			require.Error(t, store.Put(mautrix.WithMaxRetries(ctx, 0), "d", 4))
 			want := map[string]string{"a": "1", "b": "2", "c": "3"}
 			assert.Equal(t, want, memoryOf(t, store))
 			require.NoError(t, store.Put(ctx, "d", 4))
@@ -635,7 +635,7 @@ func TestMoveThatFails(t *testing.T) {
 			assert.Equal(t, want, memoryOf(t, store))
 			roomkv.PassTime()
 			fails(1, "/account_data/")
-			require.Error(t, store.Put(ctx, "d", 5))
+			require.Error(t, store.Put(mautrix.WithMaxRetries(ctx, 0), "d", 5))
 			require.NoError(t, store.Put(ctx, "d", 5))
 			assert.Empty(t, p.data(t))
 			want["d"] = "5"

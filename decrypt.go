@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -263,10 +265,9 @@ func (r roomState) encryptedEvent(ctx context.Context, at id.EventID) (*event.Ev
 
 // getEvent asks again for an event that is not there.
 func (r roomState) getEvent(ctx context.Context, at id.EventID) (evt *event.Event, err error) {
-	ctx = withRetries(ctx, r.client)
+	url := r.client.BuildClientURL("v3", "rooms", r.room, "event", at)
 	err = untilThere(ctx, 3, func() error {
-		evt, err = r.client.GetEvent(ctx, r.room, at)
-		return err
+		return matrix.Get(ctx, r.client, matrix.Request{Method: http.MethodGet, URL: url}, &evt)
 	})
 	return evt, err
 }
@@ -286,7 +287,7 @@ func (r roomState) decrypt(ctx context.Context, evt *event.Event) (*event.Event,
 	}
 	// The backup may know the session from an earlier message on, so it is asked in any case.
 	if r.core.backup != nil {
-		found, failed := r.core.backup.Restore(withRetries(ctx, r.client), r.room, content.SessionID)
+		found, failed := r.core.backup.Restore(ctx, r.room, content.SessionID)
 		if failed != nil {
 			return nil, undecryptable("the session's key was not got from the backup", failed)
 		}

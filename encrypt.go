@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -172,22 +171,16 @@ func (s sealer) prepare(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
-	ctx = withRetries(ctx, s.client)
-	if encrypted, err := store.IsEncrypted(ctx, s.room); err != nil {
-		return s.explain(ctx, what, err)
-	} else if !encrypted {
-		var content event.EncryptionEventContent
-		if err := s.client.StateEvent(ctx, s.room, event.StateEncryption, "", &content); err != nil {
-			return s.explain(ctx, what, err)
-		}
+	encrypted, err := store.IsEncrypted(ctx, s.room)
+	if err == nil && !encrypted {
+		err = s.learnEncryption(ctx)
 	}
-	complete, err := store.HasFetchedMembers(ctx, s.room)
+	complete := false
+	if err == nil {
+		complete, err = store.HasFetchedMembers(ctx, s.room)
+	}
 	if err == nil && !complete {
-		_, err = s.client.Members(ctx, s.room)
-		if err == nil { // the store in memory would give the session to those who have left, too (v0.31.0)
-			err = errors.Join(store.ClearCachedMembers(ctx, s.room, event.MembershipLeave, event.MembershipBan, event.MembershipKnock),
-				store.MarkMembersFetched(ctx, s.room))
-		}
+		err = s.learnMembers(ctx)
 	}
 	if err == nil {
 		err = s.core.devices.refresh(ctx, s.client)
@@ -228,13 +221,15 @@ func (s sealer) sendOnce(ctx context.Context, content json.RawMessage) (id.Event
 			return "", s.explain(ctx, fmt.Sprintf("back up session %s, so that nothing was written", encrypted.SessionID), err)
 		}
 	}
-	sent, err := s.client.SendMessageEvent(ctx, s.room, event.EventEncrypted, encrypted, mautrix.ReqSendEvent{DontEncrypt: true})
+	url := s.client.BuildClientURL("v3", "rooms", s.room, "send", event.EventEncrypted.Type, s.client.TxnID())
+	var sent mautrix.RespSendEvent
+	err = matrix.Get(ctx, s.client, matrix.Request{Method: http.MethodPut, URL: url, JSON: encrypted}, &sent)
 	switch {
 	case isStatus(err, http.StatusRequestEntityTooLarge):
 		return "", fail(ErrTooLarge, err, "encrypted values for %s, %d bytes before encryption, do not fit into an event", s.room, len(content))
 	case err != nil:
 		return "", s.explainSend(ctx, "send encrypted values", event.EventEncrypted, err)
-	case sent == nil || sent.EventID == "":
+	case sent.EventID == "":
 		return "", &failure{text: fmt.Sprintf("cannot send encrypted values in %s: the homeserver's answer names no event", s.room)}
 	}
 	return sent.EventID, nil

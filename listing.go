@@ -14,6 +14,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/matrix"
 )
 
 // timelineLimit is how many of the latest events a listing looks at beside the state, the most that Synapse gives by
@@ -38,7 +39,10 @@ func (r roomState) list(ctx context.Context) (map[string]*stateEvent, error) {
 	// Before the sync, for what is written after it need not be in its response.
 	pending := written.In(r.room, r.eventType.Type)
 	var all picker
-	powers, err := r.scan(ctx, all.add)
+	powers, err := r.scan(ctx, func() visit {
+		all = picker{}
+		return all.add
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -73,26 +77,31 @@ func (r roomState) list(ctx context.Context) (map[string]*stateEvent, error) {
 	return events, nil
 }
 
-// scan calls visit with the current events of the store's type as an initial sync shows them, one after the other as they
-// arrive. Of two with one state key the later counts: one that is late comes from the timeline, before or after the others.
+// visit is given the events of a listing, one after the other.
+type visit func(evt *stateEvent, late bool)
+
+// scan visits the current events of the store's type as an initial sync shows them, as they arrive. It begins anew where the answer
+// breaks off. Of two events with one state key the later counts: one that is late comes from the timeline, before or after the others.
 // It gives the times, in Unix milliseconds, at which the power levels changed among the latest events.
 //
 // Where the sync leaves out a room that the user is in, scan reads the whole state, members and all: Dendrite's sync learns
 // of a room a moment after the user has joined it, and of nothing more once an event has put it out of step.
-func (r roomState) scan(ctx context.Context, visit func(evt *stateEvent, late bool)) (powers []int64, err error) {
-	each := func(evt *stateEvent, late bool) {
-		switch {
-		case r.isOwn(evt):
-			visit(evt, late)
-		case late && evt.changesPower():
-			powers = append(powers, evt.Time)
-		}
-	}
+func (r roomState) scan(ctx context.Context, begin func() visit) (powers []int64, err error) {
 	found := false
 	err = r.stream(ctx, r.client.BuildURLWithQuery(
 		mautrix.ClientURLPath{"v3", "sync"},
 		map[string]string{"filter": r.listFilter(), "set_presence": string(event.PresenceOffline)},
 	), func(decoder *json.Decoder) error {
+		found, powers = false, nil
+		visit := begin()
+		each := func(evt *stateEvent, late bool) {
+			switch {
+			case r.isOwn(evt):
+				visit(evt, late)
+			case late && evt.changesPower():
+				powers = append(powers, evt.Time)
+			}
+		}
 		room := members{r.room.String(): func(decoder *json.Decoder) error {
 			found = true
 			return members{
@@ -108,17 +117,20 @@ func (r roomState) scan(ctx context.Context, visit func(evt *stateEvent, late bo
 	if r.hasLeft(ctx) {
 		return nil, r.notJoined(listing, nil)
 	}
-	return nil, r.scanAll(ctx, visit)
+	return nil, r.scanAll(ctx, begin)
 }
 
 // scanAll is scan by the whole state, members and all: a sync can be behind, and on Synapse shows the state of one branch of
 // the room's history.
-func (r roomState) scanAll(ctx context.Context, visit func(evt *stateEvent, late bool)) error {
-	return r.stream(ctx, r.client.BuildClientURL("v3", "rooms", r.room, "state"), elements(func(evt *stateEvent) {
-		if r.isOwn(evt) {
-			visit(evt, false)
-		}
-	}).walk)
+func (r roomState) scanAll(ctx context.Context, begin func() visit) error {
+	return r.stream(ctx, r.client.BuildClientURL("v3", "rooms", r.room, "state"), func(decoder *json.Decoder) error {
+		visit := begin()
+		return elements(func(evt *stateEvent) {
+			if r.isOwn(evt) {
+				visit(evt, false)
+			}
+		}).walk(decoder)
+	})
 }
 
 // isOwn tells whether the event is a state event of the store's type.
@@ -128,27 +140,22 @@ func (r roomState) isOwn(evt *stateEvent) bool {
 
 // all returns the current events of the store's type by state key, by scanAll.
 func (r roomState) all(ctx context.Context) (map[string]*stateEvent, error) {
-	var picker picker
-	err := r.scanAll(ctx, picker.add)
-	events, _ := picker.take()
+	var all picker
+	err := r.scanAll(ctx, func() visit {
+		all = picker{}
+		return all.add
+	})
+	events, _ := all.take()
 	return events, err
 }
 
-// stream makes a request whose response is read while it arrives.
+// stream makes a request whose answer is read while it arrives, and anew where it breaks off.
 func (r roomState) stream(ctx context.Context, url string, read func(*json.Decoder) error) error {
-	var malformed error
-	_, err := r.client.MakeFullRequest(withRetries(ctx, r.client), mautrix.FullRequest{
-		Method: http.MethodGet, URL: url, SensitiveContent: true,
-		Handler: func(_ *http.Request, resp *http.Response, _ any, limit int64) ([]byte, error) {
-			err := read(json.NewDecoder(io.LimitReader(resp.Body, limit)))
-			if isMalformed(err) {
-				malformed, err = err, nil
-			}
-			return nil, err
-		},
-	})
+	_, err := matrix.Do(ctx, r.client, matrix.Request{Method: http.MethodGet, URL: url, Read: func(_ *http.Response, body io.Reader) error {
+		return read(json.NewDecoder(body))
+	}})
 	switch {
-	case malformed != nil:
+	case isMalformed(err):
 		return fail(ErrCorrupt, nil, "cannot %s in %s: the homeserver's answer is not a list of events", listing, r.room)
 	case err != nil:
 		return r.explain(ctx, listing, err)

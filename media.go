@@ -20,6 +20,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -29,9 +30,6 @@ const (
 
 	// defaultMaxValue is how large a value may be where neither the store's options nor the homeserver say, in bytes.
 	defaultMaxValue = 100 << 20
-
-	// downloadTries is how often a download that breaks off is begun.
-	downloadTries = 3
 )
 
 // keep gives the form in which a value is stored that is given as it would stand in an event: that very form where it can
@@ -127,13 +125,14 @@ func (r roomState) upload(ctx context.Context, name, key string, text json.RawMe
 	file := attachment.NewEncryptedFile()
 	ciphertext := bytes.Clone(text)
 	file.EncryptInPlace(ciphertext)
-	sent, err := r.client.UploadMedia(withRetries(ctx, r.client), mautrix.ReqUploadMedia{ContentBytes: ciphertext, ContentType: "application/octet-stream"})
+	var sent mautrix.RespMediaUpload
+	err := matrix.Get(ctx, r.client, matrix.Request{Method: http.MethodPost, URL: r.client.BuildURL(mautrix.MediaURLPath{"v3", "upload"}), Bytes: ciphertext}, &sent)
 	switch {
 	case isStatus(err, http.StatusRequestEntityTooLarge):
 		return nil, fail(ErrTooLarge, err, "the value for key %q in %s has %d bytes, which the homeserver does not take as an upload", key, r.room, len(text))
 	case err != nil:
 		return nil, r.explain(ctx, "upload a value", err)
-	case sent == nil || !sent.ContentURI.IsValid():
+	case !sent.ContentURI.IsValid():
 		return nil, &failure{text: fmt.Sprintf("cannot upload a value for %s: the homeserver's answer names no attachment", r.room)}
 	}
 	media := wire.Media{EncryptedFileInfo: event.EncryptedFileInfo{EncryptedFile: *file, URL: sent.ContentURI.CUString()}, Size: int64(len(text))}
@@ -163,11 +162,7 @@ func (r roomState) hasStill(ctx context.Context, known uploaded) bool {
 	if err != nil {
 		return false
 	}
-	resp, err := r.download(ctx, media)
-	if err != nil {
-		return false
-	}
-	return resp.Body.Close() == nil
+	return r.download(ctx, media, func(*http.Response, io.Reader) error { return nil }) == nil
 }
 
 // checkSize fails where a value is larger than the homeserver takes as an upload, or than the store's options allow.
@@ -215,7 +210,7 @@ func (r roomState) mediaConfig(ctx context.Context) (config mautrix.RespMediaCon
 		r.client.BuildClientURL("v1", "media", "config"),
 		r.client.BuildURL(mautrix.MediaURLPath{"v3", "config"}),
 	} {
-		_, err = r.client.MakeRequest(withRetries(ctx, r.client), http.MethodGet, url, nil, &config)
+		err = matrix.Get(ctx, r.client, matrix.Request{Method: http.MethodGet, URL: url}, &config)
 		if !lacksEndpoint(err) {
 			return config, err
 		}
@@ -265,25 +260,20 @@ func (r roomState) text(ctx context.Context, read wire.Value, of attachmentOf) (
 	return text, nil
 }
 
+// errWrongSize is for an attachment that is shorter or longer than it should be.
+var errWrongSize = errors.New("another size")
+
 // fetch downloads an attachment, as many bytes as it is said to have.
 func (r roomState) fetch(ctx context.Context, media wire.Media, of attachmentOf) (text []byte, err error) {
-	for range downloadTries {
-		var resp *http.Response
-		if resp, err = r.download(ctx, media); err != nil {
-			break
-		}
+	err = r.download(ctx, media, func(resp *http.Response, body io.Reader) (err error) {
 		if resp.ContentLength >= 0 && resp.ContentLength != media.Size {
-			_ = resp.Body.Close()
-			return nil, r.wrongSize(media, of)
+			return errWrongSize
 		}
-		text, err = readSized(resp, media.Size)
-		_ = resp.Body.Close()
-		if err == nil && int64(len(text)) != media.Size {
-			return nil, r.wrongSize(media, of)
-		}
-		if err == nil || ctx.Err() != nil {
-			break
-		}
+		text, err = readSized(resp, body, media.Size)
+		return err
+	})
+	if errors.Is(err, errWrongSize) {
+		return nil, r.wrongSize(media, of)
 	}
 	what := fmt.Sprintf("download attachment %s, the value for key %q", media.URL, of.key)
 	switch {
@@ -307,31 +297,34 @@ func (r roomState) wrongSize(media wire.Media, of attachmentOf) error {
 	return fail(ErrCorrupt, nil, "event %s in %s, key %q: attachment %s does not have the %d bytes that it should", of.event, r.room, of.key, media.URL, media.Size)
 }
 
-// readSized reads a body that should have that many bytes, and a byte more where there is one. Memory is taken at once only
-// where the response promises as many.
-func readSized(resp *http.Response, size int64) ([]byte, error) {
+// readSized reads a body that should have that many bytes. Memory is taken at once only where the response promises as many.
+func readSized(resp *http.Response, body io.Reader, size int64) (text []byte, err error) {
 	if resp.ContentLength < 0 {
-		return io.ReadAll(io.LimitReader(resp.Body, size+1))
+		text, err = io.ReadAll(io.LimitReader(body, size+1))
+	} else {
+		text = make([]byte, size)
+		_, err = io.ReadFull(body, text)
 	}
-	text := make([]byte, size)
-	_, err := io.ReadFull(resp.Body, text)
+	if err == io.ErrUnexpectedEOF || err == nil && int64(len(text)) != size {
+		err = errWrongSize
+	}
 	return text, err
 }
 
-// download begins a download. Homeservers from before v1.11 of the specification have only the endpoint without
-// authentication.
-func (r roomState) download(ctx context.Context, media wire.Media) (*http.Response, error) {
+// download reads an attachment. Homeservers from before v1.11 of the specification have only the endpoint without authentication.
+func (r roomState) download(ctx context.Context, media wire.Media, read func(resp *http.Response, body io.Reader) error) error {
 	uri, err := media.URL.Parse()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	ctx = withRetries(ctx, r.client)
-	resp, err := r.client.Download(ctx, uri)
-	if !lacksEndpoint(err) {
-		return resp, err
+	for _, url := range []string{
+		r.client.BuildClientURL("v1", "media", "download", uri.Homeserver, uri.FileID),
+		r.client.BuildURL(mautrix.MediaURLPath{"v3", "download", uri.Homeserver, uri.FileID}),
+	} {
+		_, err = matrix.Do(ctx, r.client, matrix.Request{Method: http.MethodGet, URL: url, Read: read})
+		if !lacksEndpoint(err) {
+			return err
+		}
 	}
-	_, resp, err = r.client.MakeFullRequestWithResp(ctx, mautrix.FullRequest{
-		Method: http.MethodGet, URL: r.client.BuildURL(mautrix.MediaURLPath{"v3", "download", uri.Homeserver, uri.FileID}), DontReadResponse: true,
-	})
-	return resp, err
+	return err
 }

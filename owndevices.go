@@ -7,6 +7,8 @@ import (
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/matrix"
 )
 
 // ownDevices makes mautrix ask, once, which other devices the client's user has. A crypto store in memory takes the device
@@ -26,7 +28,11 @@ func (d *ownDevices) refresh(ctx context.Context, client *mautrix.Client) error 
 		return nil
 	}
 	if machine := fetcherOf(client.Crypto); machine != nil {
-		if _, err := machine.FetchKeys(ctx, []id.UserID{client.UserID}, true); err != nil {
+		err := matrix.Try(ctx, client, func(ctx context.Context) error {
+			_, err := machine.FetchKeys(ctx, []id.UserID{client.UserID}, true)
+			return err
+		})
+		if err != nil {
 			return err
 		}
 	}

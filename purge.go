@@ -487,7 +487,7 @@ func (p *purge) sealAnew(ctx context.Context, values []commit.Value, from map[st
 
 // redactOne redacts an event, and gives how many that were. The error ends the purge.
 func (p *purge) redactOne(ctx context.Context, at id.EventID) (redacted int, err error) {
-	_, err = p.client.RedactEvent(withRetries(ctx, p.client), p.room, at)
+	err = p.redactEvent(ctx, at)
 	switch {
 	case err == nil:
 		return 1, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"slices"
 	"sync"
 
@@ -11,6 +12,7 @@ import (
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -96,7 +98,7 @@ func (r roomState) redact(ctx context.Context, events []id.EventID, used map[id.
 		case errors.Is(err, ErrCorrupt), errors.Is(err, ErrRedacted):
 			continue
 		case err == nil:
-			_, err = r.client.RedactEvent(withRetries(ctx, r.client), r.room, event)
+			err = r.redactEvent(ctx, event)
 		}
 		switch {
 		case errors.Is(err, ErrUndecryptable):
@@ -108,6 +110,12 @@ func (r roomState) redact(ctx context.Context, events []id.EventID, used map[id.
 		}
 	}
 	return failed, last
+}
+
+// redactEvent redacts an event. Again does no harm.
+func (r roomState) redactEvent(ctx context.Context, event id.EventID) error {
+	url := r.client.BuildClientURL("v3", "rooms", r.room, "redact", event, r.client.TxnID())
+	return matrix.Get(ctx, r.client, matrix.Request{Method: http.MethodPut, URL: url}, &mautrix.RespSendEvent{})
 }
 
 // referred are the events that the state refers to.

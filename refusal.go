@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -15,6 +14,8 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/matrix"
+	"github.com/roomkv/roomkv/internal/retry"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -22,14 +23,18 @@ import (
 // first answer left out, and does without where it gets none. What the request was to do is said in the
 // infinitive. The homeserver's own words are left out of the text, for it could repeat a value.
 func (r roomState) explain(ctx context.Context, what string, err error) error {
+	var known *failure
+	var interrupted *retry.Interrupted
 	var answer mautrix.HTTPError
-	if !errors.As(err, &answer) || answer.Response == nil || answer.WrappedError != nil {
-		return &failure{text: fmt.Sprintf("cannot %s in %s: %v", what, r.room, err), causes: []error{err}}
+	switch {
+	case errors.As(err, &known):
+		return err
+	case errors.Is(err, matrix.ErrAnswer):
+		return fail(ErrCorrupt, err, "cannot %s in %s: %v", what, r.room, err)
+	case errors.As(err, &interrupted), !errors.As(err, &answer), answer.Response == nil, answer.WrappedError != nil:
+		return &failure{text: fmt.Sprintf("cannot %s in %s: %s", what, r.room, matrix.Describe(err)), causes: []error{err}}
 	}
-	code := fmt.Sprintf("HTTP %d", answer.Response.StatusCode)
-	if answer.RespError != nil {
-		code = fmt.Sprintf("%s (%s)", answer.RespError.ErrCode, code)
-	}
+	code := matrix.Describe(err)
 	// Dendrite answers a write to a room that it has never heard of with the second.
 	if !errors.Is(err, mautrix.MForbidden) && !errors.Is(err, mautrix.MUnsupportedRoomVersion) {
 		return &failure{text: fmt.Sprintf("cannot %s in %s: the homeserver answered %s", what, r.room, code), causes: []error{err}}
@@ -106,10 +111,13 @@ func (r roomState) levelsFor(ctx context.Context, sends event.Type) (need, have 
 		return need, have, true
 	}
 	// Since room version 12 the creators have all power, and the levels do not say so.
-	create, err := r.client.FullStateEvent(withRetries(ctx, r.client), r.room, event.StateCreate, "")
-	if err != nil || create == nil || create.Content.ParseRaw(event.StateCreate) != nil && create.Content.Parsed == nil {
+	r.eventType = event.StateCreate
+	found, err := r.get(ctx, "")
+	create := &event.Event{Type: event.StateCreate, RoomID: r.room}
+	if err != nil || found == nil || json.Unmarshal(found.Content, &create.Content) != nil || create.Content.ParseRaw(create.Type) != nil {
 		return need, have, false
 	}
+	create.ID, create.Sender, create.StateKey = found.ID, found.Sender, found.StateKey
 	levels.CreateEvent = create
 	return need, levels.GetUserLevel(r.client.UserID), true
 }
@@ -150,12 +158,6 @@ func numbers(value any) any {
 func (r roomState) mayWrite(ctx context.Context) bool {
 	need, have, known := r.levels(ctx)
 	return !known || have >= need
-}
-
-// hasLeft tells whether the user is certainly not in the room.
-func (r roomState) hasLeft(ctx context.Context) bool {
-	joined, err := r.client.JoinedRooms(ctx)
-	return err == nil && joined != nil && !slices.Contains(joined.JoinedRooms, r.room)
 }
 
 func (r roomState) notJoined(what string, cause error) error {

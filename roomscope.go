@@ -3,11 +3,14 @@ package roomkv
 import (
 	"context"
 	"errors"
+	"net/http"
 	"strings"
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/matrix"
 )
 
 // WithRoom returns a store for the memory of another room, with the same client and options; opsdroid's
@@ -58,14 +61,16 @@ func (s *Store) roomID(ctx context.Context) (id.RoomID, error) {
 	if known, ok := s.core.aliases.Load(room); ok {
 		return known.(id.RoomID), nil
 	}
-	resolved, err := s.core.client.ResolveAlias(withRetries(ctx, s.core.client), id.RoomAlias(room))
+	var resolved mautrix.RespAliasResolve
+	url := s.core.client.BuildClientURL("v3", "directory", "room", room)
+	err = matrix.Get(ctx, s.core.client, matrix.Request{Method: http.MethodGet, URL: url}, &resolved)
 	switch {
 	case errors.Is(err, mautrix.MNotFound), errors.Is(err, mautrix.MInvalidParam):
 		return "", fail(ErrUnknownRoom, err, "no homeserver knows the alias %s", room)
-	case err != nil:
-		return "", &failure{text: "cannot resolve the alias " + room + ": " + err.Error(), causes: []error{err}}
+	case err != nil && !errors.Is(err, matrix.ErrAnswer):
+		return "", &failure{text: "cannot resolve the alias " + room + ": " + matrix.Describe(err), causes: []error{err}}
 	}
-	if resolved == nil || !strings.HasPrefix(resolved.RoomID.String(), "!") {
+	if !strings.HasPrefix(resolved.RoomID.String(), "!") {
 		return "", fail(ErrUnknownRoom, nil, "the homeserver names no room ID for the alias %s", room)
 	}
 	s.core.aliases.Store(room, resolved.RoomID)

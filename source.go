@@ -61,18 +61,22 @@ func (s source) parts(ctx context.Context) iter.Seq2[part, error] {
 // after reads a part of the per-key layout, that after a state key, and tells how many keys are left after the last one. The
 // sync is not asked: it can be behind.
 func (s source) after(ctx context.Context, stateKey string) (records []record, left int, last string, err error) {
-	picker := &picker{most: partEvents, size: partSize, wants: func(at string) bool {
-		return s.core.layout.holds(at) && at > stateKey && !s.isTheirs(at)
-	}}
+	var some picker
 	var seal *stateEvent
 	all := 0
-	err = s.scanAll(ctx, func(evt *stateEvent, late bool) {
-		switch {
-		case *evt.StateKey == wire.SealName:
-			seal = evt
-		case picker.wants(*evt.StateKey) && !evt.empty():
-			all++
-			picker.add(evt, late)
+	err = s.scanAll(ctx, func() visit {
+		some = picker{most: partEvents, size: partSize, wants: func(at string) bool {
+			return s.core.layout.holds(at) && at > stateKey && !s.isTheirs(at)
+		}}
+		seal, all = nil, 0
+		return func(evt *stateEvent, late bool) {
+			switch {
+			case *evt.StateKey == wire.SealName:
+				seal = evt
+			case some.wants(*evt.StateKey) && !evt.empty():
+				all++
+				some.add(evt, late)
+			}
 		}
 	})
 	if err == nil && seal != nil {
@@ -81,14 +85,14 @@ func (s source) after(ctx context.Context, stateKey string) (records []record, l
 	if err != nil {
 		return nil, 0, "", err
 	}
-	events, more := picker.take()
+	events, more := some.take()
 	for _, at := range slices.Sorted(maps.Keys(events)) {
 		records = append(records, recordsOf(s.viewOf(events[at], at))...)
 	}
 	if more {
 		left = all - len(events)
 	}
-	return records, left, picker.bound, nil
+	return records, left, some.bound, nil
 }
 
 // now reads the dict of the single-state-key layout as the homeserver has it.
@@ -133,10 +137,13 @@ func (r roomState) readNames(ctx context.Context, names []string) (map[string]re
 		}
 		return found, err
 	}
-	err := r.scanAll(ctx, func(evt *stateEvent, _ bool) {
-		if name, ok := wanted[*evt.StateKey]; ok {
-			if record := recordOf(r.viewOf(evt, *evt.StateKey), name); record != nil {
-				found[name] = *record
+	err := r.scanAll(ctx, func() visit {
+		clear(found)
+		return func(evt *stateEvent, _ bool) {
+			if name, ok := wanted[*evt.StateKey]; ok {
+				if record := recordOf(r.viewOf(evt, *evt.StateKey), name); record != nil {
+					found[name] = *record
+				}
 			}
 		}
 	})
@@ -173,13 +180,16 @@ func (s source) erase(ctx context.Context, records []record) (redacted int, err 
 		}
 	}
 	others := 0
-	err = s.scanAll(ctx, func(evt *stateEvent, _ bool) {
-		if events[*evt.StateKey] != evt.ID {
-			for event := range s.referred(map[string]*stateEvent{*evt.StateKey: evt}) {
-				delete(values, event)
-			}
-			if events[*evt.StateKey] != "" {
-				others++
+	err = s.scanAll(ctx, func() visit {
+		others = 0
+		return func(evt *stateEvent, _ bool) {
+			if events[*evt.StateKey] != evt.ID {
+				for event := range s.referred(map[string]*stateEvent{*evt.StateKey: evt}) {
+					delete(values, event)
+				}
+				if events[*evt.StateKey] != "" {
+					others++
+				}
 			}
 		}
 	})
@@ -193,7 +203,7 @@ func (s source) erase(ctx context.Context, records []record) (redacted int, err 
 		return 0, err
 	}
 	for stateKey, event := range events {
-		if _, err := s.client.RedactEvent(withRetries(ctx, s.client), s.room, event); err != nil {
+		if err := s.redactEvent(ctx, event); err != nil {
 			return redacted, s.explainRedact(ctx, event, err)
 		}
 		redacted++

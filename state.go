@@ -14,14 +14,11 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/replica"
 	"github.com/roomkv/roomkv/internal/wire"
 )
-
-// defaultRetries is how often a request is sent again after a 429 or a gateway error, or when none got
-// through, where neither the client nor the context says.
-const defaultRetries = 3
 
 // roomState is the state of one room, of one event type: the requests that everything else is made of.
 // mautrix's own calls are not used for them, for these log contents and give up on a response in which one
@@ -175,19 +172,11 @@ func (r roomState) fits(stateKey string, size int) error {
 }
 
 func (r roomState) request(ctx context.Context, method, url string, content json.RawMessage) ([]byte, error) {
-	req := mautrix.FullRequest{Method: method, URL: url, SensitiveContent: true}
+	req := matrix.Request{Method: method, URL: url}
 	if content != nil {
-		req.RequestJSON = content
+		req.JSON = content
 	}
-	return r.client.MakeFullRequest(withRetries(ctx, r.client), req)
-}
-
-// withRetries makes requests of the context be retried where nobody has said how often.
-func withRetries(ctx context.Context, client *mautrix.Client) context.Context {
-	if ctx.Value(mautrix.MaxAttemptsContextKey) == nil && client.DefaultHTTPRetries == 0 {
-		return mautrix.WithMaxRetries(ctx, defaultRetries)
-	}
-	return ctx
+	return matrix.Do(ctx, r.client, req)
 }
 
 // untilThere asks again, so many times, for what the homeserver does not find: Dendrite finds an event some milliseconds

@@ -30,9 +30,11 @@ import (
 // it names or, where the homeserver refuses, with [ErrForbidden], [ErrNotJoined], [ErrUnknownRoom] or an error in
 // which errors.Is finds mautrix's.
 //
-// Rate limits (429), gateway errors (502 to 504) and requests that do not get through are tried again: as often as
-// the client's DefaultHTTPRetries says, or 3 times where that is 0, with mautrix's back-off, by default 4, 8 and 16
-// seconds. [mautrix.WithMaxRetries] sets another number for a context. When a write fails because no answer came, or
+// Rate limits (429), faults of the homeserver or of what stands before it (408, 500, 502 to 504, 520 to 530), and requests and
+// answers that do not get through are tried again: as often as the client's DefaultHTTPRetries says, or 3 times where that is 0,
+// after as long as the homeserver asks, or else 4, 8 and 16 seconds. The client's DefaultHTTPBackoff, MaxHTTPBackoff and
+// IgnoreRateLimit count, and [mautrix.WithMaxRetries] sets another number for a context. Where a context ends in such a wait the error
+// says what was waited for. When a write fails because no answer came, or
 // because its context ended, it may have happened all the same. A write that shares an event with others goes on for
 // them when its own context ends, and for 10 seconds when all of theirs have; later writes to the same memory wait
 // for it, so that it cannot undo them.

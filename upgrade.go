@@ -127,9 +127,8 @@ func (r roomState) join(ctx context.Context, stone *tombstone) error {
 	next := r.in(stone.replacement)
 	joined := false
 	if next.hasLeft(ctx) {
-		via := []string{stone.sender.Homeserver()}
 		// Once, for who may not join now is not going to wait for it.
-		if _, err := r.client.JoinRoom(mautrix.WithMaxRetries(ctx, 0), next.room.String(), &mautrix.ReqJoinRoom{Via: via}); err != nil {
+		if err := next.enterRoom(mautrix.WithMaxRetries(ctx, 0), stone.sender.Homeserver()); err != nil {
 			return next.explain(ctx, "join", err)
 		}
 		joined = true
@@ -139,7 +138,7 @@ func (r roomState) join(ctx context.Context, stone *tombstone) error {
 		err = fail(ErrRoomUpgraded, errNoReplacement, "that room does not name %s as its predecessor", r.room)
 	}
 	if err != nil && joined && ctx.Err() == nil {
-		if _, failed := r.client.LeaveRoom(withRetries(ctx, r.client), next.room); failed != nil {
+		if failed := next.leaveRoom(ctx); failed != nil {
 			err = errors.Join(err, failed)
 		}
 	}

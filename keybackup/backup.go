@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 
@@ -13,6 +14,8 @@ import (
 	"maunium.net/go/mautrix/crypto"
 	"maunium.net/go/mautrix/crypto/backup"
 	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/matrix"
 )
 
 // batch is how many sessions SaveAll sends at once, about 1 KB each.
@@ -54,7 +57,7 @@ type place struct {
 // allows before anything is saved to a backup (Client-Server API, server-side key backups). The other one, a signature, is
 // not enough here: what is saved to a backup must be readable again with this key.
 func Open(ctx context.Context, machine *crypto.OlmMachine, recoveryKey string) (*Backup, error) {
-	stored, err := openStorage(ctx, machine.SSSS, recoveryKey)
+	stored, err := openStorage(ctx, machine.Client, recoveryKey)
 	if err != nil {
 		return nil, err
 	}
@@ -95,13 +98,13 @@ func open(ctx context.Context, machine *crypto.OlmMachine, key *backup.MegolmBac
 // currentVersion asks for the account's backup and makes sure that it is for the key. mautrix's own check goes on to
 // the signatures where the key is another one, and does not stand an answer that is null.
 func currentVersion(ctx context.Context, client *mautrix.Client, key *backup.MegolmBackupKey) (id.KeyBackupVersion, error) {
-	info, err := client.GetKeyBackupLatestVersion(ctx)
+	info, err := get[description](ctx, client, versionURL(client))
 	switch {
 	case errors.Is(err, mautrix.MNotFound):
 		return "", fail(ErrNoBackup, "%s has none on the homeserver; SetUp makes one", client.UserID)
 	case err != nil:
 		return "", wrap(err, "looking for the key backup")
-	case info == nil || info.Version == "":
+	case info.Version == "":
 		return "", fail(ErrCorrupt, "the homeserver's description of the key backup has no version")
 	case info.Algorithm != id.KeyBackupAlgorithmMegolmBackupV1:
 		return "", fail(ErrUnsupported, "key backup version %q uses %q", info.Version, info.Algorithm)
@@ -162,7 +165,7 @@ func (b *Backup) save(ctx context.Context, room id.RoomID, session id.SessionID)
 	if err != nil || found == nil {
 		return b.failNoSession(room, session, err)
 	}
-	return b.inVersion(ctx, func(version id.KeyBackupVersion) error {
+	return b.inVersion(ctx, func(ctx context.Context, version id.KeyBackupVersion) error {
 		if b.recorded(found) != version {
 			if b.isOwn(found) && found.Internal.FirstKnownIndex() > 0 {
 				return fail(ErrPartialSession, "%s of %s begins at message %d; the machine must not ratchet its keys (RatchetKeysOnDecrypt), and the room's next session will do", session, room, found.Internal.FirstKnownIndex())
@@ -171,7 +174,7 @@ func (b *Backup) save(ctx context.Context, room id.RoomID, session id.SessionID)
 			if err != nil {
 				return err
 			}
-			if _, err := b.machine.Client.PutKeysInBackupForRoomAndSession(ctx, version, room, session, sealed); err != nil {
+			if err := send(ctx, b.machine.Client, http.MethodPut, keysURL(b.machine.Client, version, room, session), sealed); err != nil {
 				return wrap(err, "saving session %s of %s", session, room)
 			}
 			b.record(ctx, version, room, session)
@@ -200,9 +203,15 @@ func (b *Backup) failNoSession(room id.RoomID, session id.SessionID, cause error
 //
 // It does not go by the answer: for a backup that was deleted Synapse has 404 and Dendrite 500, and the current_version in
 // Synapse's 403 M_WRONG_ROOM_KEYS_VERSION is not the current one.
-func (b *Backup) inVersion(ctx context.Context, f func(id.KeyBackupVersion) error) error {
+//
+// A fault that may pass is tried again after that, for with Dendrite's 500 that would last as long as the backup is gone.
+func (b *Backup) inVersion(ctx context.Context, f func(ctx context.Context, version id.KeyBackupVersion) error) error {
+	return matrix.Try(ctx, b.machine.Client, func(ctx context.Context) error { return b.inVersionOnce(ctx, f) })
+}
+
+func (b *Backup) inVersionOnce(ctx context.Context, f func(ctx context.Context, version id.KeyBackupVersion) error) error {
 	version := b.Version()
-	err := f(version)
+	err := f(ctx, version)
 	if err == nil || !refused(err) {
 		return err
 	}
@@ -218,7 +227,7 @@ func (b *Backup) inVersion(ctx context.Context, f func(id.KeyBackupVersion) erro
 	if err := b.moveTo(ctx, version, next); err != nil {
 		return err
 	}
-	return f(next)
+	return f(ctx, next)
 }
 
 // moveTo makes next the version that sessions are saved to, once those that were in the version before it are there too.
@@ -243,7 +252,7 @@ func (b *Backup) moveTo(ctx context.Context, version, next id.KeyBackupVersion) 
 // It fails as [Backup.Save] does, except that a session without its beginning is saved as it is. What was saved by then
 // stays saved.
 func (b *Backup) SaveAll(ctx context.Context) (saved int, err error) {
-	err = b.inVersion(ctx, func(version id.KeyBackupVersion) error {
+	err = b.inVersion(ctx, func(ctx context.Context, version id.KeyBackupVersion) error {
 		more, err := b.saveAll(ctx, version, func(id.KeyBackupVersion) bool { return true })
 		saved += more
 		return err
@@ -265,7 +274,7 @@ func (b *Backup) saveAll(ctx context.Context, version id.KeyBackupVersion, which
 		if len(places) == 0 { // Dendrite takes a request without sessions for one that changes the version's auth_data
 			return nil
 		}
-		if _, err := b.machine.Client.PutKeysInBackup(ctx, version, request); err != nil {
+		if err := send(ctx, b.machine.Client, http.MethodPut, keysURL(b.machine.Client, version), request); err != nil {
 			return wrap(err, "saving sessions")
 		}
 		for _, sent := range places {
@@ -338,7 +347,7 @@ func (b *Backup) record(ctx context.Context, version id.KeyBackupVersion, room i
 // [ErrKeyMismatch] as [Backup.Save] does, and where the backup was replaced by one with the same key, it looks there.
 func (b *Backup) Restore(ctx context.Context, room id.RoomID, session id.SessionID) (found bool, err error) {
 	return b.restoring.do(ctx, place{room, session}, func(ctx context.Context) (bool, error) {
-		err := b.inVersion(ctx, func(version id.KeyBackupVersion) error {
+		err := b.inVersion(ctx, func(ctx context.Context, version id.KeyBackupVersion) error {
 			return b.restore(ctx, version, place{room, session})
 		})
 		if errors.Is(err, mautrix.MNotFound) {
@@ -349,7 +358,7 @@ func (b *Backup) Restore(ctx context.Context, room id.RoomID, session id.Session
 }
 
 func (b *Backup) restore(ctx context.Context, version id.KeyBackupVersion, at place) error {
-	sealed, err := b.machine.Client.GetKeyBackupForRoomAndSession(ctx, version, at.room, at.session)
+	sealed, err := get[sealedSession](ctx, b.machine.Client, keysURL(b.machine.Client, version, at.room, at.session))
 	if err != nil {
 		return wrap(err, "restoring session %s of %s", at.session, at.room)
 	}
@@ -357,14 +366,14 @@ func (b *Backup) restore(ctx context.Context, version id.KeyBackupVersion, at pl
 	if err != nil {
 		return err
 	}
-	return b.take(ctx, version, at, sealed, rooms)
+	return b.take(ctx, version, at, &sealed, rooms)
 }
 
 // RestoreAll brings every session of the backup into the client's crypto store, as [Backup.Restore] does, in one request,
 // and tells how many sessions the backup has that the store now has. Those that cannot be restored are left out;
 // the error then tells how many these are and is the first one's, in most cases ErrCorrupt.
 func (b *Backup) RestoreAll(ctx context.Context) (restored int, err error) {
-	err = b.inVersion(ctx, func(version id.KeyBackupVersion) error {
+	err = b.inVersion(ctx, func(ctx context.Context, version id.KeyBackupVersion) error {
 		restored, err = b.restoreAll(ctx, version)
 		return err
 	})
@@ -372,7 +381,7 @@ func (b *Backup) RestoreAll(ctx context.Context) (restored int, err error) {
 }
 
 func (b *Backup) restoreAll(ctx context.Context, version id.KeyBackupVersion) (restored int, err error) {
-	all, err := b.machine.Client.GetKeyBackup(ctx, version)
+	all, err := get[*sealedSessions](ctx, b.machine.Client, keysURL(b.machine.Client, version))
 	if err != nil {
 		return 0, wrap(err, "restoring the key backup")
 	}

@@ -6,6 +6,8 @@ import (
 	"net/http"
 
 	"maunium.net/go/mautrix"
+
+	"github.com/roomkv/roomkv/internal/matrix"
 )
 
 // The errors of this package, for [errors.Is]. Each error's text adds what can be done, or the room, the session and
@@ -59,15 +61,19 @@ func fail(kind error, format string, args ...any) error {
 // wrap says what failed with err. An answer of the homeserver that is no error and cannot be decoded is ErrCorrupt.
 func wrap(err error, doing string, args ...any) error {
 	doing = fmt.Sprintf(doing, args...)
-	var failed mautrix.HTTPError
-	if errors.As(err, &failed) && failed.RespError == nil && failed.IsStatus(http.StatusOK) {
+	if errors.Is(err, matrix.ErrAnswer) {
 		return fail(ErrCorrupt, "%s: %w", doing, err)
 	}
 	return fmt.Errorf("keybackup: %s: %w", doing, err)
 }
 
-// refused tells whether a request failed by the homeserver's word, and not on the way there or back.
+// refused tells whether a request failed by the homeserver's word: not on the way there or back, and not for the moment, but that
+// Dendrite has one answer for both.
 func refused(err error) bool {
 	var failed mautrix.HTTPError
-	return errors.As(err, &failed) && failed.Response != nil && !failed.IsStatus(http.StatusOK)
+	if !errors.As(err, &failed) || failed.Response == nil {
+		return false
+	}
+	status := failed.Response.StatusCode
+	return status >= 400 && status <= http.StatusInternalServerError && status != http.StatusTooManyRequests
 }

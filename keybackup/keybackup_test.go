@@ -36,6 +36,7 @@ type device struct {
 
 func newDevice(t *testing.T, client *mautrix.Client) device {
 	wire := hstest.Record(client)
+	client.DefaultHTTPBackoff = time.Millisecond
 	d := device{client, hstest.Crypto(t, client).Machine(), wire}
 	wire.Reset()
 	return d

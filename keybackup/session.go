@@ -17,6 +17,9 @@ import (
 // sealedSession is a session as the homeserver keeps it (Client-Server API, KeyBackupData).
 type sealedSession = mautrix.RespKeyBackupData[backup.EncryptedSessionData[backup.MegolmSessionData]]
 
+// sealedSessions are all of a backup's.
+type sealedSessions = mautrix.RespRoomKeys[backup.EncryptedSessionData[backup.MegolmSessionData]]
+
 // seal encrypts a session for the backup, from its first known message on.
 //
 // Of two uploads of one session the homeserver keeps the better one: verified, then from an earlier message, then
@@ -88,7 +91,7 @@ func export(session olm.InboundGroupSession, message uint32) ([]byte, error) {
 // has. The data do not say which room they are for, and mautrix's SQL store has a session once: in a store that has
 // it for one room, another room would take it away from there. rooms tells of the sessions that the store has.
 func (b *Backup) take(ctx context.Context, version id.KeyBackupVersion, at place, sealed *sealedSession, rooms map[id.SessionID]id.RoomID) error {
-	if sealed == nil || sealed.SessionData.Ephemeral.PublicKey == nil { // on which Decrypt panics
+	if sealed.SessionData.Ephemeral.PublicKey == nil { // on which Decrypt panics
 		return fail(ErrCorrupt, "the key backup's data of session %s of %s are incomplete", at.session, at.room)
 	}
 	// The cause stays out of the text of these errors, for it may quote what was decrypted.

@@ -3,6 +3,7 @@ package keybackup
 import (
 	"context"
 	"errors"
+	"net/http"
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/crypto"
@@ -34,13 +35,13 @@ import (
 // The new backup is signed by this device, and by the user's master key if the machine has its private part, so that
 // other clients trust it (Client-Server API, server-side key backups).
 func SetUp(ctx context.Context, machine *crypto.OlmMachine, existingKey string) (recoveryKey string, opened *Backup, err error) {
-	_, err = machine.Client.GetKeyBackupLatestVersion(ctx)
+	_, err = get[description](ctx, machine.Client, versionURL(machine.Client))
 	if err == nil {
 		return "", nil, fail(ErrBackupExists, "%s has one; Open opens it with the recovery key", machine.Client.UserID)
 	} else if !errors.Is(err, mautrix.MNotFound) {
 		return "", nil, wrap(err, "looking for a key backup")
 	}
-	stored, isNew, err := ensureStorage(ctx, machine.SSSS, existingKey)
+	stored, isNew, err := ensureStorage(ctx, machine.Client, existingKey)
 	if err != nil {
 		return "", nil, err
 	}
@@ -50,7 +51,8 @@ func SetUp(ctx context.Context, machine *crypto.OlmMachine, existingKey string) 
 	}
 	recoveryKey = stored.key.RecoveryKey()
 	if isNew { // only now, so that what stopped before this is no storage yet
-		if err := stored.machine.SetDefaultKeyID(ctx, stored.key.ID); err != nil {
+		content := ssss.DefaultSecretStorageKeyContent{KeyID: stored.key.ID}
+		if err := stored.setAccountData(ctx, event.AccountDataSecretStorageDefaultKey.Type, content); err != nil {
 			return recoveryKey, nil, wrap(err, "making the new key that of secret storage")
 		}
 	}
@@ -62,22 +64,29 @@ func SetUp(ctx context.Context, machine *crypto.OlmMachine, existingKey string) 
 }
 
 // ensureStorage opens secret storage, or makes a key for it where there is none.
-func ensureStorage(ctx context.Context, machine *ssss.Machine, recoveryKey string) (stored *storage, isNew bool, err error) {
+func ensureStorage(ctx context.Context, client *mautrix.Client, recoveryKey string) (stored *storage, isNew bool, err error) {
 	if recoveryKey != "" {
-		stored, err = openStorage(ctx, machine, recoveryKey)
+		stored, err = openStorage(ctx, client, recoveryKey)
 		return stored, false, err
 	}
-	keyID, err := machine.GetDefaultKeyID(ctx)
-	if err == nil {
-		return nil, false, fail(ErrSecretStorageExists, "%s has it, with key %q; give its recovery key", machine.Client.UserID, keyID)
-	} else if !errors.Is(err, ssss.ErrNoDefaultKeyID) {
+	keyID, err := defaultKey(ctx, client)
+	if err != nil {
 		return nil, false, wrap(err, "looking for secret storage")
+	} else if keyID != "" {
+		return nil, false, fail(ErrSecretStorageExists, "%s has it, with key %q; give its recovery key", client.UserID, keyID)
 	}
-	key, err := machine.GenerateAndUploadKey(ctx, "")
+	key, err := ssss.NewKey("")
+	if err == nil {
+		err = send(ctx, client, http.MethodPut, keyURL(client, key.ID), key.Metadata)
+	}
 	if err != nil {
 		return nil, false, wrap(err, "making a key for secret storage")
 	}
-	return &storage{machine, key, true}, true, nil
+	return &storage{client, key, true}, true, nil
+}
+
+func (s *storage) setAccountData(ctx context.Context, name string, content any) error {
+	return send(ctx, s.client, http.MethodPut, accountDataURL(s.client, name), content)
 }
 
 // ensureBackupKey reads the backup's private key from secret storage, or makes one and puts it there. What it replaces,
@@ -95,19 +104,21 @@ func (s *storage) ensureBackupKey(ctx context.Context, isNew bool) (*backup.Mego
 	if err != nil {
 		return nil, err
 	}
-	if err := s.machine.SetEncryptedAccountData(ctx, event.AccountDataMegolmBackupKey, key.Bytes(), s.key); err != nil {
+	name := event.AccountDataMegolmBackupKey.Type
+	content := ssss.EncryptedAccountDataEventContent{Encrypted: map[string]ssss.EncryptedKeyData{s.key.ID: s.key.Encrypt(name, key.Bytes())}}
+	if err := s.setAccountData(ctx, name, content); err != nil {
 		return nil, wrap(err, "putting the backup's key into secret storage")
 	}
 	return key, nil
 }
 
-// createVersion makes the backup itself.
+// createVersion makes the backup itself. Where an answer is lost it can make two, for the same key, of which the later counts.
 func createVersion(ctx context.Context, machine *crypto.OlmMachine, key *backup.MegolmBackupKey) error {
 	data, err := authData(machine, key)
 	if err != nil {
 		return err
 	}
-	_, err = machine.Client.CreateKeyBackupVersion(ctx, &mautrix.ReqRoomKeysVersionCreate[backup.MegolmAuthData]{
+	err = send(ctx, machine.Client, http.MethodPost, versionURL(machine.Client), &mautrix.ReqRoomKeysVersionCreate[backup.MegolmAuthData]{
 		Algorithm: id.KeyBackupAlgorithmMegolmBackupV1,
 		AuthData:  *data,
 	})

@@ -22,17 +22,21 @@ const maxIterations = 10_000_000
 
 // storage is an account's secret storage (Client-Server API, secrets), unlocked.
 type storage struct {
-	machine  *ssss.Machine
+	client   *mautrix.Client
 	key      *ssss.Key
 	verified bool // the description of the key confirms it; it need not say anything
 }
 
 // openStorage unlocks the account's secret storage with its recovery key or passphrase.
-func openStorage(ctx context.Context, machine *ssss.Machine, secret string) (*storage, error) {
-	keyID, description, err := machine.GetDefaultKeyData(ctx)
+func openStorage(ctx context.Context, client *mautrix.Client, secret string) (*storage, error) {
+	var description ssss.KeyMetadata
+	keyID, err := defaultKey(ctx, client)
+	if err == nil && keyID != "" {
+		description, err = get[ssss.KeyMetadata](ctx, client, keyURL(client, keyID))
+	}
 	switch {
-	case errors.Is(err, ssss.ErrNoDefaultKeyID) || errors.Is(err, mautrix.MNotFound):
-		return nil, fail(ErrNoSecretStorage, "%s has none; SetUp makes it", machine.Client.UserID)
+	case errors.Is(err, mautrix.MNotFound) || err == nil && keyID == "":
+		return nil, fail(ErrNoSecretStorage, "%s has none; SetUp makes it", client.UserID)
 	case err != nil:
 		return nil, wrap(err, "looking for secret storage")
 	case description.Algorithm != ssss.AlgorithmAESHMACSHA2:
@@ -48,9 +52,9 @@ func openStorage(ctx context.Context, machine *ssss.Machine, secret string) (*st
 	}
 	switch {
 	case err == nil:
-		return &storage{machine, key, description.MAC != "" && description.IV != ""}, nil
+		return &storage{client, key, description.MAC != "" && description.IV != ""}, nil
 	case errors.Is(err, ssss.ErrUnverifiableKey):
-		return &storage{machine, key, false}, nil
+		return &storage{client, key, false}, nil
 	case errors.Is(err, ssss.ErrIncorrectSSSSKey):
 		return nil, fail(ErrWrongKey, "it does not fit secret storage's key %q", keyID)
 	case errors.Is(err, ssss.ErrInvalidRecoveryKey):
@@ -61,19 +65,35 @@ func openStorage(ctx context.Context, machine *ssss.Machine, secret string) (*st
 	return nil, fail(ErrCorrupt, "the description of secret storage's key %q: %w", keyID, err)
 }
 
+// defaultKey is the ID of the key that the account's secret storage is protected with, empty where there is none.
+func defaultKey(ctx context.Context, client *mautrix.Client) (keyID string, err error) {
+	found, err := get[ssss.DefaultSecretStorageKeyContent](ctx, client, accountDataURL(client, event.AccountDataSecretStorageDefaultKey.Type))
+	if errors.Is(err, mautrix.MNotFound) {
+		return "", nil
+	}
+	return found.KeyID, err
+}
+
+// keyURL is that of the description of secret storage's key.
+func keyURL(client *mautrix.Client, keyID string) string {
+	return accountDataURL(client, event.AccountDataSecretStorageKey.Type+"."+keyID)
+}
+
 // backupKey reads the backup's private key.
 func (s *storage) backupKey(ctx context.Context) (*backup.MegolmBackupKey, error) {
-	raw, err := s.machine.GetDecryptedAccountData(ctx, event.AccountDataMegolmBackupKey, s.key)
-	var failed mautrix.HTTPError
+	secret, err := get[ssss.EncryptedAccountDataEventContent](ctx, s.client, accountDataURL(s.client, event.AccountDataMegolmBackupKey.Type))
 	switch {
 	case errors.Is(err, mautrix.MNotFound):
-		return nil, fail(ErrNoSecret, "%s has no %s", s.machine.Client.UserID, event.AccountDataMegolmBackupKey.Type)
+		return nil, fail(ErrNoSecret, "%s has no %s", s.client.UserID, event.AccountDataMegolmBackupKey.Type)
+	case err != nil:
+		return nil, wrap(err, "reading the backup's key from secret storage")
+	}
+	raw, err := secret.Decrypt(event.AccountDataMegolmBackupKey.Type, s.key)
+	switch {
 	case errors.Is(err, ssss.ErrNotEncryptedForKey):
 		return nil, fail(ErrNoSecret, "%s is not encrypted for secret storage's key %q", event.AccountDataMegolmBackupKey.Type, s.key.ID)
 	case errors.Is(err, ssss.ErrKeyDataMACMismatch) && !s.verified:
 		return nil, fail(ErrWrongKey, "it does not decrypt %s", event.AccountDataMegolmBackupKey.Type)
-	case errors.As(err, &failed):
-		return nil, wrap(err, "reading the backup's key from secret storage")
 	case err != nil:
 		return nil, fail(ErrCorrupt, "%s cannot be decrypted", event.AccountDataMegolmBackupKey.Type)
 	}

@@ -17,6 +17,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/replica"
+	"github.com/roomkv/roomkv/internal/retry"
 )
 
 const (
@@ -68,6 +69,7 @@ type Writer struct {
 	running bool
 
 	wrote atomic.Int64 // when the last event was sent, in Unix nanoseconds
+	waits retry.Waits  // what the edits that are being made wait for
 
 	unsettled atomic.Bool // whether the homeserver can have an event of this writer whose rivals nobody has looked for
 	repairing atomic.Bool // whether repairLater waits
@@ -107,7 +109,7 @@ func (w *Writer) Do(ctx context.Context, edit Edit) error {
 		case err := <-p.done:
 			return err
 		case <-ctx.Done():
-			return ctx.Err()
+			return w.waits.Explain(ctx.Err())
 		}
 	}
 }
@@ -163,6 +165,7 @@ func (w *Writer) run(batch []*pending) {
 	defer w.dict.Use()()
 	ctx, callers := detach(batch)
 	defer callers.release()
+	ctx = w.waits.In(ctx)
 	c := commit{Writer: w, callers: callers, all: batch, todo: batch}
 	release, err := w.room.Hold(ctx)
 	if err == nil {

@@ -146,17 +146,6 @@ func (h *homeserver) answer(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// requests are those whose method and path contain the text.
-func (h *homeserver) requests(text string) (found []string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, request := range h.seen {
-		if strings.Contains(request, text) {
-			found = append(found, request)
-		}
-	}
-	return found
-}
 
 // add stores an event, which is current where it has a state key.
 func (h *homeserver) add(eventType string, stateKey *string, content json.RawMessage) id.EventID {

@@ -1,14 +1,12 @@
-// Package matrix makes requests to a homeserver: how often, how large the answers may be, and what became of them. It knows no
-// memory and no encryption.
+// Package matrix makes requests to a homeserver: how often each is made, and what became of it. It knows no memory and no encryption.
 package matrix
 
 import (
 	"cmp"
 	"context"
-	"errors"
-	"net/http"
 	"time"
 
+	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix"
 
 	"github.com/roomkv/roomkv/internal/retry"
@@ -23,17 +21,24 @@ const (
 // defaultRetries is how often a request is made again where neither the client nor the context says.
 const defaultRetries = 3
 
-// Try calls attempt, and again while that can help, as often as the context says (see [mautrix.WithMaxRetries]), or the client.
-// In the context that attempt gets, mautrix sends each request once, and so does another Try: what is encrypted for a request must
-// not be sent twice.
+// Try calls attempt, and again while that can help: as often as the context says (see [mautrix.WithMaxRetries]), or the client. In the
+// context that attempt gets, mautrix sends each request once, and so does another Try, so that what is encrypted for a request is not
+// sent twice.
 func Try(ctx context.Context, client *mautrix.Client, attempt func(ctx context.Context) error) error {
 	once := mautrix.WithMaxRetries(ctx, 0)
-	return policy(ctx, client).Do(ctx, func() error { return attempt(once) }, func(err error) bool { return again(client, err) })
+	return policy(ctx, client).Do(ctx, func() error { return attempt(once) }, func(err error) retry.Verdict {
+		verdict := judge(client, err)
+		if verdict.Again {
+			logger(ctx, client).Warn().Str("because", verdict.Why).Msg("Request failed, another follows")
+		}
+		return verdict
+	})
 }
 
+// policy is mautrix's own, but for the default of the number.
 func policy(ctx context.Context, client *mautrix.Client) retry.Policy {
 	attempts, said := ctx.Value(mautrix.MaxAttemptsContextKey).(int)
-	if !said || attempts <= 0 { // as mautrix takes it
+	if !said || attempts <= 0 {
 		attempts = 1 + cmp.Or(client.DefaultHTTPRetries, defaultRetries)
 	}
 	longest := client.MaxHTTPBackoff
@@ -43,20 +48,10 @@ func policy(ctx context.Context, client *mautrix.Client) retry.Policy {
 	return retry.Policy{Attempts: attempts, Pause: cmp.Or(client.DefaultHTTPBackoff, defaultPause), Longest: longest}
 }
 
-// again tells whether a request that failed is worth another one.
-func again(client *mautrix.Client, err error) bool {
-	var failed mautrix.HTTPError
-	switch {
-	case !errors.As(err, &failed) || failed.Request == nil:
-		return false
-	case failed.Response == nil:
-		return true
+// logger is the context's, or else the client's, as in mautrix.
+func logger(ctx context.Context, client *mautrix.Client) *zerolog.Logger {
+	if log := zerolog.Ctx(ctx); log.GetLevel() != zerolog.Disabled && log != zerolog.DefaultContextLogger {
+		return log
 	}
-	switch failed.Response.StatusCode {
-	case http.StatusTooManyRequests:
-		return !client.IgnoreRateLimit
-	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return true
-	}
-	return false
+	return &client.Log
 }

@@ -1,8 +1,10 @@
-// Package retry does again what has failed for a while: how often, and with which waits in between. It knows no network.
+// Package retry does again what has failed for a while: how often, with which waits in between, and what is said where the time
+// runs out meanwhile. It knows no network.
 package retry
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
@@ -13,30 +15,72 @@ type Policy struct {
 	Longest  time.Duration // no wait is longer
 }
 
+// Verdict is what an error means.
+type Verdict struct {
+	Again bool          // whether another attempt can succeed
+	Asked bool          // whether the other side says when
+	After time.Duration // how long it asks to wait
+	Why   string        // what has failed, for people; it is in the text of errors
+}
+
 // Do calls attempt until it succeeds, fails for good, or has been called as often as the policy allows. It returns what the last
-// call returned. again tells of an error whether another attempt can succeed.
-func (p Policy) Do(ctx context.Context, attempt func() error, again func(error) bool) error {
+// call returned, or an [*Interrupted] where the context ends between two calls.
+func (p Policy) Do(ctx context.Context, attempt func() error, judge func(error) Verdict) error {
 	pause := p.Pause
 	for n := 1; ; n++ {
 		err := attempt()
-		if err == nil || n >= p.Attempts || ctx.Err() != nil || !again(err) {
+		if err == nil || n >= p.Attempts || ctx.Err() != nil {
 			return err
 		}
-		if err := wait(ctx, min(pause, p.Longest)); err != nil {
+		verdict := judge(err)
+		if !verdict.Again {
 			return err
+		}
+		wait := pause
+		if verdict.Asked {
+			wait = verdict.After
+		}
+		if ended := sleep(ctx, min(wait, p.Longest), verdict, err); ended != nil {
+			return ended
 		}
 		pause *= 2
 	}
 }
 
-// wait fails with the context's error where that ends first.
-func wait(ctx context.Context, pause time.Duration) error {
-	timer := time.NewTimer(pause)
+// sleep fails where the context ends first.
+func sleep(ctx context.Context, wait time.Duration, verdict Verdict, last error) error {
+	interrupted := Interrupted{Last: last, wait: wait, verdict: verdict}
+	defer note(ctx, &interrupted)()
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return interrupted.by(ctx.Err())
 	}
 }
+
+// Interrupted is the error of what was to be tried again when its context ended. Both errors are found beneath it.
+type Interrupted struct {
+	Ended error // the context's
+	Last  error // of the last attempt
+
+	wait    time.Duration
+	verdict Verdict
+}
+
+func (i Interrupted) by(ended error) error {
+	i.Ended = ended
+	return &i
+}
+
+func (i *Interrupted) Error() string {
+	wait := i.wait.Round(time.Millisecond)
+	if i.verdict.Asked {
+		return fmt.Sprintf("%v: the homeserver asked to wait %v (%s)", i.Ended, wait, i.verdict.Why)
+	}
+	return fmt.Sprintf("%v: another attempt was to follow after %v (%s)", i.Ended, wait, i.verdict.Why)
+}
+
+func (i *Interrupted) Unwrap() []error { return []error{i.Ended, i.Last} }

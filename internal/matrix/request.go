@@ -1,0 +1,98 @@
+package matrix
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"maunium.net/go/mautrix"
+)
+
+// ErrAnswer is in the error of an answer that is not what was asked for.
+var ErrAnswer = errors.New("the homeserver's answer is not what was asked for")
+
+// Request is a request to a homeserver.
+type Request struct {
+	Method string
+	URL    string
+	JSON   any    // the body, where it is not nil
+	Bytes  []byte // the body, where it is no JSON
+
+	// Read reads the body of the answer, which is else returned. It can be called again, where an answer breaks off. Its error is
+	// final.
+	Read func(resp *http.Response, body io.Reader) error
+}
+
+// Do makes a request, and again as [Try] does, and returns the body of the answer. Neither is logged.
+func Do(ctx context.Context, client *mautrix.Client, req Request) (answer []byte, err error) {
+	err = Try(ctx, client, func(ctx context.Context) error {
+		answer, err = once(ctx, client, req)
+		return err
+	})
+	return answer, err
+}
+
+// Get makes a request whose answer is JSON. It fails with [ErrAnswer] where that is no JSON, or does not go into the value.
+func Get(ctx context.Context, client *mautrix.Client, req Request, into any) error {
+	answer, err := Do(ctx, client, req)
+	if err != nil {
+		return err
+	}
+	if json.Unmarshal(answer, into) != nil { // whose error can quote the answer
+		return ErrAnswer
+	}
+	return nil
+}
+
+func once(ctx context.Context, client *mautrix.Client, req Request) (answer []byte, err error) {
+	var unread error // by Read, in whose error can be what was read, which mautrix would log
+	full := mautrix.FullRequest{Method: req.Method, URL: req.URL, RequestJSON: req.JSON, SensitiveContent: true, MaxAttempts: 1}
+	if req.Bytes != nil {
+		full.RequestBytes, full.Headers = req.Bytes, http.Header{"Content-Type": {"application/octet-stream"}}
+	}
+	full.Handler = func(sent *http.Request, resp *http.Response, _ any, _ int64) ([]byte, error) {
+		body := &body{ctx: ctx, from: resp.Body, missing: resp.ContentLength}
+		var text []byte
+		if req.Read != nil {
+			unread = req.Read(resp, body)
+		} else {
+			text, unread = io.ReadAll(body)
+		}
+		if body.failed != nil {
+			return nil, mautrix.HTTPError{Request: sent, Response: resp, Message: "failed to read response body", WrappedError: body.failed}
+		}
+		return text, nil
+	}
+	answer, err = client.MakeFullRequest(ctx, full)
+	return answer, cmp.Or(err, unread)
+}
+
+// body is that of an answer. It remembers why it could not be read, whatever its reader makes of that.
+type body struct {
+	ctx     context.Context
+	from    io.Reader
+	missing int64 // how many bytes are to come, below zero where that is not known
+	failed  error
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if b.failed != nil {
+		return 0, b.failed
+	}
+	if b.failed = b.ctx.Err(); b.failed != nil {
+		return 0, b.failed
+	}
+	n, err := b.from.Read(p)
+	if b.missing -= int64(n); err == io.EOF && b.missing > 0 { // which not every transport finds out
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil && err != io.EOF {
+		b.failed = fmt.Errorf("it broke off: %w", err)
+		err = b.failed
+	}
+	return n, err
+}

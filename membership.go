@@ -1,0 +1,85 @@
+package roomkv
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"slices"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+
+	"github.com/roomkv/roomkv/internal/matrix"
+)
+
+// hasLeft tells whether the user is certainly not in the room.
+func (r roomState) hasLeft(ctx context.Context) bool {
+	var joined *mautrix.RespJoinedRooms
+	err := matrix.Get(ctx, r.client, matrix.Request{Method: http.MethodGet, URL: r.client.BuildClientURL("v3", "joined_rooms")}, &joined)
+	return err == nil && joined != nil && !slices.Contains(joined.JoinedRooms, r.room)
+}
+
+// enterRoom joins the room, over one of these homeservers where the user's own is not in it.
+func (r roomState) enterRoom(ctx context.Context, via ...string) error {
+	at := r.client.BuildURLWithFullQuery(mautrix.ClientURLPath{"v3", "join", r.room}, func(query url.Values) { query["via"] = via })
+	return r.setMembership(ctx, at, event.MembershipJoin)
+}
+
+func (r roomState) leaveRoom(ctx context.Context) error {
+	return r.setMembership(ctx, r.client.BuildClientURL("v3", "rooms", r.room, "leave"), event.MembershipLeave)
+}
+
+// setMembership tells the client's state store too, as mautrix does.
+func (r roomState) setMembership(ctx context.Context, url string, to event.Membership) error {
+	err := matrix.Get(ctx, r.client, matrix.Request{Method: http.MethodPost, URL: url}, &struct{}{})
+	if err == nil && r.client.StateStore != nil {
+		err = r.client.StateStore.SetMembership(ctx, r.room, r.client.UserID, to)
+	}
+	return err
+}
+
+// learnMembers has the client's state store know who is in the room. One that has seen no sync does not.
+func (r roomState) learnMembers(ctx context.Context) error {
+	var answer struct {
+		Chunk []*event.Event `json:"chunk"`
+	}
+	url := r.client.BuildClientURL("v3", "rooms", r.room, "members")
+	if err := matrix.Get(ctx, r.client, matrix.Request{Method: http.MethodGet, URL: url}, &answer); err != nil {
+		return err
+	}
+	var members []*event.Event
+	for _, evt := range answer.Chunk {
+		if evt == nil || evt.Type.Type != event.StateMember.Type || evt.StateKey == nil {
+			continue
+		}
+		evt.Type, evt.RoomID = event.StateMember, r.room
+		if evt.Content.ParseRaw(evt.Type) != nil {
+			continue
+		}
+		switch evt.Content.AsMember().Membership {
+		case event.MembershipJoin, event.MembershipInvite: // to those who have left the store in memory would give the session, too (v0.31.0)
+			members = append(members, evt)
+		}
+	}
+	return r.client.StateStore.ReplaceCachedMembers(ctx, r.room, members)
+}
+
+// learnEncryption has it know how the room is encrypted.
+func (r roomState) learnEncryption(ctx context.Context) error {
+	at := r
+	at.eventType = event.StateEncryption
+	found, err := at.get(ctx, "")
+	switch {
+	case err != nil:
+		return err
+	case found == nil:
+		return fail(ErrNoCrypto, nil, "%s is known to be encrypted, and the homeserver does not say how", r.room)
+	}
+	evt := &event.Event{ID: found.ID, Sender: found.Sender, Type: event.StateEncryption, StateKey: found.StateKey, RoomID: r.room}
+	if json.Unmarshal(found.Content, &evt.Content) != nil || evt.Content.ParseRaw(evt.Type) != nil {
+		return fail(ErrCorrupt, nil, "event %s in %s does not say how the room is encrypted", found.ID, r.room)
+	}
+	mautrix.UpdateStateStore(ctx, r.client.StateStore, evt)
+	return nil
+}
