@@ -146,7 +146,6 @@ func (h *homeserver) answer(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-
 // add stores an event, which is current where it has a state key.
 func (h *homeserver) add(eventType string, stateKey *string, content json.RawMessage) id.EventID {
 	evt := &storedEvent{Room: room, Sender: bot, Time: int64(1_700_000_000_000 + len(h.events)), Type: eventType, StateKey: stateKey, Content: content}
