@@ -25,10 +25,15 @@ func Crypto(t testing.TB, client *mautrix.Client) *cryptohelper.CryptoHelper {
 
 // NewCrypto is [Crypto] for code without a testing.TB.
 func NewCrypto(ctx context.Context, client *mautrix.Client) (*cryptohelper.CryptoHelper, error) {
+	return NewCryptoIn(ctx, client, NewCryptoStore())
+}
+
+// NewCryptoIn is [NewCrypto] with a store that can know of the client's device already, as that of a process that begins again does.
+func NewCryptoIn(ctx context.Context, client *mautrix.Client, store *CryptoStore) (*cryptohelper.CryptoHelper, error) {
 	if client.StateStore == nil {
 		client.StateStore = mautrix.NewMemoryStateStore()
 	}
-	helper, err := cryptohelper.NewCryptoHelper(client, []byte("of a test"), &memoryStore{MemoryStore: crypto.NewMemoryStore(nil)})
+	helper, err := cryptohelper.NewCryptoHelper(client, []byte("of a test"), store)
 	if err != nil {
 		return nil, err
 	}
@@ -52,33 +57,36 @@ func EncryptedRoom(t testing.TB, client *mautrix.Client, invite ...id.UserID) id
 	})
 }
 
-// memoryStore is mautrix's, whose signatures of keys are written under a lock for reading only (v0.31.0): a sync and an
+// NewCryptoStore returns a store that knows nothing.
+func NewCryptoStore() *CryptoStore { return &CryptoStore{MemoryStore: crypto.NewMemoryStore(nil)} }
+
+// CryptoStore is mautrix's in memory, whose signatures of keys are written under a lock for reading only (v0.31.0): a sync and an
 // Encrypt that learn of devices at once would write them together.
-type memoryStore struct {
+type CryptoStore struct {
 	*crypto.MemoryStore
 	signatures sync.Mutex
 }
 
-func (s *memoryStore) PutSignature(ctx context.Context, signedUser id.UserID, signed id.Ed25519, signer id.UserID, key id.Ed25519, signature string) error {
+func (s *CryptoStore) PutSignature(ctx context.Context, signedUser id.UserID, signed id.Ed25519, signer id.UserID, key id.Ed25519, signature string) error {
 	s.signatures.Lock()
 	defer s.signatures.Unlock()
 	return s.MemoryStore.PutSignature(ctx, signedUser, signed, signer, key, signature)
 }
 
-func (s *memoryStore) GetSignaturesForKeyBy(ctx context.Context, user id.UserID, key id.Ed25519, signer id.UserID) (map[id.Ed25519]string, error) {
+func (s *CryptoStore) GetSignaturesForKeyBy(ctx context.Context, user id.UserID, key id.Ed25519, signer id.UserID) (map[id.Ed25519]string, error) {
 	s.signatures.Lock()
 	defer s.signatures.Unlock()
 	signatures, err := s.MemoryStore.GetSignaturesForKeyBy(ctx, user, key, signer)
 	return maps.Clone(signatures), err
 }
 
-func (s *memoryStore) IsKeySignedBy(ctx context.Context, user id.UserID, key id.Ed25519, signer id.UserID, signerKey id.Ed25519) (bool, error) {
+func (s *CryptoStore) IsKeySignedBy(ctx context.Context, user id.UserID, key id.Ed25519, signer id.UserID, signerKey id.Ed25519) (bool, error) {
 	s.signatures.Lock()
 	defer s.signatures.Unlock()
 	return s.MemoryStore.IsKeySignedBy(ctx, user, key, signer, signerKey)
 }
 
-func (s *memoryStore) DropSignaturesByKey(ctx context.Context, user id.UserID, key id.Ed25519) (int64, error) {
+func (s *CryptoStore) DropSignaturesByKey(ctx context.Context, user id.UserID, key id.Ed25519) (int64, error) {
 	s.signatures.Lock()
 	defer s.signatures.Unlock()
 	return s.MemoryStore.DropSignaturesByKey(ctx, user, key)

@@ -1,0 +1,243 @@
+package load
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/roomkv/roomkv"
+)
+
+// Violation is a guarantee that did not hold.
+type Violation struct {
+	Kind string // one word or two, for counting
+	Key  string
+	Text string
+}
+
+// The kinds of violations.
+const (
+	Lost         = "lost"          // what was acknowledged is not there
+	Doubled      = "doubled"       // what was done once is there twice
+	NotOneWinner = "not one order" // what was acknowledged does not fit into any order of the calls
+	OwnUnread    = "own unread"    // a process did not read what it had written
+	Vanished     = "vanished"      // a follower did not read again what it had read
+	LateReturn   = "late return"   // a call has returned long after its deadline
+	Unreadable   = "unreadable"    // what was acknowledged cannot be read
+	Unequal      = "unequal"       // a reader reads something else than what the room's state has
+	Leak         = "goroutine"
+)
+
+// tooLate is how long after its deadline a call may return.
+const tooLate = 300 * time.Millisecond
+
+func (r *Run) violated(kind, key, format string, args ...any) {
+	r.Violations = append(r.Violations, Violation{kind, key, fmt.Sprintf(format, args...)})
+}
+
+const finishTimeout = 60 * time.Second
+
+// finish writes once to each key whose writers merge, and reads all keys with a process that knows nothing.
+func (r *Run) finish(ctx context.Context, reader *process, processes []*process) {
+	closer := caller{run: r, process: reader, timeout: finishTimeout}
+	for _, key := range lists {
+		closer.call(ctx, Append, key, "closing")
+	}
+	if r.Config.Only == "" {
+		for _, key := range append(slices.Clone(cells), mixed...) {
+			closer.call(ctx, Create, key, "closing")
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, finishTimeout)
+	defer cancel()
+	fresh := []*process{reader}
+	if r.Config.Encrypted {
+		for _, p := range processes {
+			p.stop()
+			next, err := p.next(ctx, r, r.Room)
+			if err != nil {
+				r.violated(Unreadable, "", "process %d cannot be started again: %v", p.number, err)
+				continue
+			}
+			defer next.stop()
+			fresh = append(fresh, next)
+		}
+	}
+	for i, p := range fresh {
+		store, err := r.freshStore(p)
+		if err != nil {
+			r.violated(Unreadable, "", "%v", err)
+			return
+		}
+		for _, key := range r.keys() {
+			value, err := readKey(ctx, store, key)
+			if err != nil {
+				r.violated(Unreadable, key, "reader %d: %v", i, err)
+				continue
+			}
+			if before, ok := r.Final[key]; ok && stateOf(before.tokens, before.found) != stateOf(value.tokens, value.found) {
+				r.violated(Unequal, key, "reader %d reads %s, another has read %s", i, list(value.tokens, value.found), list(before.tokens, before.found))
+			}
+			r.Final[key] = value
+		}
+	}
+	if !r.Config.Encrypted {
+		r.compareState(ctx)
+	}
+}
+
+// freshStore is a store that knows nothing of what the process has read and written.
+func (r *Run) freshStore(p *process) (*roomkv.Store, error) {
+	var options []roomkv.Option
+	if r.Config.PerKey {
+		options = append(options, roomkv.WithPerKeyState())
+	}
+	return roomkv.New(p.client, r.Room.String(), options...)
+}
+
+func readKey(ctx context.Context, store *roomkv.Store, key string) (final, error) {
+	call := &Call{Op: Get}
+	call.Err = store.Get(ctx, key, &call.Saw)
+	if call.refused() {
+		return final{}, nil
+	}
+	return final{call.Saw, call.Err == nil}, call.Err
+}
+
+// keys are the keys that calls were made with, sorted.
+func (r *Run) keys() (keys []string) {
+	for _, call := range r.Calls {
+		if call.Key != "" && !slices.Contains(keys, call.Key) {
+			keys = append(keys, call.Key)
+		}
+	}
+	sort.Strings(keys)
+	return keys
+}
+
+// of are the calls with a key.
+func (r *Run) of(key string) (calls []*Call) {
+	for _, call := range r.Calls {
+		if call.Key == key {
+			calls = append(calls, call)
+		}
+	}
+	slices.SortStableFunc(calls, func(a, b *Call) int { return a.Start.Compare(b.Start) })
+	return calls
+}
+
+// check holds the calls against what is promised.
+func (r *Run) check() {
+	for _, key := range r.keys() {
+		end, known := r.Final[key]
+		if !known { // it could not be read, and that was said
+			continue
+		}
+		calls := r.of(key)
+		switch {
+		case slices.Contains(lists, key):
+			r.checkList(key, calls, end)
+		case !slices.ContainsFunc(calls, func(c *Call) bool { return !c.reads() }):
+		default:
+			r.checkOrder(key, calls, end)
+		}
+	}
+	r.checkReads()
+	r.checkDeadlines()
+}
+
+// checkList checks a key that nothing was done to but to append tokens: the tokens that are there in the end are the order.
+func (r *Run) checkList(key string, calls []*Call, end final) {
+	at := map[string]int{}
+	for i, token := range end.tokens {
+		if _, twice := at[token]; twice {
+			r.violated(Doubled, key, "%s is there twice: %s", token, list(end.tokens, end.found))
+		}
+		at[token] = i
+	}
+	written := map[string]bool{}
+	for _, call := range calls {
+		if call.Op != Append {
+			continue
+		}
+		written[call.Token] = true
+		i, there := at[call.Token]
+		switch {
+		case !call.acknowledged():
+		case !there:
+			r.violated(Lost, key, "%s was acknowledged and is not in %s", call.Token, list(end.tokens, end.found))
+		case !slices.Equal(call.Saw, end.tokens[:i]):
+			r.violated(NotOneWinner, key, "%s was appended to %s, and comes after %s", call.Token, list(call.Saw, call.Found), list(end.tokens[:i], true))
+		}
+	}
+	for token := range at {
+		if !written[token] {
+			r.violated(NotOneWinner, key, "nobody has written %s", token)
+		}
+	}
+	for _, a := range calls {
+		for _, b := range calls {
+			if a.Op == Append && b.Op == Append && a.acknowledged() && b.acknowledged() && a.End.Before(b.Start) && at[a.Token] > at[b.Token] {
+				r.violated(NotOneWinner, key, "%s comes after %s, which began when it was acknowledged", a.Token, b.Token)
+			}
+		}
+	}
+}
+
+// checkOrder checks a key that anything may have been done to.
+func (r *Run) checkOrder(key string, calls []*Call, end final) {
+	switch linearizable(calls, &end) {
+	case legal:
+	case undecided:
+		r.violated("undecided", key, "the search for an order of %d calls was given up", len(calls))
+	case illegal:
+		if linearizable(calls, nil) == legal {
+			r.violated(Lost, key, "no order of the calls ends with %s", list(end.tokens, end.found))
+		} else {
+			r.violated(NotOneWinner, key, "no order of the calls gives each the result that it had")
+		}
+	}
+}
+
+// checkReads checks what was read in between: a process reads what it has written, and a follower what it has read.
+func (r *Run) checkReads() {
+	acknowledged := map[string]bool{} // key and token
+	for _, call := range r.Calls {
+		if call.Op == Append && call.acknowledged() {
+			acknowledged[call.Key+" "+call.Token] = true
+		}
+	}
+	for _, read := range r.Calls {
+		if !read.reads() || read.uncertain() {
+			continue
+		}
+		for _, before := range r.Calls {
+			if before.Process != read.Process || !before.End.Before(read.Start) {
+				continue
+			}
+			switch {
+			case read.Op == Get && before.Op == Append && before.Key == read.Key && before.acknowledged() && !slices.Contains(read.Saw, before.Token):
+				r.violated(OwnUnread, read.Key, "process %d had appended %s and read %s", read.Process, before.Token, list(read.Saw, read.Found))
+			case read.Op == Get && r.Config.Follow && before.Op == Get && before.Key == read.Key:
+				for _, token := range before.Saw {
+					if acknowledged[read.Key+" "+token] && !slices.Contains(read.Saw, token) {
+						r.violated(Vanished, read.Key, "process %d had read %s and then read %s", read.Process, token, list(read.Saw, read.Found))
+					}
+				}
+			case read.Op == ListAll && before.Op == Put && before.acknowledged() && strings.HasPrefix(before.Key, "pair/") && !slices.Contains(read.Saw, before.Key):
+				r.violated(OwnUnread, before.Key, "process %d had put it, and its Keys does not list it", read.Process)
+			}
+		}
+	}
+}
+
+func (r *Run) checkDeadlines() {
+	for _, call := range r.Calls {
+		if late := call.End.Sub(call.Deadline); late > tooLate+r.stalls.during(call.Deadline, call.End) {
+			r.violated(LateReturn, call.Key, "%s returned %s after its deadline of %s: %s", call.Op, late.Round(time.Millisecond), call.Deadline.Sub(call.Start), call.line(r.Began))
+		}
+	}
+}

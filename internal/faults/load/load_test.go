@@ -1,0 +1,161 @@
+package load_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/roomkv/roomkv/internal/faults"
+	"github.com/roomkv/roomkv/internal/faults/load"
+	"github.com/roomkv/roomkv/internal/homeserver/hstest"
+)
+
+var (
+	soak = flag.Bool("soak", false, "make long runs, with delays as in life")
+	runs = flag.Int("runs", 0, "how many runs of each kind a test makes; 0 is the test's default")
+	seed = flag.Uint64("seed", 1, "the seed of the first run of each kind")
+)
+
+func TestMain(m *testing.M) { hstest.Main(m) }
+
+// known has the faults of today, by the name of the runs that show them, each with its reason. One that all runs of a soak hold has to go
+// from here.
+var known = map[string]string{
+	"first writers, single": "A1: what Dendrite lists behind a known event is not looked at",
+}
+
+var world = sync.OnceValues(func() (*load.World, error) {
+	server, err := hstest.Shared()
+	return &load.World{Homeserver: server}, err
+})
+
+// tally counts what came of runs that are alike.
+type tally struct {
+	name                        string
+	runs, bad                   int
+	calls, acknowledged, tokens int // calls, those that returned nil, and Updates among these
+	injected                    int
+	violations                  map[string]int
+	reports                     []string
+}
+
+func (c *tally) add(run *load.Run) {
+	c.runs++
+	for _, call := range run.Calls {
+		c.calls++
+		if call.Err == nil {
+			c.acknowledged++
+			if call.Op == load.Append {
+				c.tokens++
+			}
+		}
+	}
+	for _, injected := range run.Injected {
+		c.injected += len(injected)
+	}
+	if len(run.Violations) > 0 {
+		c.bad++
+		c.reports = append(c.reports, run.Report(context.Background()))
+	}
+	for _, violation := range run.Violations {
+		if c.violations == nil {
+			c.violations = map[string]int{}
+		}
+		c.violations[violation.Kind]++
+	}
+}
+
+func (c *tally) String() string {
+	return fmt.Sprintf("%s: %d of %d runs violate; %d calls, %d acknowledged, %d of them Updates; %d faults; %v",
+		c.name, c.bad, c.runs, c.calls, c.acknowledged, c.tokens, c.injected, c.violations)
+}
+
+// judge makes the runs, so many at a time, and fails where a guarantee was broken that is not known to be.
+func judge(t *testing.T, name string, atOnce int, configs ...load.Config) *tally {
+	t.Helper()
+	w, err := world()
+	require.NoError(t, err)
+	count := &tally{name: name}
+	slots := make(chan struct{}, atOnce)
+	var group sync.WaitGroup
+	var mu sync.Mutex
+	for _, config := range configs {
+		slots <- struct{}{}
+		group.Go(func() {
+			defer func() { <-slots }()
+			run, err := w.Start(context.Background(), config)
+			mu.Lock()
+			defer mu.Unlock()
+			if assert.NoError(t, err) {
+				count.add(run)
+			}
+		})
+	}
+	group.Wait()
+	t.Log(count)
+	reason, isKnown := known[name]
+	for i, report := range count.reports {
+		if isKnown {
+			t.Logf("known, %s\n%s", reason, report)
+			break
+		}
+		if t.Errorf("%s", report); i == 2 {
+			break
+		}
+	}
+	if isKnown && *soak && count.bad == 0 {
+		t.Errorf("%s holds, and is listed as a known fault: %s", name, reason)
+	}
+	return count
+}
+
+// number is how many runs a test makes.
+func number(byDefault, ofSoak int) int {
+	switch {
+	case *runs > 0:
+		return *runs
+	case *soak:
+		return ofSoak
+	}
+	return byDefault
+}
+
+func TestKinds(t *testing.T) {
+	for _, kind := range faults.Kinds {
+		if kind == faults.Killed { // see TestKilled
+			continue
+		}
+		t.Run(string(kind), func(t *testing.T) {
+			if !*soak {
+				t.Parallel()
+			}
+			var configs []load.Config
+			for i := range number(1, 15) {
+				config := load.Quick(*seed+uint64(i), kind)
+				if *soak {
+					config = load.Soak(*seed+uint64(i), kind)
+				}
+				configs = append(configs, config)
+			}
+			count := judge(t, string(kind), 4, configs...)
+			assert.Positive(t, count.injected)
+		})
+	}
+}
+
+func TestFirstWriters(t *testing.T) {
+	for _, layout := range []string{"single", "per key"} {
+		t.Run(layout, func(t *testing.T) {
+			var configs []load.Config
+			for i := range number(1, 200) {
+				configs = append(configs, load.FirstWriters(*seed+uint64(i), layout == "per key"))
+			}
+			judge(t, "first writers, "+layout, 2, configs...)
+		})
+	}
+}

@@ -1,0 +1,124 @@
+package load
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sort"
+	"strings"
+	"time"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv"
+)
+
+// compareState holds what a reader has read against the room's state, read without roomkv.
+func (r *Run) compareState(ctx context.Context) {
+	state, err := r.owner.State(ctx, r.Room)
+	if err != nil {
+		r.violated(Unreadable, "", "the room's state: %v", err)
+		return
+	}
+	there := map[string]json.RawMessage{}
+	for _, evt := range state[event.Type{Type: roomkv.DefaultEventType, Class: event.StateEventType}] {
+		_ = json.Unmarshal(evt.Content.VeryRaw, &there)
+	}
+	for key, read := range r.Final {
+		var tokens []string
+		text, found := there[key]
+		_ = json.Unmarshal(text, &tokens)
+		if stateOf(tokens, found) != stateOf(read.tokens, read.found) {
+			r.violated(Unequal, key, "a reader reads %s, and the room's state has %s", list(read.tokens, read.found), list(tokens, found))
+		}
+	}
+}
+
+// Report describes the violations, and of each key concerned what was done with it: the calls, the faults and the room's events.
+func (r *Run) Report(ctx context.Context) string {
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s, in %s\n", r.Config, r.Room)
+	told := map[string]bool{}
+	for _, violation := range r.Violations {
+		fmt.Fprintf(&text, "%s: %s: %s\n", violation.Kind, violation.Key, violation.Text)
+	}
+	for _, violation := range r.Violations {
+		if violation.Key != "" && !told[violation.Key] && len(told) < 2 {
+			told[violation.Key] = true
+			text.WriteString(r.history(ctx, violation.Key))
+		}
+	}
+	return text.String()
+}
+
+// history is what was done with a key, in order.
+func (r *Run) history(ctx context.Context, key string) string {
+	type entry struct {
+		at   time.Time
+		text string
+	}
+	var entries []entry
+	for _, call := range r.of(key) {
+		entries = append(entries, entry{call.Start, call.line(r.Began)})
+	}
+	for process, injected := range r.Injected {
+		for _, fault := range injected {
+			entries = append(entries, entry{fault.At, fmt.Sprintf("%8.3f            process %d  fault %s", fault.At.Sub(r.Began).Seconds(), process, fault)})
+		}
+	}
+	sort.SliceStable(entries, func(i, j int) bool { return entries[i].at.Before(entries[j].at) })
+	var text strings.Builder
+	fmt.Fprintf(&text, "history of %s; times in seconds:\n", key)
+	for _, entry := range entries {
+		text.WriteString("  " + entry.text + "\n")
+	}
+	fmt.Fprintf(&text, "events of %s, the newest first:\n", key)
+	for _, line := range r.events(ctx, key) {
+		text.WriteString("  " + line + "\n")
+	}
+	return text.String()
+}
+
+// maxPages bounds how much of a room is told.
+const maxPages = 10
+
+// events describes the state events that have the key, as the homeserver lists them.
+func (r *Run) events(ctx context.Context, key string) (lines []string) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	from := ""
+	for range maxPages {
+		page, err := r.owner.Messages(ctx, r.Room, from, "", mautrix.DirectionBackward, &mautrix.FilterPart{Types: []event.Type{{Type: roomkv.DefaultEventType}}}, 100)
+		if err != nil {
+			return append(lines, err.Error())
+		}
+		for _, evt := range page.Chunk {
+			var content map[string]json.RawMessage
+			if evt.Type.Type != roomkv.DefaultEventType || evt.StateKey == nil || json.Unmarshal(evt.Content.VeryRaw, &content) != nil {
+				continue
+			}
+			value, there := content[key]
+			if !there && (r.Config.PerKey || len(content) > 0 && *evt.StateKey != "") {
+				continue
+			}
+			var marks struct {
+				Events []id.EventID `json:"events"`
+			}
+			_ = json.Unmarshal(content["roomkv.parents"], &marks)
+			var parents []string
+			for _, parent := range marks.Events {
+				parents = append(parents, short(parent))
+			}
+			lines = append(lines, fmt.Sprintf("%8.3f  %s by %.12s, replaces %s, parents %v: %s", time.UnixMilli(evt.Timestamp).Sub(r.Began).Seconds(),
+				short(evt.ID), evt.Sender, short(evt.Unsigned.ReplacesState), parents, value))
+		}
+		if from = page.End; from == "" || len(page.Chunk) == 0 {
+			break
+		}
+	}
+	return lines
+}
+
+func short(event id.EventID) string { return fmt.Sprintf("%.7s", event) }
