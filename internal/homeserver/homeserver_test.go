@@ -91,6 +91,30 @@ func TestCloseStopsTheServer(t *testing.T) {
 	require.NoError(t, server.Close(), "closing twice is one closing")
 }
 
+// What a server had acknowledged is there when it runs again.
+func TestKilledServerRunsAgain(t *testing.T) {
+	server, err := homeserver.Start(t.Context())
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, server.Close()) }()
+	client, err := server.Register(t.Context(), "bot")
+	require.NoError(t, err)
+	room := hstest.Room(t, client)
+	test := event.Type{Type: "com.example.test", Class: event.StateEventType}
+	for i := range 3 {
+		_, err := client.SendStateEvent(t.Context(), room, test, "", map[string]int{"n": i})
+		require.NoError(t, err)
+		require.NoError(t, server.Kill())
+		assert.False(t, answers(server.URL))
+		require.NoError(t, server.Kill(), "killing twice is one kill")
+		require.NoError(t, server.Restart(t.Context()))
+		var content struct{ N int }
+		require.NoError(t, client.StateEvent(t.Context(), room, test, "", &content))
+		assert.Equal(t, i, content.N)
+	}
+	require.NoError(t, server.Restart(t.Context()), "a server that runs is left alone")
+	assert.True(t, answers(server.URL))
+}
+
 func TestSeveralServersAtOnce(t *testing.T) {
 	var group sync.WaitGroup
 	for range 3 {

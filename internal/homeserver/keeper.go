@@ -1,12 +1,14 @@
 package homeserver
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 )
 
@@ -18,13 +20,22 @@ const (
 	logFile = "dendrite.log"
 )
 
+// What a keeper is told, a byte each. It answers each with the same byte, once it is done.
+const (
+	orderKill  = 'k'
+	orderStart = 's'
+)
+
 // keeper is a child process that runs the server and outlives its parent by a moment: it reads a pipe that
 // only the parent holds open, and when that ends, by Close, a panic, a test timeout or a SIGKILL, it kills
 // the server and removes the data. A signal handler would miss most of these.
 type keeper struct {
 	process *exec.Cmd
-	input   io.Closer
-	exited  chan struct{} // closed when the server has ended; its folder stays until stop
+	exited  chan struct{} // closed when the server has ended by itself; its folder stays until stop
+
+	mu    sync.Mutex // held from an order to its answer
+	input io.WriteCloser
+	done  chan byte // the answers
 }
 
 func startKeeper(dir, binary, address string) (*keeper, error) {
@@ -46,12 +57,32 @@ func startKeeper(dir, binary, address string) (*keeper, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	k := &keeper{process: cmd, input: input, exited: make(chan struct{})}
+	k := &keeper{process: cmd, input: input, exited: make(chan struct{}), done: make(chan byte)}
 	go func() {
-		_, _ = io.Copy(io.Discard, output)
-		close(k.exited)
+		defer close(k.exited)
+		for answer := make([]byte, 1); ; {
+			if _, err := output.Read(answer); err != nil {
+				return
+			}
+			k.done <- answer[0]
+		}
 	}()
 	return k, nil
+}
+
+// order tells the keeper something, and returns when that is done.
+func (k *keeper) order(what byte) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if _, err := k.input.Write([]byte{what}); err != nil {
+		return err
+	}
+	select {
+	case <-k.done:
+		return nil
+	case <-k.exited:
+		return errors.New("the server has ended")
+	}
 }
 
 func (k *keeper) stop() error {
@@ -68,24 +99,31 @@ func init() {
 	}
 }
 
-// keep is the keeper's side: it runs the server, closes standard output when that has ended, and removes the
+// keep is the keeper's side: it runs the server, closes standard output when that has ended by itself, and removes the
 // folder when standard input has.
 func keep(dir, binary, address string) {
 	// The parent decides what an interrupt means, and its end is ours.
 	signal.Ignore(os.Interrupt, syscall.SIGTERM)
-	parentGone := make(chan struct{})
+	orders := make(chan byte)
 	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		close(parentGone)
+		defer close(orders)
+		for order := make([]byte, 1); ; {
+			if _, err := os.Stdin.Read(order); err != nil {
+				return
+			}
+			orders <- order[0]
+		}
 	}()
 
-	run(dir, binary, address, parentGone)
+	run(dir, binary, address, orders)
 	_ = os.Stdout.Close()
-	<-parentGone
+	for range orders { // until the parent is gone
+	}
 	_ = os.RemoveAll(dir)
 }
 
-func run(dir, binary, address string, stop <-chan struct{}) {
+// run runs the server until it ends by itself or there are no more orders.
+func run(dir, binary, address string, orders <-chan byte) {
 	log, err := os.Create(filepath.Join(dir, logFile))
 	if err != nil {
 		return
@@ -103,23 +141,49 @@ func run(dir, binary, address string, stop <-chan struct{}) {
 		return
 	}
 	go func() { _ = shield(listener, inner) }()
-	cmd := exec.Command(binary, "-config", configFile, "-http-bind-address", inner,
-		"-really-enable-open-registration")
-	cmd.Dir = dir
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		_, _ = io.WriteString(log, err.Error())
-		return
+	for {
+		cmd := exec.Command(binary, "-config", configFile, "-http-bind-address", inner, "-really-enable-open-registration")
+		cmd.Dir = dir
+		cmd.Stdout, cmd.Stderr = log, log
+		if err := cmd.Start(); err != nil {
+			_, _ = io.WriteString(log, err.Error())
+			return
+		}
+		ended := make(chan struct{})
+		go func() {
+			_ = cmd.Wait()
+			close(ended)
+		}()
+		if !supervise(cmd.Process, ended, orders) {
+			return
+		}
 	}
-	ended := make(chan struct{})
-	go func() {
-		_ = cmd.Wait()
-		close(ended)
-	}()
-	select {
-	case <-stop:
-		_ = cmd.Process.Kill() // there is nothing to save
-		<-ended
-	case <-ended:
+}
+
+// supervise follows orders for one life of the server, and tells whether it is to have another. A server that is killed has nothing to save.
+func supervise(server *os.Process, ended <-chan struct{}, orders <-chan byte) (again bool) {
+	killed := false
+	for {
+		exited := ended
+		if killed {
+			exited = nil
+		}
+		select {
+		case <-exited:
+			return false
+		case order, more := <-orders:
+			if order == orderKill || !more {
+				_ = server.Kill()
+				<-ended
+				killed = true
+			}
+			if !more {
+				return false
+			}
+			_, _ = os.Stdout.Write([]byte{order})
+			if order == orderStart && killed {
+				return true
+			}
+		}
 	}
 }

@@ -35,6 +35,7 @@ type Server struct {
 	URL string // base URL of the client-server API, without a trailing slash
 
 	stop      func() error
+	keeper    *keeper  // nil where the server was not started here
 	passwords sync.Map // id.UserID → string, of the users that Register made
 }
 
@@ -88,7 +89,7 @@ func start(ctx context.Context, binary, name string) (*Server, error) {
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	server := &Server{URL: "http://" + address, stop: sync.OnceValue(keeper.stop)}
+	server := &Server{URL: "http://" + address, stop: sync.OnceValue(keeper.stop), keeper: keeper}
 	if err := server.waitReady(ctx, keeper.exited); err != nil {
 		err = fmt.Errorf("dendrite on %s: %w\n%s", address, err, logTail(dir))
 		return nil, errors.Join(err, server.Close())
@@ -99,6 +100,26 @@ func start(ctx context.Context, binary, name string) (*Server, error) {
 // Close ends the server at once, by SIGKILL, so to its clients and to its peer in a Pair this is a crash, and
 // removes its data. A server that was already running is left alone.
 func (s *Server) Close() error { return s.stop() }
+
+// Kill ends the server at once, by SIGKILL, and leaves its data. Requests that it was at, and those that come before Restart, end with their
+// connection. A server that runs no more is left alone.
+func (s *Server) Kill() error { return s.order(orderKill) }
+
+// Restart starts a server again that was killed, on its data and at the same URL, and returns when it answers. An event that Dendrite had
+// acknowledged a few milliseconds before it was killed is in the room's state, but can be missing in its lists and its sync for good.
+func (s *Server) Restart(ctx context.Context) error {
+	if err := s.order(orderStart); err != nil {
+		return err
+	}
+	return s.waitReady(ctx, s.keeper.exited)
+}
+
+func (s *Server) order(what byte) error {
+	if s.keeper == nil {
+		return fmt.Errorf("%s was not started here", s.URL)
+	}
+	return s.keeper.order(what)
+}
 
 func (s *Server) waitReady(ctx context.Context, exited <-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)

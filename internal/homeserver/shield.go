@@ -22,6 +22,8 @@ func shield(listener net.Listener, address string) error {
 		},
 		Transport: &http.Transport{MaxIdleConnsPerHost: 100},
 		ErrorLog:  log.New(io.Discard, "", 0),
+		// A server that has died gives no answer: the connection ends.
+		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
 	}
 	return http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// Without its other methods, by which the proxy would learn that the client has gone.
