@@ -16,7 +16,7 @@ const (
 	Truncated Kind = "truncated" // the body ends too soon, with the status and the headers of the whole
 	Reset     Kind = "reset"     // the connection breaks inside the body
 	SlowBody  Kind = "slowbody"  // the body comes a few bytes at a time
-	Slow      Kind = "slow"      // the answer is slow
+	Slow      Kind = "slow"      // the answer is slow, or the request is slow to arrive
 
 	// Of the homeserver, or a proxy before it. Half of the requests that fail so were sent.
 	Limited       Kind = "429"           // 429 with nothing that says for how long
@@ -64,4 +64,4 @@ func (k Kind) OfSync() bool {
 }
 
 // OfWrites tells whether the kind befalls writes alone.
-func (k Kind) OfWrites() bool { return k == Twice || k == Late }
+func (k Kind) OfWrites() bool { return k == Twice || k == Late || k == Killed }

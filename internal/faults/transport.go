@@ -186,6 +186,9 @@ func (t *Transport) disturb(req *http.Request, body []byte, fault Fault) (*http.
 		})
 		return answer(req, http.StatusGatewayTimeout, "text/html", gatewayPage), nil
 	case Slow:
+		if !fault.Sent {
+			return t.arriveLate(req, body, fault.Wait)
+		}
 		resp, err := t.send(ctx, req, body)
 		if err := t.sleep(ctx, fault.Wait); err != nil {
 			discard(resp)
@@ -210,6 +213,29 @@ func (t *Transport) disturb(req *http.Request, body []byte, fault Fault) (*http.
 		return t.disturbSync(req, body, fault)
 	}
 	return t.send(ctx, req, body)
+}
+
+// arriveLate delivers the request after a while, whether or not somebody still waits for the answer.
+func (t *Transport) arriveLate(req *http.Request, body []byte, wait time.Duration) (*http.Response, error) {
+	type result struct {
+		resp *http.Response
+		err  error
+	}
+	arrived := make(chan result, 1)
+	t.late.Go(func() {
+		_ = t.sleep(context.Background(), wait)
+		resp, err := t.send(context.WithoutCancel(req.Context()), req, body)
+		if req.Context().Err() != nil {
+			discard(resp)
+		}
+		arrived <- result{resp, err}
+	})
+	select {
+	case r := <-arrived:
+		return r.resp, r.err
+	case <-req.Context().Done():
+		return nil, req.Context().Err()
+	}
 }
 
 // killAround kills the homeserver before the request reaches it, or while the homeserver is at it.

@@ -81,6 +81,7 @@ func TestKinds(t *testing.T) {
 		{faults.Fault{Kind: faults.Reset, Part: 0.5}, 1, 200, whole[:len(whole)/2], syscall.ECONNRESET},
 		{faults.Fault{Kind: faults.SlowBody, Wait: 20 * time.Millisecond}, 1, 200, whole, nil},
 		{faults.Fault{Kind: faults.Slow, Wait: time.Millisecond}, 1, 200, whole, nil},
+		{faults.Fault{Kind: faults.Slow, Wait: time.Millisecond, Sent: true}, 1, 200, whole, nil},
 		{faults.Fault{Kind: faults.Limited}, 0, 429, "M_LIMIT_EXCEEDED", nil},
 		{faults.Fault{Kind: faults.LimitedHeader, Wait: time.Millisecond}, 0, 429, "M_LIMIT_EXCEEDED", nil},
 		{faults.Fault{Kind: faults.LimitedBody, Wait: time.Millisecond}, 0, 429, `"retry_after_ms":1`, nil},

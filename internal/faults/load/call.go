@@ -23,6 +23,15 @@ const (
 	ListAll Op = "Keys"
 )
 
+// Outcome is what a call has ended with.
+type Outcome string
+
+const (
+	Acknowledged Outcome = "acknowledged" // it has returned nil
+	Refused      Outcome = "refused"      // it has done nothing, because of what was there
+	Failed       Outcome = "failed"       // it can have happened all the same
+)
+
 // Call is one call of a store's method, as its caller saw it. A PutAll is a Put of each of its keys.
 type Call struct {
 	Process, Goroutine int
@@ -31,29 +40,31 @@ type Call struct {
 	Token              string // what was written
 	Saw                []string
 	Found              bool // whether the key was there, as the call saw it
-	Err                error
+	Outcome            Outcome
+	Why                string // the error's text
 
 	Start, End, Deadline time.Time
 }
 
-// acknowledged tells whether the call returned nil.
-func (c *Call) acknowledged() bool { return c.Err == nil }
-
-// refused tells whether the call has done nothing because of what was there.
-func (c *Call) refused() bool {
-	switch c.Op {
+// outcome tells what an error means.
+func (o Op) outcome(err error) Outcome {
+	var refusal error
+	switch o {
 	case Create:
-		return errors.Is(c.Err, roomkv.ErrExists)
+		refusal = roomkv.ErrExists
 	case Swap:
-		return errors.Is(c.Err, roomkv.ErrConflict)
+		refusal = roomkv.ErrConflict
 	case Pop, Get:
-		return errors.Is(c.Err, roomkv.ErrNotFound)
+		refusal = roomkv.ErrNotFound
 	}
-	return false
+	switch {
+	case err == nil:
+		return Acknowledged
+	case refusal != nil && errors.Is(err, refusal):
+		return Refused
+	}
+	return Failed
 }
-
-// uncertain tells whether the call can have happened though it failed.
-func (c *Call) uncertain() bool { return c.Err != nil && !c.refused() }
 
 func (c *Call) reads() bool { return c.Op == Get || c.Op == ListAll }
 
@@ -64,16 +75,12 @@ func (c *Call) line(since time.Time) string {
 	if c.Token != "" {
 		fmt.Fprintf(&text, " %s", c.Token)
 	}
-	if c.Op == Append || c.Op == Swap || c.Op == Pop && c.Err == nil || c.Op == Get {
+	if c.Op == Append || c.Op == Swap || c.Op == Pop && c.Outcome == Acknowledged || c.Op == Get {
 		fmt.Fprintf(&text, ", saw %s", list(c.Saw, c.Found))
 	}
-	switch {
-	case c.Err == nil:
-		text.WriteString(": acknowledged")
-	case c.refused():
-		fmt.Fprintf(&text, ": refused (%s)", firstLine(c.Err))
-	default:
-		fmt.Fprintf(&text, ": failed (%s)", firstLine(c.Err))
+	fmt.Fprintf(&text, ": %s", c.Outcome)
+	if c.Why != "" {
+		fmt.Fprintf(&text, " (%s)", c.Why)
 	}
 	return text.String()
 }

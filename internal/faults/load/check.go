@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sort"
@@ -56,7 +57,6 @@ func (r *Run) finish(ctx context.Context, reader *process, processes []*process)
 	fresh := []*process{reader}
 	if r.Config.Encrypted {
 		for _, p := range processes {
-			p.stop()
 			next, err := p.next(ctx, r, r.Room)
 			if err != nil {
 				r.violated(Unreadable, "", "process %d cannot be started again: %v", p.number, err)
@@ -99,12 +99,12 @@ func (r *Run) freshStore(p *process) (*roomkv.Store, error) {
 }
 
 func readKey(ctx context.Context, store *roomkv.Store, key string) (final, error) {
-	call := &Call{Op: Get}
-	call.Err = store.Get(ctx, key, &call.Saw)
-	if call.refused() {
+	var tokens []string
+	err := store.Get(ctx, key, &tokens)
+	if errors.Is(err, roomkv.ErrNotFound) {
 		return final{}, nil
 	}
-	return final{call.Saw, call.Err == nil}, call.Err
+	return final{tokens, err == nil}, err
 }
 
 // keys are the keys that calls were made with, sorted.
@@ -146,7 +146,6 @@ func (r *Run) check() {
 		}
 	}
 	r.checkReads()
-	r.checkDeadlines()
 }
 
 // checkList checks a key that nothing was done to but to append tokens: the tokens that are there in the end are the order.
@@ -166,7 +165,7 @@ func (r *Run) checkList(key string, calls []*Call, end final) {
 		written[call.Token] = true
 		i, there := at[call.Token]
 		switch {
-		case !call.acknowledged():
+		case call.Outcome != Acknowledged:
 		case !there:
 			r.violated(Lost, key, "%s was acknowledged and is not in %s", call.Token, list(end.tokens, end.found))
 		case !slices.Equal(call.Saw, end.tokens[:i]):
@@ -180,7 +179,7 @@ func (r *Run) checkList(key string, calls []*Call, end final) {
 	}
 	for _, a := range calls {
 		for _, b := range calls {
-			if a.Op == Append && b.Op == Append && a.acknowledged() && b.acknowledged() && a.End.Before(b.Start) && at[a.Token] > at[b.Token] {
+			if a.Op == Append && b.Op == Append && a.Outcome == Acknowledged && b.Outcome == Acknowledged && a.End.Before(b.Start) && at[a.Token] > at[b.Token] {
 				r.violated(NotOneWinner, key, "%s comes after %s, which began when it was acknowledged", a.Token, b.Token)
 			}
 		}
@@ -206,12 +205,12 @@ func (r *Run) checkOrder(key string, calls []*Call, end final) {
 func (r *Run) checkReads() {
 	acknowledged := map[string]bool{} // key and token
 	for _, call := range r.Calls {
-		if call.Op == Append && call.acknowledged() {
+		if call.Op == Append && call.Outcome == Acknowledged {
 			acknowledged[call.Key+" "+call.Token] = true
 		}
 	}
 	for _, read := range r.Calls {
-		if !read.reads() || read.uncertain() {
+		if !read.reads() || read.Outcome == Failed {
 			continue
 		}
 		for _, before := range r.Calls {
@@ -219,7 +218,7 @@ func (r *Run) checkReads() {
 				continue
 			}
 			switch {
-			case read.Op == Get && before.Op == Append && before.Key == read.Key && before.acknowledged() && !slices.Contains(read.Saw, before.Token):
+			case read.Op == Get && before.Op == Append && before.Key == read.Key && before.Outcome == Acknowledged && !slices.Contains(read.Saw, before.Token):
 				r.violated(OwnUnread, read.Key, "process %d had appended %s and read %s", read.Process, before.Token, list(read.Saw, read.Found))
 			case read.Op == Get && r.Config.Follow && before.Op == Get && before.Key == read.Key:
 				for _, token := range before.Saw {
@@ -227,16 +226,16 @@ func (r *Run) checkReads() {
 						r.violated(Vanished, read.Key, "process %d had read %s and then read %s", read.Process, token, list(read.Saw, read.Found))
 					}
 				}
-			case read.Op == ListAll && before.Op == Put && before.acknowledged() && strings.HasPrefix(before.Key, "pair/") && !slices.Contains(read.Saw, before.Key):
+			case read.Op == ListAll && before.Op == Put && before.Outcome == Acknowledged && strings.HasPrefix(before.Key, "pair/") && !slices.Contains(read.Saw, before.Key):
 				r.violated(OwnUnread, before.Key, "process %d had put it, and its Keys does not list it", read.Process)
 			}
 		}
 	}
 }
 
-func (r *Run) checkDeadlines() {
+func (r *Run) checkDeadlines(stalls *stalls) {
 	for _, call := range r.Calls {
-		if late := call.End.Sub(call.Deadline); late > tooLate+r.stalls.during(call.Deadline, call.End) {
+		if late := call.End.Sub(call.Deadline); late > tooLate+stalls.during(call.Deadline, call.End) {
 			r.violated(LateReturn, call.Key, "%s returned %s after its deadline of %s: %s", call.Op, late.Round(time.Millisecond), call.Deadline.Sub(call.Start), call.line(r.Began))
 		}
 	}

@@ -29,8 +29,11 @@ type Config struct {
 
 	Only Op // Append where no other calls are made
 
-	// Decide replaces the plan of the kinds, for a process.
-	Decide func(process int) faults.Decide
+	// Separate makes each process one of the operating system's: this executable, started again.
+	Separate bool
+
+	// Decide replaces the plan of the kinds, for a process. Processes that are separate do not have it.
+	Decide func(process int) faults.Decide `json:"-"`
 }
 
 // Quick is a short run of a kind, made for the default tests.
@@ -102,7 +105,7 @@ func (c Config) String() string {
 	for _, option := range []struct {
 		word string
 		set  bool
-	}{{"per key", c.PerKey}, {"following", c.Follow}, {"encrypted", c.Encrypted}, {"single writer", c.SingleWriter}, {"one account", c.OneAccount}} {
+	}{{"per key", c.PerKey}, {"following", c.Follow}, {"encrypted", c.Encrypted}, {"single writer", c.SingleWriter}, {"one account", c.OneAccount}, {"separate processes", c.Separate}} {
 		if option.set {
 			words = append(words, option.word)
 		}

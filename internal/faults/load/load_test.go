@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/roomkv/roomkv/internal/faults"
 	"github.com/roomkv/roomkv/internal/faults/load"
+	"github.com/roomkv/roomkv/internal/homeserver"
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
 )
 
@@ -40,15 +42,20 @@ type tally struct {
 	runs, bad                   int
 	calls, acknowledged, tokens int // calls, those that returned nil, and Updates among these
 	injected                    int
+	kinds                       map[faults.Kind]int // of faults
 	violations                  map[string]int
 	reports                     []string
+}
+
+func newTally(name string) *tally {
+	return &tally{name: name, kinds: map[faults.Kind]int{}, violations: map[string]int{}}
 }
 
 func (c *tally) add(run *load.Run) {
 	c.runs++
 	for _, call := range run.Calls {
 		c.calls++
-		if call.Err == nil {
+		if call.Outcome == load.Acknowledged {
 			c.acknowledged++
 			if call.Op == load.Append {
 				c.tokens++
@@ -57,15 +64,15 @@ func (c *tally) add(run *load.Run) {
 	}
 	for _, injected := range run.Injected {
 		c.injected += len(injected)
+		for _, fault := range injected {
+			c.kinds[fault.Kind]++
+		}
 	}
 	if len(run.Violations) > 0 {
 		c.bad++
 		c.reports = append(c.reports, run.Report(context.Background()))
 	}
 	for _, violation := range run.Violations {
-		if c.violations == nil {
-			c.violations = map[string]int{}
-		}
 		c.violations[violation.Kind]++
 	}
 }
@@ -75,12 +82,12 @@ func (c *tally) String() string {
 		c.name, c.bad, c.runs, c.calls, c.acknowledged, c.tokens, c.injected, c.violations)
 }
 
-// judge makes the runs, so many at a time, and fails where a guarantee was broken that is not known to be.
+// judge makes the runs, so many at a time, and judges them.
 func judge(t *testing.T, name string, atOnce int, configs ...load.Config) *tally {
 	t.Helper()
 	w, err := world()
 	require.NoError(t, err)
-	count := &tally{name: name}
+	count := newTally(name)
 	slots := make(chan struct{}, atOnce)
 	var group sync.WaitGroup
 	var mu sync.Mutex
@@ -97,9 +104,16 @@ func judge(t *testing.T, name string, atOnce int, configs ...load.Config) *tally
 		})
 	}
 	group.Wait()
-	t.Log(count)
-	reason, isKnown := known[name]
-	for i, report := range count.reports {
+	count.judge(t)
+	return count
+}
+
+// judge fails where a guarantee was broken that is not known to be.
+func (c *tally) judge(t *testing.T) {
+	t.Helper()
+	t.Log(c)
+	reason, isKnown := known[c.name]
+	for i, report := range c.reports {
 		if isKnown {
 			t.Logf("known, %s\n%s", reason, report)
 			break
@@ -108,10 +122,9 @@ func judge(t *testing.T, name string, atOnce int, configs ...load.Config) *tally
 			break
 		}
 	}
-	if isKnown && *soak && count.bad == 0 {
-		t.Errorf("%s holds, and is listed as a known fault: %s", name, reason)
+	if isKnown && *soak && c.bad == 0 {
+		t.Errorf("%s holds, and is listed as a known fault: %s", c.name, reason)
 	}
-	return count
 }
 
 // number is how many runs a test makes.
@@ -144,6 +157,53 @@ func TestKinds(t *testing.T) {
 			}
 			count := judge(t, string(kind), 4, configs...)
 			assert.Positive(t, count.injected)
+		})
+	}
+}
+
+// Processes of the operating system share nothing, and can be stopped and killed in the middle of anything.
+func TestSeparateProcesses(t *testing.T) {
+	for name, kinds := range map[string][]faults.Kind{
+		"stopped":            {load.Stopped},
+		"killed":             {load.Died},
+		"stopped and faults": {load.Stopped, faults.Lose, faults.Late, faults.Internal},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var configs []load.Config
+			for i := range number(1, 20) {
+				config := load.Quick(*seed+uint64(i), kinds...)
+				if *soak {
+					config = load.Soak(*seed+uint64(i), kinds...)
+				}
+				config.Separate = true
+				configs = append(configs, config)
+			}
+			count := judge(t, "separate processes, "+name, 2, configs...)
+			assert.Positive(t, count.injected)
+		})
+	}
+}
+
+// The homeserver is killed while eight processes write, and runs again a moment later.
+func TestHomeserverKilled(t *testing.T) {
+	server, err := homeserver.Start(t.Context())
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, server.Close()) }()
+	w := &load.World{Homeserver: server}
+	for _, encrypted := range []bool{false, true} {
+		t.Run(fmt.Sprintf("encrypted=%t", encrypted), func(t *testing.T) {
+			name := fmt.Sprintf("homeserver killed, encrypted=%t", encrypted)
+			count := newTally(name)
+			for i := uint64(0); count.kinds[faults.Killed] < number(1, 50); i++ {
+				config := load.Quick(*seed+i, faults.Killed)
+				config.Encrypted, config.SingleWriter, config.Processes, config.Goroutines = encrypted, false, 8, 1
+				config.Shortest, config.Longest = 10*time.Second, 20*time.Second
+				config.Rate, config.Pace, config.Backoff = 0.05, 0.2, 400*time.Millisecond // which is enough for the homeserver to be back
+				run, err := w.Start(context.Background(), config)
+				require.NoError(t, err)
+				count.add(run)
+			}
+			count.judge(t)
 		})
 	}
 }

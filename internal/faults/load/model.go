@@ -76,7 +76,7 @@ func (s *search) from(state string) bool {
 	s.seen[at] = true
 	left, first := false, time.Time{} // whether calls are left that have happened, and when the first of them had ended
 	for i, call := range s.calls {
-		if s.done[i] == 0 && !call.uncertain() {
+		if s.done[i] == 0 && call.Outcome != Failed {
 			if !left || call.End.Before(first) {
 				first = call.End
 			}
@@ -94,7 +94,7 @@ func (s *search) from(state string) bool {
 			continue
 		}
 		next, ok := step(state, call)
-		if !ok || call.uncertain() && next == state {
+		if !ok || call.Outcome == Failed && next == state {
 			continue
 		}
 		s.done[i] = 1
@@ -108,7 +108,7 @@ func (s *search) from(state string) bool {
 
 // step tells what the call makes of the state, and whether it can have had its result there.
 func step(state string, call *Call) (next string, ok bool) {
-	sure := !call.uncertain()
+	sure := call.Outcome != Failed
 	switch call.Op {
 	case Put:
 		return call.Token, true
@@ -120,18 +120,18 @@ func step(state string, call *Call) (next string, ok bool) {
 		}
 		return state + " " + call.Token, !sure || stateOf(call.Saw, call.Found) == state
 	case Create:
-		if call.refused() {
+		if call.Outcome == Refused {
 			return state, state != absent
 		}
 		return call.Token, state == absent
 	case Swap:
-		if call.refused() { // the value can have been written anew, so that nothing follows
+		if call.Outcome == Refused { // the value can have been written anew, so that nothing follows
 			return state, true
 		}
 		return call.Token, stateOf(call.Saw, call.Found) == state
 	case Pop:
 		switch {
-		case call.refused():
+		case call.Outcome == Refused:
 			return state, state == absent
 		case sure:
 			return absent, state == stateOf(call.Saw, true)

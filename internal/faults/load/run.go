@@ -28,9 +28,10 @@ type Run struct {
 	Injected   map[int][]faults.Injected
 	Violations []Violation
 
-	world  *World
-	owner  *mautrix.Client
-	stalls *stalls
+	world *World
+	owner *mautrix.Client // without faults
+	began func(*Call)     // is told of each call that begins, where it is given
+	ended func(*Call)     // and of each that has ended
 
 	mu       sync.Mutex
 	kills    sync.WaitGroup
@@ -41,19 +42,63 @@ type Run struct {
 // Start makes a run from beginning to end. The error is of what a run needs and not of what it tests: an account or a room that cannot be made.
 func (w *World) Start(ctx context.Context, config Config) (*Run, error) {
 	r := &Run{Config: config, world: w, Final: map[string]final{}, Injected: map[int][]faults.Injected{}, Began: time.Now()}
-	processes, reader, err := r.setUp(ctx)
-	if err != nil {
+	if err := r.start(ctx); err != nil {
 		return nil, fmt.Errorf("%s: %w", config, err)
 	}
-	r.stalls = watchStalls()
-	defer r.stalls.stop()
+	return r, nil
+}
+
+func (r *Run) start(ctx context.Context) error {
+	clients, err := r.clients(ctx)
+	if err != nil {
+		return err
+	}
+	writers, last := clients[:r.Config.Processes], clients[r.Config.Processes]
+	reader, err := r.open(ctx, -1, last, nil) // before anything is written, for the keys to be shared with it
+	if err != nil {
+		return err
+	}
+	defer reader.stop()
+	var processes []*process
+	if r.Config.Separate {
+		err = r.separate(ctx, writers)
+	} else {
+		processes, err = r.together(ctx, writers)
+	}
+	if err != nil {
+		return err
+	}
+	r.finish(ctx, reader, processes)
+	r.check()
+	return nil
+}
+
+// together makes the processes in this one, and returns when they have done their work and nothing of it goes on.
+func (r *Run) together(ctx context.Context, clients []*mautrix.Client) (processes []*process, err error) {
+	for i, client := range clients {
+		p, err := r.open(ctx, i, client, nil)
+		if err != nil {
+			return nil, err
+		}
+		defer p.stop()
+		processes = append(processes, p)
+	}
+	r.work(ctx, processes)
+	r.kills.Wait()
+	return processes, errors.Join(r.killErrs...)
+}
+
+// work lets the processes do their work, and returns when nothing of it goes on: what goes on after its call has failed can still write.
+func (r *Run) work(ctx context.Context, processes []*process) {
+	stalls := watchStalls()
+	defer stalls.stop()
 	var group sync.WaitGroup
-	label := fmt.Sprint(config.Seed, "/", r.Room)
+	label := fmt.Sprint(r.Config.Seed, "/", r.Room)
 	pprof.Do(ctx, pprof.Labels(labelName, label), func(ctx context.Context) {
 		for _, p := range processes {
 			p.transport.Begin()
-			for goroutine := range config.Goroutines {
-				group.Go(func() { r.work(ctx, p, goroutine) })
+			for goroutine := range r.Config.Goroutines {
+				group.Go(func() { r.goroutine(ctx, p, goroutine) })
 			}
 		}
 		group.Wait()
@@ -66,50 +111,33 @@ func (w *World) Start(ctx context.Context, config Config) (*Run, error) {
 		p.transport.Wait()
 		r.Injected[p.number] = p.transport.Injected()
 	}
-	r.kills.Wait()
-	if err := errors.Join(r.killErrs...); err != nil {
-		return nil, err
-	}
-	r.checkGoroutines(label, last) // first, for what goes on after its call has failed can still write
-	r.finish(ctx, reader, processes)
-	for _, p := range append(processes, reader) {
-		p.stop()
-	}
-	r.check()
-	return r, nil
+	r.checkGoroutines(label, last)
+	r.checkDeadlines(stalls)
 }
 
-// setUp makes the accounts, the room and the processes, and a process that only reads, once all is done.
-func (r *Run) setUp(ctx context.Context) (processes []*process, reader *process, err error) {
+// clients are those of the processes that write and of one that reads, and all are in the room.
+func (r *Run) clients(ctx context.Context) ([]*mautrix.Client, error) {
 	n := r.Config.Processes
 	if r.Config.OneAccount {
 		n = 1
 	}
 	clients, err := r.world.accounts(ctx, n)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer r.world.release(clients)
 	r.owner = clients[0]
 	if r.Room, err = makeRoom(ctx, r.Config.Encrypted, clients); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	for len(clients) < r.Config.Processes+1 {
 		device, err := r.world.NewDevice(ctx, r.owner.UserID)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		clients = append(clients, device)
 	}
-	for i, client := range clients[:r.Config.Processes] {
-		p, err := r.open(ctx, i, client, nil)
-		if err != nil {
-			return nil, nil, err
-		}
-		processes = append(processes, p)
-	}
-	reader, err = r.open(ctx, -1, clients[len(clients)-1], nil)
-	return processes, reader, err
+	return clients, nil
 }
 
 // kill kills the homeserver for a while, where it is not dead already.
@@ -144,8 +172,8 @@ var (
 	mixed     = []string{"mixed/0"}
 )
 
-// work makes the calls of one goroutine.
-func (r *Run) work(ctx context.Context, p *process, goroutine int) {
+// goroutine makes the calls of one goroutine.
+func (r *Run) goroutine(ctx context.Context, p *process, goroutine int) {
 	random := rand.New(rand.NewPCG(r.Config.Seed, uint64(1000+p.number*100+goroutine)))
 	pick := func(keys []string) string { return keys[random.IntN(len(keys))] }
 	for i := range r.Config.Calls {
@@ -199,8 +227,14 @@ func (c caller) timed(ctx context.Context, op Op, key, token string, do func(ctx
 	call.Deadline = call.Start.Add(c.timeout)
 	ctx, cancel := context.WithDeadline(ctx, call.Deadline)
 	defer cancel()
-	call.Err = do(ctx, call)
+	if c.run.began != nil {
+		c.run.began(call)
+	}
+	err := do(ctx, call)
 	call.End = time.Now()
+	if call.Outcome = op.outcome(err); err != nil {
+		call.Why = firstLine(err)
+	}
 	return call
 }
 
@@ -208,6 +242,11 @@ func (c caller) record(calls ...*Call) {
 	c.run.mu.Lock()
 	defer c.run.mu.Unlock()
 	c.run.Calls = append(c.run.Calls, calls...)
+	if c.run.ended != nil {
+		for _, call := range calls {
+			c.run.ended(call)
+		}
+	}
 }
 
 func (c caller) call(ctx context.Context, op Op, key, token string) *Call {

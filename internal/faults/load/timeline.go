@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"sort"
 	"strings"
 	"time"
@@ -65,6 +66,9 @@ func (r *Run) history(ctx context.Context, key string) string {
 	}
 	for process, injected := range r.Injected {
 		for _, fault := range injected {
+			if r.Config.PerKey && strings.Contains(fault.Path, "/state/"+roomkv.DefaultEventType) && !strings.HasSuffix(fault.Path, url.PathEscape(key)) {
+				continue // another key's
+			}
 			entries = append(entries, entry{fault.At, fmt.Sprintf("%8.3f            process %d  fault %s", fault.At.Sub(r.Began).Seconds(), process, fault)})
 		}
 	}
