@@ -1,0 +1,3 @@
+package fakehs
+
+func (y *syncing) encryption() {}

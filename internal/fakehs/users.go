@@ -1,0 +1,220 @@
+package fakehs
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+
+	"maunium.net/go/mautrix/id"
+)
+
+// user is an account.
+type user struct {
+	id          id.UserID
+	password    string
+	displayName string
+	avatar      string
+	devices     map[id.DeviceID]*device
+	accounts    map[accountSlot]*accountData
+	filters     []json.RawMessage
+	read        map[id.RoomID]int64 // up to which place
+	readAt      map[id.RoomID]int64 // and the place of when that was said
+	forgotten   map[id.RoomID]bool
+	bucket      bucket
+}
+
+// device is a login of an account.
+type device struct {
+	user    *user
+	id      id.DeviceID
+	name    string
+	token   string
+	done    map[string]any // what was answered to requests with a transaction ID
+	created int64          // the place at that time
+}
+
+func (s *Server) versions(*request) (any, error) {
+	versions := []string{"r0.6.1", "v1.1", "v1.2"}
+	if s.mode == Forking {
+		versions = append(versions, "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10", "v1.11", "v1.12")
+	}
+	return object{"versions": versions, "unstable_features": object{"org.matrix.e2e_cross_signing": true, "org.matrix.msc3916.stable": true}}, nil
+}
+
+func (s *Server) capabilities(*request) (any, error) {
+	available := object{}
+	for _, version := range []string{"1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12"} {
+		available[version] = "stable"
+	}
+	return object{"capabilities": object{"m.room_versions": object{"default": s.defaultVersion(), "available": available}}}, nil
+}
+
+func (s *Server) loginFlows(*request) (any, error) {
+	return object{"flows": []object{{"type": "m.login.password"}}}, nil
+}
+
+// authData is what a request brings for user-interactive authentication.
+type authData struct {
+	Auth *struct {
+		Type    string `json:"type"`
+		Session string `json:"session"`
+	} `json:"auth"`
+}
+
+// confirm asks for user-interactive authentication, of which any kind that the client names is enough.
+func (s *Server) confirm(auth authData, stage string) error {
+	if auth.Auth != nil && auth.Auth.Type != "" {
+		return nil
+	}
+	no := refuse(http.StatusUnauthorized, "", "")
+	no.more = object{"flows": []object{{"stages": []string{stage}}}, "params": object{}, "session": s.text(24, letters)}
+	return no
+}
+
+func (s *Server) register(r *request) (any, error) {
+	var asked struct {
+		authData
+		Username  string      `json:"username"`
+		Password  string      `json:"password"`
+		Device    id.DeviceID `json:"device_id"`
+		Name      string      `json:"initial_device_display_name"`
+		NoDevices bool        `json:"inhibit_login"`
+	}
+	if err := r.read(&asked); err != nil {
+		return nil, err
+	}
+	if asked.Username == "" {
+		asked.Username = strings.ToLower(s.text(10, upperCase))
+	}
+	user := id.NewUserID(asked.Username, s.name)
+	if s.users[user] != nil {
+		return nil, refuse(http.StatusBadRequest, "M_USER_IN_USE", "Desired user ID is already taken.")
+	}
+	if err := s.confirm(asked.authData, "m.login.dummy"); err != nil {
+		return nil, err
+	}
+	own := s.addUser(user, asked.Password)
+	if asked.NoDevices {
+		return object{"user_id": user}, nil
+	}
+	return s.loggedIn(s.addDevice(own, asked.Device, asked.Name)), nil
+}
+
+func (s *Server) addUser(name id.UserID, password string) *user {
+	own := &user{id: name, password: password, displayName: name.Localpart(), devices: map[id.DeviceID]*device{},
+		accounts: map[accountSlot]*accountData{}, read: map[id.RoomID]int64{}, readAt: map[id.RoomID]int64{}, forgotten: map[id.RoomID]bool{}}
+	s.users[name] = own
+	return own
+}
+
+// addDevice logs in. A device that is there already gets a new token.
+func (s *Server) addDevice(own *user, name id.DeviceID, called string) *device {
+	if name == "" {
+		name = id.DeviceID(s.text(10, upperCase))
+	}
+	known := own.devices[name]
+	if known == nil {
+		known = &device{user: own, id: name, name: called, done: map[string]any{}, created: s.pos}
+		own.devices[name] = known
+	}
+	delete(s.tokens, known.token)
+	known.token = "token_" + s.text(32, letters)
+	s.tokens[known.token] = known
+	return known
+}
+
+func (s *Server) loggedIn(d *device) object {
+	return object{"user_id": d.user.id, "access_token": d.token, "device_id": d.id, "home_server": s.name}
+}
+
+func (s *Server) login(r *request) (any, error) {
+	var asked struct {
+		Type       string `json:"type"`
+		Identifier struct {
+			Type string `json:"type"`
+			User string `json:"user"`
+		} `json:"identifier"`
+		User     string      `json:"user"`
+		Password string      `json:"password"`
+		Device   id.DeviceID `json:"device_id"`
+		Name     string      `json:"initial_device_display_name"`
+	}
+	if err := r.read(&asked); err != nil {
+		return nil, err
+	}
+	name := asked.Identifier.User
+	if name == "" {
+		name = asked.User
+	}
+	if !strings.HasPrefix(name, "@") {
+		name = string(id.NewUserID(name, s.name))
+	}
+	own := s.users[id.UserID(name)]
+	if asked.Type != "m.login.password" || own == nil || own.password != asked.Password {
+		return nil, forbid("Invalid username or password")
+	}
+	return s.loggedIn(s.addDevice(own, asked.Device, asked.Name)), nil
+}
+
+func (s *Server) whoami(r *request) (any, error) {
+	return object{"user_id": r.device.user.id, "device_id": r.device.id, "is_guest": false}, nil
+}
+
+func (s *Server) logout(r *request) (any, error) {
+	s.removeDevice(r.device)
+	return object{}, nil
+}
+
+func (s *Server) logoutAll(r *request) (any, error) {
+	for _, device := range r.device.user.devices {
+		s.removeDevice(device)
+	}
+	return object{}, nil
+}
+
+func (s *Server) removeDevice(d *device) {
+	delete(s.tokens, d.token)
+	delete(d.user.devices, d.id)
+	s.tell()
+}
+
+func (s *Server) profile(r *request) (any, error) {
+	own := s.users[id.UserID(r.vars["user"])]
+	if own == nil {
+		return nil, notFound("no such user")
+	}
+	all := object{"displayname": own.displayName}
+	if own.avatar != "" {
+		all["avatar_url"] = own.avatar
+	}
+	field := r.vars["field"]
+	if field == "" {
+		return all, nil
+	}
+	if value, ok := all[field]; ok {
+		return object{field: value}, nil
+	}
+	return nil, notFound("no such field")
+}
+
+// setProfile does not change the member events of rooms, as a real server would.
+func (s *Server) setProfile(r *request) (any, error) {
+	var asked struct {
+		DisplayName string `json:"displayname"`
+		Avatar      string `json:"avatar_url"`
+	}
+	if err := r.read(&asked); err != nil {
+		return nil, err
+	}
+	own := r.device.user
+	if string(own.id) != r.vars["user"] {
+		return nil, forbid("that is another user's profile")
+	}
+	switch r.vars["field"] {
+	case "displayname":
+		own.displayName = asked.DisplayName
+	case "avatar_url":
+		own.avatar = asked.Avatar
+	}
+	return object{}, nil
+}
