@@ -44,6 +44,8 @@ type newRoom struct {
 	Name       string          `json:"name"`
 	Topic      string          `json:"topic"`
 	Alias      string          `json:"room_alias_name"`
+
+	id id.RoomID // of the new room, "" for any
 }
 
 func (s *Server) createRoom(r *request) (any, error) {
@@ -82,9 +84,8 @@ func (s *Server) makeRoom(by *device, asked newRoom) (*room, error) {
 	}
 	own := by.user
 	made := &room{version: version, events: map[id.EventID]*pdu{}, last: map[id.UserID]*pdu{}, current: noState}
-	made.id = id.RoomID("!" + s.text(18, letters) + ":" + s.name)
-	if version >= 12 {
-		made.id = id.RoomID("!" + s.text(43, base64URL))
+	if made.id = asked.id; made.id == "" {
+		made.id = s.roomID(version)
 	}
 	create := object{}
 	for name, value := range asked.Create {
@@ -141,6 +142,14 @@ func (s *Server) makeRoom(by *device, asked newRoom) (*room, error) {
 	}
 	s.rooms[made.id] = made
 	return made, nil
+}
+
+// roomID makes an ID. Since version 12 those of rooms name no server.
+func (s *Server) roomID(version int) id.RoomID {
+	if version >= 12 {
+		return id.RoomID("!" + s.text(43, base64URL))
+	}
+	return id.RoomID("!" + s.text(18, letters) + ":" + s.name)
 }
 
 // replaceIn puts an event in the place of the one with the same slot, or last.

@@ -21,16 +21,21 @@ type user struct {
 	readAt      map[id.RoomID]int64 // and the place of when that was said
 	forgotten   map[id.RoomID]bool
 	bucket      bucket
+	changed     int64             // the place of the last change of keys
+	signing     map[string]object // cross-signing keys by usage: master, self_signing, user_signing
+	backups     []*keyBackup      // the latest last
+	backupsMade int
 }
 
 // device is a login of an account.
 type device struct {
-	user    *user
-	id      id.DeviceID
-	name    string
-	token   string
-	done    map[string]any // what was answered to requests with a transaction ID
-	created int64          // the place at that time
+	user  *user
+	id    id.DeviceID
+	name  string
+	token string
+	done  map[string]any // what was answered to requests with a transaction ID
+	keys  deviceKeys
+	inbox []toDevice
 }
 
 func (s *Server) versions(*request) (any, error) {
@@ -114,7 +119,7 @@ func (s *Server) addDevice(own *user, name id.DeviceID, called string) *device {
 	}
 	known := own.devices[name]
 	if known == nil {
-		known = &device{user: own, id: name, name: called, done: map[string]any{}, created: s.pos}
+		known = &device{user: own, id: name, name: called, done: map[string]any{}}
 		own.devices[name] = known
 	}
 	delete(s.tokens, known.token)
@@ -175,7 +180,7 @@ func (s *Server) logoutAll(r *request) (any, error) {
 func (s *Server) removeDevice(d *device) {
 	delete(s.tokens, d.token)
 	delete(d.user.devices, d.id)
-	s.tell()
+	s.devicesChanged(d.user)
 }
 
 func (s *Server) profile(r *request) (any, error) {

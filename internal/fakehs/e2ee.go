@@ -1,3 +1,0 @@
-package fakehs
-
-func (y *syncing) encryption() {}
