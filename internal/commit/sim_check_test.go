@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"maunium.net/go/mautrix/id"
+
 	"github.com/roomkv/roomkv/internal/merge"
 )
 
@@ -45,7 +47,14 @@ func (w *world) truth() map[string][]string {
 			h = new(merge.History)
 			w.histories[e.key] = h
 		}
-		h.Add(w.server.event(e, true))
+		read := w.server.event(e, true)
+		if read.Mark == "" { // nothing tells what was there for its sender, but the homeserver knew
+			read.Marked = true
+			if e.base != nil {
+				read.Parents = []id.EventID{e.base.id}
+			}
+		}
+		h.Add(read)
 		h.Place(e.id, int64(e.seq), true)
 		w.changed[e.key] = true
 	}
@@ -167,7 +176,7 @@ func (w *world) checkGet(g *op) {
 	if kind, text := w.wrong(g.Key, g.got); kind != "" {
 		w.fail(kind, "%s read: %s", g, text)
 	}
-	if !g.process.follows && knownFaults.off("own writes unfollowed") || g.process.follows && knownFaults.off("unplaced rivals") {
+	if w.IgnoreOwn {
 		return
 	}
 	own := func(o *op) bool { return o.process == g.process }
@@ -201,7 +210,7 @@ var errUndecided = errors.New("too many orders")
 // linear tells whether there is an order of the operations on the key that explains what each was told and what is there at the end.
 func (w *world) linear(key string, final []string) error {
 	on := w.on(key)
-	if knownFaults.off("refusals") {
+	if w.IgnoreRefusals {
 		on = slices.DeleteFunc(on, (*op).refused)
 	}
 	slices.SortStableFunc(on, func(a, b *op) int { return a.start.Compare(b.start) })

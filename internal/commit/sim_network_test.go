@@ -90,7 +90,7 @@ func newWorld(seed uint64, knobs knobs) *world {
 		changed: map[string]bool{}, merged: map[string]map[string][]string{}}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	w.server.forking, w.server.oneName, w.server.sameDepth = knobs.Forking, knobs.OneName, knobs.SameDepth
-	w.server.silent = knobs.Silent
+	w.server.silent, w.server.shuffles = knobs.Silent, knobs.Shuffles
 	w.server.random = w.rng("server")
 	w.server.lag = knobs.Lag
 	return w

@@ -1,6 +1,7 @@
 package commit_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -138,6 +139,9 @@ func (p *process) make(ctx context.Context, o *op) error {
 		}
 		return err
 	case put:
+		if p.plain {
+			return p.overwrite(ctx, o)
+		}
 		values := map[string]string{o.Key: o.Key}
 		changes := map[string]json.RawMessage{o.Key: value(o.ID)}
 		for _, key := range o.Keys {
@@ -193,6 +197,34 @@ func (p *process) make(ctx context.Context, o *op) error {
 		})
 	}
 	panic("no such operation")
+}
+
+// overwrite is a Put of opsdroid's: it reads what is current and sends that with its own key changed, and whatever it does not know.
+func (p *process) overwrite(ctx context.Context, o *op) error {
+	room := &simRoom{process: p, key: p.world.stateKey(o.Key)}
+	content := map[string]json.RawMessage{}
+	err := room.do(ctx, "GET", "content", func(*request) func() (string, error) {
+		var now json.RawMessage
+		if e := p.world.server.current(room.key); e != nil {
+			now = e.content
+		}
+		return func() (string, error) {
+			clear(content)
+			return "", json.Unmarshal([]byte(cmp.Or(string(now), "{}")), &content)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if content["roomkv.parents"] == nil {
+		return errNotFound // what it writes beside the first event of a memory can erase that, for nothing tells what it had read
+	}
+	content[o.Key] = value(o.ID)
+	text, err := json.Marshal(content)
+	if err == nil {
+		_, err = room.Send(ctx, text)
+	}
+	return err
 }
 
 // read is what a Get does.

@@ -14,6 +14,7 @@ type knobs struct {
 	Single  bool // WithSingleWriter
 
 	SameDepth bool // ordered: see [simServer]
+	Shuffles  bool
 	Silent    bool
 	Lag       time.Duration // until lists and syncs show what was stored
 	Slow      time.Duration // what a request takes each way, at most
@@ -31,6 +32,10 @@ type knobs struct {
 	SlowSyncBy time.Duration
 
 	MaxSize int // of a content, 0 without
+
+	// What is not checked.
+	IgnoreRefusals bool // what a call was refused for
+	IgnoreOwn      bool // whether a process reads what it wrote, and what it read before
 }
 
 // plan is a run that is to be made. Whatever is taken away from it changes nothing about the rest.
@@ -39,6 +44,9 @@ type plan struct {
 	Knobs     knobs
 	Processes []processPlan
 	Incidents []incident
+
+	// Alone: nobody writes once more in the end, so that all must have come to rest before.
+	Alone bool
 }
 
 type processPlan struct {
@@ -47,13 +55,14 @@ type processPlan struct {
 	Follows    bool
 	Mortal     bool
 	Retries    int
+	Plain      bool // it writes as opsdroid does, under a key of its own
 	Goroutines [][]opPlan
 }
 
 // incident is something that happens to the homeserver or to a process.
 type incident struct {
 	At      time.Duration
-	Kind    string // chat, clock, foreign, pause
+	Kind    string // chat, foreign, clock, pause
 	Process string
 	Count   int
 	For     time.Duration
@@ -73,7 +82,8 @@ func planOf(seed uint64, forking bool) plan {
 	k.Forking = forking
 	k.OneName = chance(0.4)
 	if !forking {
-		k.SameDepth = chance(0.5) && !knownFaults.off("same depth")
+		k.SameDepth = chance(0.7)
+		k.Shuffles = k.SameDepth && chance(0.8) && !knownFaults.off("shuffled lists")
 		k.Silent = chance(0.3)
 		if chance(0.7) {
 			k.Lag = upTo(20 * time.Millisecond)
@@ -106,8 +116,40 @@ func planOf(seed uint64, forking bool) plan {
 	if chance(0.2) {
 		k.SlowSync, k.SlowSyncBy = 0.3*rng.Float64(), 1+upTo(20*time.Second)
 	}
+	k.IgnoreRefusals = knownFaults.off("refusals")
+	k.IgnoreOwn = knownFaults.off("own writes")
 	p.populate(rng)
+	if chance(0.3) {
+		p.disturb(rng)
+	}
 	return p
+}
+
+// disturb invents incidents.
+func (p *plan) disturb(rng *rand.Rand) {
+	upTo := func(most time.Duration) time.Duration { return time.Duration(rng.Int64N(int64(most) + 1)) }
+	span := []time.Duration{200 * time.Millisecond, 2 * time.Second, 30 * time.Second}[rng.IntN(3)]
+	kinds := []string{"chat", "foreign", "clock", "pause"}
+	if knownFaults.off("clocks") {
+		kinds = []string{"chat", "foreign", "pause"}
+	}
+	kinds = kinds[rng.IntN(len(kinds)):]
+	for range 1 + rng.IntN(8) {
+		i := incident{At: upTo(span), Kind: kinds[rng.IntN(len(kinds))]}
+		switch i.Kind {
+		case "chat", "foreign":
+			i.Count = 1 + rng.IntN(60)
+		case "clock":
+			i.For = upTo(6*time.Hour) - 3*time.Hour
+		case "pause":
+			i.Process = p.Processes[rng.IntN(len(p.Processes))].Name
+			i.For = upTo(8 * time.Second)
+			if !knownFaults.off("long stalls") {
+				i.For = upTo(time.Minute)
+			}
+		}
+		p.Incidents = append(p.Incidents, i)
+	}
 }
 
 // populate invents processes and what they do.
@@ -137,6 +179,9 @@ func (p *plan) populate(rng *rand.Rand) {
 					ID: fmt.Sprintf("%s.%d.%d", one.Name, g, n), Kind: mix[rng.IntN(len(mix))], Key: fmt.Sprint("k", rng.IntN(keys)),
 					Think: time.Duration(1 + rng.Int64N(int64(pace))),
 				}
+				if !p.Knobs.OneName && o.Kind == put && chance(0.3) {
+					o.Keys = []string{fmt.Sprint("k", keys)}
+				}
 				if chance(0.05) {
 					o.Timeout = time.Duration(1 + rng.Int64N(int64(20*time.Second)))
 					if chance(0.5) {
@@ -147,6 +192,15 @@ func (p *plan) populate(rng *rand.Rand) {
 			}
 			one.Goroutines = append(one.Goroutines, ops)
 		}
+		p.Processes = append(p.Processes, one)
+	}
+	if !p.Knobs.OneName && chance(0.15) {
+		one := processPlan{Name: "ops", Account: "ops", Plain: true}
+		var ops []opPlan
+		for n := range 1 + rng.IntN(4) {
+			ops = append(ops, opPlan{ID: fmt.Sprint("ops.0.", n), Kind: put, Key: "ops", Think: time.Duration(1 + rng.Int64N(int64(pace)))})
+		}
+		one.Goroutines = append(one.Goroutines, ops)
 		p.Processes = append(p.Processes, one)
 	}
 }

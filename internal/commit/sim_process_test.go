@@ -26,6 +26,7 @@ type process struct {
 	account string
 	follows bool
 	mortal  bool // whether it can die
+	plain   bool // whether it writes as opsdroid does
 	retries int  // how often a request is made again
 	rng     *rand.Rand
 
@@ -214,7 +215,7 @@ func (p *process) respond(n int) {
 	case p.rng.Float64() < w.Repeated:
 		events = s.log[max(0, p.synced-p.rng.IntN(5)):next]
 	}
-	events = s.shuffled(events)
+	events = s.shuffled(events, p.rng)
 	var ids []string
 	read := map[string][]merge.Event{}
 	var keys []string

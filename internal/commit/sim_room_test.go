@@ -57,8 +57,8 @@ func (r *simRoom) Before(ctx context.Context, event id.EventID, limit int) (page
 }
 
 func (r *simRoom) list(ctx context.Context, what string, limit int, from func() string) (page commit.Page, err error) {
-	err = r.do(ctx, "LIST", what, func(*request) func() (string, error) {
-		listed := r.server().page(r.key, from(), limit)
+	err = r.do(ctx, "LIST", what, func(q *request) func() (string, error) {
+		listed := r.server().page(r.key, from(), limit, r.process.world.rng(q.id+" shuffles"))
 		return func() (string, error) {
 			page = listed
 			var ids []string

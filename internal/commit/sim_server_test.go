@@ -38,7 +38,8 @@ type simEvent struct {
 	content  json.RawMessage
 	powerful map[string]bool // of a powerEvent: who has no power is false
 
-	replaces *simEvent
+	base     *simEvent // what was there for its sender
+	replaces *simEvent // what the homeserver says of that
 	depth    int
 	seq      int // its place among all that were stored
 	visible  time.Time
@@ -55,12 +56,19 @@ type roomState map[string]*simEvent
 
 const powerKey = "\x00power"
 
-// simServer is a homeserver with one room. Ordered, it has one line of events, as Dendrite. Forking, an event follows those that were
-// there when its request began, as on Synapse, and state resolution chooses between branches.
+// simServer is a homeserver with one room.
+//
+// Forking, it is as Synapse: an event follows those that were there when its request began, and state resolution chooses between
+// branches. Lists are in the order of depths, and of storage within one.
+//
+// Ordered, it is as Dendrite: what a sender sends comes one after the other. What several send at once has one depth, and state
+// resolution chooses there too. Shuffles, each list shows what has one depth in another order. Without sameDepth all events are in one
+// line.
 type simServer struct {
 	forking   bool
 	oneName   bool
-	sameDepth bool // ordered: what was sent at once has one depth, and lists show it in the order of IDs
+	sameDepth bool
+	shuffles  bool
 	silent    bool // ordered: lists do not tell what an event replaced
 	lag       time.Duration
 	skew      time.Duration // of its clock
@@ -80,13 +88,14 @@ func newSimServer() *simServer {
 
 // begun is what the server looks at as a request begins.
 type begun struct {
-	tips  []*simEvent
-	depth int
-	ts    int64
+	tips   []*simEvent
+	stored int // how many events
+	depth  int
+	ts     int64
 }
 
 func (s *simServer) begin() begun {
-	b := begun{tips: slices.Clone(s.tips), ts: s.now().Add(s.skew).UnixMilli()}
+	b := begun{tips: slices.Clone(s.tips), stored: len(s.log), ts: s.now().Add(s.skew).UnixMilli()}
 	for _, tip := range s.tips {
 		b.depth = max(b.depth, tip.depth)
 	}
@@ -145,23 +154,20 @@ func (s *simServer) current(key string) *simEvent { return s.state(s.tips)[key] 
 // put is what becomes of a request to set state that began then. It gives the event that is already there where that is the same. A
 // nil event was refused.
 func (s *simServer) put(e *simEvent, at begun) *simEvent {
-	if !s.forking {
-		depth, tips := at.depth, s.tips
+	if !s.forking && (!s.sameDepth || slices.ContainsFunc(s.log[at.stored:], func(other *simEvent) bool { return other.sender == e.sender })) {
 		at = s.begin()
-		if s.sameDepth && tips[0].sender != e.sender { // a sender's own requests come one after the other
-			at.depth = depth
-		}
 	}
 	state := s.state(at.tips)
 	e.power = state[powerKey]
 	if !e.power.allows(e.sender) {
 		return nil
 	}
-	if there := state[e.key]; there != nil && e.kind == dictEvent {
-		if there.sender == e.sender && !there.redacted && wire.Same(there.content, e.content) {
-			return there
-		}
-		e.replaces = there
+	if there := state[e.key]; there != nil && there.sender == e.sender && !there.redacted && wire.Same(there.content, e.content) {
+		return there
+	}
+	e.base, e.replaces = state[e.key], state[e.key]
+	if !s.forking {
+		e.replaces = s.current(e.key)
 	}
 	e.ts = at.ts
 	s.store(e, at)
@@ -198,6 +204,15 @@ func (s *simServer) chat(n int) {
 	}
 }
 
+// foreign sends dicts that are not looked at.
+func (s *simServer) foreign(n int) {
+	for i := range n {
+		key := fmt.Sprint("foreign ", i%7)
+		content, _ := json.Marshal(map[string]int{key: len(s.log)})
+		s.put(&simEvent{id: simID(s.random, len(s.log)), kind: dictEvent, sender: "somebody", key: key, content: content}, s.begin())
+	}
+}
+
 // redact takes away what an event says.
 func (s *simServer) redact(e *simEvent) {
 	e.redacted, e.content, e.read = true, json.RawMessage("{}"), nil
@@ -222,18 +237,19 @@ func (s *simServer) listed(events []*simEvent) []*simEvent {
 	return listed
 }
 
-// shuffled is a part of a list as an ordered homeserver shows it.
-func (s *simServer) shuffled(events []*simEvent) []*simEvent {
-	if s.forking || !s.sameDepth {
+// shuffled is a part of a list as an ordered homeserver shows it this time.
+func (s *simServer) shuffled(events []*simEvent, random *rand.Rand) []*simEvent {
+	if !s.shuffles {
 		return events
 	}
-	return slices.SortedStableFunc(slices.Values(events), func(a, b *simEvent) int {
-		return cmp.Or(cmp.Compare(a.depth, b.depth), strings.Compare(string(a.id), string(b.id)))
-	})
+	events = slices.Clone(events)
+	random.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
+	slices.SortStableFunc(events, func(a, b *simEvent) int { return cmp.Compare(a.depth, b.depth) })
+	return events
 }
 
 // page is a page of dict events from where the last one ended, the newest first.
-func (s *simServer) page(key, from string, limit int) commit.Page {
+func (s *simServer) page(key, from string, limit int, random *rand.Rand) commit.Page {
 	listed := s.listed(s.log)
 	if from != "" {
 		depth, seq, _ := strings.Cut(from, "_")
@@ -259,7 +275,7 @@ func (s *simServer) page(key, from string, limit int) commit.Page {
 		page.Next = fmt.Sprintf("%d_%d", listed[rest].depth, listed[rest].seq)
 	}
 	slices.Reverse(part)
-	for _, e := range slices.Backward(s.shuffled(part)) {
+	for _, e := range slices.Backward(s.shuffled(part, random)) {
 		page.Oldest = e.ts
 		if e.kind == dictEvent && e.key == key {
 			page.Events = append(page.Events, s.event(e, true))
@@ -295,18 +311,6 @@ func (s *simServer) event(e *simEvent, listed bool) merge.Event {
 	}
 	e.read[listed] = read
 	return read
-}
-
-// history is all that was ever said of a dict.
-func (s *simServer) history(key string) *merge.History {
-	h := new(merge.History)
-	for _, e := range s.log {
-		if e.kind == dictEvent && e.key == key {
-			h.Add(s.event(e, true))
-			h.Place(e.id, int64(e.seq), true)
-		}
-	}
-	return h
 }
 
 // simID is an event's ID: at random, so that the order of IDs is no other, with its place for people.

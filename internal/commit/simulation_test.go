@@ -27,9 +27,12 @@ type outcome struct {
 }
 
 // run makes a run.
-func run(t *testing.T, p plan) (result outcome) {
+func run(t *testing.T, p plan, intercept ...func(q *request)) (result outcome) {
 	synctest.Test(t, func(*testing.T) {
 		w := newWorld(p.Seed, p.Knobs)
+		for _, f := range intercept {
+			w.intercept = f
+		}
 		w.start()
 		w.play(p)
 		w.finish()
@@ -73,7 +76,7 @@ func (w *world) play(p plan) {
 	var callers []caller
 	for _, one := range p.Processes {
 		process := w.process(one.Name, one.Follows)
-		process.account, process.mortal, process.retries = one.Account, one.Mortal, one.Retries
+		process.account, process.mortal, process.retries, process.plain = one.Account, one.Mortal, one.Retries, one.Plain
 		for _, ops := range one.Goroutines {
 			c := caller{process, make(chan struct{})}
 			callers = append(callers, c)
@@ -103,7 +106,7 @@ func (w *world) play(p plan) {
 			return
 		}
 	}
-	w.quiet()
+	w.quiet(p.Alone)
 }
 
 // happen is an incident.
@@ -112,6 +115,8 @@ func (w *world) happen(i incident) {
 	switch i.Kind {
 	case "chat":
 		w.server.chat(i.Count)
+	case "foreign":
+		w.server.foreign(i.Count)
 	case "clock":
 		w.server.skew = i.For
 	case "pause":
@@ -124,7 +129,7 @@ func (w *world) happen(i incident) {
 }
 
 // quiet lets everything come to rest, has one more operation made, and checks what everybody reads.
-func (w *world) quiet() {
+func (w *world) quiet(alone bool) {
 	if sleep(w.ctx, 3*time.Minute) != nil {
 		return
 	}
@@ -133,14 +138,16 @@ func (w *world) quiet() {
 	if sleep(w.ctx, time.Minute) != nil {
 		return
 	}
-	last := w.process("last", false)
-	keys := w.keys()
-	if !w.OneName {
-		keys = []string{"last"}
-	}
-	for _, key := range keys {
-		if o := last.perform(opPlan{ID: "last." + key, Kind: update, Key: key}); o.done && o.err != nil {
-			w.fail("last", "%s fails: %v", o, o.err)
+	if !alone {
+		last := w.process("last", false)
+		keys := w.keys()
+		if !w.OneName {
+			keys = []string{"last"}
+		}
+		for _, key := range keys {
+			if o := last.perform(opPlan{ID: "last." + key, Kind: update, Key: key}); o.done && o.err != nil {
+				w.fail("last", "%s fails: %v", o, o.err)
+			}
 		}
 	}
 	if sleep(w.ctx, 10*time.Second) == nil {
