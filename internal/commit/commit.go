@@ -81,6 +81,9 @@ func (c *commit) run(ctx context.Context) error {
 			if err := c.read(ctx); err != nil {
 				return err
 			}
+			if err := c.verify(ctx); err != nil {
+				return err
+			}
 			continue
 		}
 		if c.own == "" && c.readOnly() && c.afresh() {
@@ -369,7 +372,8 @@ func (c *commit) stand(ctx context.Context) error {
 // counts tells whether an edit's change of a name will count once the heads are merged.
 func counts(h *merge.History, p *pending, name string) bool {
 	if !p.Conditional {
-		return !h.Adrift(p.in[len(p.in)-1])
+		last := p.in[len(p.in)-1]
+		return !h.Adrift(last) && !h.Overtaken(last, name)
 	}
 	return slices.ContainsFunc(p.in, func(event id.EventID) bool { return h.Stands(event, name) })
 }

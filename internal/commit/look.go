@@ -217,7 +217,7 @@ func (c *commit) lookBefore(ctx context.Context, event id.EventID, far bool) (fo
 	if err != nil {
 		return false, err
 	}
-	edge := int64(math.MaxInt64)
+	edge := int64(math.MinInt64)
 	find := func() {
 		if i := slices.IndexFunc(page.Events, func(e merge.Event) bool { return e.ID == event }); i >= 0 {
 			found, edge = true, page.Events[i].Time-(ownFresh+skew).Milliseconds()
@@ -229,7 +229,7 @@ func (c *commit) lookBefore(ctx context.Context, event id.EventID, far bool) (fo
 	add := func(h *merge.History) { h.AddPage(page.Events, asked) }
 	for turned := 1; ; turned++ {
 		c.dict.Do(add)
-		if page.Next == "" || turned == farthest || page.Oldest > 0 && page.Oldest < edge {
+		if page.Next == "" || turned == farthest || turned > 1 && !found || page.Oldest > 0 && page.Oldest < edge {
 			break
 		}
 		if turned == 1 && !found { // what others have said since can be without end

@@ -279,6 +279,9 @@ func (o *op) results(value string) []string {
 	}
 	switch o.Kind {
 	case put:
+		if o.refused() { // opsdroid found nothing to add to
+			return []string{value}
+		}
 		return []string{o.ID}
 	case remove:
 		return []string{""}

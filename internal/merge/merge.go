@@ -150,6 +150,23 @@ func (h *History) Stands(event id.EventID, name string) bool {
 	return !slices.Contains(r.lost, target.ID) && (overwritten(lines, chosen, target) || h.counts(target, name, chosen.parent))
 }
 
+// Overtaken tells whether a change that was not conditional does not count against another such one that was stored long before it: the
+// homeserver's clock was set back in between. Its writer makes it again.
+func (h *History) Overtaken(event id.EventID, name string) bool {
+	h.link()
+	n := h.original(h.events[event])
+	if n == nil || len(h.heads) < 2 {
+		return false
+	}
+	lines := h.undominated(h.heads, name)
+	if len(lines) < 2 {
+		return false
+	}
+	last := pathsOf([]line{h.proposal(h.heads, name).choose(lines)})[0].latestPut(0)
+	return last != nil && last != n && last.Time-n.Time > sameTime && stored(last, n) && !n.past.has(last.index) &&
+		slices.ContainsFunc(lines, func(l line) bool { return l.from == n })
+}
+
 // overwritten tells whether the chosen line has taken the place of one that leads to the change.
 func overwritten(lines []line, chosen line, change *node) bool {
 	by := pathsOf([]line{chosen})[0]
