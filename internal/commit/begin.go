@@ -42,7 +42,7 @@ func (c *commit) begin(ctx context.Context) error {
 
 // recall looks for what this process has sent without having read anything, and for what was before and after that.
 func (c *commit) recall(ctx context.Context) error {
-	found, err := c.lookBefore(ctx, c.last.event, false)
+	found, err := c.lookBefore(ctx, c.last.event, 0)
 	if err != nil {
 		return err
 	}

@@ -200,7 +200,7 @@ func (c *commit) verify(ctx context.Context) error {
 	var unverified []*merge.Event
 	c.dict.Look(func(h *merge.History) { unverified = h.Unverified("", c.mode.OneName) })
 	for _, e := range unverified {
-		if _, err := c.lookBefore(ctx, e.ID, true); err != nil {
+		if _, err := c.lookBefore(ctx, e.ID, e.Time); err != nil {
 			return err
 		}
 	}
@@ -208,8 +208,9 @@ func (c *commit) verify(ctx context.Context) error {
 }
 
 // lookBefore looks back until all is known that the writer of an event can have overlooked: what was stored since that writer last knew
-// what was current. The event is looked for among the latest ones first, and far beyond these where that is asked for.
-func (c *commit) lookBefore(ctx context.Context, event id.EventID, far bool) (found bool, err error) {
+// what was current. The event is looked for among the latest ones first, and far beyond these where it is known when it was sent, in Unix
+// milliseconds.
+func (c *commit) lookBefore(ctx context.Context, event id.EventID, sent int64) (found bool, err error) {
 	c.looked = time.Now()
 	asked := c.now()
 	limit := c.bounded(manyEvents)
@@ -223,17 +224,20 @@ func (c *commit) lookBefore(ctx context.Context, event id.EventID, far bool) (fo
 			found, edge = true, page.Events[i].Time-(ownFresh+skew).Milliseconds()
 		}
 	}
-	if find(); !found && !far {
+	if find(); !found && sent == 0 {
 		return false, nil
 	}
 	add := func(h *merge.History) { h.AddPage(page.Events, asked) }
 	for turned := 1; ; turned++ {
 		c.dict.Do(add)
-		if page.Next == "" || turned == farthest || turned > 1 && !found || page.Oldest > 0 && page.Oldest < edge {
+		if page.Next == "" || turned == farthest || page.Oldest > 0 && page.Oldest < edge {
 			break
 		}
-		if turned == 1 && !found { // what others have said since can be without end
+		// What others have said since can be without end. But where the latest events are earlier than this one, by a clock that was set
+		// back, homeservers can take this one for the current event in place of a later one.
+		if far := !found && (page.Oldest == 0 || page.Oldest > sent); far {
 			page, err = c.room.Before(ctx, event, limit)
+			found, edge = true, sent-(ownFresh+skew).Milliseconds()
 		} else {
 			page, err = c.room.Recent(ctx, page.Next, limit)
 		}

@@ -41,6 +41,7 @@ type node struct {
 	index    int    // in order
 	parents  []*node
 	before   *node             // the event that was stored before, as far as that is known
+	twin     *node             // what the same request made first, where that is another event
 	held     map[string]string // what Dict was, of an event that was redacted since
 	missing  []id.EventID      // parents that are not in the history
 	adrift   bool              // whether parents were given up
@@ -455,6 +456,9 @@ func (h *History) link() {
 		n.before = listed[i]
 	}
 	for _, n := range nodes {
+		n.twin = twin(n, byMark[n.Mark])
+	}
+	for _, n := range nodes {
 		n.parents, n.missing, n.adrift, n.state = nil, nil, false, 0
 		for _, parent := range h.parentsOf(n, byMark) {
 			switch p := h.events[parent]; {
@@ -549,8 +553,8 @@ func (h *History) parentsOf(n *node, byMark map[string][]*node) []id.EventID {
 	if replaced != nil && n.Mark != "" && replaced.Mark == n.Mark && !(n.own() && replaced.own()) {
 		return []id.EventID{replaced.ID}
 	}
-	if first := first(n, twins); first != n {
-		return []id.EventID{first.ID} // the later one can have become current, whatever its time
+	if n.twin != nil {
+		return []id.EventID{n.twin.ID} // the later one can have become current, whatever its time
 	}
 	if n.Marked {
 		return n.Parents
@@ -571,7 +575,7 @@ func (h *History) parentsOf(n *node, byMark map[string][]*node) []id.EventID {
 	case replaced != nil:
 		all := []id.EventID{replaced.ID}
 		// A late delivery changes nothing, but was current. Who replaced it blindly has also replaced what it had hidden.
-		for hid := replaced; n.Blind && hid != nil && first(hid, byMark[hid.Mark]) != hid; all = append(all, hid.ID) {
+		for hid := replaced; n.Blind && hid.twin != nil; all = append(all, hid.ID) {
 			if hid = h.replaced(hid); hid == nil {
 				break
 			}
@@ -592,14 +596,17 @@ func (h *History) replaced(n *node) *node {
 	return replaced
 }
 
-// first is the event that the same request made first, where its mark is its writer's own: it was delivered twice, or two writers made the
-// same merge.
-func first(n *node, twins []*node) *node {
+// twin is what the same request made first, where the event's mark is its writer's own: the request was delivered twice, or two writers made
+// the same merge. It is nil where that is the event itself.
+func twin(n *node, marked []*node) *node {
 	first := n
-	for _, twin := range twins {
-		if n.own() && twin.own() && stored(twin, first) {
-			first = twin
+	for _, other := range marked {
+		if n.own() && other.own() && stored(other, first) {
+			first = other
 		}
+	}
+	if first == n {
+		return nil
 	}
 	return first
 }

@@ -215,7 +215,14 @@ func (h *History) counts(target *node, name string, in *node) bool {
 			n = n.parents[0]
 			continue
 		}
-		chosen := h.decision(n, name).choose(lines)
+		rule := h.decision(n, name)
+		if n.Blind { // its writer has not chosen
+			rule = h.proposal(n.parents, name)
+		}
+		chosen := rule.choose(lines)
+		if slices.Contains(rule.lost, target.ID) {
+			return false
+		}
 		if overwritten(lines, chosen, target) {
 			return true
 		}
@@ -269,13 +276,14 @@ func (h *History) after(n *node) state {
 		}
 		after[name] = o
 	}
+	replaces := n.Blind && n.twin == nil // whatever was there, and be it the same
 	for name, value := range n.Dict {
-		if o := before[name]; !o.present || o.value != value {
+		if o := before[name]; replaces || !o.present || o.value != value {
 			set(name, origin{value: value, present: true, from: n})
 		}
 	}
 	for name, o := range before {
-		if _, ok := n.Dict[name]; !ok && o.present {
+		if _, ok := n.Dict[name]; !ok && (replaces || o.present) {
 			set(name, origin{from: n})
 		}
 	}
