@@ -215,7 +215,7 @@ func TestEncryptsWhatOpsdroidReads(t *testing.T) {
 		"text": `"é <&> \" \\ \u2028 😀"`, "float": `1.5`, "large": `123456789012345678901234567890`, "null": `null`,
 		"nested": `{"a\\b":[1e300,{"x":null}],"":true}`, "key with spaces/and slash": `["x"]`, "é😀": `-0.25`,
 	}
-	escaped := []string{`quote"d`, `back\slash`, "line\nbreak", "m.relates_to", "m.mentions", "redacts", "roomkv.x"}
+	escaped := []string{`quote"d`, `back\slash`, "line\nbreak", "m.relates_to", "m.mentions", "redacts", "org.matrix.labels", "roomkv.x"}
 	for name, layout := range map[string]struct {
 		option   roomkv.Option
 		stateKey func(key string) string

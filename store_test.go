@@ -311,7 +311,7 @@ func TestEveryKeyWorks(t *testing.T) {
 		"", " ", "a", "a b", "a/b", "/", "..", ".", "../..", "%", "%2F", "50%", "?x=1&y#z", "+", "@", "@alice:example.org",
 		"é", "e\u0301", "日本語", "🎉", "\u202e", "\ufeff", "\uffff", "\x00", "a\x00", "\n", "\x7f", `"`, `\`, `a\b`, `\\.`, "'", "*",
 		"a.b", "@this", "#", "roomkv.", "roomkv.parents", "roomkv.@alice:example.org", "roomkv.%41", "encrypted_val", "json_val",
-		"redacts", "m.relates_to", "m.mentions", "m.new_content", "content", "unsigned", "membership", "state_key",
+		"redacts", "m.relates_to", "m.mentions", "m.new_content", "org.matrix.labels", "content", "unsigned", "membership", "state_key",
 		strings.Repeat("k", 255), strings.Repeat("k", 256), strings.Repeat("🎉", 300), "@" + strings.Repeat("k", 254),
 	}
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
@@ -334,6 +334,51 @@ func TestEveryKeyWorks(t *testing.T) {
 		got, err = store.Keys(t.Context())
 		require.NoError(t, err)
 		assert.Equal(t, slices.Sorted(slices.Values(keys[len(keys)/2:])), got)
+	})
+}
+
+// Some names mean something to homeservers in the content of any event, which must not mind what a store has under them.
+func TestNamesThatMeanSomethingToHomeservers(t *testing.T) {
+	names := []string{"redacts", "m.relates_to", "m.mentions", "org.matrix.labels", "m.new_content", "org.matrix.self_destruct_after", "msgtype", "body",
+		"algorithm", "membership", "url", "info", "replacement_room", "room_version", "type", "name", "topic", "users", "org.matrix.msc4293.redact_events"}
+	values := []string{`5`, `-1`, `"text"`, `["a","a"]`, `[{"a":1}]`, `{}`, `{"a":1}`, `null`, `true`, `{"user_ids":5}`, `{"rel_type":"m.replace","event_id":"$x"}`, `1.5`}
+	for _, encrypted := range []bool{false, true} {
+		bothLayouts(t, func(t *testing.T, layout roomkv.Option) {
+			store, client, room := newIn(t, encrypted, layout)
+			for _, value := range values {
+				all := map[string]any{}
+				for _, name := range names {
+					all[name] = json.RawMessage(value)
+				}
+				require.NoError(t, store.PutAll(t.Context(), all), value)
+				for _, reading := range []*roomkv.Store{store, open(t, client, room, layout)} {
+					for _, name := range names {
+						got, err := roomkv.Get[json.RawMessage](t.Context(), reading, name)
+						require.NoError(t, err, "%s: %s", name, value)
+						assert.JSONEq(t, value, string(got), name)
+					}
+				}
+			}
+		})
+	}
+}
+
+// What opsdroid has under such a name is read, and stays.
+func TestReadsNamesThatOpsdroidDoesNotEscape(t *testing.T) {
+	bothLayouts(t, func(t *testing.T, layout roomkv.Option) {
+		store, client, room := newStore(t, layout)
+		for stateKey, content := range map[string]any{
+			"": map[string]any{"org.matrix.labels": []string{"a"}, "redacts": "$x"}, "org.matrix.labels": map[string]any{"org.matrix.labels": []string{"a"}}, "redacts": map[string]any{"redacts": "$x"},
+		} {
+			_, err := client.SendStateEvent(t.Context(), room, database, stateKey, content)
+			require.NoError(t, err)
+		}
+		require.NoError(t, store.Put(t.Context(), "other", 1))
+		want := map[string]string{"org.matrix.labels": `["a"]`, "redacts": `"$x"`, "other": "1"}
+		assert.Equal(t, want, memoryOf(t, open(t, client, room, layout)))
+		require.NoError(t, store.Put(t.Context(), "org.matrix.labels", 7))
+		want["org.matrix.labels"] = "7"
+		assert.Equal(t, want, memoryOf(t, open(t, client, room, layout)))
 	})
 }
 

@@ -86,7 +86,7 @@ var keys = []string{
 	"a", "a b", " ", "a/b", "/", "//", "..//", "50%", "%", "%41", "%2F", "?q=1#f", "+", "é", "日本", "🎉", "e\u0301",
 	"\u202e", "\ufeff", "\ufffd", "\uffff", "\U0010ffff", "...", "a@b", "!room:x", "$event", "*", "'", "a\x7f",
 	"", ".", "..", "@", "@alice:example.org", "\x00", "a\x00b", "\n", "\t", `"`, `\`, `a\.b`,
-	"redacts", "m.relates_to", "m.mentions", "m.new_content",
+	"redacts", "m.relates_to", "m.mentions", "m.new_content", "org.matrix.labels",
 	"roomkv.", "roomkv.parents", "roomkv.%", "roomkv.%%", "roomkv.%%abc", "roomkv.@alice:example.org", "roomkv", "roomkv.roomkv.x",
 	strings.Repeat("x", 255), strings.Repeat("x", 256), strings.Repeat("x", 257),
 	"@" + strings.Repeat("x", 247), "@" + strings.Repeat("x", 248), "@" + strings.Repeat("x", 249),
