@@ -487,6 +487,9 @@ func (*overlay) TooLarge(err error) bool { return errors.Is(err, ErrTooLarge) }
 // NotSent implements [commit.Room]: account data has no rivals that a look back could find.
 func (o *overlay) NotSent(error) bool { return true }
 
+// RefusesContent implements [commit.Room].
+func (*overlay) RefusesContent(err error) (refused, sure bool) { return refusesContent(err) }
+
 // Synced implements [commit.Room]: the sync brings account data, but not in the order of writes.
 func (*overlay) Synced(context.Context) bool { return false }
 

@@ -100,6 +100,9 @@ func (p place) TooLarge(err error) bool { return errors.Is(err, ErrTooLarge) }
 // NotSent implements [commit.Room].
 func (p place) NotSent(err error) bool { return refused(err) || errors.Is(err, errAgain) }
 
+// RefusesContent implements [commit.Room].
+func (place) RefusesContent(err error) (refused, sure bool) { return refusesContent(err) }
+
 // Synced implements [commit.Room].
 func (p place) Synced(ctx context.Context) bool { return p.core.follower.feeds(ctx, p.room) }
 

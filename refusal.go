@@ -192,3 +192,23 @@ func refused(err error) bool {
 	status := answer.Response.StatusCode
 	return status >= 400 && status < 500 && status != http.StatusRequestTimeout
 }
+
+// refusesContent tells whether the homeserver has refused what was sent for what is in it, and not for who sent it or where to. It is not
+// sure that nothing was stored where it failed over that: Synapse answers HTTP 500 to some contents.
+func refusesContent(err error) (refused, sure bool) {
+	var answer mautrix.HTTPError
+	switch {
+	case errors.Is(err, ErrTooLarge):
+		return true, true
+	case !errors.As(err, &answer) || answer.Response == nil, errors.Is(err, ErrForbidden), errors.Is(err, ErrNotJoined):
+		return false, false
+	}
+	switch status := answer.Response.StatusCode; status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusRequestTimeout, http.StatusTooManyRequests:
+		return false, false
+	case http.StatusInternalServerError:
+		return true, false
+	default:
+		return status >= 400 && status < 500, true
+	}
+}

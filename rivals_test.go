@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -740,4 +741,116 @@ func TestListsAreBehindWhatIsCurrent(t *testing.T) {
 		require.NoError(t, roomkv.Update(ctx, store, "counter", increment))
 		assert.Equal(t, map[string]string{"counter": "4"}, memoryOf(t, open(t, again(t, client), room, layout)))
 	})
+}
+
+// A write that the homeserver refuses for what is in it fails by itself, and not those that share an event with it.
+func TestRefusedWriteFailsAlone(t *testing.T) {
+	refusing := func(client *mautrix.Client, status int) {
+		use, next := through(client)
+		use(func(req *http.Request) (*http.Response, error) {
+			if req.Method != http.MethodPut || !strings.Contains(req.URL.Path, "/state/") {
+				return next.RoundTrip(req)
+			}
+			body, err := io.ReadAll(req.Body)
+			if err != nil {
+				return nil, err
+			}
+			if !bytes.Contains(body, []byte("unwelcome")) {
+				req.Body = io.NopCloser(bytes.NewReader(body))
+				return next.RoundTrip(req)
+			}
+			return &http.Response{StatusCode: status, Header: http.Header{"Content-Type": {"application/json"}}, Request: req,
+				Body: io.NopCloser(strings.NewReader(`{"errcode": "M_BAD_JSON", "error": "from a test"}`))}, nil
+		})
+	}
+	const writers = 20
+	put := func(ctx context.Context, store *roomkv.Store, key string) error { return store.Put(ctx, key, key) }
+	update := func(ctx context.Context, store *roomkv.Store, key string) error {
+		return roomkv.Update(ctx, store, key, func(old string, _ bool) (string, error) { return old + key, nil })
+	}
+	for name, test := range map[string]struct {
+		status int
+		write  func(ctx context.Context, store *roomkv.Store, key string) error
+		bad    []int
+	}{
+		"put 400": {400, put, []int{7}}, "put 413": {413, put, []int{0, 19}}, "put 500": {500, put, []int{3, 4, 5}},
+		"update 400": {400, update, []int{0, 1}}, "update 413": {413, update, []int{11}}, "all 500": {500, put, []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx := t.Context()
+			store, client, room := newStore(t)
+			refusing(client, test.status)
+			require.NoError(t, store.Put(ctx, "first", 0))
+			recorder := hstest.Record(client)
+			var group sync.WaitGroup
+			want := map[string]string{"first": "0"}
+			held, free := make(chan bool), make(chan bool)
+			hold := sync.OnceFunc(func() { close(held) })
+			group.Go(func() { // whose fn holds up the others until all wait
+				assert.NoError(t, roomkv.Update(ctx, store, "first", func(int, bool) (int, error) {
+					hold()
+					<-free
+					return 0, nil
+				}))
+			})
+			<-held
+			for n := range writers {
+				key := fmt.Sprint("welcome ", n)
+				if slices.Contains(test.bad, n) {
+					key = "un" + key
+				} else {
+					want[key] = strconv.Quote(key)
+				}
+				group.Go(func() {
+					err := test.write(ctx, store, key)
+					if slices.Contains(test.bad, n) {
+						assert.Error(t, err, key)
+					} else {
+						assert.NoError(t, err, key)
+					}
+				})
+			}
+			time.Sleep(50 * time.Millisecond)
+			close(free)
+			group.Wait()
+			assert.Equal(t, want, memoryOf(t, open(t, twin(t, client), room)))
+			assert.Less(t, recorder.Count(), 5*writers)
+		})
+	}
+}
+
+// One that joins a merge is refused, and what was sent before it stands.
+func TestRefusedWriteLeavesAMergeAlone(t *testing.T) {
+	ctx := t.Context()
+	r := newRivals(t, roomkv.WithSingleStateKey(""))
+	require.NoError(t, r.other.Put(ctx, "base", 0))
+	require.NoError(t, r.store.Get(ctx, "base", new(int)))
+	use, next := through(r.client)
+	var group sync.WaitGroup
+	sent := 0
+	use(func(req *http.Request) (*http.Response, error) {
+		if req.Method != http.MethodPut || !strings.Contains(req.URL.Path, "/state/") {
+			return next.RoundTrip(req)
+		}
+		body, err := io.ReadAll(req.Body)
+		if err != nil {
+			return nil, err
+		}
+		if bytes.Contains(body, []byte("unwelcome")) {
+			return &http.Response{StatusCode: 400, Header: http.Header{"Content-Type": {"application/json"}}, Request: req,
+				Body: io.NopCloser(strings.NewReader(`{"errcode": "M_BAD_JSON", "error": "from a test"}`))}, nil
+		}
+		if sent++; sent == 1 { // a rival writes first, and others join before the two are merged
+			assert.NoError(t, open(t, twin(t, r.device), r.room).Put(ctx, "rival", 1))
+			for _, key := range []string{"unwelcome", "welcome"} {
+				group.Go(func() { assert.Equal(t, key == "welcome", r.store.Put(ctx, key, 1) == nil, key) })
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		req.Body = io.NopCloser(bytes.NewReader(body))
+		return next.RoundTrip(req)
+	})
+	assert.NoError(t, r.store.Put(ctx, "own", 1))
+	group.Wait()
+	assert.Equal(t, map[string]string{"base": "0", "own": "1", "rival": "1", "welcome": "1"}, memoryOf(t, open(t, r.device, r.room)))
 }

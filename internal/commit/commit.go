@@ -100,8 +100,11 @@ func (c *commit) run(ctx context.Context) error {
 			continue
 		}
 		err := c.send(ctx, &plan)
-		if c.room.TooLarge(err) && len(c.all) > 1 && c.own == "" {
-			return c.apart(ctx)
+		if c.apart(err) {
+			if len(c.all) == 0 {
+				return nil
+			}
+			continue
 		}
 		if c.room.TooLarge(err) && len(plan.event.Parents) > 1 && c.own != "" && c.without == nil && !c.stays() {
 			c.without, c.certain = err, true
@@ -142,8 +145,8 @@ func (c *commit) replace(ctx context.Context) error {
 		return err
 	}
 	err := c.sendBlind(ctx, &plan)
-	if c.room.TooLarge(err) && len(c.all) > 1 {
-		return c.apart(ctx)
+	if c.apart(err) {
+		return nil
 	}
 	c.dict.Forget()
 	if err == nil && c.mode.Single {
@@ -185,19 +188,26 @@ func (c *commit) sendBlind(ctx context.Context, plan *plan) error {
 	return nil
 }
 
-// apart commits each edit by itself, for the homeserver to tell which of them is too large.
-func (c *commit) apart(ctx context.Context) error {
-	for _, p := range slices.Clone(c.all) {
-		alone := commit{Writer: c.Writer, callers: c.callers, all: []*pending{p}, todo: []*pending{p}}
-		err := alone.do(ctx)
-		for _, q := range alone.all {
-			if err != nil {
-				q.err = err
-			}
-		}
-		c.all = append(c.all, alone.all[1:]...) // those who joined wait for an answer too
+// apart is for an event that the homeserver refused for what an edit has brought into it. It puts the edits that were not sent
+// before back into the queue, in two halves that share no event, and tells whether it did: not for a single edit, which is the
+// reason itself. Where the homeserver can have stored the event all the same, an edit that depends on what is there would be made twice.
+// One that fails over everything is down, and not asked for each edit.
+func (c *commit) apart(err error) bool {
+	refused, sure := c.room.RefusesContent(err)
+	sent := func(p *pending) bool { return len(p.in) > 0 }
+	fresh := slices.DeleteFunc(slices.Clone(c.all), sent)
+	if !refused || len(fresh) == 0 || c.own == "" && len(fresh) == 1 || !sure && (c.own != "" || fresh[0].Conditional) {
+		return false
 	}
-	return nil
+	if !sure {
+		if c.failed++; c.failed > maxFailed {
+			return false
+		}
+		c.unsettled.Store(true)
+	}
+	c.all, c.todo = slices.DeleteFunc(c.all, func(p *pending) bool { return !sent(p) }), slices.DeleteFunc(slices.Clone(c.todo), func(p *pending) bool { return !sent(p) })
+	c.divide(fresh)
+	return true
 }
 
 // refuse gives an error to the edits that have new values, and tells whether there are others.
@@ -223,6 +233,7 @@ func (c *commit) send(ctx context.Context, plan *plan) error {
 	if err != nil {
 		return err
 	}
+	c.failed = 0
 	c.slow = min((3*c.slow+time.Since(began))/4, slowest)
 	c.sealed = nil
 	c.own, c.latest = sent, sent

@@ -111,6 +111,7 @@ type pending struct {
 	left  chan struct{} // closed when that is no longer in Do
 
 	alone bool         // whether it shares no event
+	part  int          // which edits it shares one with: those of the same number
 	names []string     // what Apply changed
 	in    []id.EventID // the events that have the change: several where one did not count
 	sent  []string     // what the last of them changed
@@ -235,7 +236,7 @@ func (nothing) Names() map[string]string              { return nil }
 func (nothing) Size() int                             { return 0 }
 func (nothing) Again() bool                           { return false }
 
-// take takes edits off the queue that can share an event: those at its front that are all conditional, or all not, as
+// take takes edits off the queue that can share an event: those at its front that are of one part, and all conditional or all not, as
 // like is where that is given, or one that is alone. Those whose callers have given up are dropped.
 func take(queue []*pending, like *pending) (batch, rest []*pending) {
 	queue = slices.DeleteFunc(queue, func(p *pending) bool { return p.ctx.Err() != nil })
@@ -243,7 +244,7 @@ func take(queue []*pending, like *pending) (batch, rest []*pending) {
 		if like == nil {
 			like = p
 		}
-		if p.Conditional != like.Conditional || (p.alone || like.alone) && p != like {
+		if p.Conditional != like.Conditional || p.part != like.part || (p.alone || like.alone) && p != like {
 			return queue[:i:i], queue[i:]
 		}
 	}

@@ -45,6 +45,10 @@ type Room interface {
 	// NotSent tells whether an error of Send says that the homeserver has not taken the content. Else it can have.
 	NotSent(err error) bool
 
+	// RefusesContent tells whether an error is that of a homeserver which takes no event with what was sent in it, its size included, and
+	// another one perhaps. It is sure where the homeserver has stored nothing.
+	RefusesContent(err error) (refused, sure bool)
+
 	// Synced tells whether a sync feeds the dict right now, so that what is sent in ctx will come back by itself.
 	Synced(ctx context.Context) bool
 

@@ -140,6 +140,9 @@ func (r *simRoom) Fits(size int) error {
 // TooLarge implements [commit.Room].
 func (*simRoom) TooLarge(err error) bool { return errors.Is(err, errTooLarge) }
 
+// RefusesContent implements [commit.Room].
+func (r *simRoom) RefusesContent(err error) (refused, sure bool) { return r.TooLarge(err), true }
+
 // NotSent implements [commit.Room].
 func (*simRoom) NotSent(err error) bool { return errors.Is(err, errDenied) }
 

@@ -35,6 +35,9 @@ const (
 	settleAfter = time.Second
 	settleFor   = 45 * time.Second
 
+	// maxFailed is over how many events in a row a homeserver may fail until that is not taken for what is in them.
+	maxFailed = 16
+
 	// patience is how often a writer looks whether somebody else merges before it does so itself.
 	patience = 3
 )
@@ -67,6 +70,7 @@ type Writer struct {
 	mu      sync.Mutex
 	queue   []*pending
 	running bool
+	parts   int // how often edits were divided
 
 	wrote atomic.Int64 // when the last event was sent, in Unix nanoseconds
 	waits retry.Waits  // what the edits that are being made wait for
@@ -80,6 +84,8 @@ type Writer struct {
 	slow   time.Duration // how long sending takes, about
 	lag    time.Duration // how long what was sent stays out of sight, about
 	busy   bool          // whether others were met in the last round
+
+	failed int // over how many events in a row the homeserver has failed
 }
 
 // NewWriter returns a writer of dict, which is what is known of the dict in room.
@@ -159,6 +165,19 @@ func (w *Writer) next(like *pending) (batch []*pending) {
 	batch, w.queue = take(w.queue, like)
 	w.running = like != nil || len(batch) > 0
 	return batch
+}
+
+// divide puts edits back at the front of the queue, where the first half shares events with one another alone, and so does the second.
+func (w *Writer) divide(edits []*pending) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i, p := range edits {
+		if i == 0 || i == len(edits)/2 {
+			w.parts++
+		}
+		p.part = w.parts
+	}
+	w.queue = append(edits, w.queue...)
 }
 
 func (w *Writer) run(batch []*pending) {
