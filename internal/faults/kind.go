@@ -43,7 +43,8 @@ const (
 	Suspended   Kind = "suspended"   // no request goes on for a while, as of a process that was stopped
 
 	// Of the homeserver as a whole.
-	Killed Kind = "killed" // the homeserver is killed, and started again after a while
+	Killed      Kind = "killed"       // the homeserver is killed before a write reaches it or while it is at that, and started again after a while
+	KilledAfter Kind = "killed after" // the homeserver is killed when it has stored a write and has not answered yet, and started again
 )
 
 // Kinds are all kinds but None.
@@ -51,7 +52,7 @@ var Kinds = []Kind{
 	Drop, Hang, Lose, Twice, Late, Truncated, Reset, SlowBody, Slow,
 	Limited, LimitedHeader, LimitedBody, LimitedBoth, Timeout, Internal, BadGateway, Unavailable, GatewayLate, Cloudflare, HTML, HTMLGateway,
 	SyncTwice, SyncRepeats, SyncStale, SyncSkips,
-	Partitioned, Suspended, Killed,
+	Partitioned, Suspended, Killed, KilledAfter,
 }
 
 // OfSync tells whether the kind befalls syncs alone.
@@ -64,4 +65,7 @@ func (k Kind) OfSync() bool {
 }
 
 // OfWrites tells whether the kind befalls writes alone.
-func (k Kind) OfWrites() bool { return k == Twice || k == Late || k == Killed }
+func (k Kind) OfWrites() bool { return k == Twice || k == Late || k.Kills() }
+
+// Kills tells whether the kind kills the homeserver.
+func (k Kind) Kills() bool { return k == Killed || k == KilledAfter }

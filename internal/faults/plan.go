@@ -53,7 +53,7 @@ func (p Plan) Decide(index int, req *http.Request) Fault {
 }
 
 // ofProcess tells whether the kind befalls more than one request.
-func ofProcess(kind Kind) bool { return kind == Partitioned || kind == Suspended || kind == Killed }
+func ofProcess(kind Kind) bool { return kind == Partitioned || kind == Suspended || kind.Kills() }
 
 // span is how long, at least and at most, what the kind delays is delayed. Most are nearer to the shortest.
 func span(kind Kind) (shortest, longest time.Duration) {
@@ -70,7 +70,7 @@ func span(kind Kind) (shortest, longest time.Duration) {
 		return 2 * time.Second, 30 * time.Second
 	case Suspended:
 		return 5 * time.Second, 40 * time.Second
-	case Killed:
+	case Killed, KilledAfter:
 		return 500 * time.Millisecond, 5 * time.Second
 	}
 	return 0, 0

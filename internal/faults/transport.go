@@ -61,7 +61,7 @@ func (i Injected) String() string {
 	return text
 }
 
-// New returns a transport before next, which lets everything through until Begin. Kill is called for [Killed], and can be nil where the decision is never that: it kills the homeserver,
+// New returns a transport before next, which lets everything through until Begin. Kill is called for [Killed] and [KilledAfter], and can be nil where the decision is never that: it kills the homeserver,
 // returns, and starts the homeserver again after the time that it is given.
 func New(next http.RoundTripper, decide Decide, kill func(down time.Duration)) *Transport {
 	t := &Transport{next: cmp.Or(next, http.DefaultTransport), decide: decide, kill: kill, healed: make(chan struct{})}
@@ -164,10 +164,7 @@ func (t *Transport) disturb(req *http.Request, body []byte, fault Fault) (*http.
 	case Lose:
 		resp, err := t.send(ctx, req, body)
 		discard(resp)
-		if err == nil {
-			err = reset()
-		}
-		return nil, err
+		return nil, cmp.Or(err, reset())
 	case Twice:
 		second := make(chan struct{})
 		go func() {
@@ -201,6 +198,11 @@ func (t *Transport) disturb(req *http.Request, body []byte, fault Fault) (*http.
 		return t.disturbSync(req, body, fault)
 	case Killed:
 		return t.killAround(req, body, fault)
+	case KilledAfter:
+		resp, err := t.send(ctx, req, body)
+		discard(resp)
+		t.kill(fault.Wait)
+		return nil, cmp.Or(err, reset())
 	}
 	if made := refusal(req, fault); made != nil {
 		if fault.Sent {

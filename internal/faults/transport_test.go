@@ -163,6 +163,12 @@ func TestKilledAsksForIt(t *testing.T) {
 	_, _, err := ask(t, e, transport, http.MethodPut, "/state")
 	require.NoError(t, err)
 	assert.Equal(t, time.Hour, <-killed)
+	transport = faults.New(nil, always(faults.Fault{Kind: faults.KilledAfter}), func(down time.Duration) { killed <- down })
+	transport.Begin()
+	_, _, err = ask(t, e, transport, http.MethodPut, "/state")
+	require.ErrorIs(t, err, syscall.ECONNRESET)
+	assert.Zero(t, <-killed)
+	assert.Len(t, e.got(), 2)
 }
 
 func TestHealEndsWhatLasts(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -35,8 +36,12 @@ const (
 // tooLate is how long after its deadline a call may return.
 const tooLate = 300 * time.Millisecond
 
+func violation(kind, key, format string, args ...any) Violation {
+	return Violation{kind, key, fmt.Sprintf(format, args...)}
+}
+
 func (r *Run) violated(kind, key, format string, args ...any) {
-	r.Violations = append(r.Violations, Violation{kind, key, fmt.Sprintf(format, args...)})
+	r.Violations = append(r.Violations, violation(kind, key, format, args...))
 }
 
 const finishTimeout = 60 * time.Second
@@ -57,7 +62,7 @@ func (r *Run) finish(ctx context.Context, reader *process, processes []*process)
 	fresh := []*process{reader}
 	if r.Config.Encrypted {
 		for _, p := range processes {
-			next, err := p.next(ctx, r, r.Room)
+			next, err := p.next(ctx, r)
 			if err != nil {
 				r.violated(Unreadable, "", "process %d cannot be started again: %v", p.number, err)
 				continue
@@ -66,27 +71,50 @@ func (r *Run) finish(ctx context.Context, reader *process, processes []*process)
 			fresh = append(fresh, next)
 		}
 	}
+	for try := 1; ; try++ {
+		before, err := r.stateEvents(ctx)
+		if err != nil {
+			r.violated(Unreadable, "", "the room's state: %v", err)
+			return
+		}
+		found := r.readAll(ctx, fresh)
+		after, err := r.stateEvents(ctx)
+		if err == nil && !maps.Equal(before, after) && try < finishTries { // somebody still merges, a follower for example
+			time.Sleep(time.Second)
+			continue
+		}
+		r.Violations = append(r.Violations, found...)
+		return
+	}
+}
+
+// finishTries is how often all is read until nothing changes meanwhile.
+const finishTries = 5
+
+// readAll reads all keys with each of the processes, and the room's state where that can be read without.
+func (r *Run) readAll(ctx context.Context, fresh []*process) (found []Violation) {
+	r.Final = map[string]final{}
 	for i, p := range fresh {
 		store, err := r.freshStore(p)
 		if err != nil {
-			r.violated(Unreadable, "", "%v", err)
-			return
+			return append(found, violation(Unreadable, "", "%v", err))
 		}
 		for _, key := range r.keys() {
 			value, err := readKey(ctx, store, key)
 			if err != nil {
-				r.violated(Unreadable, key, "reader %d: %v", i, err)
+				found = append(found, violation(Unreadable, key, "reader %d: %v", i, err))
 				continue
 			}
 			if before, ok := r.Final[key]; ok && stateOf(before.tokens, before.found) != stateOf(value.tokens, value.found) {
-				r.violated(Unequal, key, "reader %d reads %s, another has read %s", i, list(value.tokens, value.found), list(before.tokens, before.found))
+				found = append(found, violation(Unequal, key, "reader %d reads %s, another has read %s", i, list(value.tokens, value.found), list(before.tokens, before.found)))
 			}
 			r.Final[key] = value
 		}
 	}
 	if !r.Config.Encrypted {
-		r.compareState(ctx)
+		found = append(found, r.compareState(ctx)...)
 	}
+	return found
 }
 
 // freshStore is a store that knows nothing of what the process has read and written.

@@ -41,7 +41,7 @@ func Quick(seed uint64, kinds ...faults.Kind) Config {
 	config := Config{
 		Seed: seed, Kinds: kinds, Rate: 0.15, Pace: 0.02,
 		Processes: 2, Goroutines: 2, Calls: 3,
-		Shortest: time.Second, Longest: 3 * time.Second,
+		Shortest: 2 * time.Second, Longest: 6 * time.Second,
 		Backoff: 20 * time.Millisecond, Settle: 60 * time.Second,
 	}
 	return config.vary()
@@ -79,15 +79,12 @@ func (c Config) vary() Config {
 	c.Follow = random.IntN(2) == 0
 	c.OneAccount = random.IntN(3) == 0
 	c.SingleWriter = random.IntN(6) == 0
-	for _, kind := range c.Kinds {
-		if kind.OfSync() {
+	if len(c.Kinds) == 1 {
+		switch kind := c.Kinds[0]; {
+		case kind.OfSync():
 			c.Follow, c.Rate = true, 0.4
-		}
-		if kind == faults.Partitioned || kind == faults.Suspended {
+		case kind == faults.Partitioned || kind == faults.Suspended:
 			c.Rate = 0.1
-		}
-		if kind == faults.Killed {
-			c.Rate = 0.01
 		}
 	}
 	if c.SingleWriter {

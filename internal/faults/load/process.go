@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"maunium.net/go/mautrix"
-	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv"
 	"github.com/roomkv/roomkv/internal/faults"
@@ -113,7 +112,7 @@ func (s *patientSyncer) OnFailedSync(*mautrix.RespSync, error) (time.Duration, e
 }
 
 // next opens the process that comes after this one: the same device and crypto store, and nothing else.
-func (p *process) next(ctx context.Context, r *Run, room id.RoomID) (*process, error) {
+func (p *process) next(ctx context.Context, r *Run) (*process, error) {
 	client, err := mautrix.NewClient(p.client.HomeserverURL.String(), p.client.UserID, p.client.AccessToken)
 	if err != nil {
 		return nil, err

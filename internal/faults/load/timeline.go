@@ -16,25 +16,37 @@ import (
 	"github.com/roomkv/roomkv"
 )
 
+var stateType = event.Type{Type: roomkv.DefaultEventType, Class: event.StateEventType}
+
+// stateEvents are the state events that are current, by state key.
+func (r *Run) stateEvents(ctx context.Context) (map[string]id.EventID, error) {
+	state, err := r.owner.State(ctx, r.Room)
+	events := map[string]id.EventID{}
+	for stateKey, evt := range state[stateType] {
+		events[stateKey] = evt.ID
+	}
+	return events, err
+}
+
 // compareState holds what a reader has read against the room's state, read without roomkv.
-func (r *Run) compareState(ctx context.Context) {
+func (r *Run) compareState(ctx context.Context) (found []Violation) {
 	state, err := r.owner.State(ctx, r.Room)
 	if err != nil {
-		r.violated(Unreadable, "", "the room's state: %v", err)
-		return
+		return append(found, violation(Unreadable, "", "the room's state: %v", err))
 	}
 	there := map[string]json.RawMessage{}
-	for _, evt := range state[event.Type{Type: roomkv.DefaultEventType, Class: event.StateEventType}] {
+	for _, evt := range state[stateType] {
 		_ = json.Unmarshal(evt.Content.VeryRaw, &there)
 	}
 	for key, read := range r.Final {
 		var tokens []string
-		text, found := there[key]
+		text, inState := there[key]
 		_ = json.Unmarshal(text, &tokens)
-		if stateOf(tokens, found) != stateOf(read.tokens, read.found) {
-			r.violated(Unequal, key, "a reader reads %s, and the room's state has %s", list(read.tokens, read.found), list(tokens, found))
+		if stateOf(tokens, inState) != stateOf(read.tokens, read.found) {
+			found = append(found, violation(Unequal, key, "a reader reads %s, and the room's state has %s", list(read.tokens, read.found), list(tokens, inState)))
 		}
 	}
+	return found
 }
 
 // Report describes the violations, and of each key concerned what was done with it: the calls, the faults and the room's events.

@@ -1,0 +1,403 @@
+package load_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv"
+	"github.com/roomkv/roomkv/internal/faults"
+	"github.com/roomkv/roomkv/internal/homeserver/hstest"
+)
+
+// script plays one fault, the same way each time. It returns what does not hold, or nil where all holds.
+type script struct {
+	name  string
+	known string // why it does not hold today, empty where it does
+	play  func(s *stage) error
+}
+
+var scripts = []script{
+	{"a look back that fails after a PUT: what the PUT hides comes back", "A3: the error ends the write, and nobody merges", failedLookBack},
+	{"a look back that fails after a PUT: one process holds a lock", "A3", failedLookBackOfLock},
+	{"a process reads what it has written though a rival hides that", "A4: the last head alone is compared", ownHidden},
+	{"a PUT that is delivered late undoes no later Put, per key", "A5: events of a per-key Put have no mark", lateAfterPut},
+	{"a PUT that is delivered late undoes no later Delete, per key", "A5", lateAfterDelete},
+	{"a PUT that is delivered late undoes no later Put, single writer", "A5: nor do those of a single writer", lateSingleWriter},
+	{"a follower repairs a fork though its first request fails", "A12: it repairs once", repairFails},
+	{"an encrypted value is readable though its event was delivered twice", "A2: one ciphertext is sent again", encryptedTwice},
+	{"a Put outlives one 408", "C4: it is not tried again", once(faults.Fault{Kind: faults.Timeout})},
+	{"a Put outlives one 500", "C4", once(faults.Fault{Kind: faults.Internal})},
+	{"a Put outlives one 502", "", once(faults.Fault{Kind: faults.BadGateway})},
+	{"a Put outlives one 503", "", once(faults.Fault{Kind: faults.Unavailable})},
+	{"a Put outlives one 504", "", once(faults.Fault{Kind: faults.GatewayLate})},
+	{"a Put outlives one 520", "C4", once(faults.Fault{Kind: faults.Cloudflare, Status: 520})},
+	{"a Put outlives one 530", "C4", once(faults.Fault{Kind: faults.Cloudflare, Status: 530})},
+	{"a Put outlives one 429", "", once(faults.Fault{Kind: faults.Limited})},
+	{"a Put outlives a lost answer", "", once(faults.Fault{Kind: faults.Lose})},
+	{"a Put outlives a body that breaks", "C4", once(faults.Fault{Kind: faults.Reset, Part: 0.5})},
+	{"a Put outlives a body that is cut", "C4", once(faults.Fault{Kind: faults.Truncated, Part: 0.5})},
+	{"a Put outlives a page of HTML", "C4", once(faults.Fault{Kind: faults.HTML})},
+	{"a Put waits as long as the body of a 429 says", "C4: it waits as long as mautrix's back-off", waitsForBody},
+}
+
+func TestScripts(t *testing.T) {
+	for _, script := range scripts {
+		t.Run(script.name, func(t *testing.T) {
+			t.Parallel()
+			err := script.play(&stage{T: t, client: hstest.Client(t)})
+			switch {
+			case err != nil && script.known == "":
+				t.Error(err)
+			case err == nil && script.known != "":
+				t.Errorf("it holds, and is listed as a known fault: %s", script.known)
+			default:
+				t.Log(err, script.known)
+			}
+		})
+	}
+}
+
+// stage is what a script plays on: a room, and processes of one account.
+type stage struct {
+	*testing.T
+	client *mautrix.Client
+	room   id.RoomID
+}
+
+// actor is a process with a transport that does what its decide says.
+type actor struct {
+	*roomkv.Store
+	client    *mautrix.Client
+	transport *faults.Transport
+}
+
+// enter makes a process.
+func (s *stage) enter(decide faults.Decide, options ...roomkv.Option) *actor {
+	s.Helper()
+	if s.room == "" {
+		s.room = hstest.Room(s.T, s.client)
+	}
+	client, err := hstest.Server(s.T).NewDevice(s.Context(), s.client.UserID)
+	require.NoError(s, err)
+	client.DefaultHTTPBackoff = 20 * time.Millisecond
+	a := &actor{client: client}
+	if decide != nil {
+		a.transport = faults.Under(client, decide, nil)
+		a.transport.Begin()
+		s.Cleanup(func() {
+			a.transport.Heal()
+			a.transport.Wait()
+		})
+	}
+	a.Store, err = roomkv.New(client, s.room.String(), options...)
+	require.NoError(s, err)
+	return a
+}
+
+// soon asks again for some seconds what does not hold.
+func soon(holds func() error) (err error) {
+	for end := time.Now().Add(8 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		if err = holds(); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// reads tells what is wrong where the store does not read that value.
+func reads(ctx context.Context, store *roomkv.Store, key string, want int) error {
+	got, err := roomkv.Get[int](ctx, store, key)
+	if err == nil && got != want {
+		err = fmt.Errorf("%q is %d and not %d", key, got, want)
+	}
+	return err
+}
+
+func isPut(req *http.Request) bool {
+	return req.Method == http.MethodPut && strings.Contains(req.URL.Path, "/state/"+roomkv.DefaultEventType)
+}
+
+func isMessages(req *http.Request) bool { return strings.HasSuffix(req.URL.Path, "/messages") }
+
+// rival is a process whose next PUT is held until release is called, and whose look backs after that fail.
+func (s *stage) rival(options ...roomkv.Option) (a *actor, armed func(), held <-chan struct{}, release func()) {
+	s.Helper()
+	isHeld, released := make(chan struct{}), make(chan struct{})
+	var on atomic.Bool
+	var once sync.Once
+	a = s.enter(func(_ int, req *http.Request) faults.Fault {
+		switch {
+		case on.Load() && isPut(req):
+			once.Do(func() {
+				close(isHeld)
+				<-released
+			})
+		case on.Load() && isMessages(req):
+			return faults.Fault{Kind: faults.Internal}
+		}
+		return faults.Fault{}
+	}, options...)
+	return a, func() { on.Store(true) }, isHeld, sync.OnceFunc(func() { close(released) })
+}
+
+// hide lets a write of one process be hidden by one of a rival who began before and cannot look back, for good if the rival has died. It
+// returns the first process, and both errors.
+func (s *stage) hide(dies bool, first, second func(context.Context, *roomkv.Store) error, options ...roomkv.Option) (a *actor, firstErr, secondErr error) {
+	s.Helper()
+	ctx := s.Context()
+	a = s.enter(nil, options...)
+	b, arm, held, release := s.rival(options...)
+	require.NoError(s, a.Put(ctx, "before", 0))
+	for _, store := range []*roomkv.Store{a.Store, b.Store} {
+		_, err := store.Keys(ctx)
+		require.NoError(s, err)
+	}
+	arm()
+	done := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+		defer cancel()
+		done <- second(ctx, b.Store)
+	}()
+	<-held
+	firstErr = first(ctx, a.Store)
+	release()
+	secondErr = <-done
+	if !dies { // only what came right after the PUT has failed
+		b.transport.Heal()
+	}
+	return a, firstErr, secondErr
+}
+
+func putA(ctx context.Context, store *roomkv.Store) error { return store.Put(ctx, "a", 1) }
+
+func putB(ctx context.Context, store *roomkv.Store) error { return store.Put(ctx, "b", 2) }
+
+func failedLookBack(s *stage) error {
+	_, err, _ := s.hide(false, putA, putB)
+	if err != nil {
+		return nil // nothing was acknowledged
+	}
+	return soon(func() error { return reads(s.Context(), s.enter(nil).Store, "a", 1) })
+}
+
+func failedLookBackOfLock(s *stage) error {
+	create := func(value int) func(context.Context, *roomkv.Store) error {
+		return func(ctx context.Context, store *roomkv.Store) error { return store.Create(ctx, "lock", value) }
+	}
+	_, first, second := s.hide(false, create(1), create(2), roomkv.WithPerKeyState())
+	switch {
+	case first == nil && second == nil:
+		return errors.New("both have the lock")
+	case first == nil:
+		return soon(func() error { return reads(s.Context(), s.enter(nil, roomkv.WithPerKeyState()).Store, "lock", 1) })
+	}
+	return nil
+}
+
+func ownHidden(s *stage) error {
+	a, err, _ := s.hide(false, putA, putB)
+	if err != nil {
+		return nil
+	}
+	for i := range 5 {
+		if err := reads(s.Context(), a.Store, "a", 1); err != nil {
+			return fmt.Errorf("read %d: %w", i+1, err)
+		}
+	}
+	return nil
+}
+
+// late lets the first delivery of a PUT come after what is done meanwhile, and returns once it has come. Its sender is told 504, tries again,
+// and is acknowledged.
+func (s *stage) late(meanwhile func(ctx context.Context, store *roomkv.Store) error, options ...roomkv.Option) error {
+	var once atomic.Bool
+	a := s.enter(func(_ int, req *http.Request) faults.Fault {
+		if isPut(req) && once.CompareAndSwap(false, true) {
+			return faults.Fault{Kind: faults.Late, Wait: time.Hour}
+		}
+		return faults.Fault{}
+	}, options...)
+	if err := a.Put(s.Context(), "k", 1); err != nil {
+		return err
+	}
+	if err := meanwhile(s.Context(), a.Store); err != nil {
+		return err
+	}
+	a.transport.Heal()
+	a.transport.Wait()
+	return nil
+}
+
+func lateAfterPut(s *stage) error {
+	err := s.late(func(ctx context.Context, a *roomkv.Store) error { return a.Put(ctx, "k", 2) }, roomkv.WithPerKeyState())
+	if err != nil {
+		return err
+	}
+	return soon(func() error { return reads(s.Context(), s.enter(nil, roomkv.WithPerKeyState()).Store, "k", 2) })
+}
+
+func lateAfterDelete(s *stage) error {
+	err := s.late(func(ctx context.Context, a *roomkv.Store) error { return a.Delete(ctx, "k") }, roomkv.WithPerKeyState())
+	if err != nil {
+		return err
+	}
+	return soon(func() error {
+		err := reads(s.Context(), s.enter(nil, roomkv.WithPerKeyState()).Store, "k", 0)
+		if errors.Is(err, roomkv.ErrNotFound) {
+			return nil
+		}
+		return fmt.Errorf("it is there: %w", err)
+	})
+}
+
+func lateSingleWriter(s *stage) error {
+	err := s.late(func(ctx context.Context, a *roomkv.Store) error { return a.Put(ctx, "other", 2) }, roomkv.WithSingleWriter())
+	if err != nil {
+		return err
+	}
+	return soon(func() error { return reads(s.Context(), s.enter(nil).Store, "other", 2) })
+}
+
+// repairFails has a fork whose writers have died, and a follower whose first request to repair it fails.
+func repairFails(s *stage) error {
+	var on atomic.Bool
+	var failed atomic.Int64
+	follower := s.enter(func(_ int, req *http.Request) faults.Fault {
+		if on.Load() && isPut(req) && failed.CompareAndSwap(0, 1) {
+			return faults.Fault{Kind: faults.Internal}
+		}
+		return faults.Fault{}
+	})
+	if err := follower.Follow(); err != nil {
+		return err
+	}
+	first := make(chan struct{})
+	once := sync.OnceFunc(func() { close(first) })
+	follower.client.Syncer.(*mautrix.DefaultSyncer).OnSync(func(context.Context, *mautrix.RespSync, string) bool {
+		once()
+		return true
+	})
+	ctx, cancel := context.WithCancel(s.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = follower.client.SyncWithContext(ctx)
+	}()
+	defer func() {
+		cancel()
+		<-ended
+	}()
+	<-first
+	if _, err := follower.Keys(s.Context()); err != nil { // so that the memory is followed
+		return err
+	}
+	on.Store(true)
+	_, err, _ := s.hide(true, putA, putB)
+	if err != nil {
+		return err
+	}
+	for end := time.Now().Add(15 * time.Second); time.Now().Before(end) && failed.Load() == 0; {
+		time.Sleep(50 * time.Millisecond)
+	}
+	if failed.Load() == 0 {
+		return errors.New("the follower repairs nothing")
+	}
+	return soon(func() error { return reads(s.Context(), s.enter(nil).Store, "a", 1) })
+}
+
+func encryptedTwice(s *stage) error {
+	hstest.Crypto(s.T, s.client)
+	s.room = hstest.EncryptedRoom(s.T, s.client)
+	ctx, cancel := context.WithCancel(s.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = s.client.SyncWithContext(ctx)
+	}()
+	defer func() {
+		cancel()
+		<-ended
+	}()
+	device, err := hstest.Server(s.T).NewDevice(s.Context(), s.client.UserID)
+	require.NoError(s, err)
+	hstest.Crypto(s.T, device)
+	transport := faults.Under(device, func(_ int, req *http.Request) faults.Fault {
+		if strings.Contains(req.URL.Path, "/send/m.room.encrypted") {
+			return faults.Fault{Kind: faults.Twice}
+		}
+		return faults.Fault{}
+	}, nil)
+	transport.Begin()
+	writer, err := roomkv.New(device, s.room.String())
+	require.NoError(s, err)
+	for i := range 5 {
+		if err := writer.Put(s.Context(), fmt.Sprint(i), i); err != nil {
+			return err
+		}
+	}
+	transport.Wait()
+	reader, err := roomkv.New(s.client, s.room.String())
+	require.NoError(s, err)
+	var errs []error
+	for i := range 5 {
+		errs = append(errs, reads(s.Context(), reader, fmt.Sprint(i), i))
+	}
+	return errors.Join(errs...)
+}
+
+// once has one fault befall the first PUT, and one each of the first request to read and to look back.
+func once(fault faults.Fault) func(*stage) error {
+	return func(s *stage) error {
+		var puts, gets, looks atomic.Int64
+		a := s.enter(func(_ int, req *http.Request) faults.Fault {
+			count := &gets
+			switch {
+			case isPut(req):
+				count = &puts
+			case isMessages(req):
+				count = &looks
+			}
+			if count.Add(1) == 1 {
+				return fault
+			}
+			return faults.Fault{}
+		})
+		for range 2 {
+			if err := a.Put(s.Context(), "k", 1); err != nil {
+				return err
+			}
+		}
+		return reads(s.Context(), s.enter(nil).Store, "k", 1)
+	}
+}
+
+func waitsForBody(s *stage) error {
+	var puts atomic.Int64
+	a := s.enter(func(_ int, req *http.Request) faults.Fault {
+		if isPut(req) && puts.Add(1) == 1 {
+			return faults.Fault{Kind: faults.LimitedBody, Wait: time.Second}
+		}
+		return faults.Fault{}
+	})
+	a.client.DefaultHTTPBackoff = 4 * time.Second
+	began := time.Now()
+	if err := a.Put(s.Context(), "k", 1); err != nil {
+		return err
+	}
+	if took := time.Since(began); took < time.Second || took > 3*time.Second {
+		return fmt.Errorf("it took %s where the homeserver has asked for 1 s", took)
+	}
+	return nil
+}
