@@ -17,7 +17,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv"
-	"github.com/roomkv/roomkv/internal/homeserver"
+	"github.com/roomkv/roomkv/internal/faults/load"
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
 )
 
@@ -27,7 +27,7 @@ const shownWithin = 2 * time.Second
 // crew is who takes part in a race. One crew races in one room after another.
 type crew struct{ admin, b, c, reader *mautrix.Client }
 
-func newCrew(ctx context.Context, server *homeserver.Server) (*crew, error) {
+func newCrew(ctx context.Context, server load.Homeserver) (*crew, error) {
 	var clients [3]*mautrix.Client
 	for i, name := range []string{"admin", "b", "c"} {
 		var err error
@@ -136,6 +136,7 @@ func (c *crew) follow(ctx context.Context, room id.RoomID, perKey bool) (*roomkv
 	if err != nil {
 		return nil, nil, err
 	}
+	client.Client = c.c.Client
 	store, err := open(client, room, perKey)
 	if err == nil {
 		err = store.Follow()

@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,7 @@ import (
 type process struct {
 	number    int
 	client    *mautrix.Client
+	way       *http.Client // to the homeserver, without faults
 	store     *roomkv.Store
 	transport *faults.Transport
 	crypto    *hstest.CryptoStore // nil without encryption
@@ -25,7 +27,7 @@ type process struct {
 
 // open makes a process of the client. Only a writer's has faults.
 func (r *Run) open(ctx context.Context, number int, client *mautrix.Client, store *hstest.CryptoStore) (*process, error) {
-	p := &process{number: number, client: client, crypto: store, stop: func() {}}
+	p := &process{number: number, client: client, way: client.Client, crypto: store, stop: func() {}}
 	client.DefaultHTTPBackoff = r.Config.Backoff
 	syncer := &patientSyncer{DefaultSyncer: mautrix.NewDefaultSyncer(), first: make(chan struct{})}
 	client.Syncer = syncer
@@ -117,6 +119,6 @@ func (p *process) next(ctx context.Context, r *Run) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	client.DeviceID = p.client.DeviceID
+	client.DeviceID, client.Client = p.client.DeviceID, p.way
 	return r.open(ctx, -1, client, p.crypto)
 }
