@@ -263,7 +263,7 @@ func (r *Run) checkReads() {
 
 func (r *Run) checkDeadlines(stalls *stalls) {
 	for _, call := range r.Calls {
-		if late := call.End.Sub(call.Deadline); late > tooLate+stalls.during(call.Deadline, call.End) {
+		if late := call.End.Sub(call.Deadline); late > tooLate+stalls.excuse(call.Deadline, call.End) {
 			r.violated(LateReturn, call.Key, "%s returned %s after its deadline of %s: %s", call.Op, late.Round(time.Millisecond), call.Deadline.Sub(call.Start), call.line(r.Began))
 		}
 	}

@@ -5,19 +5,19 @@ import (
 	"time"
 )
 
-// stalls are the times in which this process as a whole did not go on, because the machine was busy: what is late by them is not late.
+// stalls are the times in which this process did not go on, because it was stopped or the machine was busy. What is late by them is not late.
 type stalls struct {
 	end  chan struct{}
 	mu   sync.Mutex
 	last []stall
 }
 
-type stall struct{ from, to time.Time }
+type stall struct {
+	at    time.Time // its end
+	delay time.Duration
+}
 
-const (
-	pulse    = 20 * time.Millisecond
-	tooQuiet = 60 * time.Millisecond
-)
+const pulse = 20 * time.Millisecond
 
 func watchStalls() *stalls {
 	s := &stalls{end: make(chan struct{})}
@@ -29,9 +29,9 @@ func watchStalls() *stalls {
 			case <-time.After(pulse):
 			}
 			now := time.Now()
-			if now.Sub(at) > tooQuiet {
+			if delay := now.Sub(at) - pulse; delay > pulse/4 {
 				s.mu.Lock()
-				s.last = append(s.last, stall{at, now})
+				s.last = append(s.last, stall{now, delay})
 				s.mu.Unlock()
 			}
 			at = now
@@ -42,14 +42,18 @@ func watchStalls() *stalls {
 
 func (s *stalls) stop() { close(s.end) }
 
-// during is how long all stalls were that overlap with the time.
-func (s *stalls) during(from, to time.Time) (total time.Duration) {
+// steps is how many goroutines have to go on, one after the other, for a call to return.
+const steps = 10
+
+// excuse is how much later than otherwise a call may return that had to at the deadline.
+func (s *stalls) excuse(deadline, end time.Time) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	longest := time.Duration(0)
 	for _, stall := range s.last {
-		if stall.to.After(from) && stall.from.Before(to) {
-			total += stall.to.Sub(stall.from)
+		if stall.at.After(deadline) && stall.at.Add(-stall.delay).Before(end) {
+			longest = max(longest, stall.delay)
 		}
 	}
-	return total
+	return steps * longest
 }
