@@ -45,7 +45,8 @@ type newRoom struct {
 	Topic      string          `json:"topic"`
 	Alias      string          `json:"room_alias_name"`
 
-	id id.RoomID // of the new room, "" for any
+	id   id.RoomID // of the new room, "" for any
+	time int64     // of its first events, 0 for what the clock says
 }
 
 func (s *Server) createRoom(r *request) (any, error) {
@@ -66,6 +67,7 @@ func (s *Server) createRoom(r *request) (any, error) {
 	if _, taken := s.aliases[alias]; taken && asked.Alias != "" {
 		return nil, refuse(400, "M_ROOM_IN_USE", "the alias is taken")
 	}
+	asked.time = s.oneTime()
 	made, err := s.makeRoom(r.device, asked)
 	if err != nil {
 		return nil, err
@@ -136,12 +138,20 @@ func (s *Server) makeRoom(by *device, asked newRoom) (*room, error) {
 				return nil, err
 			}
 		}
-		if _, err := s.put(made, draft{sender: own.id, device: by, typ: evt.Type, stateKey: &evt.StateKey, content: evt.Content}); err != nil {
+		if _, err := s.put(made, draft{sender: own.id, device: by, typ: evt.Type, stateKey: &evt.StateKey, content: evt.Content, time: asked.time}); err != nil {
 			return nil, err
 		}
 	}
 	s.rooms[made.id] = made
 	return made, nil
+}
+
+// oneTime is the time of all events that one request makes: Dendrite gives them the same.
+func (s *Server) oneTime() int64 {
+	if s.mode == Linear {
+		return s.now()
+	}
+	return 0
 }
 
 // roomID makes an ID. Since version 12 those of rooms name no server.

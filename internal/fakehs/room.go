@@ -2,6 +2,7 @@ package fakehs
 
 import (
 	"bytes"
+	"cmp"
 	"net/http"
 	"slices"
 	"strconv"
@@ -38,6 +39,7 @@ type draft struct {
 	stateKey *string
 	content  []byte // canonical
 	redacts  id.EventID
+	time     int64 // in Unix milliseconds, 0 for what the clock says
 }
 
 // send stores an event, or gives the one that is current where that is the same. The caller does not have the lock.
@@ -73,7 +75,7 @@ func (s *Server) build(r *room, d draft) (evt *pdu, same bool, err error) {
 			return now, true, nil
 		}
 	}
-	evt = &pdu{Type: d.typ, StateKey: d.stateKey, Sender: d.sender, Content: d.content, Time: s.now(), Redacts: d.redacts,
+	evt = &pdu{Type: d.typ, StateKey: d.stateKey, Sender: d.sender, Content: d.content, Time: cmp.Or(d.time, s.now()), Redacts: d.redacts,
 		room: r, device: d.device, txn: d.txn, prev: slices.Clone(r.tips[max(0, len(r.tips)-maxPrev):]), depth: 1}
 	for _, prev := range evt.prev {
 		evt.depth = max(evt.depth, prev.depth+1)

@@ -3,6 +3,7 @@ package fakehs
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 
 	"maunium.net/go/mautrix/id"
 )
@@ -30,9 +31,9 @@ func (s *Server) upgrade(r *request) (any, error) {
 	if !known {
 		return nil, s.noRoom(r.room())
 	}
-	next, empty := s.roomID(version), ""
+	next, empty, now := s.roomID(version), "", s.oneTime()
 	tombstone, _, err := s.build(old, draft{sender: r.device.user.id, device: r.device, typ: "m.room.tombstone", stateKey: &empty,
-		content: canonical(object{"body": "This room has been replaced", "replacement_room": next})})
+		content: canonical(object{"body": "This room has been replaced", "replacement_room": next}), time: now})
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +41,7 @@ func (s *Server) upgrade(r *request) (any, error) {
 	if version < 12 {
 		predecessor["event_id"] = tombstone.ID
 	}
-	made := newRoom{Preset: "private_chat", Version: asked.Version, Create: object{"predecessor": predecessor}, id: next}
+	made := newRoom{Preset: "private_chat", Version: asked.Version, Create: object{"predecessor": predecessor}, id: next, time: now}
 	made.Initial, made.Power = s.carried(old, version, r.device.user.id)
 	if _, err := s.makeRoom(r.device, made); err != nil {
 		return nil, err
@@ -55,7 +56,13 @@ func (s *Server) upgrade(r *request) (any, error) {
 		s.aliases[alias] = next
 	}
 	s.rooms[next].aliases, old.aliases = old.aliases, nil
-	return object{"replacement_room": next}, s.close(r.device, old)
+	if s.mode == Linear {
+		alias := draft{sender: r.device.user.id, device: r.device, typ: "m.room.canonical_alias", stateKey: &empty, content: []byte("{}"), time: now}
+		if _, err := s.put(old, alias); err != nil {
+			return nil, err
+		}
+	}
+	return object{"replacement_room": next}, s.close(r.device, old, now)
 }
 
 // carried is the state that goes into the new room, and the power levels there.
@@ -69,6 +76,7 @@ func (s *Server) carried(old *room, version int, by id.UserID) (state []initial,
 			}
 		case evt.is("m.room.power_levels", ""):
 			power = evt.Content
+		case strings.HasPrefix(*evt.StateKey, "@"): // it needs its user in the room
 		case s.mode == Linear || slices.Contains(copied, evt.Type) && *evt.StateKey == "":
 			state = append(state, initial{evt.Type, *evt.StateKey, evt.Content})
 		}
@@ -85,18 +93,18 @@ func (s *Server) carried(old *room, version int, by id.UserID) (state []initial,
 }
 
 // close takes the power to talk in the old room from those who have none above it.
-func (s *Server) close(by *device, old *room) error {
-	now := old.current.get("m.room.power_levels", "")
-	if now == nil {
+func (s *Server) close(by *device, old *room, now int64) error {
+	open := old.current.get("m.room.power_levels", "")
+	if open == nil {
 		return nil
 	}
 	var levels map[string]any
-	if err := json.Unmarshal(now.Content, &levels); err != nil {
+	if err := json.Unmarshal(open.Content, &levels); err != nil {
 		return err
 	}
 	need := max(50, int(or(levelsIn(old.current).UsersDefault, 0))+1)
 	levels["events_default"], levels["invite"] = need, need
 	empty := ""
-	_, err := s.put(old, draft{sender: by.user.id, device: by, typ: "m.room.power_levels", stateKey: &empty, content: canonical(levels)})
+	_, err := s.put(old, draft{sender: by.user.id, device: by, typ: "m.room.power_levels", stateKey: &empty, content: canonical(levels), time: now})
 	return err
 }
