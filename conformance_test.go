@@ -1,0 +1,329 @@
+package roomkv_test
+
+import (
+	"cmp"
+	"context"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"net/http"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv"
+	"github.com/roomkv/roomkv/internal/homeserver"
+	"github.com/roomkv/roomkv/internal/homeserver/hstest"
+)
+
+// The table of conformance says what roomkv does, and what a homeserver does that roomkv relies on. It runs on any homeserver: on a
+// Dendrite, or on the server that ROOMKV_HOMESERVER names. Each row has users and a room of its own, uses the public API and a client
+// or two, and expects exactly one result. Where homeservers differ the row says how.
+var conformance = slices.Concat(
+	serverRows, serverListRows, serverRoomRows,
+)
+
+// accounts is all that the table needs of a homeserver.
+type accounts interface {
+	Register(ctx context.Context, prefix string) (*mautrix.Client, error)
+	NewDevice(ctx context.Context, user id.UserID) (*mautrix.Client, error)
+}
+
+// subject is a homeserver that the table runs on.
+type subject struct {
+	accounts
+	name string
+	like model
+}
+
+// model is the homeserver that a subject behaves as.
+type model int
+
+const (
+	dendrite model = iota // stores the events of a room one after the other
+	synapse               // takes several at the same time, which are then forks
+)
+
+// on is what is expected of a subject that behaves as the one or the other.
+func on[T any](e *env, dendrites, synapses T) T {
+	if e.subject.like == synapse {
+		return synapses
+	}
+	return dendrites
+}
+
+// row is one behaviour.
+type row struct {
+	name string
+	in   string // the settings in which it holds, with blanks between
+	run  func(t *testing.T, e *env)
+
+	// alone rows measure what a busy machine changes: a write of a store that follows looks back where the sync takes longer than 0.3 s.
+	alone bool
+}
+
+// Settings: a layout, whether the room is encrypted, and whether the store follows the client's sync.
+const (
+	once     = "single"
+	both     = "single perkey"
+	layouts3 = "single custom perkey"
+	secretly = "single/encrypted perkey/encrypted"
+	inRooms  = both + " " + secretly
+	followed = "single/following perkey/following"
+	inAll    = inRooms + " " + followed + " single/encrypted/following perkey/encrypted/following"
+)
+
+// env is what a row works with.
+type env struct {
+	subject   *subject
+	layout    string
+	encrypted bool
+	following bool
+
+	client    *mautrix.Client // a fresh user's
+	room      id.RoomID       // that the user has made
+	store     *roomkv.Store   // of the room, in the setting
+	requests  *hstest.Recorder
+	transport http.RoundTripper // of the client's subject
+}
+
+func newEnv(t *testing.T, s *subject, setting string) *env {
+	t.Helper()
+	layout, how, _ := strings.Cut(setting, "/")
+	e := &env{subject: s, layout: layout, encrypted: strings.Contains(how, "encrypted"), following: strings.Contains(how, "following")}
+	e.client = e.user(t)
+	e.transport = cmp.Or(e.client.Client.Transport, http.DefaultTransport)
+	e.requests = hstest.Record(e.client)
+	if e.encrypted {
+		hstest.Crypto(t, e.client)
+	}
+	e.room = e.newRoom(t, e.client)
+	e.store = open(t, e.client, e.room, layouts[layout])
+	if e.following {
+		require.NoError(t, e.store.Follow())
+		syncing(t, e.client)
+	}
+	return e
+}
+
+// user registers another user.
+func (e *env) user(t *testing.T) *mautrix.Client {
+	t.Helper()
+	client, err := e.subject.Register(t.Context(), "bot")
+	require.NoError(t, err)
+	return client
+}
+
+// newRoom makes a room that is encrypted where the setting says so.
+func (e *env) newRoom(t *testing.T, client *mautrix.Client, invite ...id.UserID) id.RoomID {
+	t.Helper()
+	if e.encrypted {
+		return hstest.EncryptedRoom(t, client, invite...)
+	}
+	return hstest.Room(t, client, &mautrix.ReqCreateRoom{Preset: "private_chat", Invite: invite})
+}
+
+// member is another user, who has joined the room with a power level. In an encrypted room the user has a Crypto and syncs.
+func (e *env) member(t *testing.T, level int) *mautrix.Client {
+	t.Helper()
+	client := e.user(t)
+	if e.encrypted {
+		hstest.Crypto(t, client)
+	}
+	_, err := e.client.InviteUser(t.Context(), e.room, &mautrix.ReqInviteUser{UserID: client.UserID})
+	require.NoError(t, err)
+	_, err = client.JoinRoomByID(t.Context(), e.room)
+	require.NoError(t, err)
+	if level != 0 {
+		e.setLevel(t, client.UserID, level)
+	}
+	if e.encrypted {
+		syncing(t, client)
+	}
+	return client
+}
+
+func (e *env) setLevel(t *testing.T, user id.UserID, level int) {
+	t.Helper()
+	var levels event.PowerLevelsEventContent
+	require.NoError(t, e.client.StateEvent(t.Context(), e.room, event.StatePowerLevels, "", &levels))
+	levels.SetUserLevel(user, level)
+	_, err := e.client.SendStateEvent(t.Context(), e.room, event.StatePowerLevels, "", &levels)
+	require.NoError(t, err)
+}
+
+// twin is the client's device in another process, as far as the homeserver can tell.
+func (e *env) twin(t *testing.T) *mautrix.Client {
+	t.Helper()
+	same := twin(t, e.client)
+	same.Client = &http.Client{Transport: e.transport}
+	return same
+}
+
+// opts are those of the setting, and more.
+func (e *env) opts(more ...roomkv.Option) []roomkv.Option {
+	return append([]roomkv.Option{layouts[e.layout]}, more...)
+}
+
+// another is a store of the memory in another process that knows nothing of it yet, and does not follow.
+func (e *env) another(t *testing.T, more ...roomkv.Option) *roomkv.Store {
+	t.Helper()
+	return open(t, e.twin(t), e.room, e.opts(more...)...)
+}
+
+// stateKey is where the state has the key.
+func (e *env) stateKey(key string) string {
+	switch e.layout {
+	case "single":
+		return ""
+	case "custom":
+		return customStateKey
+	}
+	return key
+}
+
+// single tells whether one state event has the whole memory.
+func (e *env) single() bool { return e.layout != "perkey" }
+
+// raw is what the homeserver has under the key, without what roomkv adds for itself.
+func (e *env) raw(t *testing.T, key string) map[string]any {
+	t.Helper()
+	var content map[string]any
+	require.NoError(t, e.client.StateEvent(t.Context(), e.room, database, e.stateKey(key), &content))
+	delete(content, "roomkv.parents")
+	return content
+}
+
+// sendRaw stores content where the state has the key, as another program would.
+func (e *env) sendRaw(t *testing.T, key string, content any) id.EventID {
+	t.Helper()
+	sent, err := e.client.SendStateEvent(t.Context(), e.room, database, e.stateKey(key), content)
+	require.NoError(t, err)
+	return sent.EventID
+}
+
+// reads waits until the store reads the value: what another wrote can take a moment where the store follows.
+func (e *env) reads(t *testing.T, key, want string) {
+	t.Helper()
+	got := ""
+	read := func() bool {
+		entry, err := e.store.Entry(t.Context(), key)
+		got = string(entry.Value)
+		return err == nil && got == want
+	}
+	if e.following {
+		eventually(t, read, key)
+		return
+	}
+	require.True(t, read(), "%s is %s", key, got)
+}
+
+// counts tells how many requests something takes, but for those of the sync.
+func (e *env) counts(t *testing.T, want int, what string, do func() error) {
+	t.Helper()
+	e.requests.Reset()
+	require.NoError(t, do(), what)
+	got := counted(e.requests)
+	if e.following {
+		got = requests(e.requests)
+	}
+	assert.Equal(t, want, got, what)
+}
+
+// subjects are the homeservers that the table runs on.
+func subjects(t *testing.T) []*subject {
+	t.Helper()
+	server := hstest.Server(t)
+	if os.Getenv(homeserver.EnvURL) == "" {
+		return []*subject{{accounts: server, name: "dendrite", like: dendrite}}
+	}
+	resp, err := http.Get(server.URL + "/_matrix/client/versions")
+	require.NoError(t, err)
+	_ = resp.Body.Close()
+	if strings.HasPrefix(resp.Header.Get("Server"), "Synapse/") {
+		return []*subject{{accounts: server, name: "synapse", like: synapse}}
+	}
+	return []*subject{{accounts: server, name: "homeserver", like: dendrite}}
+}
+
+func TestConformance(t *testing.T) {
+	for _, s := range subjects(t) {
+		t.Run(s.name, func(t *testing.T) {
+			for _, row := range conformance {
+				for setting := range strings.FieldsSeq(row.in) {
+					t.Run(row.name+"/"+setting, func(t *testing.T) {
+						if !row.alone {
+							t.Parallel()
+						}
+						row.run(t, newEnv(t, s, setting))
+					})
+				}
+			}
+		})
+	}
+}
+
+// Every public function, method and option, and every error by its name, has a row.
+func TestConformanceIsComplete(t *testing.T) {
+	used := map[string]bool{}
+	files, err := filepath.Glob("conformance_*_test.go")
+	require.NoError(t, err)
+	for _, file := range files {
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		require.NoError(t, err)
+		ast.Inspect(parsed, func(node ast.Node) bool {
+			if selector, ok := node.(*ast.SelectorExpr); ok {
+				used[selector.Sel.Name] = true
+			}
+			return true
+		})
+	}
+	for _, of := range []reflect.Type{reflect.TypeFor[*roomkv.Store](), reflect.TypeFor[*roomkv.Snapshot](), reflect.TypeFor[roomkv.Entry]()} {
+		for method := range of.Methods() {
+			assert.True(t, used[method.Name], "%s.%s has no row", of, method.Name)
+		}
+	}
+	public, err := filepath.Glob("*.go")
+	require.NoError(t, err)
+	for _, file := range public {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		require.NoError(t, err)
+		for _, declared := range parsed.Decls {
+			var names []*ast.Ident
+			switch declared := declared.(type) {
+			case *ast.FuncDecl:
+				if declared.Recv == nil {
+					names = append(names, declared.Name)
+				}
+			case *ast.GenDecl:
+				for _, spec := range declared.Specs {
+					if value, ok := spec.(*ast.ValueSpec); ok && declared.Tok == token.VAR {
+						names = append(names, value.Names...)
+					}
+				}
+			}
+			for _, name := range names {
+				if name.IsExported() {
+					assert.True(t, used[name.Name], "%s has no row", name)
+				}
+			}
+		}
+	}
+	names := map[string]bool{}
+	for _, row := range conformance {
+		assert.False(t, names[row.name], "two rows are called %s", row.name)
+		names[row.name] = true
+	}
+}
