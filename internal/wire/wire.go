@@ -193,9 +193,10 @@ func Size(content json.RawMessage) int { return len(canonical(content)) }
 // Same tells whether two contents are one JSON value, whatever their order and spelling.
 func Same(a, b json.RawMessage) bool { return bytes.Equal(canonical(a), canonical(b)) }
 
+// canonical is the content as canonical JSON, or as it is where that would lose something: an unpaired surrogate and what follows it.
 func canonical(content json.RawMessage) []byte {
 	text, err := canonicaljson.Marshal(content)
-	if err != nil {
+	if err != nil || hasUnpairedSurrogate(content) {
 		return content
 	}
 	return text

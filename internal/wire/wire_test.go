@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"maunium.net/go/mautrix/crypto/canonicaljson"
 
 	"github.com/roomkv/roomkv/internal/wire"
 )
@@ -244,4 +245,27 @@ func TestSizeAndSame(t *testing.T) {
 	assert.True(t, wire.Same(json.RawMessage(`{"a":[1, "é"],"b":null}`), json.RawMessage(`{"b":null,"a":[1,"\u00e9"]}`)))
 	assert.False(t, wire.Same(json.RawMessage(`[1,2]`), json.RawMessage(`[2,1]`)))
 	assert.False(t, wire.Same(json.RawMessage(`1`), json.RawMessage(`"1"`)))
+}
+
+// mautrix encrypts canonical JSON, which takes what follows an unpaired surrogate for its other half, whatever it is.
+func TestSealedValuesLeaveTheNextAlone(t *testing.T) {
+	for _, value := range []string{
+		`"\ud800"`, `"\udc00"`, `["\ud83d",1]`, `{"\ud800":1}`, `"\ud83d\n\ud83d\u0000"`, `"\ud83d\ude00"`, `1e400`, `-0`, `1.50`, nested(101), `"\\ud800"`,
+		`{"b":1,"a":2}`, `"nul \u0000 \u001f\u007f"`, `"\ud800` + strings.Repeat("x", wire.MaxEvent) + `"`,
+	} {
+		stored, err := wire.Encode(json.RawMessage(value))
+		require.NoError(t, err, value)
+		inside, err := wire.Seal(stored)
+		require.NoError(t, err, value)
+		sent, err := canonicaljson.Marshal(map[string]json.RawMessage{"a": inside, "b": json.RawMessage(`2`)})
+		require.NoError(t, err, value)
+		var got map[string]json.RawMessage
+		require.NoError(t, json.Unmarshal(sent, &got), "%.60s", value)
+		assert.Equal(t, `2`, string(got["b"]), "%.60s", value)
+		unsealed, err := wire.Unseal(got["a"])
+		require.NoError(t, err, "%.60s", value)
+		assert.True(t, wire.Same(json.RawMessage(value), unsealed.JSON), "%.60s came back as %.60s", value, unsealed.JSON)
+	}
+	assert.False(t, wire.Same(json.RawMessage(`["\ud800","1"]`), json.RawMessage(`["\ud800","2"]`)), "they are compared by what they hold")
+	assert.False(t, wire.Same(json.RawMessage(`["\ud800"]`), json.RawMessage(`["\udbff"]`)))
 }
