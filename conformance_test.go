@@ -29,7 +29,7 @@ import (
 // Dendrite, or on the server that ROOMKV_HOMESERVER names. Each row has users and a room of its own, uses the public API and a client
 // or two, and expects exactly one result. Where homeservers differ the row says how.
 var conformance = slices.Concat(
-	serverRows, serverListRows, serverRoomRows,
+	serverRows, serverListRows, serverRoomRows, readRows, writeRows, conditionalRows, listRows, requestRows,
 )
 
 // accounts is all that the table needs of a homeserver.

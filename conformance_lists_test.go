@@ -1,0 +1,149 @@
+package roomkv_test
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/roomkv/roomkv"
+)
+
+// listRows are about the whole memory.
+var listRows = []row{
+	{name: "Keys of an empty memory", in: inAll, run: keysOfNothing},
+	{name: "Keys are sorted", in: inAll, run: keysAreSorted},
+	{name: "Keys has those that cannot be read", in: both, run: keysOfWhatCannotBeRead},
+	{name: "Keys brings no other state", in: layouts3 + " perkey/encrypted", run: keysAreCheap},
+	{name: "Keys and All show what others write", in: inRooms + " " + followed, run: listsShowOthers},
+	{name: "All gives entries in order", in: inAll, run: allInOrder},
+	{name: "All can be left early", in: both, run: allLeftEarly},
+	{name: "All goes on after what cannot be read", in: both, run: allGoesOn},
+}
+
+func keysOfNothing(t *testing.T, e *env) {
+	keys, err := e.store.Keys(t.Context())
+	require.NoError(t, err)
+	assert.Empty(t, keys)
+	for range e.store.All(t.Context()) {
+		t.Error("there is an entry")
+	}
+}
+
+func keysAreSorted(t *testing.T, e *env) {
+	ctx := t.Context()
+	require.NoError(t, e.store.PutAll(ctx, map[string]any{"b": 1, "": 2, "a/b": 3, "é": 4, "@user:example.org": 5, "B": 6}))
+	want := []string{"", "@user:example.org", "B", "a/b", "b", "é"}
+	for _, store := range []*roomkv.Store{e.store, e.another(t)} {
+		keys, err := store.Keys(ctx)
+		require.NoError(t, err)
+		assert.Equal(t, want, keys)
+	}
+	require.NoError(t, e.store.Delete(ctx, "b", ""))
+	keys, err := e.store.Keys(ctx)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"@user:example.org", "B", "a/b", "é"}, keys)
+}
+
+// broken puts two good values and a bad one there, as somebody else would.
+func broken(t *testing.T, e *env) {
+	t.Helper()
+	bad := map[string]any{"encrypted_val": 7}
+	if e.single() {
+		e.sendRaw(t, "", map[string]any{"a": 1, "bad": bad, "c": 3})
+		return
+	}
+	for key, stored := range map[string]any{"a": 1, "bad": bad, "c": 3} {
+		e.sendRaw(t, key, map[string]any{key: stored})
+	}
+	eventually(t, func() bool { keys, err := e.store.Keys(t.Context()); return err == nil && len(keys) == 3 }, "the list")
+}
+
+func keysOfWhatCannotBeRead(t *testing.T, e *env) {
+	broken(t, e)
+	keys, err := e.store.Keys(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, []string{"a", "bad", "c"}, keys)
+}
+
+func keysAreCheap(t *testing.T, e *env) {
+	ctx := t.Context()
+	e.member(t, 0)
+	_, err := e.client.SendStateEvent(ctx, e.room, database, "of another layout", map[string]any{"name": "unrelated"})
+	require.NoError(t, err)
+	store := open(t, e.client, e.room, e.opts(roomkv.WithEventType("com.example.memory"))...)
+	require.NoError(t, store.PutAll(ctx, map[string]any{"a": 1, "b": 2}))
+	eventually(t, func() bool {
+		e.requests.Reset()
+		keys, err := store.Keys(ctx)
+		require.NoError(t, err)
+		assert.Equal(t, []string{"a", "b"}, keys)
+		return e.requests.Count() == 1
+	}, "one request")
+	request := e.requests.Requests()[0]
+	assert.Equal(t, http.MethodGet, request.Method)
+	for _, other := range []string{"m.room.member", "unrelated", "m.push_rules"} {
+		assert.NotContains(t, string(request.Response), other)
+	}
+}
+
+func listsShowOthers(t *testing.T, e *env) {
+	ctx := t.Context()
+	other := e.another(t)
+	require.NoError(t, e.store.Put(ctx, "mine", 1))
+	for i, key := range []string{"one", "two"} {
+		require.NoError(t, other.Put(ctx, key, i))
+		eventually(t, func() bool { _, there := memoryOf(t, e.store)[key]; return there }, key)
+	}
+	require.NoError(t, other.Delete(ctx, "one", "mine"))
+	eventually(t, func() bool { return len(memoryOf(t, e.store)) == 1 }, "the deletion")
+	keys, err := e.store.Keys(ctx)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"two"}, keys)
+}
+
+func allInOrder(t *testing.T, e *env) {
+	ctx := t.Context()
+	require.NoError(t, e.store.PutAll(ctx, map[string]any{"c": 0.5, "a": nil, "b": []int{}}))
+	for _, store := range []*roomkv.Store{e.store, e.another(t)} {
+		var keys, values []string
+		for entry, err := range store.All(ctx) {
+			require.NoError(t, err)
+			keys, values = append(keys, entry.Key), append(values, string(entry.Value))
+			one, err := store.Entry(ctx, entry.Key)
+			require.NoError(t, err)
+			assert.Equal(t, one, entry)
+		}
+		assert.Equal(t, []string{"a", "b", "c"}, keys)
+		assert.Equal(t, []string{"null", "[]", "0.5"}, values)
+	}
+}
+
+func allLeftEarly(t *testing.T, e *env) {
+	require.NoError(t, e.store.PutAll(t.Context(), map[string]any{"c": 3, "a": 1, "b": 2}))
+	var seen []string
+	for entry, err := range e.store.All(t.Context()) {
+		require.NoError(t, err)
+		if seen = append(seen, entry.Key); len(seen) == 2 {
+			break
+		}
+	}
+	assert.Equal(t, []string{"a", "b"}, seen)
+}
+
+func allGoesOn(t *testing.T, e *env) {
+	broken(t, e)
+	var good, bad []string
+	for entry, err := range e.store.All(t.Context()) {
+		if err != nil {
+			require.ErrorIs(t, err, roomkv.ErrCorrupt)
+			assert.NotEmpty(t, entry.Revision)
+			bad = append(bad, entry.Key)
+			continue
+		}
+		good = append(good, entry.Key)
+	}
+	assert.Equal(t, []string{"a", "c"}, good)
+	assert.Equal(t, []string{"bad"}, bad)
+}

@@ -1,0 +1,144 @@
+package roomkv_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+
+	"github.com/roomkv/roomkv"
+	"github.com/roomkv/roomkv/internal/homeserver/hstest"
+)
+
+// requestRows are the numbers of requests that the README promises.
+var requestRows = []row{
+	{name: "requests of a memory that is read and written", in: both, alone: true, run: requestsWarm},
+	{name: "requests while following", in: followed, alone: true, run: requestsFollowing},
+	{name: "requests in an encrypted room", in: "single/encrypted single/encrypted/following perkey/encrypted", alone: true, run: requestsEncrypted},
+	{name: "requests of the only writer", in: "single perkey single/encrypted", alone: true, run: requestsOfTheOnlyWriter},
+	{name: "requests of a handler of the sync", in: followed, alone: true, run: requestsInAHandler},
+}
+
+func requestsWarm(t *testing.T, e *env) {
+	ctx := t.Context()
+	pick := func(single, perKey int) int {
+		if e.single() {
+			return single
+		}
+		return perKey
+	}
+	put := func(key string, value any) func() error { return func() error { return e.store.Put(ctx, key, value) } }
+	e.counts(t, pick(5, 3), "first put", put("k", 1))
+	e.counts(t, pick(2, 1), "put", put("k", 2))
+	e.counts(t, pick(2, 1), "put of another key", put("j", 2))
+	e.counts(t, 1, "get", func() error { return e.store.Get(ctx, "k", new(int)) })
+	e.counts(t, 1, "entry", func() error { _, err := e.store.Entry(ctx, "k"); return err })
+	e.counts(t, 1, "put of what is there", put("k", 2))
+	e.counts(t, pick(2, 3), "put of three", func() error { return e.store.PutAll(ctx, map[string]any{"x": 1, "y": 2, "z": 3}) })
+	e.counts(t, pick(2, 3), "create", func() error { return e.store.Create(ctx, "new", 1) })
+	eventually(t, func() bool { // until the homeserver lists what was written
+		e.requests.Reset()
+		_, err := e.store.Keys(ctx)
+		return err == nil && e.requests.Count() == 1
+	}, "keys")
+	e.counts(t, 1, "all", func() error {
+		for _, err := range e.store.All(ctx) {
+			require.NoError(t, err)
+		}
+		return nil
+	})
+	e.counts(t, pick(2, 1+1+3), "delete of three and a missing one", func() error { return e.store.Delete(ctx, "x", "y", "missing", "z") })
+	e.counts(t, pick(2, 2), "delete", func() error { return e.store.Delete(ctx, "k") })
+	e.counts(t, 1, "delete of a missing key", func() error { return e.store.Delete(ctx, "k") })
+	e.counts(t, pick(2, 3), "pop", func() error { return e.store.Pop(ctx, "j", new(int)) })
+}
+
+func requestsFollowing(t *testing.T, e *env) {
+	ctx := t.Context()
+	require.NoError(t, e.store.PutAll(ctx, map[string]any{"k": 1, "j": 1, "x": 1, "y": 1}))
+	require.NoError(t, e.store.Put(ctx, "k", 2))
+	require.NoError(t, e.store.Get(ctx, "k", new(int)))
+	e.counts(t, 0, "get", func() error { return e.store.Get(ctx, "k", new(int)) })
+	e.counts(t, 1, "put", func() error { return e.store.Put(ctx, "k", 3) })
+	e.counts(t, 0, "get after it", func() error { return e.store.Get(ctx, "k", new(int)) })
+	e.counts(t, 1, "put of what is there", func() error { return e.store.Put(ctx, "k", 3) })
+	e.counts(t, 1, "update", func() error { return roomkv.Update(ctx, e.store, "k", increment) })
+	if e.single() {
+		e.counts(t, 0, "keys", func() error { _, err := e.store.Keys(ctx); return err })
+		e.counts(t, 1, "put of three", func() error { return e.store.PutAll(ctx, map[string]any{"x": 2, "y": 2, "z": 2}) })
+		e.counts(t, 1, "delete", func() error { return e.store.Delete(ctx, "x", "y") })
+		e.counts(t, 1, "pop", func() error { return e.store.Pop(ctx, "j", new(int)) })
+	}
+}
+
+func requestsEncrypted(t *testing.T, e *env) {
+	ctx := t.Context()
+	put, get := 3, 1
+	switch {
+	case e.following:
+		put, get = 2, 0
+	case !e.single():
+		put = 2
+	}
+	require.NoError(t, e.store.Put(ctx, "warm", 0))
+	e.counts(t, put, "put", func() error { return e.store.Put(ctx, "k", 1) })
+	e.counts(t, put, "put again", func() error { return e.store.Put(ctx, "k", 2) })
+	e.counts(t, get, "get", func() error { return e.store.Get(ctx, "k", new(int)) })
+	if e.single() {
+		hundred := map[string]any{}
+		for i := range 100 {
+			hundred[fmt.Sprint("key ", i)] = i
+		}
+		e.counts(t, put, "put of a hundred", func() error { return e.store.PutAll(ctx, hundred) })
+		following := e.following
+		e.following = false // a store that has not seen them
+		defer func() { e.following = following }()
+		before, client := e.requests, e.twin(t)
+		e.requests = hstest.Record(client)
+		cold := open(t, client, e.room, e.opts()...)
+		defer func() { e.requests = before }()
+		e.counts(t, 2, "get of a value that was not seen", func() error { return cold.Get(ctx, "key 99", new(int)) })
+		e.counts(t, 1, "get of another in the same event", func() error { return cold.Get(ctx, "key 98", new(int)) })
+	}
+}
+
+func requestsOfTheOnlyWriter(t *testing.T, e *env) {
+	ctx := t.Context()
+	store := open(t, e.client, e.room, e.opts(roomkv.WithSingleWriter())...)
+	require.NoError(t, store.Put(ctx, "k", 0))
+	put := 1
+	if e.encrypted {
+		put = 2
+	}
+	e.counts(t, put, "put", func() error { return store.Put(ctx, "k", 1) })
+	e.counts(t, put, "put again", func() error { return store.Put(ctx, "k", 2) })
+	e.counts(t, 1, "get", func() error { return store.Get(ctx, "k", new(int)) })
+	if e.single() && !e.encrypted {
+		e.counts(t, 1, "update", func() error { return roomkv.Update(ctx, store, "k", increment) })
+		e.counts(t, 1, "pop", func() error { return store.Pop(ctx, "k", new(int)) })
+	}
+}
+
+// A handler runs in the sync's goroutine, which brings nothing until it returns.
+func requestsInAHandler(t *testing.T, e *env) {
+	require.NoError(t, e.store.Put(t.Context(), "k", 0))
+	took := make(chan int, 10)
+	e.client.Syncer.(mautrix.ExtensibleSyncer).OnEventType(event.EventMessage, e.store.InEventRoom(func(ctx context.Context, evt *event.Event, room *roomkv.Store) {
+		e.requests.Reset()
+		assert.NoError(t, room.Put(ctx, "k", evt.ID))
+		took <- requests(e.requests)
+	}))
+	want := 1
+	if e.single() {
+		want = 2
+	}
+	for range 2 {
+		_, err := e.client.SendText(t.Context(), e.room, "to the handler")
+		require.NoError(t, err)
+		assert.Equal(t, want, <-took)
+	}
+}

@@ -1,0 +1,323 @@
+package roomkv_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/roomkv/roomkv"
+)
+
+// writeRows are about writes that do not depend on what is there.
+var writeRows = []row{
+	{name: "Put replaces what was there", in: inAll, run: putReplaces},
+	{name: "Put of what is there makes no event", in: both + " " + followed + " single/encrypted", run: putMakesNoEvent},
+	{name: "Put stores plain JSON in the state", in: layouts3, run: putStoresPlainJSON},
+	{name: "Put keeps what others have put beside it", in: inRooms, run: putKeepsOthers},
+	{name: "Put keeps fields that it does not know", in: layouts3, run: putKeepsUnknownFields},
+	{name: "Put beside opsdroid", in: "single custom", run: putBesideOpsdroid},
+	{name: "Put of a large value goes to the media repository", in: inRooms, run: putLarge},
+	{name: "Put into a full dict moves its largest values out", in: once, run: putIntoAFullDict},
+	{name: "Put of many goroutines shares requests", in: "single single/encrypted", run: putsShareRequests},
+	{name: "Put of two processes at the same time", in: inRooms + " " + followed, run: putsOfTwoProcesses},
+	{name: "Put with a context that has ended", in: both, run: putWithEndedContext},
+	{name: "Put of the only writer looks for no other", in: layouts3, run: putOfTheOnlyWriter},
+	{name: "PutAll is one event where the layout allows", in: inAll, run: putAllIsOneEvent},
+	{name: "PutAll of nothing", in: both, run: putAllOfNothing},
+	{name: "Delete removes keys, also those that are not there", in: inAll, run: deleteRemoves},
+	{name: "Delete leaves an empty event for each key", in: "perkey", run: deleteLeavesEmptyEvents},
+	{name: "Delete mends what cannot be read", in: both, run: deleteMends},
+	{name: "Writes without encryption in an encrypted room", in: secretly, run: writesInClear},
+}
+
+func putReplaces(t *testing.T, e *env) {
+	ctx := t.Context()
+	require.NoError(t, e.store.Put(ctx, "k", map[string]any{"a": 1}))
+	require.NoError(t, e.store.Put(ctx, "j", 2.5))
+	require.NoError(t, e.store.Put(ctx, "k", []string{"b"}))
+	want := map[string]string{"k": `["b"]`, "j": "2.5"}
+	assert.Equal(t, want, memoryOf(t, e.store))
+	assert.Equal(t, want, memoryOf(t, e.another(t)))
+}
+
+func putMakesNoEvent(t *testing.T, e *env) {
+	ctx := t.Context()
+	values := map[string]any{"k": map[string]any{"b": []any{1, nil}, "a": "<x>"}, "wrapped": 2.5}
+	require.NoError(t, e.store.PutAll(ctx, values))
+	before := revisions(t, e.store, "k", "wrapped")
+	require.NoError(t, e.store.Put(ctx, "k", json.RawMessage(`{ "a": "\u003cx>", "b": [1, null] }`)))
+	require.NoError(t, e.store.PutAll(ctx, values))
+	require.NoError(t, e.store.Delete(ctx, "missing"))
+	require.ErrorIs(t, e.store.Pop(ctx, "missing", new(any)), roomkv.ErrNotFound)
+	assert.Equal(t, before, revisions(t, e.store, "k", "wrapped"))
+}
+
+func putStoresPlainJSON(t *testing.T, e *env) {
+	ctx := t.Context()
+	require.NoError(t, e.store.PutAll(ctx, map[string]any{"a": 1, "b": map[string]any{"c": "d"}, "f": 1.5, "m": map[string]string{"json_val": "x"}}))
+	want := map[string]any{"a": 1.0, "b": map[string]any{"c": "d"}, "f": map[string]any{"json_val": "1.5"}, "m": map[string]any{"json_val": `{"json_val":"x"}`}}
+	if e.single() {
+		assert.Equal(t, want, e.raw(t, ""))
+		return
+	}
+	for key, value := range want {
+		assert.Equal(t, map[string]any{key: value}, e.raw(t, key))
+	}
+}
+
+func putKeepsOthers(t *testing.T, e *env) {
+	ctx := t.Context()
+	other := e.another(t)
+	require.NoError(t, e.store.Put(ctx, "mine", 1))
+	require.NoError(t, other.Put(ctx, "theirs", 1))
+	require.NoError(t, e.store.Put(ctx, "mine", 2))
+	require.NoError(t, other.Put(ctx, "theirs", 2))
+	require.NoError(t, e.store.Delete(ctx, "none"))
+	want := map[string]string{"mine": "2", "theirs": "2"}
+	assert.Equal(t, want, memoryOf(t, e.another(t)))
+	assert.Equal(t, want, memoryOf(t, other))
+}
+
+func putKeepsUnknownFields(t *testing.T, e *env) {
+	e.sendRaw(t, "k", map[string]any{"k": 1, "roomkv.unknown": []int{1}})
+	require.NoError(t, e.store.Put(t.Context(), "k", 2))
+	raw := e.raw(t, "k")
+	assert.InDelta(t, 2, raw["k"], 0)
+	if e.single() {
+		assert.Equal(t, []any{1.0}, raw["roomkv.unknown"])
+	}
+}
+
+// opsdroid reads, changes and writes, and copies the field that names what the writer had merged.
+func putBesideOpsdroid(t *testing.T, e *env) {
+	ctx := t.Context()
+	require.NoError(t, e.store.Put(ctx, "base", 0))
+	var stale map[string]any
+	require.NoError(t, e.client.StateEvent(ctx, e.room, database, e.stateKey(""), &stale))
+	require.NoError(t, e.store.Put(ctx, "mine", 1))
+	stale["theirs"] = 2
+	e.sendRaw(t, "", stale)
+	assert.Nil(t, e.raw(t, "")["mine"], "opsdroid has overwritten it")
+	require.NoError(t, e.store.Put(ctx, "next", 3))
+	want := map[string]string{"base": "0", "mine": "1", "theirs": "2", "next": "3"}
+	assert.Equal(t, want, memoryOf(t, e.store))
+	assert.Equal(t, want, memoryOf(t, e.another(t)))
+}
+
+func putLarge(t *testing.T, e *env) {
+	ctx := t.Context()
+	large := text(150_000, 1)
+	e.requests.Reset()
+	require.NoError(t, e.store.PutAll(ctx, map[string]any{"large": large, "small": 1}))
+	assert.Equal(t, 1, uploads(e.requests))
+	state := allState(t, e.client, e.room)
+	assert.Equal(t, !e.encrypted, strings.Contains(state, "media_val"), "in an encrypted room the reference is in the encrypted event")
+	for _, request := range e.requests.Requests() {
+		assert.NotContains(t, string(request.Body), large[:50], "the attachment is encrypted")
+	}
+	for _, store := range []*roomkv.Store{e.store, e.another(t)} {
+		got, err := roomkv.Get[string](ctx, store, "large")
+		require.NoError(t, err)
+		assert.Equal(t, large, got)
+		require.NoError(t, store.Get(ctx, "small", new(int)))
+	}
+	e.requests.Reset()
+	require.NoError(t, e.store.Put(ctx, "large", large))
+	assert.Zero(t, uploads(e.requests), "it is there")
+	require.NoError(t, e.store.Put(ctx, "large", "short"))
+	got, err := roomkv.Get[string](ctx, e.another(t), "large")
+	require.NoError(t, err)
+	assert.Equal(t, "short", got)
+}
+
+func putIntoAFullDict(t *testing.T, e *env) {
+	ctx := t.Context()
+	want := map[string]string{}
+	e.sendRaw(t, "", map[string]any{"largest": text(30_000, 0), "small": 1})
+	want["largest"], want["small"] = fmt.Sprintf("%q", text(30_000, 0)), "1"
+	for i, size := range []int{20_000, 19_000} {
+		key := fmt.Sprint("k", i)
+		require.NoError(t, e.store.Put(ctx, key, text(size, 1)))
+		want[key] = fmt.Sprintf("%q", text(size, 1))
+	}
+	for name, stored := range e.raw(t, "") {
+		reference, _ := stored.(map[string]any)
+		assert.Equal(t, name == "largest", reference["media_val"] != nil, name)
+	}
+	assert.Equal(t, want, memoryOf(t, e.another(t)))
+}
+
+func putsShareRequests(t *testing.T, e *env) {
+	const goroutines = 60
+	ctx := t.Context()
+	require.NoError(t, e.store.Put(ctx, "first", 0))
+	e.requests.Reset()
+	want := map[string]string{"first": "0"}
+	var group sync.WaitGroup
+	for i := range goroutines {
+		key := fmt.Sprint("k", i)
+		want[key] = fmt.Sprint(i)
+		group.Go(func() { assert.NoError(t, e.store.Put(ctx, key, i)) })
+	}
+	group.Wait()
+	assert.LessOrEqual(t, e.requests.Count(), 20)
+	assert.Equal(t, want, memoryOf(t, e.another(t)))
+}
+
+func putsOfTwoProcesses(t *testing.T, e *env) {
+	const puts = 4
+	ctx := t.Context()
+	stores := []*roomkv.Store{e.store, e.another(t)}
+	want := map[string]string{}
+	var group sync.WaitGroup
+	for i, store := range stores {
+		for n := range puts {
+			want[fmt.Sprint(i, " ", n)] = fmt.Sprint(n)
+		}
+		group.Go(func() {
+			for n := range puts {
+				assert.NoError(t, store.Put(ctx, fmt.Sprint(i, " ", n), n))
+			}
+		})
+	}
+	group.Wait()
+	eventually(t, func() bool { return len(memoryOf(t, e.another(t))) == len(want) }, "the list")
+	assert.Equal(t, want, memoryOf(t, e.another(t)))
+	eventually(t, func() bool { return len(memoryOf(t, e.store)) == len(want) }, "the sync")
+	assert.Equal(t, want, memoryOf(t, e.store))
+}
+
+func putWithEndedContext(t *testing.T, e *env) {
+	require.NoError(t, e.store.Put(t.Context(), "k", 1))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	e.requests.Reset()
+	require.ErrorIs(t, e.store.Put(ctx, "k", 2), context.Canceled)
+	require.ErrorIs(t, e.store.Delete(ctx, "k"), context.Canceled)
+	require.ErrorIs(t, e.store.Get(ctx, "k", new(int)), context.Canceled)
+	_, err := e.store.Keys(ctx)
+	require.ErrorIs(t, err, context.Canceled)
+	assert.Zero(t, writes(e.requests))
+	got, err := roomkv.Get[int](t.Context(), e.store, "k")
+	require.NoError(t, err)
+	assert.Equal(t, 1, got)
+}
+
+func putOfTheOnlyWriter(t *testing.T, e *env) {
+	ctx := t.Context()
+	store := open(t, e.client, e.room, e.opts(roomkv.WithSingleWriter())...)
+	require.NoError(t, store.Put(ctx, "k", 0))
+	for i := range 3 {
+		e.counts(t, 1, "put", func() error { return store.Put(ctx, "k", i+1) })
+	}
+	require.NoError(t, roomkv.Update(ctx, store, "k", increment))
+	require.NoError(t, store.Put(ctx, "j", 1))
+	assert.Equal(t, map[string]string{"k": "4", "j": "1"}, memoryOf(t, store))
+	assert.NotContains(t, rawState(t, e.client, e.room, database, e.stateKey("k")), "roomkv.")
+}
+
+func putAllIsOneEvent(t *testing.T, e *env) {
+	ctx := t.Context()
+	values := map[string]any{"a": 1, "b": "two", "c": nil, "d": []int{4}}
+	require.NoError(t, e.store.Put(ctx, "warm", 0))
+	e.requests.Reset()
+	require.NoError(t, e.store.PutAll(ctx, values))
+	state, sealed := 0, 0
+	for _, request := range e.requests.Requests() {
+		if request.Method == http.MethodPut && strings.Contains(request.Path, "/state/") {
+			state++
+		}
+		if request.Method == http.MethodPut && strings.Contains(request.Path, "/send/m.room.encrypted/") {
+			sealed++
+		}
+	}
+	want := 1
+	if !e.single() {
+		want = len(values)
+	}
+	assert.Equal(t, want, state)
+	assert.Equal(t, e.encrypted, sealed == 1, "in both layouts the values share an encrypted event")
+	memory := map[string]string{"warm": "0", "a": "1", "b": `"two"`, "c": "null", "d": "[4]"}
+	assert.Equal(t, memory, memoryOf(t, e.store))
+	assert.Equal(t, memory, memoryOf(t, e.another(t)))
+}
+
+func putAllOfNothing(t *testing.T, e *env) {
+	require.NoError(t, e.store.PutAll(t.Context(), nil))
+	require.NoError(t, e.store.PutAll(t.Context(), map[string]any{}))
+	require.NoError(t, e.store.Delete(t.Context()))
+	assert.Zero(t, writes(e.requests))
+}
+
+func deleteRemoves(t *testing.T, e *env) {
+	ctx := t.Context()
+	require.NoError(t, e.store.Delete(ctx, "never"))
+	require.NoError(t, e.store.PutAll(ctx, map[string]any{"a": 1, "b": 2, "c": 3, "d": 4}))
+	require.NoError(t, e.store.Delete(ctx, "a", "missing", "c", "a"))
+	require.NoError(t, e.store.Delete(ctx, "a"))
+	require.ErrorIs(t, e.store.Get(ctx, "a", new(int)), roomkv.ErrNotFound)
+	want := map[string]string{"b": "2", "d": "4"}
+	assert.Equal(t, want, memoryOf(t, e.store))
+	other := e.another(t)
+	assert.Equal(t, want, memoryOf(t, other))
+	require.ErrorIs(t, other.Get(ctx, "c", new(int)), roomkv.ErrNotFound)
+	require.NoError(t, other.Delete(ctx, "b", "d"))
+	eventually(t, func() bool { return len(memoryOf(t, e.store)) == 0 }, "the deletion")
+}
+
+func deleteLeavesEmptyEvents(t *testing.T, e *env) {
+	ctx := t.Context()
+	require.NoError(t, e.store.PutAll(ctx, map[string]any{"a": 1, "b": 2}))
+	require.NoError(t, e.store.Delete(ctx, "a"))
+	assert.JSONEq(t, `{}`, rawState(t, e.client, e.room, database, "a"))
+	assert.JSONEq(t, `{"b":2}`, rawState(t, e.client, e.room, database, "b"))
+	assert.Equal(t, map[string]string{"b": "2"}, memoryOf(t, e.another(t)))
+}
+
+func deleteMends(t *testing.T, e *env) {
+	ctx := t.Context()
+	bad := map[string]any{"encrypted_val": 7}
+	if e.single() {
+		e.sendRaw(t, "", map[string]any{"bad": bad, "worse": bad, "good": 1})
+	} else {
+		e.sendRaw(t, "bad", map[string]any{"bad": bad})
+		e.sendRaw(t, "worse", map[string]any{"worse": bad})
+		e.sendRaw(t, "good", map[string]any{"good": 1})
+	}
+	require.ErrorIs(t, e.store.Get(ctx, "bad", new(any)), roomkv.ErrCorrupt)
+	require.NoError(t, e.store.Delete(ctx, "bad"))
+	require.ErrorIs(t, e.store.Get(ctx, "bad", new(any)), roomkv.ErrNotFound)
+	require.NoError(t, e.store.Put(ctx, "worse", 2))
+	assert.Equal(t, map[string]string{"good": "1", "worse": "2"}, memoryOf(t, e.another(t)))
+}
+
+func writesInClear(t *testing.T, e *env) {
+	ctx := t.Context()
+	clear := e.another(t, roomkv.WithEncryption(false))
+	require.NoError(t, clear.Put(ctx, "clear", "in the clear"))
+	require.NoError(t, e.store.Put(ctx, "sealed", "in secret"))
+	state := allState(t, e.client, e.room)
+	assert.Contains(t, state, "in the clear")
+	assert.NotContains(t, state, "in secret")
+	want := map[string]string{"clear": `"in the clear"`, "sealed": `"in secret"`}
+	assert.Equal(t, want, memoryOf(t, e.store), "both are read either way")
+	assert.Equal(t, want, memoryOf(t, clear))
+	entry, err := e.store.Entry(ctx, "clear")
+	require.NoError(t, err)
+	assert.False(t, entry.Encrypted)
+	changed, err := e.store.EncryptAll(ctx)
+	require.NoError(t, err)
+	assert.Equal(t, 1, changed)
+	assert.NotContains(t, allState(t, e.client, e.room), "in the clear")
+	assert.Equal(t, want, memoryOf(t, e.another(t)))
+	changed, err = e.store.EncryptAll(ctx)
+	require.NoError(t, err)
+	assert.Zero(t, changed)
+}
