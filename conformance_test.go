@@ -21,6 +21,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv"
+	"github.com/roomkv/roomkv/internal/fakehs"
 	"github.com/roomkv/roomkv/internal/homeserver"
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
 )
@@ -244,7 +245,11 @@ func subjects(t *testing.T) []*subject {
 	t.Helper()
 	server := hstest.Server(t)
 	if os.Getenv(homeserver.EnvURL) == "" {
-		return []*subject{{accounts: server, name: "dendrite", like: dendrite}}
+		return []*subject{
+			{accounts: fakehs.New(fakehs.Options{Mode: fakehs.Linear}), name: "memory, as Dendrite", like: dendrite},
+			{accounts: fakehs.New(fakehs.Options{Mode: fakehs.Forking}), name: "memory, as Synapse", like: synapse},
+			{accounts: server, name: "dendrite", like: dendrite},
+		}
 	}
 	resp, err := http.Get(server.URL + "/_matrix/client/versions")
 	require.NoError(t, err)
