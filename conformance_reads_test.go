@@ -335,9 +335,9 @@ func followReads(t *testing.T, e *env) {
 	other := e.another(t)
 	require.NoError(t, other.PutAll(ctx, map[string]any{"k": 1, "j": 1}))
 	e.reads(t, "k", "1")
-	e.requests.Reset()
 	require.NoError(t, other.Put(ctx, "k", 2))
 	e.reads(t, "k", "2")
+	e.requests.Reset()
 	for range 20 {
 		require.NoError(t, e.store.Get(ctx, "k", new(int)))
 	}

@@ -130,7 +130,7 @@ func requestsInAHandler(t *testing.T, e *env) {
 	e.client.Syncer.(mautrix.ExtensibleSyncer).OnEventType(event.EventMessage, e.store.InEventRoom(func(ctx context.Context, evt *event.Event, room *roomkv.Store) {
 		e.requests.Reset()
 		assert.NoError(t, room.Put(ctx, "k", evt.ID))
-		took <- requests(e.requests)
+		took <- e.took()
 	}))
 	want := 1
 	if e.single() {

@@ -295,6 +295,7 @@ func deleteMends(t *testing.T, e *env) {
 	require.NoError(t, e.store.Delete(ctx, "bad"))
 	require.ErrorIs(t, e.store.Get(ctx, "bad", new(any)), roomkv.ErrNotFound)
 	require.NoError(t, e.store.Put(ctx, "worse", 2))
+	eventually(t, func() bool { return len(memoryOf(t, e.another(t))) == 2 }, "the list")
 	assert.Equal(t, map[string]string{"good": "1", "worse": "2"}, memoryOf(t, e.another(t)))
 }
 
