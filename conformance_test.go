@@ -32,7 +32,7 @@ import (
 // or two, and expects exactly one result. Where homeservers differ the row says how.
 var conformance = slices.Concat(
 	serverRows, serverListRows, serverRoomRows, readRows, writeRows, conditionalRows, listRows, requestRows, encryptedRows,
-	errorRows,
+	errorRows, watchRows, historyRows, transferRows,
 )
 
 // accounts is all that the table needs of a homeserver.
