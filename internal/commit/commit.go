@@ -339,7 +339,11 @@ func (c *commit) decide(ctx context.Context, f func(h *merge.History)) error {
 			if missing = h.Missing(); len(missing) > 0 {
 				return
 			}
-			if unplaced = h.Unplaced(c.own); len(unplaced) == 0 {
+			unplaced = h.Unplaced(c.own)
+			if c.all[0].Conditional {
+				unplaced = append(unplaced, h.Unordered()...)
+			}
+			if len(unplaced) == 0 {
 				f(h)
 			}
 		})

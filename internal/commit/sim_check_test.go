@@ -100,7 +100,7 @@ func (w *world) on(key string) []*op {
 
 // before tells whether the one had ended when the other began. What failed can happen at any time.
 func (o *op) before(other *op) bool {
-	return o.done && (o.err == nil || o.refused()) && o.end.Before(other.start)
+	return (o.acknowledged() || o.refused()) && o.end.Before(other.start)
 }
 
 // erases tells whether the operation can take away what was there.
@@ -161,6 +161,9 @@ func (w *world) checkValue(key string, value []string) {
 	if kind, text := w.wrong(key, value); kind != "" {
 		w.fail(kind, "%s", text)
 	}
+	if w.redacted {
+		return
+	}
 	for _, o := range w.on(key) {
 		if o.refused() && slices.Contains(value, o.ID) {
 			w.fail("refused", "%s is %v, and %s was told: %v", key, value, o, o.err)
@@ -176,7 +179,7 @@ func (w *world) checkGet(g *op) {
 	if kind, text := w.wrong(g.Key, g.got); kind != "" {
 		w.fail(kind, "%s read: %s", g, text)
 	}
-	if w.IgnoreOwn {
+	if w.IgnoreOwn || w.redacted {
 		return
 	}
 	own := func(o *op) bool { return o.process == g.process }
@@ -263,7 +266,7 @@ func (h *history) order(done uint64, value string) bool {
 }
 
 // must tells whether the operation has to be in the order.
-func (h *history) must(o *op) bool { return o.done && (o.err == nil || o.refused()) }
+func (h *history) must(o *op) bool { return o.acknowledged() || o.refused() }
 
 // results are what the operation can make of a value, none where it cannot have happened then.
 func (o *op) results(value string) []string {
@@ -279,7 +282,11 @@ func (o *op) results(value string) []string {
 	}
 	switch o.Kind {
 	case put:
+<<<<<<< HEAD
 		if o.refused() { // opsdroid found nothing to add to
+=======
+		if o.refused() {
+>>>>>>> 3d863cc (test: the faults that were found elsewhere, as scenarios of the simulation that fail)
 			return []string{value}
 		}
 		return []string{o.ID}
@@ -317,8 +324,14 @@ func (o *op) results(value string) []string {
 // checkEnd compares what each process reads in the end with what the room's events say, and that with what all were told.
 func (w *world) checkEnd() {
 	truth := w.truth()
+	if w.redacted || len(w.powerless) > 0 { // what others make of what was dropped is theirs
+		for _, key := range w.keys() {
+			truth[key] = w.current(key)
+		}
+	}
 	for _, key := range w.keys() {
-		if err := w.linear(key, truth[key]); errors.Is(err, errUndecided) {
+		if w.redacted {
+		} else if err := w.linear(key, truth[key]); errors.Is(err, errUndecided) {
 			w.undecided++
 		} else if err != nil {
 			w.fail("order", "%v", err)
@@ -340,13 +353,17 @@ func (w *world) checkEnd() {
 	}
 }
 
+// current is what the state has under the key.
+func (w *world) current(key string) []string {
+	if e := w.server.current(w.stateKey(key)); e != nil {
+		return tokens(json.RawMessage(w.server.event(e, false).Dict[key]))
+	}
+	return nil
+}
+
 // checkCurrent compares what is current with what the room's events say.
 func (w *world) checkCurrent(key string, value []string) {
-	var there []string
-	e := w.server.current(w.stateKey(key))
-	if e != nil {
-		there = tokens(json.RawMessage(w.server.event(e, false).Dict[key]))
-	}
+	there := w.current(key)
 	if !slices.Equal(there, value) {
 		w.fail("current", "%s is %v in the state, and %v by all events", key, there, value)
 	}

@@ -66,8 +66,10 @@ type world struct {
 	failure   error
 
 	stopped   chan struct{} // closed when the loop has ended
-	undecided int           // keys with too many possible orders
-	known     int           // how many events histories have
+	redacted  bool          // whether what was acknowledged was taken away
+	powerless []powerless
+	undecided int // keys with too many possible orders
+	known     int // how many events histories have
 	histories map[string]*merge.History
 	changed   map[string]bool
 	merged    map[string]map[string][]string
@@ -169,6 +171,12 @@ func (w *world) loop() {
 		}
 		timer.Stop()
 	}
+}
+
+// powerless is when an account was losing its power: what it sends then can be dropped.
+type powerless struct {
+	account     string
+	from, until time.Time
 }
 
 // failure is what is wrong with a run.
@@ -334,13 +342,16 @@ func (w *world) draw(q *request) {
 		q.within = between(100*time.Microsecond, 2*slow)
 	}
 	q.overdue = between(0, w.LateBy)
-	chance := rng.Float64()
-	kind := fate(1 + rng.IntN(int(late)))
+	chance, lateChance := rng.Float64(), rng.Float64()
+	kind := refused + fate(rng.IntN(int(late-refused)))
 	stall, stalled, stallThere := between(0, w.StallBy), rng.Float64(), rng.IntN(2) == 0
 	dies := rng.Float64()
 	if !w.calm {
-		if chance < w.Fail && (kind != late || w.LateBy > 0 && q.kind == "PUT") {
+		switch {
+		case chance < w.Fail:
 			q.fate = kind
+		case lateChance < w.Late && q.kind == "PUT":
+			q.fate = late
 		}
 		if stalled < w.Stall && w.StallBy > 0 {
 			if stallThere || w.StallBefore {

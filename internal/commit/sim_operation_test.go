@@ -73,7 +73,12 @@ func (o *op) refused() bool {
 	return o.done && (errors.Is(o.err, errExists) || errors.Is(o.err, errConflict) || errors.Is(o.err, errNotFound))
 }
 
-func (o *op) acknowledged() bool { return o.done && o.err == nil }
+// acknowledged tells whether the caller was told that it is done, and can count on that.
+func (o *op) acknowledged() bool {
+	return o.done && o.err == nil && !slices.ContainsFunc(o.process.world.powerless, func(p powerless) bool {
+		return p.account == o.process.account && o.start.Before(p.until) && p.from.Before(o.end)
+	})
+}
 
 // tokens reads a value.
 func tokens(stored json.RawMessage) (list []string) {

@@ -20,6 +20,7 @@ type knobs struct {
 	Slow      time.Duration // what a request takes each way, at most
 
 	Fail        float64 // how many requests fail
+	Late        float64 // how many events arrive after their request was answered, and perhaps made again
 	LateBy      time.Duration
 	Stall       float64 // how many take long
 	StallBy     time.Duration
@@ -62,7 +63,7 @@ type processPlan struct {
 // incident is something that happens to the homeserver or to a process.
 type incident struct {
 	At      time.Duration
-	Kind    string // chat, foreign, clock, pause
+	Kind    string // chat, foreign, clock, pause, power, redact
 	Process string
 	Count   int
 	For     time.Duration
@@ -82,7 +83,7 @@ func planOf(seed uint64, forking bool) plan {
 	k.Forking = forking
 	k.OneName = chance(0.4)
 	if !forking {
-		k.SameDepth = chance(0.7)
+		k.SameDepth = chance(0.7) && !(k.OneName && knownFaults.off("unmarked forks"))
 		k.Shuffles = k.SameDepth && chance(0.8) && !knownFaults.off("shuffled lists")
 		k.Silent = chance(0.3)
 		if chance(0.7) {
@@ -96,7 +97,7 @@ func planOf(seed uint64, forking bool) plan {
 		k.Fail = 0.02 + 0.15*rng.Float64()
 	}
 	if chance(0.3) && !knownFaults.off("late duplicates") {
-		k.LateBy = upTo(time.Minute)
+		k.Late, k.LateBy = 0.02+0.1*rng.Float64(), 1+upTo(time.Minute)
 	}
 	if chance(0.25) {
 		k.Stall, k.StallBy = 0.02+0.2*rng.Float64(), upTo(time.Minute)
@@ -110,7 +111,7 @@ func planOf(seed uint64, forking bool) plan {
 	if chance(0.2) {
 		k.Limited = 0.2 * rng.Float64()
 	}
-	if chance(0.2) {
+	if chance(0.2) && !knownFaults.off("repeated syncs") {
 		k.Repeated = 0.3 * rng.Float64()
 	}
 	if chance(0.2) {
@@ -118,8 +119,9 @@ func planOf(seed uint64, forking bool) plan {
 	}
 	k.IgnoreRefusals = knownFaults.off("refusals")
 	k.IgnoreOwn = knownFaults.off("own writes")
+	p.Alone = k.Death == 0 && k.Late == 0 && chance(0.5)
 	p.populate(rng)
-	if chance(0.3) {
+	if chance(0.35) {
 		p.disturb(rng)
 	}
 	return p
@@ -129,10 +131,13 @@ func planOf(seed uint64, forking bool) plan {
 func (p *plan) disturb(rng *rand.Rand) {
 	upTo := func(most time.Duration) time.Duration { return time.Duration(rng.Int64N(int64(most) + 1)) }
 	span := []time.Duration{200 * time.Millisecond, 2 * time.Second, 30 * time.Second}[rng.IntN(3)]
-	kinds := []string{"chat", "foreign", "clock", "pause"}
-	if knownFaults.off("clocks") {
-		kinds = []string{"chat", "foreign", "pause"}
+	kinds := []string{"chat", "foreign", "pause"}
+	for kind, fault := range map[string]string{"clock": "clocks", "power": "power", "redact": "redactions"} {
+		if !knownFaults.off(fault) {
+			kinds = append(kinds, kind)
+		}
 	}
+	slices.Sort(kinds)
 	kinds = kinds[rng.IntN(len(kinds)):]
 	for range 1 + rng.IntN(8) {
 		i := incident{At: upTo(span), Kind: kinds[rng.IntN(len(kinds))]}
@@ -141,8 +146,16 @@ func (p *plan) disturb(rng *rand.Rand) {
 			i.Count = 1 + rng.IntN(60)
 		case "clock":
 			i.For = upTo(6*time.Hour) - 3*time.Hour
+<<<<<<< HEAD
 			// Set back and forth again, it lets state resolution bring back an old event in a way that the latest events do not show.
 			kinds = slices.DeleteFunc(slices.Clone(kinds), func(kind string) bool { return kind == "clock" })
+=======
+		case "power":
+			i.Process = p.Processes[rng.IntN(len(p.Processes))].Name
+			i.For = upTo(10 * time.Second)
+		case "redact":
+			i.Count = rng.IntN(3)
+>>>>>>> 3d863cc (test: the faults that were found elsewhere, as scenarios of the simulation that fail)
 		case "pause":
 			i.Process = p.Processes[rng.IntN(len(p.Processes))].Name
 			i.For = upTo(8 * time.Second)
@@ -163,7 +176,7 @@ func (p *plan) populate(rng *rand.Rand) {
 	if knownFaults.off("plain beside conditional") && slices.ContainsFunc(mix, opKind.conditional) {
 		mix = slices.DeleteFunc(slices.Clone(mix), func(k opKind) bool { return k == put || k == remove })
 	}
-	pace := []time.Duration{time.Millisecond, 30 * time.Millisecond, 300 * time.Millisecond, 5 * time.Second}[rng.IntN(4)]
+	pace := []time.Duration{time.Millisecond, 10 * time.Millisecond, 30 * time.Millisecond, 100 * time.Millisecond, time.Second, 5 * time.Second}[rng.IntN(6)]
 	processes := 2 + rng.IntN(3)
 	if chance(0.2) {
 		processes += rng.IntN(5)
@@ -184,7 +197,7 @@ func (p *plan) populate(rng *rand.Rand) {
 				if !p.Knobs.OneName && o.Kind == put && chance(0.3) {
 					o.Keys = []string{fmt.Sprint("k", keys)}
 				}
-				if chance(0.05) {
+				if chance(0.05) && !(p.Alone && knownFaults.off("failures")) {
 					o.Timeout = time.Duration(1 + rng.Int64N(int64(20*time.Second)))
 					if chance(0.5) {
 						o.Timeout /= 200

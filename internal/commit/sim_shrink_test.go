@@ -60,7 +60,7 @@ func (p plan) smaller() (all []plan) {
 		}
 	}
 	for _, calm := range []func(*knobs){
-		func(k *knobs) { k.Fail, k.LateBy = 0, 0 }, func(k *knobs) { k.Stall, k.StallBy = 0, 0 }, func(k *knobs) { k.Death = 0 },
+		func(k *knobs) { k.Fail = 0 }, func(k *knobs) { k.Late, k.LateBy = 0, 0 }, func(k *knobs) { k.Stall, k.StallBy = 0, 0 }, func(k *knobs) { k.Death = 0 },
 		func(k *knobs) { k.Limited = 0 }, func(k *knobs) { k.Repeated = 0 }, func(k *knobs) { k.SlowSync = 0 },
 		func(k *knobs) { k.Slow = 0 }, func(k *knobs) { k.Lag = 0 }, func(k *knobs) { k.SameDepth, k.Shuffles = false, false }, func(k *knobs) { k.Shuffles = false }, func(k *knobs) { k.Silent = false },
 	} {
@@ -121,7 +121,7 @@ func (c *tally) log(t *testing.T) {
 func (k knobs) names() string {
 	var names []string
 	for name, on := range map[string]bool{
-		"one name": k.OneName, "same depth": k.SameDepth, "shuffles": k.Shuffles, "failures": k.Fail > 0, "late": k.LateBy > 0 && k.Fail > 0, "stalls": k.Stall > 0,
+		"one name": k.OneName, "same depth": k.SameDepth, "shuffles": k.Shuffles, "failures": k.Fail > 0, "late": k.Late > 0, "stalls": k.Stall > 0,
 		"deaths": k.Death > 0, "limited": k.Limited > 0, "repeated": k.Repeated > 0, "slow sync": k.SlowSync > 0,
 	} {
 		if on {

@@ -3,6 +3,8 @@ package commit_test
 import (
 	"flag"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -119,6 +121,14 @@ func (w *world) happen(i incident) {
 		w.server.foreign(i.Count)
 	case "clock":
 		w.server.skew = i.For
+	case "power":
+		w.disempower(i)
+	case "redact":
+		keys := slices.Sorted(maps.Keys(w.server.state(w.server.tips)))
+		if e := w.server.current(keys[i.Count%len(keys)]); e.kind == dictEvent {
+			w.redacted = true
+			w.server.redact(e)
+		}
 	case "pause":
 		for _, p := range w.processes {
 			if p.name == i.Process {
@@ -126,6 +136,19 @@ func (w *world) happen(i incident) {
 			}
 		}
 	}
+}
+
+// disempower takes an account's power and gives it back after a while.
+func (w *world) disempower(i incident) {
+	at, from := w.server.begin(), time.Now()
+	index := len(w.powerless)
+	w.powerless = append(w.powerless, powerless{i.Process, from, from.Add(time.Hour)})
+	key := fmt.Sprintf("power of %s %v", i.Process, i.At)
+	w.after(time.Duration(w.server.random.Int64N(int64(20*time.Millisecond))), key, func() {
+		w.server.empower(i.Process, false, at)
+		w.powerless[index].until = time.Now()
+		w.after(i.For, key, func() { w.server.empower(i.Process, true, w.server.begin()) })
+	})
 }
 
 // quiet lets everything come to rest, has one more operation made, and checks what everybody reads.
@@ -216,7 +239,7 @@ func report(t *testing.T, seed uint64, p plan, result outcome) {
 // describe is a plan for people.
 func describe(p plan) string {
 	var text strings.Builder
-	fmt.Fprintf(&text, "%+v\n", p.Knobs)
+	fmt.Fprintf(&text, "%+v alone=%v\n", p.Knobs, p.Alone)
 	for _, one := range p.Processes {
 		fmt.Fprintf(&text, "%s follows=%v mortal=%v retries=%d:", one.Name, one.Follows, one.Mortal, one.Retries)
 		for _, ops := range one.Goroutines {

@@ -157,12 +157,6 @@ func (h *History) Unplaced(own id.EventID) []id.EventID {
 		marks[n.Mark] = true
 	}
 	asked := map[*node]bool{}
-	for _, n := range h.heads {
-		// Dendrite does not tell what it replaced, and lists events of one depth, which were sent at the same time, in any order.
-		if b := n.before; !n.Marked && !n.Partial && n.Replaces == "" && b != nil && n.Time-b.Time < sameTime && b.Time-n.Time < sameTime {
-			asked[n], asked[b] = true, true
-		}
-	}
 	if len(h.heads) > 1 {
 		_, rules := h.propose(h.heads)
 		for _, rule := range rules {
@@ -179,6 +173,25 @@ func (h *History) Unplaced(own id.EventID) []id.EventID {
 		}
 	}
 	return unplaced
+}
+
+// Unordered are the heads whose writers had read nothing, and what is taken for the event before, where each can have been stored before the
+// other: Dendrite does not tell what such a head replaced, and lists events of one depth, which were sent at the same time, in any order.
+// Place gives the answers.
+func (h *History) Unordered() (events []id.EventID) {
+	h.link()
+	for _, n := range h.heads {
+		b := n.before
+		if n.Marked || n.Partial || n.Replaces != "" || b == nil || max(n.Time-b.Time, b.Time-n.Time) >= sameTime {
+			continue
+		}
+		for _, n := range []*node{n, b} {
+			if !n.asked {
+				events = append(events, n.ID)
+			}
+		}
+	}
+	return events
 }
 
 // hidden tells whether nobody has merged the event, and only another one with its mark makes that no head: if that was
@@ -242,21 +255,24 @@ const (
 	Unordered              // nothing tells
 )
 
-// Order tells where an event belongs that a sync brings, and after it these in the same response. A sync brings events in the order in
-// which the homeserver stored them, so that the event comes after all that the history has from lists. It can have been sent before what
-// comes from the state, where the sync is behind that. Times only show that this is not so: the clocks of homeservers differ.
+// Order tells where an event belongs that a sync brings, and after it these in the same response, as long as the sync can be behind what
+// was read: it then brings what was stored before that. Times only show that this is not so, for the clocks of homeservers differ, and can
+// be set back.
 func (h *History) Order(e Event, next []Event) Order {
+	last := int64(math.MinInt64)
 	for _, n := range h.events {
-		switch {
-		case !n.Partial || n.ID == e.ID || h.events[e.ID] != nil:
-		case slices.Contains(n.Parents, e.ID), slices.ContainsFunc(next, func(later Event) bool { return later.ID == n.ID }):
+		if slices.Contains(n.Parents, e.ID) {
 			return Before
-		case slices.Contains(e.Parents, n.ID) || n.Time < e.Time:
-		default:
-			return Unordered
 		}
+		last = max(last, n.Time)
 	}
-	return After
+	switch {
+	case slices.ContainsFunc(next, func(later Event) bool { return h.Has(later.ID) }):
+		return Before
+	case e.Time > last, len(e.Parents) > 0 && !slices.ContainsFunc(e.Parents, func(parent id.EventID) bool { return !h.Has(parent) }):
+		return After
+	}
+	return Unordered
 }
 
 // Unverified are the events that what is known was made from, and that can have rivals which are not known: of which nothing older has been

@@ -24,6 +24,7 @@ type Dict struct {
 	mu      sync.Mutex
 	history merge.History
 	epoch   int           // how often it was forgotten
+	caught  bool          // whether the sync has come up with what was read, so that what it brings is newer
 	loaded  bool          // whether the history begins with what was once current
 	checked time.Time     // when the homeserver last said that there is nothing newer
 	users   int           // who reads or writes right now and must not miss what the sync brings
@@ -86,12 +87,23 @@ func (d *Dict) Feed(events ...merge.Event) {
 	changed := false
 	for i, e := range events {
 		add := d.history.Add
-		switch d.history.Order(e, events[i+1:]) {
-		case merge.Before: // a sync that is behind what was read
-			add = d.history.AddOlder
-		case merge.Unordered:
-			d.forget()
-			return
+		switch {
+		case d.history.Has(e.ID):
+			d.caught = d.caught || slices.ContainsFunc(d.history.Heads(), func(head *merge.Event) bool { return head.ID == e.ID })
+		case d.history.Had(e.ID): // a sync that brings again what it has brought
+			continue
+		default:
+			switch d.history.Order(e, events[i+1:]) {
+			case merge.Before:
+				add = d.history.AddOlder
+			case merge.After:
+				d.caught = true
+			case merge.Unordered:
+				if !d.caught {
+					d.forget()
+					return
+				}
+			}
 		}
 		changed = add(e) || changed
 	}
@@ -102,7 +114,7 @@ func (d *Dict) Feed(events ...merge.Event) {
 		d.history.Prune(kept)
 	}
 	if d.history.Len() > most {
-		d.history, d.loaded = merge.History{}, false
+		d.history, d.loaded, d.caught = merge.History{}, false, false
 		d.epoch++
 	}
 	d.update()
@@ -155,7 +167,7 @@ func (d *Dict) Forget() {
 }
 
 func (d *Dict) forget() {
-	d.history, d.loaded = merge.History{}, false
+	d.history, d.loaded, d.caught = merge.History{}, false, false
 	d.epoch++
 	d.update()
 }
