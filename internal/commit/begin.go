@@ -15,7 +15,7 @@ func (c *commit) begin(ctx context.Context) error {
 	doubt := c.afresh() || c.unsettled.Load()
 	var err error
 	switch {
-	case !known && !c.afresh() && c.last.event != "" && c.Recent():
+	case !known && !c.afresh() && c.last.Load() != nil && c.Recent():
 		err = c.recall(ctx)
 	case !known, c.mode.Single && c.afresh():
 		err = c.read(ctx)
@@ -42,7 +42,7 @@ func (c *commit) begin(ctx context.Context) error {
 
 // recall looks for what this process has sent without having read anything, and for what was before and after that.
 func (c *commit) recall(ctx context.Context) error {
-	found, err := c.lookBefore(ctx, c.last.event, 0)
+	found, err := c.lookBefore(ctx, c.last.Load().event, 0)
 	if err != nil {
 		return err
 	}

@@ -168,15 +168,14 @@ type blind struct {
 // make no event of it where that is still current. Else it does, and the event passes for a late delivery of the first, which counts
 // for nothing: then another is sent.
 func (c *commit) sendBlind(ctx context.Context, plan *plan) error {
-	last := c.last
-	c.last = blind{}
-	if last.event != "" && maps.Equal(last.names, plan.names) {
+	last := c.last.Swap(nil)
+	if last != nil && maps.Equal(last.names, plan.names) {
 		plan.parents = &wire.Parents{By: last.by}
 		if err := c.send(ctx, plan); err != nil {
 			return err
 		}
 		if c.own == last.event {
-			c.last = last
+			c.last.Store(last)
 			return nil
 		}
 	}
@@ -184,7 +183,7 @@ func (c *commit) sendBlind(ctx context.Context, plan *plan) error {
 	if err := c.send(ctx, plan); err != nil {
 		return err
 	}
-	c.last = blind{plan.names, plan.parents.By, c.own}
+	c.last.Store(&blind{plan.names, plan.parents.By, c.own})
 	return nil
 }
 

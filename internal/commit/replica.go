@@ -14,8 +14,7 @@ import (
 )
 
 const (
-	// repairAfter is when a fork is merged that no writer has merged, about: whoever made it has died, or is on another
-	// homeserver and could not know.
+	// repairAfter is when a fork is merged that no writer has merged, about.
 	repairAfter = 1500 * time.Millisecond
 
 	// powerTries is how often a read is made that shares the requests of writes which are refused.
@@ -81,6 +80,12 @@ func (r *Replica) ReadView(ctx context.Context, live bool, agree func(view, curr
 		return &replica.View{}, err
 	}
 	view := r.View()
+	if last := r.Writer.last.Load(); view == nil && last != nil && last.event != current.ID && r.Writer.Recent() {
+		if err := r.Read(ctx, false); err != nil {
+			return nil, err
+		}
+		view = r.View()
+	}
 	if view == nil {
 		return replica.ViewOf(current), nil
 	}
@@ -95,23 +100,31 @@ func (r *Replica) ReadView(ctx context.Context, live bool, agree func(view, curr
 			return nil, err
 		}
 	}
-	if view = r.View(); view != nil {
-		return view, nil
+	if view = r.View(); view == nil {
+		return replica.ViewOf(current), nil
 	}
-	return replica.ViewOf(current), nil
+	r.repairLater(ctx, r.forked)
+	return view, nil
 }
 
 // Bring adds events that one response of a sync brought. A fork that they leave is merged after a while, where it is still there and
 // the dict is live then.
 func (r *Replica) Bring(live func() bool, events ...merge.Event) {
 	r.Feed(events...)
-	forked := func() (forked bool) {
-		r.Look(func(h *merge.History) { forked = len(h.Heads()) > 1 })
-		return forked
-	}
-	if forked() && !r.Writer.mode.Single {
-		pause := time.Duration(float64(repairAfter) * (0.5 + fraction(r.random())))
-		r.Writer.repairLater(context.Background(), pause, func() bool { return live() && forked() })
+	r.repairLater(context.Background(), func() bool { return live() && r.forked() })
+}
+
+// forked tells whether there is something that nobody is known to have merged.
+func (r *Replica) forked() (forked bool) {
+	r.Look(func(h *merge.History) { forked = len(h.Heads()) > 1 })
+	return forked
+}
+
+// repairLater merges a fork after a while, where that is still needed: whoever made it has died, or is on another homeserver and could not
+// know, or it is a late delivery.
+func (r *Replica) repairLater(ctx context.Context, needed func() bool) {
+	if !r.Writer.mode.Single && r.forked() {
+		r.Writer.repairLater(ctx, time.Duration(float64(repairAfter)*(0.5+fraction(r.random()))), needed)
 	}
 }
 

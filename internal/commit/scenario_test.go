@@ -139,7 +139,7 @@ var scenarios = []scenario{
 		name:  "A5: a late duplicate of a Put arrives after another Put, per key",
 		fault: "late duplicates",
 		plans: []plan{{Alone: true, Knobs: knobs{OneName: true}, Processes: []processPlan{
-			retrying(planned("a", at(ms, put, "k"), at(time.Second, put, "k"), at(time.Minute, get, "k"))),
+			retrying(planned("a", at(ms, put, "k"), at(time.Second, put, "k"), at(30*time.Second, get, "k"))),
 		}}},
 		rules: []rule{{"a", "PUT", 0, func(q *request) { q.fate, q.overdue = late, 20*time.Second }}},
 	},
@@ -148,7 +148,7 @@ var scenarios = []scenario{
 		fault: "late duplicates",
 		plans: []plan{{Alone: true, Knobs: knobs{OneName: true}, Processes: []processPlan{
 			retrying(planned("a", at(ms, put, "k"), at(time.Second, remove, "k"))),
-			following(planned("b", at(ms, get, "k"), at(time.Minute, get, "k"))),
+			following(planned("b", at(10*ms, get, "k"), at(time.Minute, get, "k"))),
 		}}},
 		rules: []rule{{"a", "PUT", 0, func(q *request) { q.fate, q.overdue = late, 20*time.Second }}},
 	},

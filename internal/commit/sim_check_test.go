@@ -282,11 +282,7 @@ func (o *op) results(value string) []string {
 	}
 	switch o.Kind {
 	case put:
-<<<<<<< HEAD
 		if o.refused() { // opsdroid found nothing to add to
-=======
-		if o.refused() {
->>>>>>> 3d863cc (test: the faults that were found elsewhere, as scenarios of the simulation that fail)
 			return []string{value}
 		}
 		return []string{o.ID}

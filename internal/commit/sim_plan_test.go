@@ -146,16 +146,13 @@ func (p *plan) disturb(rng *rand.Rand) {
 			i.Count = 1 + rng.IntN(60)
 		case "clock":
 			i.For = upTo(6*time.Hour) - 3*time.Hour
-<<<<<<< HEAD
 			// Set back and forth again, it lets state resolution bring back an old event in a way that the latest events do not show.
 			kinds = slices.DeleteFunc(slices.Clone(kinds), func(kind string) bool { return kind == "clock" })
-=======
 		case "power":
 			i.Process = p.Processes[rng.IntN(len(p.Processes))].Name
 			i.For = upTo(10 * time.Second)
 		case "redact":
 			i.Count = rng.IntN(3)
->>>>>>> 3d863cc (test: the faults that were found elsewhere, as scenarios of the simulation that fail)
 		case "pause":
 			i.Process = p.Processes[rng.IntN(len(p.Processes))].Name
 			i.For = upTo(8 * time.Second)

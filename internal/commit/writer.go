@@ -75,12 +75,13 @@ type Writer struct {
 	wrote atomic.Int64 // when the last event was sent, in Unix nanoseconds
 	waits retry.Waits  // what the edits that are being made wait for
 
+	last atomic.Pointer[blind] // the last event that this writer sent, where it had read nothing
+
 	unsettled atomic.Bool // whether the homeserver can have an event of this writer whose rivals nobody has looked for
 	repairing atomic.Bool // whether repairLater waits
 
 	// Of the running loop alone.
 	latest id.EventID    // the last event that this writer sent
-	last   blind         // the same, where it was sent without having read anything
 	slow   time.Duration // how long sending takes, about
 	lag    time.Duration // how long what was sent stays out of sight, about
 	busy   bool          // whether others were met in the last round
