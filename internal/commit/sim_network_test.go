@@ -65,6 +65,7 @@ type world struct {
 	ops       []*op
 	failure   error
 
+	traces    bool          // whether there is a trace
 	stopped   chan struct{} // closed when the loop has ended
 	redacted  bool          // whether what was acknowledged was taken away
 	powerless []powerless
@@ -107,6 +108,9 @@ func (w *world) rng(key string) *rand.Rand {
 
 // note adds to the trace.
 func (w *world) note(key, format string, args ...any) {
+	if !w.traces {
+		return
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.notes = append(w.notes, note{time.Now(), key, fmt.Sprintf("%10.4fs  %-8s ", time.Since(w.began).Seconds(), key) + fmt.Sprintf(format, args...)})

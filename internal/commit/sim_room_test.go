@@ -37,7 +37,7 @@ func (r *simRoom) Current(ctx context.Context) (current *merge.Event, err error)
 		read := r.server().event(e, false)
 		return func() (string, error) {
 			current = &read
-			return short(read.ID) + " " + text(read.Dict), nil
+			return r.process.world.said(read), nil
 		}
 	})
 	return current, err
@@ -108,10 +108,7 @@ func (r *simRoom) Send(ctx context.Context, content json.RawMessage) (sent id.Ev
 			}
 			sent = stored.id
 			read := r.server().event(stored, true)
-			said := short(stored.id) + " " + text(read.Dict)
-			if read.Marked {
-				said += " ← " + strings.Join(shorts(read.Parents), " ")
-			}
+			said := p.world.said(read)
 			if stored != e {
 				said += " (as it was)"
 			} else {
@@ -171,6 +168,18 @@ func (r *simRoom) Refused(ctx context.Context, event id.EventID) error {
 
 // Behind implements [commit.Room].
 func (r *simRoom) Behind(event id.EventID) { r.process.behind(event) }
+
+// said is an event for people.
+func (w *world) said(e merge.Event) string {
+	if !w.traces {
+		return ""
+	}
+	said := short(e.ID) + " " + text(e.Dict)
+	if e.Marked {
+		said += " ← " + strings.Join(shorts(e.Parents), " ")
+	}
+	return said
+}
 
 // short is an event ID for people.
 func short(event id.EventID) string { return strings.TrimPrefix(string(event), "$") }

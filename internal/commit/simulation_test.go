@@ -29,12 +29,15 @@ type outcome struct {
 }
 
 // run makes a run.
-func run(t *testing.T, p plan, intercept ...func(q *request)) (result outcome) {
+func run(t *testing.T, p plan) outcome { return runWith(t, p, false, nil) }
+
+// trace makes a run and tells what happens.
+func trace(t *testing.T, p plan) outcome { return runWith(t, p, true, nil) }
+
+func runWith(t *testing.T, p plan, traces bool, intercept func(q *request)) (result outcome) {
 	synctest.Test(t, func(*testing.T) {
 		w := newWorld(p.Seed, p.Knobs)
-		for _, f := range intercept {
-			w.intercept = f
-		}
+		w.traces, w.intercept = traces, intercept
 		w.start()
 		w.play(p)
 		w.finish()
@@ -229,9 +232,9 @@ func TestSimulation(t *testing.T) {
 // report tells of a failing run, as small as it gets.
 func report(t *testing.T, seed uint64, p plan, result outcome) {
 	smaller := shrink(t, p, result.failure.kind)
-	again := run(t, smaller)
+	again := trace(t, smaller)
 	if again.failure == nil {
-		smaller, again = p, result
+		smaller, again = p, trace(t, p)
 	}
 	t.Errorf("run %d (-seed=%d): %v\n\n%s\n%s", seed, seed, again.failure, describe(smaller), strings.Join(again.trace, "\n"))
 }
@@ -262,7 +265,7 @@ func TestSimulationRepeats(t *testing.T) {
 	for seed := range uint64(10) {
 		for _, forking := range []bool{false, true} {
 			p := planOf(seed, forking)
-			a, b := run(t, p), run(t, p)
+			a, b := trace(t, p), trace(t, p)
 			if i := firstDifference(a.trace, b.trace); i >= 0 {
 				assert.Fail(t, "two runs differ", "seed %d, line %d:\n%s\n%s", seed, i, line(a.trace, i), line(b.trace, i))
 			}
