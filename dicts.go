@@ -1,7 +1,9 @@
 package roomkv
 
 import (
+	"runtime"
 	"sync"
+	"weak"
 
 	"maunium.net/go/mautrix/id"
 
@@ -17,47 +19,72 @@ type dictID struct {
 	stateKey string
 }
 
-// dicts are the dicts of all stores that come from one New. The one used least recently is forgotten first. Methods are
-// safe for concurrent use.
+// dicts are the dicts of all stores that come from one New. The one used least recently is forgotten first, but not while anybody has
+// it: two writers of one dict would not know of each other. Methods are safe for concurrent use.
 type dicts struct {
-	mu    sync.Mutex
-	known lru[dictID, *commit.Replica]
+	mu   sync.Mutex
+	kept lru[dictID, *commit.Replica]            // those that stay
+	all  map[dictID]weak.Pointer[commit.Replica] // and those that somebody still has
 }
 
 // get finds the dict or makes it.
 func (d *dicts) get(at dictID, make func() *commit.Replica) *commit.Replica {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if known, ok := d.known.get(at); ok {
-		return known
+	if kept, ok := d.kept.get(at); ok {
+		return kept
 	}
-	made := make()
-	d.known.most = maxDicts
-	d.known.put(at, made)
-	return made
+	known := d.all[at].Value()
+	if known == nil {
+		known = make()
+		if d.all == nil {
+			d.all = map[dictID]weak.Pointer[commit.Replica]{}
+		}
+		d.all[at] = weak.Make(known)
+		registry := weak.Make(d) // for the store must not stay because of its dicts
+		runtime.AddCleanup(known, func(at dictID) {
+			if d := registry.Value(); d != nil {
+				d.clean(at)
+			}
+		}, at)
+	}
+	d.kept.most = maxDicts
+	d.kept.put(at, known)
+	return known
+}
+
+// clean is for a dict that nobody has any more.
+func (d *dicts) clean(at dictID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.all[at].Value() == nil { // else it is another one by now
+		delete(d.all, at)
+	}
 }
 
 // find is nil where nothing is known.
 func (d *dicts) find(at dictID) *commit.Replica {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	known, _ := d.known.get(at)
-	return known
+	if kept, ok := d.kept.get(at); ok {
+		return kept
+	}
+	return d.all[at].Value()
 }
 
 // forget is for a dict that nobody is going to ask for soon.
 func (d *dicts) forget(at dictID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.known.forget(at)
+	d.kept.forget(at)
 }
 
 // in gives the dicts of a room.
 func (d *dicts) in(room id.RoomID) (found []*commit.Replica) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for at, known := range d.known.all {
-		if at.room == room {
+	for at, known := range d.all {
+		if known := known.Value(); at.room == room && known != nil {
 			found = append(found, known)
 		}
 	}

@@ -40,7 +40,9 @@ type Replica struct {
 // NewReplica returns a replica of the dict in room, of which nothing is known.
 func NewReplica(room Room, mode Mode) *Replica {
 	dict := new(replica.Dict)
-	return &Replica{Dict: dict, Writer: NewWriter(dict, room, mode), random: rand.Uint64}
+	r := &Replica{Dict: dict, Writer: NewWriter(dict, room, mode), random: rand.Uint64}
+	r.Writer.owner = r
+	return r
 }
 
 // Read asks the homeserver for what is there, afresh also where that is known. It shares the requests of writes, and theirs can

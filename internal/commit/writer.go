@@ -10,6 +10,7 @@ import (
 	"context"
 	"encoding/json"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -64,6 +65,9 @@ type Writer struct {
 	dict *replica.Dict
 	room Room
 	mode Mode
+
+	// owner is there as long as the writer runs: whoever looks for a dict must not make a second one meanwhile. It is nil without one.
+	owner *Replica
 
 	random func() uint64 // of waits and nonces; called by the running loop alone
 
@@ -149,6 +153,7 @@ func (w *Writer) repairLater(ctx context.Context, pause time.Duration, needed fu
 
 // loop runs as long as somebody waits.
 func (w *Writer) loop() {
+	defer runtime.KeepAlive(w.owner)
 	for {
 		batch := w.next(nil)
 		if len(batch) == 0 {
