@@ -205,7 +205,7 @@ func getOpsdroids(t *testing.T, e *env) {
 	n, err := roomkv.Get[int](ctx, e.store, "n")
 	require.NoError(t, err)
 	assert.Equal(t, 7, n)
-	eventually(t, func() bool { return len(memoryOf(t, e.store)) == 3 }, "the list")
+	e.settle(t)
 	assert.Equal(t, map[string]string{"n": "7", "d": `{"a":["b",null]}`, "empty": "{}"}, memoryOf(t, e.store))
 	require.NoError(t, e.store.Put(ctx, "n", 8))
 	assert.InDelta(t, 8, e.raw(t, "n")["n"], 0, "which opsdroid reads")

@@ -126,10 +126,11 @@ func requestsOfTheOnlyWriter(t *testing.T, e *env) {
 // A handler runs in the sync's goroutine, which brings nothing until it returns.
 func requestsInAHandler(t *testing.T, e *env) {
 	require.NoError(t, e.store.Put(t.Context(), "k", 0))
-	took := make(chan int, 10)
+	took, sent := make(chan int, 10), ""
 	e.client.Syncer.(mautrix.ExtensibleSyncer).OnEventType(event.EventMessage, e.store.InEventRoom(func(ctx context.Context, evt *event.Event, room *roomkv.Store) {
 		e.requests.Reset()
 		assert.NoError(t, room.Put(ctx, "k", evt.ID))
+		sent = e.sent()
 		took <- e.took()
 	}))
 	want := 1
@@ -139,6 +140,6 @@ func requestsInAHandler(t *testing.T, e *env) {
 	for range 2 {
 		_, err := e.client.SendText(t.Context(), e.room, "to the handler")
 		require.NoError(t, err)
-		assert.Equal(t, want, <-took)
+		assert.Equal(t, want, <-took, sent)
 	}
 }

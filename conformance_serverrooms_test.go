@@ -300,6 +300,18 @@ func serverUpgrade(t *testing.T, e *env) {
 	assert.Equal(t, e.room, create.Predecessor.RoomID)
 	copied := ask(t, e.client, http.MethodGet, url(upgraded.Replacement, "state", database.Type, "k"), nil)
 	assert.Equal(t, on(e, "200", "404 M_NOT_FOUND"), copied.is(), "Dendrite copies the state of any type")
+	if e.subject.like == dendrite { // at one time, by which the store tells what was copied from what somebody has written
+		timeOf := func(room id.RoomID, eventType, stateKey string) int64 {
+			var evt serverEvent
+			path := mautrix.ClientURLPath{"v3", "rooms", room, "state", eventType, stateKey}
+			ask(t, e.client, http.MethodGet, e.client.BuildURLWithQuery(path, map[string]string{"format": "event"}), nil).read(t, &evt)
+			assert.Equal(t, e.client.UserID, evt.Sender)
+			return evt.Time
+		}
+		at := timeOf(e.room, "m.room.tombstone", "")
+		assert.Equal(t, at, timeOf(upgraded.Replacement, "m.room.create", ""))
+		assert.Equal(t, at, timeOf(upgraded.Replacement, database.Type, "k"))
+	}
 	var levels event.PowerLevelsEventContent
 	ask(t, e.client, http.MethodGet, url(upgraded.Replacement, "state", "m.room.power_levels", ""), nil).read(t, &levels)
 	assert.Equal(t, 50, levels.GetUserLevel(other.UserID), "power goes along")

@@ -3,6 +3,7 @@ package roomkv_test
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -113,6 +114,7 @@ func newEnv(t *testing.T, s *subject, setting string) *env {
 	e.room = e.newRoom(t, e.client)
 	e.store = open(t, e.client, e.room, layouts[layout])
 	if e.following {
+		e.settle(t)
 		require.NoError(t, e.store.Follow())
 		syncing(t, e.client)
 	}
@@ -231,12 +233,32 @@ func (e *env) reads(t *testing.T, key, want string) {
 	require.True(t, read(), "%s is %s", key, got)
 }
 
+// settle waits until the homeserver lists all that it has acknowledged in the room, for which Dendrite takes some milliseconds.
+func (e *env) settle(t *testing.T) {
+	t.Helper()
+	sent, err := e.client.SendStateEvent(t.Context(), e.room, event.Type{Type: "com.example.settled", Class: event.StateEventType}, "", map[string]any{"now": rand.Text()})
+	require.NoError(t, err)
+	eventually(t, func() bool {
+		page, err := e.client.Messages(t.Context(), e.room, "", "", mautrix.DirectionBackward, nil, 10)
+		return err == nil && slices.ContainsFunc(page.Chunk, func(evt *event.Event) bool { return evt.ID == sent.EventID })
+	}, "the list")
+}
+
 // counts tells how many requests something takes, but for those of the sync.
 func (e *env) counts(t *testing.T, want int, what string, do func() error) {
 	t.Helper()
 	e.requests.Reset()
 	require.NoError(t, do(), what)
-	assert.Equal(t, want, e.took(), what)
+	assert.Equal(t, want, e.took(), "%s: %s", what, e.sent())
+}
+
+// sent are the requests since the last reset, for the text of a failure.
+func (e *env) sent() string {
+	var lines []string
+	for _, request := range e.requests.Requests() {
+		lines = append(lines, request.Method+" "+request.Path+"?"+request.Query)
+	}
+	return strings.Join(lines, "\n")
 }
 
 // took is the number of requests since the last reset, but for those of the sync. One that is repeated at once counts as one: Dendrite can

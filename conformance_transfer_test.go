@@ -170,7 +170,7 @@ func exportsHistory(t *testing.T, e *env) {
 		require.NoError(t, e.store.Delete(ctx, "gone"))
 	}
 	cold := e.another(t)
-	eventually(t, func() bool { values, _ := historyOf(t, cold, "gone"); return len(values) == 4 }, "the list")
+	e.settle(t)
 	var file bytes.Buffer
 	written, err := cold.Export(ctx, &file, roomkv.ExportHistory())
 	require.NoError(t, err)
