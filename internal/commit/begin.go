@@ -108,7 +108,9 @@ func (c *commit) read(ctx context.Context) error {
 	switch {
 	case open:
 		err = c.look(ctx, current.ID)
-	case lost && !c.mode.Single && !c.mode.OneName: // of what was there, that counts which was left out of the state alone
+	case current == nil && (lost || c.mode.Doubt) && !c.mode.Single && !c.mode.OneName:
+		// What is not there any more counts where it was left out of the state alone, because somebody's power was taken away.
+		c.since = time.Time{}
 		err = c.find(ctx, "")
 	}
 	if err != nil {
