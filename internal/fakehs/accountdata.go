@@ -96,18 +96,15 @@ func (u *user) accountTypes(room id.RoomID) []string {
 }
 
 // unread is how many events of others the user has not read that push rules notify of: messages and encrypted events, unless they are
-// notices in clear (rules .m.rule.message, .m.rule.encrypted, .m.rule.suppress_notices).
-func (r *room) unread(own *user, upTo int64) int {
-	count, read := 0, own.read[r.id]
-	for i := len(r.log) - 1; i >= 0 && r.log[i].pos > read; i-- {
-		evt := r.log[i]
-		if evt.Sender == own.id && evt.pos <= upTo { // who writes has read
-			break
-		}
-		if evt.pos > upTo || evt.StateKey != nil || evt.Type != "m.room.message" && evt.Type != "m.room.encrypted" {
+// notices in clear (rules .m.rule.message, .m.rule.encrypted, .m.rule.suppress_notices). To Dendrite those count that were redacted since.
+func (s *Server) unread(at *room, own *user, upTo int64) int {
+	count, read := 0, own.read[at.id]
+	for i := len(at.log) - 1; i >= 0 && at.log[i].pos > read; i-- {
+		evt := at.log[i]
+		if evt.pos > upTo || evt.Sender == own.id || evt.StateKey != nil || evt.Type != "m.room.message" && evt.Type != "m.room.encrypted" {
 			continue
 		}
-		if evt.because == nil && textOf(evt.Content, "msgtype") != "m.notice" && evt.isSeenBy(own.id) {
+		if (evt.because == nil || s.mode == Linear) && textOf(evt.original, "msgtype") != "m.notice" && evt.isSeenBy(own.id) {
 			count++
 		}
 	}

@@ -15,6 +15,7 @@ type keyBackup struct {
 	algorithm string
 	auth      json.RawMessage
 	etag      int
+	deleted   bool
 	rooms     map[id.RoomID]map[string]backedUp
 }
 
@@ -65,15 +66,25 @@ func (s *Server) createBackup(r *request) (any, error) {
 		return nil, err
 	}
 	own := r.device.user
-	own.backupsMade++
-	made := &keyBackup{version: strconv.Itoa(own.backupsMade), algorithm: asked.Algorithm, auth: asked.Auth, rooms: map[id.RoomID]map[string]backedUp{}}
+	number := len(own.backups) + 1
+	if s.mode == Linear { // Dendrite counts those of all users
+		s.backups++
+		number = s.backups
+	}
+	made := &keyBackup{version: strconv.Itoa(number), algorithm: asked.Algorithm, auth: asked.Auth, rooms: map[id.RoomID]map[string]backedUp{}}
 	own.backups = append(own.backups, made)
 	return object{"version": made.version}, nil
 }
 
-// backupOf is the version of a backup, the latest where the name is "".
-func (u *user) backupOf(version string) (*keyBackup, error) {
-	for _, known := range slices.Backward(u.backups) {
+// backupOf is the version of a user's backup, the latest where the name is "". On Dendrite there is none where the latest was deleted.
+func (s *Server) backupOf(own *user, version string) (*keyBackup, error) {
+	for i, known := range slices.Backward(own.backups) {
+		if known.deleted {
+			if s.mode == Linear && version == "" && i == len(own.backups)-1 {
+				break
+			}
+			continue
+		}
 		if version == "" || known.version == version {
 			return known, nil
 		}
@@ -82,7 +93,7 @@ func (u *user) backupOf(version string) (*keyBackup, error) {
 }
 
 func (s *Server) getBackup(r *request) (any, error) {
-	found, err := r.device.user.backupOf(r.vars["version"])
+	found, err := s.backupOf(r.device.user, r.vars["version"])
 	if err != nil {
 		return nil, err
 	}
@@ -94,11 +105,13 @@ func (s *Server) putBackup(r *request) (any, error) {
 	if err := r.read(&asked); err != nil {
 		return nil, err
 	}
-	found, err := r.device.user.backupOf(r.vars["version"])
-	if err != nil {
+	found, err := s.backupOf(r.device.user, r.vars["version"])
+	if err != nil && s.mode == Linear {
+		return object{"version": r.vars["version"]}, nil
+	} else if err != nil {
 		return nil, err
 	}
-	if asked.Algorithm != found.algorithm {
+	if s.mode == Forking && asked.Algorithm != found.algorithm {
 		return nil, refuse(http.StatusBadRequest, "M_INVALID_PARAM", "the algorithm does not match")
 	}
 	found.auth = asked.Auth
@@ -106,12 +119,13 @@ func (s *Server) putBackup(r *request) (any, error) {
 }
 
 func (s *Server) deleteBackup(r *request) (any, error) {
-	found, err := r.device.user.backupOf(r.vars["version"])
-	if err != nil {
-		return nil, err
+	for _, known := range r.device.user.backups {
+		if known.version == r.vars["version"] {
+			known.deleted = true
+			return object{}, nil
+		}
 	}
-	r.device.user.backups = slices.DeleteFunc(r.device.user.backups, func(known *keyBackup) bool { return known == found })
-	return object{}, nil
+	return nil, notFound("Unknown backup version")
 }
 
 // inBackup are sessions by room.
@@ -142,14 +156,9 @@ func (s *Server) putBackupKeys(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	latest, err := r.device.user.backupOf("")
+	latest, err := s.writable(r.device.user, r.query.Get("version"))
 	if err != nil {
 		return nil, err
-	}
-	if latest.version != r.query.Get("version") {
-		no := forbid("Wrong backup version.")
-		no.code, no.more = "M_WRONG_ROOM_KEYS_VERSION", object{"current_version": latest.version}
-		return nil, no
 	}
 	for room, some := range all.Rooms {
 		for name, session := range some.Sessions {
@@ -166,8 +175,33 @@ func (s *Server) putBackupKeys(r *request) (any, error) {
 	return latest.updated(), nil
 }
 
+// writable is the latest version of a user's backup, where the one that a request names is that.
+func (s *Server) writable(own *user, version string) (*keyBackup, error) {
+	if version == "" {
+		return nil, refuse(http.StatusBadRequest, "M_MISSING_PARAM", "version must be specified")
+	}
+	latest, err := s.backupOf(own, "")
+	switch {
+	case s.mode == Linear && err != nil:
+		return nil, refuse(http.StatusInternalServerError, "M_UNKNOWN", "PerformKeyBackup: backup was deleted")
+	case s.mode == Forking:
+		if _, err := s.backupOf(own, version); err != nil {
+			return nil, err
+		}
+	}
+	if err == nil && latest.version != version {
+		no := forbid("Wrong backup version.")
+		no.code, no.more = "M_WRONG_ROOM_KEYS_VERSION", object{"current_version": latest.version}
+		if s.mode == Forking {
+			no.more["current_version"] = version // which is what Synapse says
+		}
+		return nil, no
+	}
+	return latest, err
+}
+
 func (s *Server) getBackupKeys(r *request) (any, error) {
-	found, err := r.device.user.backupOf(r.query.Get("version"))
+	found, err := s.backupOf(r.device.user, r.query.Get("version"))
 	if err != nil {
 		return nil, err
 	}
@@ -196,7 +230,10 @@ func (b *keyBackup) sessions(room id.RoomID) map[string]backedUp {
 }
 
 func (s *Server) deleteBackupKeys(r *request) (any, error) {
-	found, err := r.device.user.backupOf(r.query.Get("version"))
+	if s.mode == Linear {
+		return nil, refuse(http.StatusMethodNotAllowed, "M_UNRECOGNIZED", "Unrecognized request")
+	}
+	found, err := s.backupOf(r.device.user, r.query.Get("version"))
 	if err != nil {
 		return nil, err
 	}

@@ -193,6 +193,9 @@ func (s *Server) firstLevels(made *room, asked newRoom) (json.RawMessage, error)
 			"m.room.tombstone": tombstone, "m.room.server_acl": 100, "m.room.encryption": 100,
 		},
 	}
+	if s.mode == Linear {
+		content["notifications"] = object{"room": 50}
+	}
 	if len(asked.Power) > 0 {
 		text, err := s.content(asked.Power)
 		if err != nil {

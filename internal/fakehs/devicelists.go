@@ -28,6 +28,7 @@ func (y *syncing) encryption() {
 // deviceLists are the users whose keys have changed, or are new to the device's user, and those who share no room with them any more.
 func (y *syncing) deviceLists() (changed, left []id.UserID) {
 	own := y.device.user
+	changed, left = []id.UserID{}, []id.UserID{}
 	shares := map[id.UserID]bool{own.id: true}
 	fresh, gone := map[id.UserID]bool{}, map[id.UserID]bool{}
 	for _, at := range y.roomsOf(own) {
@@ -36,17 +37,20 @@ func (y *syncing) deviceLists() (changed, left []id.UserID) {
 			continue
 		}
 		mine := last.resolved.get("m.room.member", string(own.id))
-		joined := mine != nil && textOf(mine.Content, "membership") == "join"
+		if mine == nil {
+			continue
+		}
+		joined := textOf(mine.Content, "membership") == "join"
 		for _, evt := range last.resolved.sorted() {
 			if evt.Type != "m.room.member" {
 				continue
 			}
-			name, isNew := id.UserID(*evt.StateKey), evt.pos > y.since || mine != nil && mine.pos > y.since
+			name, isNew := id.UserID(*evt.StateKey), evt.pos > y.since || mine.pos > y.since
 			switch {
 			case joined && textOf(evt.Content, "membership") == "join":
 				shares[name] = true
 				fresh[name] = fresh[name] || isNew
-			case isNew:
+			case isNew && (evt.replacedMembership() == "join" || mine.replacedMembership() == "join"):
 				gone[name] = true
 			}
 		}

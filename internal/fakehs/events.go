@@ -66,11 +66,14 @@ func (s *Server) allState(r *request) (any, error) {
 }
 
 func (s *Server) getState(r *request) (any, error) {
-	_, st, err := s.readable(r)
+	at, st, err := s.readable(r)
 	if err != nil {
 		return nil, err
 	}
 	evt := st.get(r.vars["type"], r.vars["key"])
+	if evt == nil && s.mode == Linear && at.current.membership(r.device.user.id) != "join" && r.query.Get("format") == "event" {
+		evt = at.create // what Dendrite gives to those who have left, in place of what is not there
+	}
 	if evt == nil {
 		return nil, notFound("Event not found.")
 	}
@@ -207,8 +210,11 @@ func (s *Server) redact(r *request) (any, error) {
 	case !may:
 		return nil, forbid("You don't have permission to redact this event, power level too low.")
 	}
-	content := object{"redacts": r.event()}
-	if asked.Reason != "" {
+	content := object{}
+	if s.mode == Linear || at.version >= 11 {
+		content["redacts"] = r.event()
+	}
+	if s.mode == Linear || asked.Reason != "" {
 		content["reason"] = asked.Reason
 	}
 	return s.sendTo(r, draft{typ: "m.room.redaction", txn: r.vars["txn"], redacts: r.event(), content: canonical(content)})
@@ -220,7 +226,13 @@ func (s *Server) took(evt *pdu) {
 		return
 	}
 	target := evt.room.events[evt.Redacts]
-	if target == nil || target.because != nil {
+	if target == nil {
+		return
+	}
+	if s.mode == Forking {
+		target.before = nil
+	}
+	if target.because != nil {
 		return
 	}
 	target.because = evt

@@ -160,6 +160,11 @@ func (s *Server) linearPage(r *request, listed []*pdu, from position, backward b
 		page = append(page, evt)
 	}
 	shown := object{"start": s.token(from), "chunk": []object{}}
+	if len(page) == 0 && backward && len(listed) > 0 {
+		if first := listed[len(listed)-1]; first == first.room.create && wanted.wants(first) { // Dendrite has it once more
+			shown["chunk"] = []object{first.show(s, r.device, inList)}
+		}
+	}
 	if len(page) == 0 {
 		return shown
 	}

@@ -20,18 +20,19 @@ type pdu struct {
 
 	room       *room
 	depth      int64
-	pos        int64     // the place among all that the server has stored
-	listed     time.Time // when lists begin to have it
-	prev       []*pdu    // what it was built on
-	auth       []*pdu    // the state that allows it
-	power      *pdu      // the power levels then
-	base       *state    // the room's state that it was built on
-	after      *state    // and that with it
-	resolved   *state    // what state resolution made of the room when it was stored
-	visibility string    // of the room's history then
-	replaces   *pdu      // what it says that it replaced, nil where it says nothing
-	before     json.RawMessage
-	because    *pdu // the redaction of it
+	pos        int64           // the place among all that the server has stored
+	listed     time.Time       // when lists begin to have it
+	prev       []*pdu          // what it was built on
+	auth       []*pdu          // the state that allows it
+	power      *pdu            // the power levels then
+	base       *state          // the room's state that it was built on
+	after      *state          // and that with it
+	resolved   *state          // what state resolution made of the room when it was stored
+	visibility string          // of the room's history then
+	replaces   *pdu            // what it says that it replaced, nil where it says nothing
+	before     json.RawMessage // what that had, as it is shown beside it
+	original   json.RawMessage // the content before a redaction
+	because    *pdu            // the redaction of it
 
 	device *device // that sent it
 	txn    string  // how the device called it
@@ -72,19 +73,20 @@ func idsOf(events []*pdu) []id.EventID {
 	return ids
 }
 
-// place is how an event is shown.
+// place is where an event is shown.
 type place int
 
 const (
-	inState place = iota // by a request for the room's state
-	inList               // in a list of events, or by itself
-	inSync
+	inState     place = iota // by a request for the room's state
+	inList                   // in a list of events, or by itself
+	inSync                   // in a sync's timeline
+	inSyncState              // in a sync's state
 )
 
 // show is the event as a device sees it.
 func (e *pdu) show(s *Server, device *device, where place) object {
 	shown := object{"type": e.Type, "event_id": e.ID, "sender": e.Sender, "content": e.Content, "origin_server_ts": e.Time}
-	if where != inSync {
+	if where == inState || where == inList {
 		shown["room_id"] = e.room.id
 	}
 	if e.StateKey != nil {
@@ -114,15 +116,14 @@ func (e *pdu) unsigned(s *Server, device *device, where place) object {
 	}
 	if e.replaces != nil && (s.mode == Forking || where != inState) {
 		unsigned["replaces_state"] = e.replaces.ID
-		if where != inState {
-			unsigned["prev_sender"] = e.replaces.Sender
-			unsigned["prev_content"] = e.before
-			if s.mode == Forking {
-				unsigned["prev_content"] = e.replaces.Content
-			}
+		if s.mode == Forking && e.before == nil && where != inState && where != inSyncState {
+			e.before = e.replaces.Content // Synapse keeps it in a cache until the event is redacted, whatever comes of the one that it shows
+		}
+		if e.before != nil {
+			unsigned["prev_sender"], unsigned["prev_content"] = e.replaces.Sender, e.before
 		}
 	}
-	if e.txn != "" && e.device == device {
+	if e.txn != "" && e.device == device && (s.mode == Forking || where == inSync) {
 		unsigned["transaction_id"] = e.txn
 	}
 	return unsigned

@@ -75,7 +75,7 @@ func (s *Server) build(r *room, d draft) (evt *pdu, same bool, err error) {
 			return now, true, nil
 		}
 	}
-	evt = &pdu{Type: d.typ, StateKey: d.stateKey, Sender: d.sender, Content: d.content, Time: cmp.Or(d.time, s.now()), Redacts: d.redacts,
+	evt = &pdu{Type: d.typ, StateKey: d.stateKey, Sender: d.sender, Content: d.content, original: d.content, Time: cmp.Or(d.time, s.now()), Redacts: d.redacts,
 		room: r, device: d.device, txn: d.txn, prev: slices.Clone(r.tips[max(0, len(r.tips)-maxPrev):]), depth: 1}
 	for _, prev := range evt.prev {
 		evt.depth = max(evt.depth, prev.depth+1)
@@ -145,7 +145,7 @@ func (s *Server) store(evt *pdu) error {
 			key = *evt.StateKey
 		}
 		if evt.replaces = before.get(evt.Type, key); evt.replaces != nil {
-			evt.before = evt.replaces.Content
+			evt.before = evt.replaces.original // also where that was redacted
 		}
 	}
 	evt.resolved = r.current

@@ -76,6 +76,7 @@ type Server struct {
 	aliases map[id.RoomAlias]id.RoomID
 	media   map[string]upload
 	upload  int64
+	backups int // how many key backups were made
 
 	intercept  []*interceptor
 	beforeSend func(Write)

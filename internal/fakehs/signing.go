@@ -18,7 +18,7 @@ func (s *Server) uploadSigningKeys(r *request) (any, error) {
 		return nil, err
 	}
 	own := r.device.user
-	if s.mode == Linear || own.signing["master"] != nil { // Synapse asks for nothing the first time
+	if own.signing["master"] != nil { // neither server asks for anything the first time
 		if err := s.confirm(asked.authData, "m.login.password"); err != nil {
 			return nil, err
 		}

@@ -140,16 +140,16 @@ func (y *syncing) joined(at *room, last *pdu) object {
 	}
 	state := y.state(at, last, timeline, since, fresh)
 	shown := object{
-		"timeline":             object{"events": y.showAll(timeline), "limited": limited, "prev_batch": y.previous(at, timeline)},
-		"state":                object{"events": y.showAll(state)},
+		"timeline":             object{"events": y.showAll(timeline, inSync), "limited": limited, "prev_batch": y.previous(at, timeline)},
+		"state":                object{"events": y.showAll(state, inSyncState)},
 		"account_data":         object{"events": account},
 		"ephemeral":            object{"events": []object{}},
-		"unread_notifications": object{"notification_count": at.unread(y.device.user, y.upTo), "highlight_count": 0},
+		"unread_notifications": object{"notification_count": y.unread(at, y.device.user, y.upTo), "highlight_count": 0},
 		"summary":              object{},
 	}
 	if y.afterward {
 		delete(shown, "state")
-		shown["state_after"] = object{"events": y.showAll(y.stateAfter(last, known, fresh))}
+		shown["state_after"] = object{"events": y.showAll(y.stateAfter(last, known, fresh), inSyncState)}
 	}
 	if !fresh && len(timeline) == 0 && len(state) == 0 && len(account) == 0 && y.device.user.readAt[at.id] <= y.since {
 		return nil
@@ -237,10 +237,10 @@ func only(events []*pdu, wanted eventFilter) []*pdu {
 	return found
 }
 
-func (y *syncing) showAll(events []*pdu) []object {
+func (y *syncing) showAll(events []*pdu, where place) []object {
 	shown := []object{}
 	for _, evt := range events {
-		shown = append(shown, evt.show(y.Server, y.device, inSync))
+		shown = append(shown, evt.show(y.Server, y.device, where))
 	}
 	return shown
 }
@@ -262,7 +262,7 @@ func (y *syncing) left(at *room, last *pdu) object {
 	}
 	timeline, limited := y.timeline(at, y.since)
 	return object{
-		"timeline": object{"events": y.showAll(timeline), "limited": limited, "prev_batch": y.previous(at, timeline)},
+		"timeline": object{"events": y.showAll(timeline, inSync), "limited": limited, "prev_batch": y.previous(at, timeline)},
 		"state":    object{"events": []object{}},
 	}
 }

@@ -24,7 +24,6 @@ type user struct {
 	changed     int64             // the place of the last change of keys
 	signing     map[string]object // cross-signing keys by usage: master, self_signing, user_signing
 	backups     []*keyBackup      // the latest last
-	backupsMade int
 }
 
 // device is a login of an account.
