@@ -3,6 +3,7 @@ package load
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -79,10 +80,13 @@ func (c Config) vary() Config {
 	c.Follow = random.IntN(2) == 0
 	c.OneAccount = random.IntN(3) == 0
 	c.SingleWriter = random.IntN(6) == 0
+	if slices.ContainsFunc(c.Kinds, faults.Kind.OfSync) {
+		c.Follow = true
+	}
 	if len(c.Kinds) == 1 {
 		switch kind := c.Kinds[0]; {
 		case kind.OfSync():
-			c.Follow, c.Rate = true, 0.4
+			c.Rate = 0.4
 		case kind == faults.Partitioned || kind == faults.Suspended:
 			c.Rate = 0.1
 		}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -25,14 +27,23 @@ var (
 
 func TestMain(m *testing.M) { hstest.Main(m) }
 
-// known has the faults of today, by the name of the runs that show them, each with its reason. One that no run of a soak shows has to go from
-// here.
+// known has the runs that show a fault of today, each with its reason. One of which a soak shows nothing has to go from here.
 var known = map[string]string{
 	"first writers, single":     "A1: what Dendrite lists behind a known event is not looked at",
 	"power taken, single":       "A6: state resolution drops the dict's event, and nobody looks for the one before",
 	"membership taken, single":  "A6",
 	"power taken, per key":      "A6: a follower keeps what Synapse has dropped",
 	"membership taken, per key": "A6",
+	"sync skips":                "a follower's look back believes that the sync has brought all",
+	"encrypted, sync skips":     "as without encryption",
+}
+
+// tolerated has what runs of other kinds show of the faults that [scripts] play. With the last script that a fault is listed for, it goes from here.
+var tolerated = map[string]string{
+	load.Lost:         "A1, A3 and A5",
+	load.NotOneWinner: "A1 and A3",
+	load.OwnUnread:    "A4",
+	load.Unreadable:   "A2",
 }
 
 var world = sync.OnceValues(func() (*load.World, error) {
@@ -48,7 +59,7 @@ type tally struct {
 	injected                    int
 	kinds                       map[faults.Kind]int // of faults
 	violations                  map[string]int
-	reports                     []string
+	reports, tolerated          []string // of runs with a violation that is not tolerated, and of others
 }
 
 func newTally(name string) *tally {
@@ -72,12 +83,22 @@ func (c *tally) add(run *load.Run) {
 			c.kinds[fault.Kind]++
 		}
 	}
-	if len(run.Violations) > 0 {
-		c.bad++
-		c.reports = append(c.reports, run.Report(context.Background()))
+	if len(run.Violations) == 0 {
+		return
 	}
+	c.bad++
+	report := run.Report(context.Background())
+	var news []string
 	for _, violation := range run.Violations {
 		c.violations[violation.Kind]++
+		if tolerated[violation.Kind] == "" {
+			news = append(news, violation.Kind)
+		}
+	}
+	if len(news) == 0 {
+		c.tolerated = append(c.tolerated, report)
+	} else {
+		c.reports = append(c.reports, report)
 	}
 }
 
@@ -89,9 +110,16 @@ func (c *tally) String() string {
 // judge makes the runs, so many at a time, and judges them.
 func judge(t *testing.T, name string, atOnce int, configs ...load.Config) *tally {
 	t.Helper()
+	count := newTally(name)
+	count.run(t, atOnce, configs...)
+	count.judge(t)
+	return count
+}
+
+func (c *tally) run(t *testing.T, atOnce int, configs ...load.Config) {
+	t.Helper()
 	w, err := world()
 	require.NoError(t, err)
-	count := newTally(name)
 	slots := make(chan struct{}, atOnce)
 	var group sync.WaitGroup
 	var mu sync.Mutex
@@ -103,31 +131,41 @@ func judge(t *testing.T, name string, atOnce int, configs ...load.Config) *tally
 			mu.Lock()
 			defer mu.Unlock()
 			if assert.NoError(t, err) {
-				count.add(run)
+				c.add(run)
 			}
 		})
 	}
 	group.Wait()
-	count.judge(t)
-	return count
 }
+
+// mostReports bounds what is told of runs that are alike.
+const mostReports = 3
 
 // judge fails where a guarantee was broken that is not known to be.
 func (c *tally) judge(t *testing.T) {
 	t.Helper()
 	t.Log(c)
 	reason, isKnown := known[c.name]
-	for i, report := range c.reports {
-		if isKnown {
+	for i, report := range slices.Concat(c.reports, c.tolerated) {
+		switch {
+		case !isKnown && i < len(c.reports):
+			t.Errorf("%s", report)
+		case *soak || testing.Verbose():
 			t.Logf("known, %s\n%s", reason, report)
-			break
 		}
-		if t.Errorf("%s", report); i == 2 {
+		if i == mostReports {
 			break
 		}
 	}
 	if isKnown && *soak && c.bad == 0 {
 		t.Errorf("%s holds, and is listed as a known fault: %s", c.name, reason)
+	}
+}
+
+// besideOthers lets a test run beside others, but for a soak's.
+func besideOthers(t *testing.T) {
+	if !*soak {
+		t.Parallel()
 	}
 }
 
@@ -142,26 +180,51 @@ func number(byDefault, ofSoak int) int {
 	return byDefault
 }
 
+// By default each run has a few of the kinds together, so that each kind has a few runs in little time.
 func TestKinds(t *testing.T) {
+	besideOthers(t)
+	var single []faults.Kind
 	for _, kind := range faults.Kinds {
-		if kind.Kills() { // see TestHomeserverKilled
-			continue
+		if !kind.Kills() { // see TestHomeserverKilled
+			single = append(single, kind)
 		}
-		t.Run(string(kind), func(t *testing.T) {
-			if !*soak {
-				t.Parallel()
-			}
-			kinds(t, string(kind), number(1, 15), false, kind)
-		})
 	}
-	t.Run("all together", func(t *testing.T) {
-		kinds(t, "all together", number(1, 30), false, faults.Kinds[:len(faults.Kinds)-2]...)
-	})
+	if *soak || *runs > 0 {
+		for _, kind := range single {
+			t.Run(string(kind), func(t *testing.T) { kinds(t, string(kind), number(1, 15), false, kind) })
+		}
+		t.Run("all together", func(t *testing.T) { kinds(t, "all together", number(1, 30), false, single...) })
+		return
+	}
+	count := newTally("a few kinds")
+	var configs []load.Config
+	for i := range uint64(2) {
+		rest := slices.DeleteFunc(slices.Clone(single), func(kind faults.Kind) bool { return known[string(kind)] != "" })
+		rand.New(rand.NewPCG(*seed, i)).Shuffle(len(rest), func(i, j int) { rest[i], rest[j] = rest[j], rest[i] })
+		for few := range slices.Chunk(rest, 3) {
+			config := load.Quick(*seed+uint64(len(configs)), few...)
+			config.Rate *= 3
+			configs = append(configs, config)
+		}
+	}
+	count.run(t, 6, configs...)
+	count.judge(t)
+	var missing []faults.Kind // by chance, one or the other
+	for _, kind := range single {
+		if count.kinds[kind] == 0 && known[string(kind)] == "" {
+			missing = append(missing, kind)
+		}
+	}
+	assert.LessOrEqual(t, len(missing), 3, "there were no faults of the kinds %v", missing)
 }
 
 // What the load says of no faults is what the faults are not to blame for.
 func TestWithoutFaults(t *testing.T) {
+	besideOthers(t)
 	for _, encrypted := range []bool{false, true} {
+		if encrypted && !*soak && *runs == 0 { // for time
+			continue
+		}
 		t.Run(fmt.Sprintf("encrypted=%t", encrypted), func(t *testing.T) {
 			kinds(t, fmt.Sprintf("without faults, encrypted=%t", encrypted), number(1, 20), encrypted)
 		})
@@ -171,8 +234,9 @@ func TestWithoutFaults(t *testing.T) {
 // Where values are encrypted, a write has more requests that can fail, and what is written must be readable too. By default this is made with
 // the faults that have to do with that alone.
 func TestKindsEncrypted(t *testing.T) {
+	besideOthers(t)
 	for _, kind := range faults.Kinds {
-		if kind.Kills() || !*soak && kind != faults.Lose && kind != faults.Twice {
+		if kind.Kills() || !*soak && kind != faults.Lose {
 			continue
 		}
 		t.Run(string(kind), func(t *testing.T) { kinds(t, "encrypted, "+string(kind), number(1, 6), true, kind) })
@@ -199,6 +263,7 @@ func kinds(t *testing.T, name string, n int, encrypted bool, kinds ...faults.Kin
 
 // Processes of the operating system share nothing, and can be stopped and killed in the middle of anything.
 func TestSeparateProcesses(t *testing.T) {
+	besideOthers(t)
 	for name, kinds := range map[string][]faults.Kind{
 		"stopped":            {load.Stopped},
 		"killed":             {load.Died},
@@ -222,11 +287,15 @@ func TestSeparateProcesses(t *testing.T) {
 
 // The homeserver is killed while eight processes write, and runs again a moment later.
 func TestHomeserverKilled(t *testing.T) {
+	besideOthers(t)
 	server, err := homeserver.Start(t.Context())
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, server.Close()) }()
 	w := &load.World{Homeserver: server}
 	for _, encrypted := range []bool{false, true} {
+		if encrypted && !*soak && *runs == 0 { // for time
+			continue
+		}
 		t.Run(fmt.Sprintf("encrypted=%t", encrypted), func(t *testing.T) {
 			name := fmt.Sprintf("homeserver killed, encrypted=%t", encrypted)
 			count := newTally(name)
@@ -245,6 +314,7 @@ func TestHomeserverKilled(t *testing.T) {
 }
 
 func TestFirstWriters(t *testing.T) {
+	besideOthers(t)
 	for _, layout := range []string{"single", "per key"} {
 		t.Run(layout, func(t *testing.T) {
 			var configs []load.Config

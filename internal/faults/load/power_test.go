@@ -164,6 +164,7 @@ func (c *crew) follow(ctx context.Context, room id.RoomID, perKey bool) (*roomkv
 }
 
 func TestPowerOrMembershipTaken(t *testing.T) {
+	besideOthers(t)
 	for _, perKey := range []bool{false, true} {
 		for what, kick := range map[string]bool{"power": false, "membership": true} {
 			name := fmt.Sprintf("%s taken, single", what)

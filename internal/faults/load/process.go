@@ -2,7 +2,6 @@ package load
 
 import (
 	"context"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,36 +17,28 @@ import (
 type process struct {
 	number    int
 	client    *mautrix.Client
-	way       *http.Client // to the homeserver, without faults
 	store     *roomkv.Store
-	transport *faults.Transport
-	crypto    *hstest.CryptoStore // nil without encryption
-	stop      func()              // ends the sync, where there is one
+	transport *faults.Transport // nil for one that only reads
+	stop      func()            // ends the sync, where there is one
 }
 
-// open makes a process of the client. Only a writer's has faults.
-func (r *Run) open(ctx context.Context, number int, client *mautrix.Client, store *hstest.CryptoStore) (*process, error) {
-	p := &process{number: number, client: client, way: client.Client, crypto: store, stop: func() {}}
+// open makes a process of the device, which knows nothing but what is in the device's crypto store. One with a number below 0 has no faults.
+func (r *Run) open(ctx context.Context, number int, device *member) (*process, error) {
+	client, err := mautrix.NewClient(device.client.HomeserverURL.String(), device.client.UserID, device.client.AccessToken)
+	if err != nil {
+		return nil, err
+	}
+	client.DeviceID, client.Client = device.client.DeviceID, device.client.Client
 	client.DefaultHTTPBackoff = r.Config.Backoff
 	syncer := &patientSyncer{DefaultSyncer: mautrix.NewDefaultSyncer(), first: make(chan struct{})}
 	client.Syncer = syncer
-	if r.Config.Encrypted {
-		if p.crypto == nil {
-			p.crypto = hstest.NewCryptoStore()
-		}
-		if _, err := hstest.NewCryptoIn(ctx, client, p.crypto); err != nil {
+	if device.crypto != nil {
+		if _, err := hstest.NewCryptoIn(ctx, client, device.crypto); err != nil {
 			return nil, err
 		}
 	}
-	var options []roomkv.Option
-	if r.Config.PerKey {
-		options = append(options, roomkv.WithPerKeyState())
-	}
-	if r.Config.SingleWriter {
-		options = append(options, roomkv.WithSingleWriter())
-	}
-	var err error
-	if p.store, err = roomkv.New(client, r.Room.String(), options...); err != nil {
+	p := &process{number: number, client: client, stop: func() {}}
+	if p.store, err = r.store(client); err != nil {
 		return nil, err
 	}
 	if number >= 0 {
@@ -62,6 +53,18 @@ func (r *Run) open(ctx context.Context, number int, client *mautrix.Client, stor
 		p.sync(ctx, syncer)
 	}
 	return p, nil
+}
+
+// store is one that knows nothing of what others of the client have read and written.
+func (r *Run) store(client *mautrix.Client) (*roomkv.Store, error) {
+	options := []roomkv.Option{roomkv.WithEventType(r.Type)}
+	if r.Config.PerKey {
+		options = append(options, roomkv.WithPerKeyState())
+	}
+	if r.Config.SingleWriter {
+		options = append(options, roomkv.WithSingleWriter())
+	}
+	return roomkv.New(client, r.Room.String(), options...)
 }
 
 // decide says what befalls a process.
@@ -111,14 +114,4 @@ func (s *patientSyncer) ProcessResponse(ctx context.Context, resp *mautrix.RespS
 // OnFailedSync implements [mautrix.Syncer].
 func (s *patientSyncer) OnFailedSync(*mautrix.RespSync, error) (time.Duration, error) {
 	return 200 * time.Millisecond, nil
-}
-
-// next opens the process that comes after this one: the same device and crypto store, and nothing else.
-func (p *process) next(ctx context.Context, r *Run) (*process, error) {
-	client, err := mautrix.NewClient(p.client.HomeserverURL.String(), p.client.UserID, p.client.AccessToken)
-	if err != nil {
-		return nil, err
-	}
-	client.DeviceID, client.Client = p.client.DeviceID, p.way
-	return r.open(ctx, -1, client, p.crypto)
 }

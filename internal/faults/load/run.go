@@ -21,6 +21,7 @@ import (
 type Run struct {
 	Config Config
 	Room   id.RoomID
+	Type   string // the memory's event type
 	Began  time.Time
 
 	Calls      []*Call
@@ -49,43 +50,48 @@ func (w *World) Start(ctx context.Context, config Config) (*Run, error) {
 }
 
 func (r *Run) start(ctx context.Context) error {
-	clients, err := r.clients(ctx)
+	n := needs{devices: r.Config.Processes + 1, oneAccount: r.Config.OneAccount, encrypted: r.Config.Encrypted}
+	crew, eventType, err := r.world.hire(ctx, n)
 	if err != nil {
 		return err
 	}
-	writers, last := clients[:r.Config.Processes], clients[r.Config.Processes]
-	reader, err := r.open(ctx, -1, last, nil) // before anything is written, for the keys to be shared with it
+	r.Room, r.Type, r.owner = crew.room, eventType, crew.members[0].client
+	writers, last := crew.members[:r.Config.Processes], crew.members[r.Config.Processes]
+	reader, err := r.open(ctx, -1, last) // before anything is written, for the keys to be shared with it
 	if err != nil {
 		return err
 	}
 	defer reader.stop()
-	var processes []*process
 	if r.Config.Separate {
 		err = r.separate(ctx, writers)
 	} else {
-		processes, err = r.together(ctx, writers)
+		err = r.together(ctx, writers)
 	}
 	if err != nil {
 		return err
 	}
-	r.finish(ctx, reader, processes)
-	r.check()
+	r.finish(ctx, reader, writers)
+	// After a violation the room stays as it is, and separate processes take their crypto stores with them.
+	if r.check(); len(r.Violations) == 0 && !(r.Config.Separate && r.Config.Encrypted) {
+		r.world.dismiss(crew)
+	}
 	return nil
 }
 
 // together makes the processes in this one, and returns when they have done their work and nothing of it goes on.
-func (r *Run) together(ctx context.Context, clients []*mautrix.Client) (processes []*process, err error) {
-	for i, client := range clients {
-		p, err := r.open(ctx, i, client, nil)
+func (r *Run) together(ctx context.Context, members []*member) error {
+	var processes []*process
+	for i, member := range members {
+		p, err := r.open(ctx, i, member)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		defer p.stop()
 		processes = append(processes, p)
 	}
 	r.work(ctx, processes)
 	r.kills.Wait()
-	return processes, errors.Join(r.killErrs...)
+	return errors.Join(r.killErrs...)
 }
 
 // work lets the processes do their work, and returns when nothing of it goes on: what goes on after its call has failed can still write.
@@ -93,7 +99,7 @@ func (r *Run) work(ctx context.Context, processes []*process) {
 	stalls := watchStalls()
 	defer stalls.stop()
 	var group sync.WaitGroup
-	label := fmt.Sprint(r.Config.Seed, "/", r.Room)
+	label := fmt.Sprint(r.Config.Seed, "/", r.Room, "/", r.Type)
 	pprof.Do(ctx, pprof.Labels(labelName, label), func(ctx context.Context) {
 		for _, p := range processes {
 			p.transport.Begin()
@@ -113,31 +119,6 @@ func (r *Run) work(ctx context.Context, processes []*process) {
 	}
 	r.checkGoroutines(label, last)
 	r.checkDeadlines(stalls)
-}
-
-// clients are those of the processes that write and of one that reads, and all are in the room.
-func (r *Run) clients(ctx context.Context) ([]*mautrix.Client, error) {
-	n := r.Config.Processes
-	if r.Config.OneAccount {
-		n = 1
-	}
-	clients, err := r.world.accounts(ctx, n)
-	if err != nil {
-		return nil, err
-	}
-	defer r.world.release(clients)
-	r.owner = clients[0]
-	if r.Room, err = makeRoom(ctx, r.Config.Encrypted, clients); err != nil {
-		return nil, err
-	}
-	for len(clients) < r.Config.Processes+1 {
-		device, err := r.world.NewDevice(ctx, r.owner.UserID)
-		if err != nil {
-			return nil, err
-		}
-		clients = append(clients, device)
-	}
-	return clients, nil
 }
 
 // kill kills the homeserver for a while, where it is not dead already.

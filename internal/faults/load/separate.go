@@ -19,6 +19,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/faults"
+	"github.com/roomkv/roomkv/internal/homeserver/hstest"
 )
 
 // What befalls a separate process, beside the faults of its transport.
@@ -35,6 +36,7 @@ type job struct {
 	Config Config
 	Number int
 	Room   id.RoomID
+	Type   string
 	URL    string
 	User   id.UserID
 	Token  string
@@ -72,8 +74,12 @@ func (j job) run(ctx context.Context) error {
 		return err
 	}
 	client.DeviceID = j.Device
-	r := &Run{Config: j.Config, Room: j.Room, Injected: map[int][]faults.Injected{}, Began: time.Now()}
-	p, err := r.open(ctx, j.Number, client, nil)
+	device := &member{client: client}
+	if j.Config.Encrypted {
+		device.crypto = hstest.NewCryptoStore()
+	}
+	r := &Run{Config: j.Config, Room: j.Room, Type: j.Type, Injected: map[int][]faults.Injected{}, Began: time.Now()}
+	p, err := r.open(ctx, j.Number, device)
 	if err != nil {
 		return err
 	}
@@ -111,15 +117,15 @@ type worker struct {
 }
 
 // separate is together with workers.
-func (r *Run) separate(ctx context.Context, clients []*mautrix.Client) error {
+func (r *Run) separate(ctx context.Context, members []*member) error {
 	var workers []*worker
 	defer func() {
 		for _, w := range workers {
 			_ = w.process.Process.Kill()
 		}
 	}()
-	for i, client := range clients {
-		w, err := r.startWorker(i, client)
+	for i, member := range members {
+		w, err := r.startWorker(i, member.client)
 		if err != nil {
 			return err
 		}
@@ -164,7 +170,7 @@ func (r *Run) startWorker(number int, client *mautrix.Client) (*worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := json.Marshal(job{r.Config, number, r.Room, client.HomeserverURL.String(), client.UserID, client.AccessToken, client.DeviceID})
+	text, err := json.Marshal(job{r.Config, number, r.Room, r.Type, client.HomeserverURL.String(), client.UserID, client.AccessToken, client.DeviceID})
 	if err != nil {
 		return nil, err
 	}

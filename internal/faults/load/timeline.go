@@ -12,35 +12,31 @@ import (
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
-
-	"github.com/roomkv/roomkv"
 )
 
-var stateType = event.Type{Type: roomkv.DefaultEventType, Class: event.StateEventType}
+func (r *Run) stateType() event.Type { return event.Type{Type: r.Type, Class: event.StateEventType} }
 
-// stateEvents are the state events that are current, by state key.
-func (r *Run) stateEvents(ctx context.Context) (map[string]id.EventID, error) {
-	state, err := r.owner.State(ctx, r.Room)
-	events := map[string]id.EventID{}
-	for stateKey, evt := range state[stateType] {
-		events[stateKey] = evt.ID
-	}
-	return events, err
+// state is what the room's state has, read without roomkv.
+type state struct {
+	events map[string]id.EventID      // by state key
+	values map[string]json.RawMessage // by key
 }
 
-// compareState holds what a reader has read against the room's state, read without roomkv.
-func (r *Run) compareState(ctx context.Context) (found []Violation) {
-	state, err := r.owner.State(ctx, r.Room)
-	if err != nil {
-		return append(found, violation(Unreadable, "", "the room's state: %v", err))
+func (r *Run) state(ctx context.Context) (state, error) {
+	all, err := r.owner.State(ctx, r.Room)
+	s := state{map[string]id.EventID{}, map[string]json.RawMessage{}}
+	for stateKey, evt := range all[r.stateType()] {
+		s.events[stateKey] = evt.ID
+		_ = json.Unmarshal(evt.Content.VeryRaw, &s.values)
 	}
-	there := map[string]json.RawMessage{}
-	for _, evt := range state[stateType] {
-		_ = json.Unmarshal(evt.Content.VeryRaw, &there)
-	}
+	return s, err
+}
+
+// compare holds what a reader has read against the state.
+func (r *Run) compare(s state) (found []Violation) {
 	for key, read := range r.Final {
 		var tokens []string
-		text, inState := there[key]
+		text, inState := s.values[key]
 		_ = json.Unmarshal(text, &tokens)
 		if stateOf(tokens, inState) != stateOf(read.tokens, read.found) {
 			found = append(found, violation(Unequal, key, "a reader reads %s, and the room's state has %s", list(read.tokens, read.found), list(tokens, inState)))
@@ -52,7 +48,7 @@ func (r *Run) compareState(ctx context.Context) (found []Violation) {
 // Report describes the violations, and of each key concerned what was done with it: the calls, the faults and the room's events.
 func (r *Run) Report(ctx context.Context) string {
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s, in %s\n", r.Config, r.Room)
+	fmt.Fprintf(&text, "%s, %s in %s\n", r.Config, r.Type, r.Room)
 	told := map[string]bool{}
 	for _, violation := range r.Violations {
 		fmt.Fprintf(&text, "%s: %s: %s\n", violation.Kind, violation.Key, violation.Text)
@@ -78,7 +74,7 @@ func (r *Run) history(ctx context.Context, key string) string {
 	}
 	for process, injected := range r.Injected {
 		for _, fault := range injected {
-			if r.Config.PerKey && strings.Contains(fault.Path, "/state/"+roomkv.DefaultEventType) && !strings.HasSuffix(fault.Path, url.PathEscape(key)) {
+			if r.Config.PerKey && strings.Contains(fault.Path, "/state/"+r.Type) && !strings.HasSuffix(fault.Path, url.PathEscape(key)) {
 				continue // another key's
 			}
 			entries = append(entries, entry{fault.At, fmt.Sprintf("%8.3f            process %d  fault %s", fault.At.Sub(r.Began).Seconds(), process, fault)})
@@ -106,13 +102,13 @@ func (r *Run) events(ctx context.Context, key string) (lines []string) {
 	defer cancel()
 	from := ""
 	for range maxPages {
-		page, err := r.owner.Messages(ctx, r.Room, from, "", mautrix.DirectionBackward, &mautrix.FilterPart{Types: []event.Type{{Type: roomkv.DefaultEventType}}}, 100)
+		page, err := r.owner.Messages(ctx, r.Room, from, "", mautrix.DirectionBackward, &mautrix.FilterPart{Types: []event.Type{r.stateType()}}, 100)
 		if err != nil {
 			return append(lines, err.Error())
 		}
 		for _, evt := range page.Chunk {
 			var content map[string]json.RawMessage
-			if evt.Type.Type != roomkv.DefaultEventType || evt.StateKey == nil || json.Unmarshal(evt.Content.VeryRaw, &content) != nil {
+			if evt.Type.Type != r.Type || evt.StateKey == nil || json.Unmarshal(evt.Content.VeryRaw, &content) != nil {
 				continue
 			}
 			value, there := content[key]

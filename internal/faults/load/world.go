@@ -10,6 +10,8 @@ import (
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/homeserver/hstest"
 )
 
 // Homeserver makes the clients of a load. internal/homeserver's Server is one. A client brings the transport that its homeserver needs.
@@ -24,70 +26,116 @@ type Killer interface {
 	Restart(ctx context.Context) error
 }
 
-// World is a homeserver and the accounts that were registered there for earlier runs. Its methods are safe for concurrent use.
+// World is a homeserver, with the crews of earlier runs. Its methods are safe for concurrent use.
 type World struct {
 	Homeserver
 
-	mu    sync.Mutex
-	spare []id.UserID
+	mu   sync.Mutex
+	idle map[needs][]*crew
+	runs int
 }
 
-// accounts gives a client each of so many accounts that no other run uses until release.
-func (w *World) accounts(ctx context.Context, n int) (clients []*mautrix.Client, err error) {
-	for range n {
+// needs are what a run's crew depends on.
+type needs struct {
+	devices    int // one a process, and one that reads
+	oneAccount bool
+	encrypted  bool
+}
+
+// crew is a room with devices in it. A crew serves one run after the other, each with a memory of an event type of its own: to make a room and
+// its members takes longer than a short run.
+type crew struct {
+	needs
+	room    id.RoomID
+	members []*member
+	runs    int
+}
+
+// member is a device. Each run has a client of its own for it.
+type member struct {
+	client *mautrix.Client
+	crypto *hstest.CryptoStore // nil without encryption
+}
+
+// maxRuns is how many runs a crew serves: the room's state has an event of each.
+const maxRuns = 20
+
+// hire gives a crew that no other run has until dismiss, and an event type that no other run has.
+func (w *World) hire(ctx context.Context, n needs) (*crew, string, error) {
+	w.mu.Lock()
+	w.runs++
+	eventType := fmt.Sprintf("dev.roomkv.load%d", w.runs)
+	if idle := w.idle[n]; len(idle) > 0 {
+		c := idle[len(idle)-1]
+		w.idle[n] = idle[:len(idle)-1]
+		w.mu.Unlock()
+		return c, eventType, nil
+	}
+	w.mu.Unlock()
+	c, err := w.newCrew(ctx, n)
+	return c, eventType, err
+}
+
+func (w *World) dismiss(c *crew) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if c.runs++; c.runs >= maxRuns {
+		return
+	}
+	if w.idle == nil {
+		w.idle = map[needs][]*crew{}
+	}
+	w.idle[c.needs] = append(w.idle[c.needs], c)
+}
+
+func (w *World) newCrew(ctx context.Context, n needs) (*crew, error) {
+	c := &crew{needs: n}
+	for i := range n.devices {
 		var client *mautrix.Client
-		if user := w.take(); user != "" {
-			client, err = w.NewDevice(ctx, user)
+		var err error
+		if i > 0 && n.oneAccount || i > 0 && i == n.devices-1 {
+			client, err = w.NewDevice(ctx, c.members[0].client.UserID)
 		} else {
 			client, err = w.Register(ctx, "load")
 		}
 		if err != nil {
 			return nil, err
 		}
-		clients = append(clients, client)
+		member := &member{client: client}
+		if n.encrypted {
+			member.crypto = hstest.NewCryptoStore()
+		}
+		c.members = append(c.members, member)
 	}
-	return clients, nil
+	return c, c.makeRoom(ctx)
 }
 
-func (w *World) take() id.UserID {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if len(w.spare) == 0 {
-		return ""
-	}
-	user := w.spare[len(w.spare)-1]
-	w.spare = w.spare[:len(w.spare)-1]
-	return user
-}
-
-func (w *World) release(clients []*mautrix.Client) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, client := range clients {
-		w.spare = append(w.spare, client.UserID)
-	}
-}
-
-// makeRoom makes a room that each client's user is in and may send state to.
-func makeRoom(ctx context.Context, encrypted bool, clients []*mautrix.Client) (id.RoomID, error) {
+// makeRoom makes a room that each member is in and may send state to.
+func (c *crew) makeRoom(ctx context.Context) error {
 	req := &mautrix.ReqCreateRoom{Preset: "private_chat", PowerLevelOverride: &event.PowerLevelsEventContent{UsersDefault: 50}}
-	if encrypted {
+	if c.encrypted {
 		req.InitialState = []*event.Event{{
 			Type:    event.StateEncryption,
 			Content: event.Content{Parsed: &event.EncryptionEventContent{Algorithm: id.AlgorithmMegolmV1}},
 		}}
 	}
-	for _, client := range clients[1:] {
-		req.Invite = append(req.Invite, client.UserID)
-	}
-	made, err := clients[0].CreateRoom(ctx, req)
-	if err != nil {
-		return "", fmt.Errorf("creating a room: %w", err)
-	}
-	for _, client := range clients[1:] {
-		if _, err := client.JoinRoomByID(ctx, made.RoomID); err != nil {
-			return "", fmt.Errorf("joining a room: %w", err)
+	owner := c.members[0].client
+	var others []*mautrix.Client
+	for _, member := range c.members {
+		if member.client.UserID != owner.UserID {
+			others = append(others, member.client)
+			req.Invite = append(req.Invite, member.client.UserID)
 		}
 	}
-	return made.RoomID, nil
+	made, err := owner.CreateRoom(ctx, req)
+	if err != nil {
+		return fmt.Errorf("creating a room: %w", err)
+	}
+	c.room = made.RoomID
+	for _, client := range others {
+		if _, err := client.JoinRoomByID(ctx, c.room); err != nil {
+			return fmt.Errorf("joining a room: %w", err)
+		}
+	}
+	return nil
 }
