@@ -22,17 +22,17 @@ type Violation struct {
 
 // The kinds of violations.
 const (
-	Lost         = "lost"          // what was acknowledged is not there
-	Doubled      = "doubled"       // what was done once is there twice
-	NotOneWinner = "not one order" // what was acknowledged does not fit into any order of the calls
-	OwnUnread    = "own unread"    // a process did not read what it had written
-	Vanished     = "vanished"      // a follower did not read again what it had read
-	LateReturn   = "late return"   // a call has returned long after its deadline
-	Unreadable   = "unreadable"    // what was acknowledged cannot be read
-	Unequal      = "unequal"       // a reader reads something else than what the room's state has
-	Leak         = "goroutine"     // a goroutine is left
-	NotClosed    = "not closed"    // calls fail without faults
-	moved        = "moved"         // somebody still writes, a follower that merges for example
+	Lost        = "lost"          // what was acknowledged is not there
+	Doubled     = "doubled"       // what was done once is there twice
+	NotOneOrder = "not one order" // what was acknowledged does not fit into any order of the calls
+	OwnUnread   = "own unread"    // a process did not read what it had written
+	Vanished    = "vanished"      // a follower did not read again what it had read
+	LateReturn  = "late return"   // a call has returned long after its deadline
+	Unreadable  = "unreadable"    // what was acknowledged cannot be read
+	Unequal     = "unequal"       // a reader reads something else than what the room's state has
+	Leak        = "goroutine"     // a goroutine is left
+	NotClosed   = "not closed"    // calls fail without faults
+	moved       = "moved"         // somebody still writes, a follower that merges for example
 )
 
 // tooLate is how long after its deadline a call may return.
@@ -206,18 +206,18 @@ func (r *Run) checkList(key string, calls []*Call, end final) {
 		case !there:
 			r.violated(Lost, key, "%s was acknowledged and is not in %s", call.Token, list(end.tokens, end.found))
 		case !slices.Equal(call.Saw, end.tokens[:i]):
-			r.violated(NotOneWinner, key, "%s was appended to %s, and comes after %s", call.Token, list(call.Saw, call.Found), list(end.tokens[:i], true))
+			r.violated(NotOneOrder, key, "%s was appended to %s, and comes after %s", call.Token, list(call.Saw, call.Found), list(end.tokens[:i], true))
 		}
 	}
 	for token := range at {
 		if !written[token] {
-			r.violated(NotOneWinner, key, "nobody has written %s", token)
+			r.violated(NotOneOrder, key, "nobody has written %s", token)
 		}
 	}
 	for _, a := range calls {
 		for _, b := range calls {
 			if a.Op == Append && b.Op == Append && a.Outcome == Acknowledged && b.Outcome == Acknowledged && a.End.Before(b.Start) && at[a.Token] > at[b.Token] {
-				r.violated(NotOneWinner, key, "%s comes after %s, which began when it was acknowledged", a.Token, b.Token)
+				r.violated(NotOneOrder, key, "%s comes after %s, which began when it was acknowledged", a.Token, b.Token)
 			}
 		}
 	}
@@ -233,7 +233,7 @@ func (r *Run) checkOrder(key string, calls []*Call, end final) {
 		if linearizable(calls, nil) == legal {
 			r.violated(Lost, key, "no order of the calls ends with %s", list(end.tokens, end.found))
 		} else {
-			r.violated(NotOneWinner, key, "no order of the calls gives each the result that it had")
+			r.violated(NotOneOrder, key, "no order of the calls gives each the result that it had")
 		}
 	}
 }

@@ -16,7 +16,7 @@ const (
 )
 
 // maxSteps bounds a search.
-const maxSteps = 2_000_000
+const maxSteps = 500_000
 
 // final is what is there in the end.
 type final struct {

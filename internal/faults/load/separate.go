@@ -118,6 +118,9 @@ type worker struct {
 
 // separate is together with workers.
 func (r *Run) separate(ctx context.Context, members []*member) error {
+	if slices.ContainsFunc(r.Config.Kinds, faults.Kind.Kills) {
+		return errors.New("separate processes cannot kill the homeserver")
+	}
 	var workers []*worker
 	defer func() {
 		for _, w := range workers {
