@@ -224,7 +224,7 @@ func (e *env) listFilter(random string) string {
 }
 
 func serverListsStateInASync(t *testing.T, e *env) {
-	const keys = 25
+	const keys = 12
 	want := map[string]string{}
 	for i := range keys {
 		key, content := fmt.Sprint("k", i), fmt.Sprintf(`{"v":%d}`, i)
