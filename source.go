@@ -166,7 +166,10 @@ func (s source) isAt(key string) bool {
 }
 
 // empty tells whether the event holds nothing, as one whose key was deleted.
-func (e *stateEvent) empty() bool { return wire.Same(e.Content, []byte("{}")) }
+func (e *stateEvent) empty() bool {
+	dict, err := wire.ParsePerKey(*e.StateKey, e.Content)
+	return err == nil && len(dict.Names()) == 0
+}
 
 // erase redacts the state events of the records, and before them the encrypted events that these refer to, but for those that
 // others refer to. It gives how many state events it has redacted.
