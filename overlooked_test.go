@@ -2,6 +2,8 @@ package roomkv_test
 
 import (
 	"bytes"
+	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -67,6 +69,84 @@ func TestTalkHidesNoRival(t *testing.T) {
 				got, err := roomkv.Get[int](t.Context(), rival, "count")
 				require.NoError(t, err)
 				assert.Equal(t, want, got)
+			})
+		})
+	}
+}
+
+// What any member may send ends no look back, whatever time it claims: messages of the store's type or of another, and memberships.
+func TestAncientMessagesHideNoRival(t *testing.T) {
+	member := event.Type{Type: event.StateMember.Type, Class: event.StateEventType}
+	for name, send := range map[string]func(ctx context.Context, client *mautrix.Client, room id.RoomID, n int) error{
+		"of the type": func(ctx context.Context, client *mautrix.Client, room id.RoomID, n int) error {
+			_, err := client.SendMessageEvent(ctx, room, event.Type{Type: roomkv.DefaultEventType, Class: event.MessageEventType}, map[string]any{"count": n})
+			return err
+		},
+		"text": func(ctx context.Context, client *mautrix.Client, room id.RoomID, n int) error {
+			_, err := client.SendText(ctx, room, fmt.Sprint(n))
+			return err
+		},
+		"membership": func(ctx context.Context, client *mautrix.Client, room id.RoomID, n int) error {
+			_, err := client.SendStateEvent(ctx, room, member, client.UserID.String(), map[string]any{"membership": "join", "displayname": fmt.Sprint(n)})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bothLayouts(t, func(t *testing.T, layout roomkv.Option) {
+				ctx := t.Context()
+				store, client, room := newStore(t, layout)
+				rival := open(t, again(t, client), room, layout)
+				guest := hstest.Client(t)
+				_, err := client.InviteUser(ctx, room, &mautrix.ReqInviteUser{UserID: guest.UserID})
+				require.NoError(t, err)
+				_, err = guest.JoinRoomByID(ctx, room)
+				require.NoError(t, err)
+				require.NoError(t, roomkv.Update(ctx, rival, "count", increment))
+				require.NoError(t, roomkv.Update(ctx, store, "count", increment))
+				use, next := through(client)
+				wrote := false
+				use(func(req *http.Request) (*http.Response, error) {
+					if req.Method == http.MethodPut && !wrote {
+						wrote = true
+						require.NoError(t, roomkv.Update(ctx, rival, "count", increment))
+						for n := range 60 {
+							require.NoError(t, send(ctx, guest, room, n))
+						}
+					}
+					if query := req.URL.Query(); strings.HasSuffix(req.URL.Path, "/messages") && name != "of the type" && query.Get("from") != "" {
+						// As if there were more of them than Dendrite looks at.
+						if strings.Contains(query.Get("filter"), `"types"`) {
+							return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Request: req,
+								Body: io.NopCloser(strings.NewReader(`{"chunk": []}`))}, nil
+						}
+						req = req.Clone(req.Context())
+						query.Set("filter", `{"limit":25}`)
+						query.Set("limit", "25")
+						req.URL.RawQuery = query.Encode()
+					}
+					resp, err := next.RoundTrip(req)
+					if err != nil || !strings.HasSuffix(req.URL.Path, "/messages") {
+						return resp, err
+					}
+					body, err := io.ReadAll(resp.Body)
+					_ = resp.Body.Close()
+					var page map[string]any
+					if err != nil || json.Unmarshal(body, &page) != nil {
+						return nil, err
+					}
+					for _, evt := range page["chunk"].([]any) {
+						if evt := evt.(map[string]any); evt["sender"] == guest.UserID.String() {
+							evt["origin_server_ts"] = 1
+						}
+					}
+					body, err = json.Marshal(page)
+					resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+					return resp, err
+				})
+				require.NoError(t, roomkv.Update(ctx, store, "count", increment))
+				got, err := roomkv.Get[int](ctx, rival, "count")
+				require.NoError(t, err)
+				assert.Equal(t, 4, got)
 			})
 		})
 	}

@@ -143,7 +143,7 @@ type page struct {
 	events []*stateEvent // those of the store's type, the newest first
 	next   string        // where the next page begins, empty where there is none
 	first  bool          // whether the room's first event was there
-	oldest int64         // when the last of those was sent, or when any of others' at the latest, 0 without any
+	oldest int64         // when the last of those was sent, or without any when the user's own were at the latest, 0 without these too
 }
 
 // page gives a page of the room's events of the store's type. It can have fewer events than were asked for, or none, and not
@@ -164,12 +164,15 @@ func (r roomState) page(ctx context.Context, from string, limit int) (page, erro
 		return page{}, err
 	}
 	var found page
-	var latest int64 // of what others say, who can send as of long ago
+	var latest int64 // of the user's own events: any other member can send messages, and memberships, as of long ago
 	for _, evt := range answer.Chunk {
 		if evt == nil || evt.ID == "" {
 			continue
 		}
-		if latest = max(latest, evt.Time); evt.StateKey == nil {
+		if evt.Sender == r.client.UserID {
+			latest = max(latest, evt.Time)
+		}
+		if evt.StateKey == nil {
 			continue
 		}
 		switch {

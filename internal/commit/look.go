@@ -121,8 +121,8 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 	var events []merge.Event
 	turned, oldest := 0, int64(0)
 	met := false
-	until := int64(math.MaxInt64) // how far it goes at least
-	for ; !met && (turned < farthest || oldest > until); turned++ {
+	until := int64(math.MaxInt64)                                        // how far it goes at least
+	for ; !met && (turned < farthest || page.Oldest > until); turned++ { // others can go on talking for ever, but not write
 		if page, err = c.room.Recent(ctx, page.Next, limit); err != nil {
 			return false, err
 		}
@@ -141,7 +141,7 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 		seen = event == "" || h.Listed(event) || (c.short || c.late) && h.Has(event)
 		open = seen && len(h.Missing()) > 0
 	})
-	for ; open && page.Next != "" && (turned < farthest || oldest > until); turned++ {
+	for ; open && page.Next != "" && (turned < farthest || page.Oldest > until); turned++ {
 		if page, err = c.room.Recent(ctx, page.Next, limit); err != nil {
 			return false, err
 		}
