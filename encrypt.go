@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -236,6 +237,16 @@ func (s sealer) sendOnce(ctx context.Context, content json.RawMessage) (id.Event
 }
 
 // contentType is the type of the event inside an encrypted one.
-func (r roomState) contentType() event.Type {
-	return event.Type{Type: r.eventType.Type, Class: event.MessageEventType}
+func (r roomState) contentType() event.Type { return contentType(r.eventType.Type) }
+
+func contentType(eventType string) event.Type {
+	return event.Type{Type: eventType, Class: event.MessageEventType}
+}
+
+// mautrix warns of each event that it decrypts for which it has no Go type, and so of each value that the sync brings back. The map is
+// not guarded: only the types that are known from the start can be put there.
+func init() {
+	for _, eventType := range []string{DefaultEventType, "dev.opsdroid.database", "opsdroid.database"} {
+		event.TypeMap[contentType(eventType)] = reflect.TypeFor[struct{}]()
+	}
 }

@@ -5,12 +5,14 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"maunium.net/go/mautrix"
@@ -287,4 +289,53 @@ func TestFollowerRepairs(t *testing.T) {
 	assert.NotContains(t, rawState(t, client, room, database, ""), "mine")
 	eventually(t, func() bool { return strings.Contains(rawState(t, client, room, database, ""), "mine") }, "merged")
 	assert.Equal(t, map[string]string{"base": `0`, "mine": `1`, "theirs": `2`}, memoryOf(t, store))
+}
+
+// What the store has encrypted comes back with the sync, and is nothing that mautrix should warn of.
+func TestOwnEncryptedEventsAreNothingToWarnOf(t *testing.T) {
+	for _, eventType := range []string{roomkv.DefaultEventType, "dev.opsdroid.database", "opsdroid.database", documentedType} {
+		t.Run(eventType, func(t *testing.T) {
+			client := hstest.Client(t)
+			var log lockedBuffer
+			client.Log = zerolog.New(&log).Level(zerolog.DebugLevel)
+			hstest.Crypto(t, client)
+			room := hstest.EncryptedRoom(t, client)
+			store := open(t, client, room, roomkv.WithEventType(eventType))
+			require.NoError(t, store.Follow())
+			defer syncing(t, client)()
+			for n := range 3 {
+				require.NoError(t, store.Put(t.Context(), "key", n))
+			}
+			require.NoError(t, open(t, client, room, roomkv.WithEventType(eventType)).Get(t.Context(), "key", new(int)))
+			eventually(t, func() bool { return strings.Count(log.String(), "Event decrypted successfully") >= 4 }, "the sync brings them")
+			for line := range strings.Lines(log.String()) {
+				if strings.Contains(line, `"level":"warn"`) {
+					assert.NotContains(t, line, "event type")
+				}
+			}
+		})
+	}
+}
+
+const documentedType = "org.example.memory"
+
+func init() { // as the documentation of WithEventType says
+	event.TypeMap[event.Type{Type: documentedType, Class: event.MessageEventType}] = reflect.TypeFor[struct{}]()
+}
+
+type lockedBuffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (b *lockedBuffer) Write(text []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(text)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
 }

@@ -94,6 +94,11 @@ func WithEncryption(encrypt bool) Option {
 // "dev.opsdroid.database", and its earlier versions "opsdroid.database". Two stores with different event types, or
 // different state keys, share a room without seeing each other.
 //
+// mautrix warns of each encrypted event of a type that it does not know. Those named here it knows; another one a program adds before
+// any client is used, for the map is not guarded:
+//
+//	event.TypeMap[event.Type{Type: "org.example.memory", Class: event.MessageEventType}] = reflect.TypeFor[struct{}]()
+//
 // The type is at most 255 bytes and not one of the specification's own (m.room.… and the like, which would overwrite
 // the room's settings); New fails with [ErrInvalidOption] otherwise.
 func WithEventType(eventType string) Option {
