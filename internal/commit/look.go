@@ -145,7 +145,6 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 		if page, err = c.room.Recent(ctx, page.Next, limit); err != nil {
 			return false, err
 		}
-		oldest = cmp.Or(page.Oldest, oldest)
 		c.dict.Do(func(h *merge.History) {
 			for _, e := range page.Events {
 				h.AddOlder(e)
