@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"maunium.net/go/mautrix"
@@ -92,14 +91,6 @@ func level(t testing.TB, admin *mautrix.Client, room id.RoomID, user id.UserID, 
 	levels.SetUserLevel(user, level)
 	_, err := admin.SendStateEvent(t.Context(), room, event.StatePowerLevels, "", &levels)
 	require.NoError(t, err)
-}
-
-// eventually waits for what takes the server a moment.
-func eventually(t testing.TB, done func() bool, what string) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !done(); time.Sleep(time.Millisecond) {
-		require.True(t, time.Now().Before(deadline), what)
-	}
 }
 
 // status is the HTTP status of an error.

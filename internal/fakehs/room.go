@@ -194,12 +194,6 @@ func (st *state) membership(user id.UserID) string {
 	return ""
 }
 
-// roomOf finds a room.
-func (s *Server) roomOf(room id.RoomID) (*room, bool) {
-	r, ok := s.rooms[room]
-	return r, ok
-}
-
 // versionOf reads a room version.
 func versionOf(text string) (int, error) {
 	version, err := strconv.Atoi(text)

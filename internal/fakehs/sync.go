@@ -121,9 +121,6 @@ func (r *room) lastListed(upTo int64) *pdu {
 	return nil
 }
 
-// lastBefore is the last event at or before a place, nil where there is none.
-func (r *room) lastBefore(pos int64) *pdu { return r.lastListed(pos) }
-
 // joined is what is new in a room that the user is in, nil where nothing is.
 func (y *syncing) joined(at *room, last *pdu) object {
 	own := y.device.user.id
