@@ -40,9 +40,9 @@ import (
 // for it, so that it cannot undo them.
 //
 // The numbers of requests that methods name are for a store that has read or written the memory before, with nobody
-// else writing at the same moment, and without such retries. A store's first write of a room takes three more, which read
-// the memory and ask whether the room is encrypted and whether it was upgraded; these two are asked again after 10 seconds
-// where the answer was no and no sync tells. Where the last write was another's, or a minute ago, one more request looks for what is new. An alias takes
+// else writing at the same moment, and without such retries. A store's first write of a room takes four more, which read
+// the memory, look for what the last writer has not merged, and ask whether the room is encrypted and whether it was upgraded;
+// these two are asked again after 10 seconds where the answer was no and no sync tells. Where the last write was another's, or a minute ago, one more request looks for what is new. An alias takes
 // one, once. Up to two find out why the homeserver refused. Where others write at the same moment, a write takes about
 // two more for each time that it has to look again or merge, and those that depend on what is there one for each rival,
 // to learn which was first. On Dendrite, whose lists of events lag some milliseconds behind, a look back is now and then
@@ -156,8 +156,8 @@ func (s *Store) Entry(ctx context.Context, key string) (Entry, error) {
 
 // Put stores value under key, whatever was there. When it returns nil, the homeserver has the value, and it stays
 // until somebody changes that same key, whoever writes other keys at the same time. Where the key has that value
-// already, there is no new event; in the per-key layout that is Synapse's and Dendrite's doing, which ignore state
-// that the same user has made current already. In an encrypted room that is so where this process has written or read
+// already, there is no new event; in the per-key layout that is so where this process was the last to put the key, or
+// follows. In an encrypted room that is so where this process has written or read
 // that value before, in the single-state-key layout or while following.
 //
 // It takes two requests in the single-state-key layout, one where nothing changes, and one in the per-key layout.
