@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -149,7 +150,8 @@ func (s *standIn) put(w http.ResponseWriter, r *http.Request) {
 	key := r.PathValue("key")
 	body, err := io.ReadAll(r.Body)
 	i := s.index(key)
-	if err != nil || i < 0 || strings.TrimSpace(string(body)) != standInContent(key) {
+	var content map[string]json.RawMessage
+	if err != nil || i < 0 || json.Unmarshal(body, &content) != nil || fmt.Sprintf(`{"%s":%s}`, key, content[key]) != standInContent(key) {
 		http.Error(w, `{"errcode":"M_BAD_JSON"}`, http.StatusBadRequest)
 		return
 	}
