@@ -259,7 +259,9 @@ func TestHostileReference(t *testing.T) {
 	ctx := t.Context()
 	store, client, room := newStore(t, roomkv.WithPerKeyState())
 	require.NoError(t, store.Put(ctx, "key", text(70_000, 0)))
-	var stored map[string]map[string]map[string]any
+	var stored struct {
+		Key map[string]map[string]any `json:"key"`
+	}
 	require.NoError(t, json.Unmarshal([]byte(rawState(t, client, room, database, "key")), &stored))
 	for what, test := range map[string]struct {
 		field string
@@ -280,7 +282,7 @@ func TestHostileReference(t *testing.T) {
 		"another iv":       {"iv", "AAAAAAAAAAAAAAAAAAAAAA", roomkv.ErrCorrupt},
 		"a key of nothing": {"key", map[string]any{"alg": "A256CTR", "k": ""}, roomkv.ErrCorrupt},
 	} {
-		media := maps.Clone(stored["key"]["media_val"])
+		media := maps.Clone(stored.Key["media_val"])
 		media[test.field] = test.value
 		_, err := client.SendStateEvent(ctx, room, database, "key", map[string]any{"key": map[string]any{"media_val": media}})
 		require.NoError(t, err, what)

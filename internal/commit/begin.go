@@ -108,7 +108,7 @@ func (c *commit) read(ctx context.Context) error {
 	switch {
 	case open:
 		err = c.look(ctx, current.ID)
-	case current == nil && (lost || c.mode.Doubt) && !c.mode.Single && !c.mode.OneName:
+	case current == nil && (lost || c.mode.Doubt) && !c.mode.Single && (!c.mode.OneName || c.afresh()):
 		// What is not there any more counts where it was left out of the state alone, because somebody's power was taken away.
 		c.since = time.Time{}
 		err = c.find(ctx, "")
@@ -117,9 +117,15 @@ func (c *commit) read(ctx context.Context) error {
 		return err
 	}
 	c.since = began
+	if current == nil && c.mode.Doubt { // what is sent next has rivals that were left out of the state
+		c.since = began.Add(-leftOut)
+	}
 	c.dict.Checked(c.epoch, c.looked)
 	return nil
 }
+
+// leftOut is how long before a write the rivals of what begins from nothing are looked for that can have been left out of the state.
+const leftOut = 10 * time.Second
 
 // currentTries is how often it is asked what is current, where the sync brings something else meanwhile.
 const currentTries = 4

@@ -205,6 +205,9 @@ func (d *Dict) Compare(current *merge.Event) Relation {
 	defer d.mu.Unlock()
 	switch {
 	case d.history.Has(current.ID):
+		if d.history.Add(*current) { // it has been redacted since
+			d.update()
+		}
 		return Known
 	case !current.Marked:
 		return Unknown
