@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"flag"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -319,7 +320,12 @@ var unlike = map[string]string{
 	"server: writes at the same time are all accepted": "Synapse lists all of them at once",
 }
 
+var conforming = flag.Bool("conformance", false, "run the table of conformance, on homeservers in memory and on the one that tests run on; it takes minutes")
+
 func TestConformance(t *testing.T) {
+	if !*conforming {
+		t.Skip("the table of conformance is run with -conformance")
+	}
 	for _, s := range subjects(t) {
 		t.Run(s.name, func(t *testing.T) {
 			for _, row := range conformance {

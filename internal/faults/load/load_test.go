@@ -162,8 +162,18 @@ func (c *tally) judge(t *testing.T) {
 	}
 }
 
+// whereAskedFor skips what takes minutes.
+func whereAskedFor(t *testing.T) {
+	t.Helper()
+	if !*soak && *runs == 0 {
+		t.Skip("it is run with -soak or -runs=N")
+	}
+}
+
 // besideOthers lets a test run beside others, but for a soak's.
 func besideOthers(t *testing.T) {
+	t.Helper()
+	whereAskedFor(t)
 	if !*soak {
 		t.Parallel()
 	}

@@ -52,6 +52,7 @@ var scripts = []script{
 }
 
 func TestScripts(t *testing.T) {
+	whereAskedFor(t)
 	for _, script := range scripts {
 		t.Run(script.name, func(t *testing.T) {
 			t.Parallel()
