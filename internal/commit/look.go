@@ -285,7 +285,7 @@ func (c *commit) reach(ctx context.Context, event id.EventID) error {
 // limit is how many events the first page asks for: what was sent of late, which is known but lies before the edge, and some more.
 func (c *commit) limit() int {
 	known, late := 0, 0
-	c.dict.Look(func(h *merge.History) { known, late = h.Len(), h.Since(2 * skew) })
+	c.dict.Look(func(h *merge.History) { known, late = h.Len(), h.Since(2*skew) })
 	switch {
 	case known == late, c.mode.OneName: // the dict is young, or other names' events come in between
 		return c.bounded(manyEvents)
