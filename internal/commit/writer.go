@@ -130,9 +130,10 @@ func (w *Writer) Recent() bool {
 	return time.Now().UnixNano()-w.wrote.Load() < int64(ownFresh)
 }
 
-// Repair merges what nobody has merged, where there is any.
+// Repair merges what nobody has merged, where there is any. It asks the homeserver first: a merge of what a slow sync has brought would
+// be current for a moment, and hide what has been written since.
 func (w *Writer) Repair(ctx context.Context) error {
-	return w.Do(ctx, Edit{Conditional: true, Apply: func(Base) (map[string]json.RawMessage, error) { return nil, nil }})
+	return w.Do(ctx, Edit{Conditional: true, Afresh: true, Apply: func(Base) (map[string]json.RawMessage, error) { return nil, nil }})
 }
 
 // repairLater makes a Repair after a while, where there is still need of it, and again where that fails. Somebody who may not write cannot

@@ -90,9 +90,7 @@ func (h *History) AddPage(page []Event, asked int) {
 		page = page[newest:]
 	}
 	for _, e := range page {
-		switch n := h.events[e.ID]; {
-		case h.pruned[e.ID]:
-			continue
+		switch n := h.events[e.ID]; { // what was forgotten comes back: a late rival can have been made from it
 		case n != nil:
 			h.complete(e, n.seq)
 		case newer == nil:
