@@ -779,6 +779,7 @@ func TestRefusedWriteFailsAlone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ctx := t.Context()
 			store, client, room := newStore(t)
+			client.DefaultHTTPBackoff, client.DefaultHTTPRetries = time.Millisecond, 1 // HTTP 500 is tried again
 			refusing(client, test.status)
 			require.NoError(t, store.Put(ctx, "first", 0))
 			recorder := hstest.Record(client)
@@ -814,7 +815,7 @@ func TestRefusedWriteFailsAlone(t *testing.T) {
 			close(free)
 			group.Wait()
 			assert.Equal(t, want, memoryOf(t, open(t, twin(t, client), room)))
-			assert.Less(t, recorder.Count(), 5*writers)
+			assert.Less(t, recorder.Count(), 2*5*writers, "each once more, where it failed")
 		})
 	}
 }
