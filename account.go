@@ -438,7 +438,7 @@ func (a *account) hasTaken(events []id.EventID) bool {
 
 // loadAccount asks for account data.
 func (r roomState) loadAccount(ctx context.Context) (wire.Account, error) {
-	body, err := r.request(ctx, http.MethodGet, r.accountURL(), nil)
+	body, err := r.ask(ctx, matrix.Event, r.accountURL())
 	if errors.Is(err, mautrix.MNotFound) {
 		return wire.Account{}, nil
 	} else if err != nil {

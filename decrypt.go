@@ -267,7 +267,7 @@ func (r roomState) encryptedEvent(ctx context.Context, at id.EventID) (*event.Ev
 func (r roomState) getEvent(ctx context.Context, at id.EventID) (evt *event.Event, err error) {
 	url := r.client.BuildClientURL("v3", "rooms", r.room, "event", at)
 	err = untilThere(ctx, 3, func() error {
-		return matrix.Get(ctx, r.client, matrix.Request{Method: http.MethodGet, URL: url}, &evt)
+		return matrix.Get(ctx, r.client, matrix.Request{Method: http.MethodGet, URL: url, Limit: matrix.Event}, &evt)
 	})
 	return evt, err
 }

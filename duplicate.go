@@ -9,6 +9,8 @@ import (
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
+
+	"github.com/roomkv/roomkv/internal/matrix"
 )
 
 // aroundDuplicate is how many encrypted events around one are searched for another with the same ciphertext. Dendrite stores both
@@ -26,30 +28,42 @@ func (r roomState) decryptDuplicate(ctx context.Context, evt *event.Event) *even
 	if err != nil {
 		return nil
 	}
-	body, err := r.request(ctx, http.MethodGet, r.client.BuildURLWithQuery(
-		mautrix.ClientURLPath{"v3", "rooms", r.room, "context", evt.ID},
-		map[string]string{"limit": strconv.Itoa(aroundDuplicate), "filter": string(filter)},
-	), nil)
-	var around struct {
-		Before []*event.Event `json:"events_before"`
-		After  []*event.Event `json:"events_after"`
-	}
-	if err != nil || json.Unmarshal(body, &around) != nil {
+	url := r.client.BuildURLWithQuery(mautrix.ClientURLPath{"v3", "rooms", r.room, "context", evt.ID},
+		map[string]string{"limit": strconv.Itoa(aroundDuplicate), "filter": string(filter)})
+	var same []*event.Event
+	find := elements(func(other *stateEvent) error {
+		if found := r.duplicate(evt, other); found != nil && len(same) < aroundDuplicate {
+			same = append(same, found)
+		}
+		return nil
+	})
+	_, err = matrix.Do(ctx, r.client, matrix.Request{Method: http.MethodGet, URL: url, Limit: matrix.Page, Read: matrix.Decoded(func(decoder *matrix.Decoder) error {
+		same = nil
+		return matrix.Members{"events_before": find, "events_after": find}.Read(decoder)
+	})})
+	if err != nil {
 		return nil
 	}
-	content := evt.Content.AsEncrypted()
-	for _, other := range append(around.Before, around.After...) {
-		if other == nil || other.ID == evt.ID || other.Sender != evt.Sender || other.RoomID != "" && other.RoomID != r.room ||
-			other.Type.Type != event.EventEncrypted.Type || other.StateKey != nil || other.Content.ParseRaw(event.EventEncrypted) != nil {
-			continue
-		}
-		if same := other.Content.AsEncrypted(); same.SessionID != content.SessionID || !bytes.Equal(same.MegolmCiphertext, content.MegolmCiphertext) {
-			continue
-		}
-		other.RoomID = r.room
+	for _, other := range same {
 		if decrypted, err := r.client.Crypto.Decrypt(ctx, other); err == nil {
 			return decrypted
 		}
 	}
 	return nil
+}
+
+// duplicate is the other event where that has the same ciphertext, else nil.
+func (r roomState) duplicate(evt *event.Event, other *stateEvent) *event.Event {
+	if other == nil || other.ID == evt.ID || other.Sender != evt.Sender || other.Type != event.EventEncrypted.Type || other.StateKey != nil {
+		return nil
+	}
+	found := &event.Event{ID: other.ID, Sender: other.Sender, Timestamp: other.Time, Type: event.EventEncrypted, RoomID: r.room}
+	if json.Unmarshal(other.Content, &found.Content) != nil || found.Content.ParseRaw(event.EventEncrypted) != nil {
+		return nil
+	}
+	content, theirs := evt.Content.AsEncrypted(), found.Content.AsEncrypted()
+	if theirs.SessionID != content.SessionID || !bytes.Equal(theirs.MegolmCiphertext, content.MegolmCiphertext) {
+		return nil
+	}
+	return found
 }

@@ -29,7 +29,7 @@ var (
 	ErrTooOld = errors.New("too long ago")
 
 	// ErrTooLarge: what would be sent is larger than Matrix or the homeserver allows, or what would be read than
-	// [WithMaxValue] does. The text says which limit, how large, and what to do about it.
+	// [WithMaxValue] does, or than is read at once. The text says which limit, how large, and what to do about it.
 	ErrTooLarge = errors.New("too large")
 
 	// ErrMissingMedia: the value's attachment is not in the media repository. A homeserver has deleted it, by its retention
@@ -63,7 +63,7 @@ var (
 	// ErrCorrupt: a state event of the store's type is not in the store's format, and the text names the event.
 	// A bad value is replaced by a Put and removed by a Delete, and other keys can still be read and written.
 	// A dict that is no object, which homeservers do not accept, must be replaced by other means. So ends
-	// also an answer of the homeserver that is not what it was asked for.
+	// also an answer of the homeserver that is not what it was asked for, or larger than that can be.
 	ErrCorrupt = errors.New("corrupt state")
 
 	// ErrDamaged: what Import was given is not what Export has written, or not all of it, and nothing was changed. The text says

@@ -148,8 +148,9 @@ func (p *past) turn(ctx context.Context) ([]*stateEvent, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.been[p.from] = true
-	p.from, p.ended, p.whole = page.next, p.been[page.next], page.first
+	p.been[cursorOf(p.from).token] = true
+	next := cursorOf(page.next)
+	p.from, p.ended, p.whole = next.letGo(), p.been[next.token], page.first
 	events := slices.DeleteFunc(page.events, func(evt *stateEvent) bool { return p.given[evt.ID] || slices.Contains(p.early, evt.ID) })
 	clear(p.given)
 	size := 0

@@ -160,50 +160,6 @@ func TestKeysCannotBeShadowed(t *testing.T) {
 	assert.Len(t, keys, 3)
 }
 
-// A homeserver can answer with what no homeserver should.
-func TestHostileHomeserver(t *testing.T) {
-	eventOf := func(content string) string {
-		return `{"event_id":"$evil","type":"` + roomkv.DefaultEventType + `","state_key":STATEKEY,"sender":"@a:b","origin_server_ts":1,"content":` + content + `}`
-	}
-	syncOf := func(events string) string {
-		return `{"rooms":{"join":{"!room:example.org":{"state":{"events":` + events + `}}}}}`
-	}
-	deep := strings.Repeat(`[`, 20_000)
-	for _, body := range []string{
-		``, `null`, `7`, `"x"`, `[]`, `{}`, `{"event_id":7}`, `{"content":null}`, deep, "\x00", `{"rooms":7}`, `{"rooms":null}`,
-		eventOf(`null`), eventOf(`"k"`), eventOf(`[{"k":1}]`), eventOf(`7`), eventOf(`{"k":{"encrypted_val":[]}}`), eventOf(`{"k":` + deep),
-		`{"event_id":"$e","content":{"k":1},"origin_server_ts":"soon"}`, `{"event_id":"$e"}`,
-		syncOf(`null`), syncOf(`[null]`), syncOf(`[7]`), syncOf(`[{}]`), syncOf(`[` + eventOf(`"k"`) + `]`), syncOf(`[` + eventOf(`null`) + `]`),
-		`{"rooms":{"join":{"!room:example.org":null}}}`, `{"joined_rooms":7}`,
-	} {
-		eachLayout(t, func(t *testing.T, layout roomkv.Option) {
-			client, err := mautrix.NewClient("http://homeserver.invalid", "@bot:example.org", "token")
-			require.NoError(t, err)
-			client.Client = &http.Client{Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
-				_, stateKey, found := strings.Cut(req.URL.Path, "/state/"+roomkv.DefaultEventType+"/")
-				if !found {
-					stateKey = "k"
-				}
-				answer := strings.ReplaceAll(body, "STATEKEY", fmt.Sprintf("%q", stateKey))
-				return &http.Response{StatusCode: 200, Request: req, Body: readCloser(answer)}, nil
-			})}
-			store, err := roomkv.New(client, "!room:example.org", layout, roomkv.WithEncryption(false))
-			require.NoError(t, err)
-			ctx := t.Context()
-			short := body[:min(len(body), 60)]
-			assert.Error(t, store.Get(ctx, "k", new(any)), short)
-			assert.NotPanics(t, func() {
-				_ = store.Put(ctx, "k", 1)
-				_ = store.Pop(ctx, "k", new(any))
-				_ = store.Delete(ctx, "k", "j")
-				_, _ = store.Keys(ctx)
-				for range store.All(ctx) {
-				}
-			}, short)
-		})
-	}
-}
-
 // The homeserver's words can repeat what it was sent.
 func TestErrorsDoNotEchoTheValue(t *testing.T) {
 	store, client, _ := newStore(t, roomkv.WithPerKeyState())

@@ -4,7 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"io"
+	"errors"
 	"net/http"
 	"slices"
 	"time"
@@ -77,8 +77,8 @@ func (r roomState) list(ctx context.Context) (map[string]*stateEvent, error) {
 	return events, nil
 }
 
-// visit is given the events of a listing, one after the other.
-type visit func(evt *stateEvent, late bool)
+// visit is given the events of a listing, one after the other. Its error ends that.
+type visit func(evt *stateEvent, late bool) error
 
 // scan visits the current events of the store's type as an initial sync shows them, as they arrive. It begins anew where the answer
 // breaks off. Of two events with one state key the later counts: one that is late comes from the timeline, before or after the others.
@@ -91,25 +91,29 @@ func (r roomState) scan(ctx context.Context, begin func() visit) (powers []int64
 	err = r.stream(ctx, r.client.BuildURLWithQuery(
 		mautrix.ClientURLPath{"v3", "sync"},
 		map[string]string{"filter": r.listFilter(), "set_presence": string(event.PresenceOffline)},
-	), func(decoder *json.Decoder) error {
+	), func(decoder *matrix.Decoder) error {
 		found, powers = false, nil
 		visit := begin()
-		each := func(evt *stateEvent, late bool) {
-			switch {
-			case r.isOwn(evt):
-				visit(evt, late)
-			case late && evt.changesPower():
-				powers = append(powers, evt.Time)
-			}
+		each := func(late bool) func(*matrix.Decoder) error {
+			return elements(func(evt *stateEvent) error {
+				if r.isOwn(evt) {
+					evt.Unsigned.Before = nil
+					return visit(evt, late)
+				}
+				if late && evt.changesPower() {
+					powers = append(powers, evt.Time)
+				}
+				return nil
+			})
 		}
-		room := members{r.room.String(): func(decoder *json.Decoder) error {
+		room := matrix.Members{r.room.String(): func(decoder *matrix.Decoder) error {
 			found = true
-			return members{
-				"state":    members{"events": elements(func(evt *stateEvent) { each(evt, false) }).walk}.walk,
-				"timeline": members{"events": elements(func(evt *stateEvent) { each(evt, true) }).walk}.walk,
-			}.walk(decoder)
+			return matrix.Members{
+				"state":    matrix.Members{"events": each(false)}.Read,
+				"timeline": matrix.Members{"events": each(true)}.Read,
+			}.Read(decoder)
 		}}
-		return members{"rooms": members{"join": room.walk}.walk}.walk(decoder)
+		return matrix.Members{"rooms": matrix.Members{"join": room.Read}.Read}.Read(decoder)
 	})
 	if found || err != nil {
 		return powers, err
@@ -123,13 +127,26 @@ func (r roomState) scan(ctx context.Context, begin func() visit) (powers []int64
 // scanAll is scan by the whole state, members and all: a sync can be behind, and on Synapse shows the state of one branch of
 // the room's history.
 func (r roomState) scanAll(ctx context.Context, begin func() visit) error {
-	return r.stream(ctx, r.client.BuildClientURL("v3", "rooms", r.room, "state"), func(decoder *json.Decoder) error {
+	return r.stream(ctx, r.client.BuildClientURL("v3", "rooms", r.room, "state"), func(decoder *matrix.Decoder) error {
 		visit := begin()
-		return elements(func(evt *stateEvent) {
-			if r.isOwn(evt) {
-				visit(evt, false)
+		return elements(func(evt *stateEvent) error {
+			if !r.isOwn(evt) {
+				return nil
 			}
-		}).walk(decoder)
+			evt.Unsigned.Before = nil
+			return visit(evt, false)
+		})(decoder)
+	})
+}
+
+// elements reads an array of events.
+func elements(each func(*stateEvent) error) func(*matrix.Decoder) error {
+	return matrix.Elements(func(decoder *matrix.Decoder) error {
+		var evt *stateEvent
+		if err := decoder.Decode(&evt); err != nil {
+			return err
+		}
+		return each(evt)
 	})
 }
 
@@ -150,13 +167,11 @@ func (r roomState) all(ctx context.Context) (map[string]*stateEvent, error) {
 }
 
 // stream makes a request whose answer is read while it arrives, and anew where it breaks off.
-func (r roomState) stream(ctx context.Context, url string, read func(*json.Decoder) error) error {
-	_, err := matrix.Do(ctx, r.client, matrix.Request{Method: http.MethodGet, URL: url, Read: func(_ *http.Response, body io.Reader) error {
-		return read(json.NewDecoder(body))
-	}})
+func (r roomState) stream(ctx context.Context, url string, read func(*matrix.Decoder) error) error {
+	_, err := matrix.Do(ctx, r.client, matrix.Request{Method: http.MethodGet, URL: url, Limit: matrix.Whole, Read: matrix.Decoded(read)})
 	switch {
-	case isMalformed(err):
-		return fail(ErrCorrupt, nil, "cannot %s in %s: the homeserver's answer is not a list of events", listing, r.room)
+	case errors.Is(err, errListed):
+		return fail(ErrTooLarge, nil, "the memory in %s is larger than the %d bytes that are read at once; Export and Copy read it part by part", r.room, maxListed)
 	case err != nil:
 		return r.explain(ctx, listing, err)
 	}

@@ -269,7 +269,7 @@ func (r roomState) fetch(ctx context.Context, media wire.Media, of attachmentOf)
 		if resp.ContentLength >= 0 && resp.ContentLength != media.Size {
 			return errWrongSize
 		}
-		text, err = readSized(resp, body, media.Size)
+		text, err = readSized(body, media.Size)
 		return err
 	})
 	if errors.Is(err, errWrongSize) {
@@ -297,18 +297,33 @@ func (r roomState) wrongSize(media wire.Media, of attachmentOf) error {
 	return fail(ErrCorrupt, nil, "event %s in %s, key %q: attachment %s does not have the %d bytes that it should", of.event, r.room, of.key, media.URL, media.Size)
 }
 
-// readSized reads a body that should have that many bytes. Memory is taken at once only where the response promises as many.
-func readSized(resp *http.Response, body io.Reader, size int64) (text []byte, err error) {
-	if resp.ContentLength < 0 {
-		text, err = io.ReadAll(io.LimitReader(body, size+1))
-	} else {
-		text = make([]byte, size)
-		_, err = io.ReadFull(body, text)
+// firstStep is how much memory is taken at first for an attachment, at most, in bytes.
+const firstStep = 1 << 20
+
+// readSized reads a body that should have that many bytes. Whoever may write state says how many, so memory is taken as they come: at
+// most four times as much as has come.
+func readSized(body io.Reader, size int64) (text []byte, err error) {
+	step := size
+	for step > firstStep {
+		step = (step + 3) / 4
 	}
-	if err == io.ErrUnexpectedEOF || err == nil && int64(len(text)) != size {
-		err = errWrongSize
+	for ; ; step = min(4*step, size) {
+		text = append(make([]byte, 0, step), text...)
+		n, err := io.ReadFull(body, text[len(text):step])
+		text = text[:len(text)+n]
+		switch {
+		case err == io.EOF || err == io.ErrUnexpectedEOF:
+			return nil, errWrongSize
+		case err != nil:
+			return nil, err
+		case step < size:
+			continue
+		}
+		if n, _ := body.Read(make([]byte, 1)); n > 0 {
+			return nil, errWrongSize
+		}
+		return text, nil
 	}
-	return text, err
 }
 
 // download reads an attachment. Homeservers from before v1.11 of the specification have only the endpoint without authentication.
@@ -321,7 +336,7 @@ func (r roomState) download(ctx context.Context, media wire.Media, read func(res
 		r.client.BuildClientURL("v1", "media", "download", uri.Homeserver, uri.FileID),
 		r.client.BuildURL(mautrix.MediaURLPath{"v3", "download", uri.Homeserver, uri.FileID}),
 	} {
-		_, err = matrix.Do(ctx, r.client, matrix.Request{Method: http.MethodGet, URL: url, Read: read})
+		_, err = matrix.Do(ctx, r.client, matrix.Request{Method: http.MethodGet, URL: url, Limit: media.Size + 1, Read: read})
 		if !lacksEndpoint(err) {
 			return err
 		}

@@ -16,7 +16,8 @@ import (
 // hasLeft tells whether the user is certainly not in the room.
 func (r roomState) hasLeft(ctx context.Context) bool {
 	var joined *mautrix.RespJoinedRooms
-	err := matrix.Get(ctx, r.client, matrix.Request{Method: http.MethodGet, URL: r.client.BuildClientURL("v3", "joined_rooms")}, &joined)
+	url := r.client.BuildClientURL("v3", "joined_rooms")
+	err := matrix.Get(ctx, r.client, matrix.Request{Method: http.MethodGet, URL: url, Limit: matrix.List}, &joined)
 	return err == nil && joined != nil && !slices.Contains(joined.JoinedRooms, r.room)
 }
 
@@ -39,30 +40,42 @@ func (r roomState) setMembership(ctx context.Context, url string, to event.Membe
 	return err
 }
 
+// maxMembers is how many members a room may have in which values are encrypted. Homeservers list them in one answer.
+const maxMembers = 50_000
+
 // learnMembers has the client's state store know who is in the room. One that has seen no sync does not.
 func (r roomState) learnMembers(ctx context.Context) error {
-	var answer struct {
-		Chunk []*event.Event `json:"chunk"`
-	}
-	url := r.client.BuildClientURL("v3", "rooms", r.room, "members")
-	if err := matrix.Get(ctx, r.client, matrix.Request{Method: http.MethodGet, URL: url}, &answer); err != nil {
+	var members []*event.Event
+	_, err := matrix.Do(ctx, r.client, matrix.Request{Method: http.MethodGet, URL: r.client.BuildClientURL("v3", "rooms", r.room, "members"),
+		Limit: matrix.Whole, Read: matrix.Decoded(func(decoder *matrix.Decoder) error {
+			members = nil
+			return matrix.Members{"chunk": elements(func(evt *stateEvent) error {
+				if member := r.member(evt); member != nil {
+					members = append(members, member)
+				}
+				if len(members) > maxMembers {
+					return fail(ErrTooLarge, nil, "%s has more than %d members, to whom a key to values cannot be sent", r.room, maxMembers)
+				}
+				return nil
+			})}.Read(decoder)
+		})})
+	if err != nil {
 		return err
 	}
-	var members []*event.Event
-	for _, evt := range answer.Chunk {
-		if evt == nil || evt.Type.Type != event.StateMember.Type || evt.StateKey == nil {
-			continue
-		}
-		evt.Type, evt.RoomID = event.StateMember, r.room
-		if evt.Content.ParseRaw(evt.Type) != nil {
-			continue
-		}
-		switch evt.Content.AsMember().Membership {
-		case event.MembershipJoin, event.MembershipInvite: // to those who have left the store in memory would give the session, too (v0.31.0)
-			members = append(members, evt)
-		}
-	}
 	return r.client.StateStore.ReplaceCachedMembers(ctx, r.room, members)
+}
+
+// member is nil where the event does not say that somebody is in the room or is invited. To those who have left, the state store in
+// memory would give the session, too (v0.31.0).
+func (r roomState) member(evt *stateEvent) *event.Event {
+	if evt == nil || evt.Type != event.StateMember.Type || evt.StateKey == nil {
+		return nil
+	}
+	content := new(event.MemberEventContent)
+	if json.Unmarshal(evt.Content, content) != nil || content.Membership != event.MembershipJoin && content.Membership != event.MembershipInvite {
+		return nil
+	}
+	return &event.Event{ID: evt.ID, Sender: evt.Sender, Type: event.StateMember, StateKey: evt.StateKey, RoomID: r.room, Content: event.Content{Parsed: content}}
 }
 
 // learnEncryption has it know how the room is encrypted.

@@ -14,6 +14,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/merge"
 )
 
@@ -151,24 +152,25 @@ type page struct {
 // asked for more then, step by step, as they can be large, and for some of any type at last.
 func (r roomState) page(ctx context.Context, from string, limit int) (page, error) {
 	filter := mautrix.FilterPart{Limit: limit, Types: []event.Type{r.eventType, event.StateEncryption, event.StateTombstone, event.StateCreate}}
-	answer, err := r.messages(ctx, from, filter)
-	for err == nil && len(answer.Chunk) == 0 && answer.End == "" && filter.Types != nil {
+	at, err := cursorOf(from).turn(r.room)
+	if err != nil {
+		return page{}, err
+	}
+	answer, err := r.messages(ctx, at.token, filter)
+	for err == nil && len(answer.chunk) == 0 && answer.end == "" && filter.Types != nil {
 		if filter.Limit < manyEvents {
 			filter.Limit = min(8*filter.Limit, manyEvents)
 		} else {
 			filter = mautrix.FilterPart{Limit: anyEvents}
 		}
-		answer, err = r.messages(ctx, from, filter)
+		answer, err = r.messages(ctx, at.token, filter)
 	}
 	if err != nil {
 		return page{}, err
 	}
 	var found page
 	var latest int64 // of the user's own events: any other member can send messages, and memberships, as of long ago
-	for _, evt := range answer.Chunk {
-		if evt == nil || evt.ID == "" {
-			continue
-		}
+	for _, evt := range answer.chunk {
 		if evt.Sender == r.client.UserID {
 			latest = max(latest, evt.Time)
 		}
@@ -188,37 +190,66 @@ func (r roomState) page(ctx context.Context, from string, limit int) (page, erro
 		}
 	}
 	found.oldest = cmp.Or(found.oldest, latest)
-	if !found.first && answer.End != from {
-		found.next = answer.End
+	if !found.first && answer.end != at.token {
+		found.next = at.next(answer.end, found.events)
 	}
 	return found, nil
 }
 
 // messages is the homeserver's answer with a page of events, the newest first.
 type messages struct {
-	Chunk []*stateEvent `json:"chunk"`
-	End   string        `json:"end"`
+	chunk []*stateEvent
+	end   string
 }
 
-// messages asks for a page.
+// How much a page may have: so many events where fewer are asked for, as homeservers can give more than that, and so many bytes for
+// each, up to [matrix.Page].
+const (
+	maxPageEvents = 2000
+	bytesOfEvent  = 256 << 10
+)
+
+// messages asks for a page, and for a smaller one where that is too large.
 func (r roomState) messages(ctx context.Context, from string, filter mautrix.FilterPart) (messages, error) {
 	const what = "look back"
+	for {
+		answer, err := r.messagesOnce(ctx, from, filter)
+		switch {
+		case err == nil:
+			return answer, nil
+		case errors.Is(err, mautrix.ErrBodyReadReachedLimit) && filter.Limit > 1:
+			filter.Limit = max(1, filter.Limit/8)
+		default:
+			return messages{}, r.explain(ctx, what, err)
+		}
+	}
+}
+
+func (r roomState) messagesOnce(ctx context.Context, from string, filter mautrix.FilterPart) (answer messages, err error) {
 	text, err := json.Marshal(filter)
 	if err != nil {
-		return messages{}, fmt.Errorf("roomkv: %w", err)
+		return messages{}, err
 	}
 	query := map[string]string{"dir": string(mautrix.DirectionBackward), "limit": strconv.Itoa(filter.Limit), "filter": string(text)}
 	if from != "" {
 		query["from"] = from
 	}
-	body, err := r.request(ctx, http.MethodGet, r.client.BuildURLWithQuery(
-		mautrix.ClientURLPath{"v3", "rooms", r.room, "messages"}, query), nil)
-	if err != nil {
-		return messages{}, r.explain(ctx, what, err)
-	}
-	var answer messages
-	if json.Unmarshal(body, &answer) != nil {
-		return messages{}, fail(ErrCorrupt, nil, "cannot %s in %s: the homeserver's answer is not a list of events", what, r.room)
-	}
-	return answer, nil
+	url := r.client.BuildURLWithQuery(mautrix.ClientURLPath{"v3", "rooms", r.room, "messages"}, query)
+	limit := min(matrix.Event+int64(filter.Limit)*bytesOfEvent, matrix.Page)
+	_, err = matrix.Do(ctx, r.client, matrix.Request{Method: http.MethodGet, URL: url, Limit: limit, Read: matrix.Decoded(func(decoder *matrix.Decoder) error {
+		answer = messages{}
+		return matrix.Members{
+			"chunk": elements(func(evt *stateEvent) error {
+				if len(answer.chunk) == maxPageEvents {
+					return fmt.Errorf("%w: it has more than %d events", matrix.ErrAnswer, maxPageEvents)
+				}
+				if evt != nil && evt.ID != "" {
+					answer.chunk = append(answer.chunk, evt)
+				}
+				return nil
+			}),
+			"end": func(decoder *matrix.Decoder) error { return decoder.Decode(&answer.end) },
+		}.Read(decoder)
+	})})
+	return answer, err
 }

@@ -124,7 +124,7 @@ func (r roomState) levelsFor(ctx context.Context, sends event.Type) (need, have 
 
 // powerLevels asks for the room's power levels. Up to room version 9 any of them can be a string, which mautrix does not read.
 func (r roomState) powerLevels(ctx context.Context) (*event.PowerLevelsEventContent, error) {
-	body, err := r.request(ctx, http.MethodGet, r.client.BuildClientURL("v3", "rooms", r.room, "state", event.StatePowerLevels.Type, ""), nil)
+	body, err := r.ask(ctx, matrix.Event, r.client.BuildClientURL("v3", "rooms", r.room, "state", event.StatePowerLevels.Type, ""))
 	if err != nil {
 		return nil, err
 	}

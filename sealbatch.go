@@ -2,7 +2,6 @@ package roomkv
 
 import (
 	"context"
-	"sync"
 
 	"github.com/roomkv/roomkv/internal/commit"
 )
@@ -14,13 +13,13 @@ type sealBatch struct {
 	values []commit.Value
 	at     map[commit.Value]int // in values
 
-	mu     sync.Mutex
+	turn   chan struct{}           // holds an element while somebody seals; guards the rest
 	sealed map[commit.Value]string // references that nobody has asked for yet
 	done   []bool                  // which of values have been sealed
 }
 
 func newSealBatch(room roomState, values []commit.Value) *sealBatch {
-	b := &sealBatch{room: room, values: values, at: make(map[commit.Value]int, len(values)), sealed: map[commit.Value]string{}, done: make([]bool, len(values))}
+	b := &sealBatch{room: room, values: values, turn: make(chan struct{}, 1), at: make(map[commit.Value]int, len(values)), sealed: map[commit.Value]string{}, done: make([]bool, len(values))}
 	for i, value := range values {
 		b.at[value] = i
 	}
@@ -46,8 +45,12 @@ type batchSealer struct {
 // Seal implements [commit.Sealer]. A reference is given once: where a value is sealed again, others may have dropped the first.
 func (s batchSealer) Seal(ctx context.Context, values []commit.Value) (map[string]string, error) {
 	b := s.batch
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	select {
+	case b.turn <- struct{}{}:
+		defer func() { <-b.turn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	references := make(map[string]string, len(values))
 	var others []commit.Value
 	for _, value := range values {

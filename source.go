@@ -69,14 +69,15 @@ func (s source) after(ctx context.Context, stateKey string) (records []record, l
 			return s.core.layout.holds(at) && at > stateKey && !s.isTheirs(at)
 		}}
 		seal, all = nil, 0
-		return func(evt *stateEvent, late bool) {
+		return func(evt *stateEvent, late bool) error {
 			switch {
 			case *evt.StateKey == wire.SealName:
 				seal = evt
 			case some.wants(*evt.StateKey) && !evt.empty():
 				all++
-				some.add(evt, late)
+				return some.add(evt, late)
 			}
+			return nil
 		}
 	})
 	if err == nil && seal != nil {
@@ -139,12 +140,13 @@ func (r roomState) readNames(ctx context.Context, names []string) (map[string]re
 	}
 	err := r.scanAll(ctx, func() visit {
 		clear(found)
-		return func(evt *stateEvent, _ bool) {
+		return func(evt *stateEvent, _ bool) error {
 			if name, ok := wanted[*evt.StateKey]; ok {
 				if record := recordOf(r.viewOf(evt, *evt.StateKey), name); record != nil {
 					found[name] = *record
 				}
 			}
+			return nil
 		}
 	})
 	return found, err
@@ -185,7 +187,7 @@ func (s source) erase(ctx context.Context, records []record) (redacted int, err 
 	others := 0
 	err = s.scanAll(ctx, func() visit {
 		others = 0
-		return func(evt *stateEvent, _ bool) {
+		return func(evt *stateEvent, _ bool) error {
 			if events[*evt.StateKey] != evt.ID {
 				for event := range s.referred(map[string]*stateEvent{*evt.StateKey: evt}) {
 					delete(values, event)
@@ -194,6 +196,7 @@ func (s source) erase(ctx context.Context, records []record) (redacted int, err 
 					others++
 				}
 			}
+			return nil
 		}
 	})
 	switch {

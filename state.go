@@ -110,6 +110,11 @@ func (e *stateEvent) redacted() bool {
 	return len(e.Unsigned.Redaction) > 0 && string(e.Unsigned.Redaction) != "null" && len(bytes.Trim(e.Content, "{} \t\r\n")) == 0
 }
 
+// size is about how long the event is, in bytes.
+func (e *stateEvent) size() int {
+	return len(e.ID) + len(e.Sender) + len(*e.StateKey) + len(e.Content) + len(e.Unsigned.Before) + len(e.Unsigned.Redaction)
+}
+
 // in is the state of another room.
 func (r roomState) in(room id.RoomID) roomState {
 	r.room, r.dead = room, nil
@@ -119,10 +124,10 @@ func (r roomState) in(room id.RoomID) roomState {
 // get returns the current event with the state key, or nil where there is none.
 func (r roomState) get(ctx context.Context, stateKey string) (*stateEvent, error) {
 	what := fmt.Sprintf("read %s state %q", r.eventType.Type, stateKey)
-	body, err := r.request(ctx, http.MethodGet, r.client.BuildURLWithQuery(
+	body, err := r.ask(ctx, matrix.Event, r.client.BuildURLWithQuery(
 		mautrix.ClientURLPath{"v3", "rooms", r.room, "state", r.eventType.Type, stateKey},
 		map[string]string{"format": "event"}, // in the specification since v1.16, on servers for years
-	), nil)
+	))
 	if errors.Is(err, mautrix.MNotFound) {
 		return nil, nil
 	} else if err != nil {
@@ -146,18 +151,18 @@ func (r roomState) get(ctx context.Context, stateKey string) (*stateEvent, error
 // Dendrite a content that already is current creates no event.
 func (r roomState) put(ctx context.Context, stateKey string, content json.RawMessage) (id.EventID, error) {
 	what := fmt.Sprintf("write state %q", stateKey)
-	body, err := r.request(ctx, http.MethodPut,
-		r.client.BuildClientURL("v3", "rooms", r.room, "state", r.eventType.Type, stateKey), content)
+	url := r.client.BuildClientURL("v3", "rooms", r.room, "state", r.eventType.Type, stateKey)
+	var sent mautrix.RespSendEvent
+	err := matrix.Get(ctx, r.client, matrix.Request{Method: http.MethodPut, URL: url, JSON: content}, &sent)
 	if isStatus(err, http.StatusRequestEntityTooLarge) { // M_TOO_LARGE, but M_BAD_JSON on Dendrite
 		return "", r.tooLarge(stateKey, wire.Size(content), err)
-	} else if err != nil {
+	} else if err != nil && !errors.Is(err, matrix.ErrAnswer) {
 		if errors.Is(err, mautrix.MForbidden) {
 			err = errors.Join(errRefused, err)
 		}
 		return "", r.explainSend(ctx, what, r.eventType, err)
 	}
-	var sent mautrix.RespSendEvent
-	if err := json.Unmarshal(body, &sent); err != nil || sent.EventID == "" {
+	if err != nil || sent.EventID == "" {
 		return "", &failure{text: fmt.Sprintf("cannot %s in %s, or perhaps could: the homeserver's answer names no event", what, r.room)}
 	}
 	return sent.EventID, nil
@@ -171,12 +176,9 @@ func (r roomState) fits(stateKey string, size int) error {
 	return nil
 }
 
-func (r roomState) request(ctx context.Context, method, url string, content json.RawMessage) ([]byte, error) {
-	req := matrix.Request{Method: method, URL: url}
-	if content != nil {
-		req.JSON = content
-	}
-	return matrix.Do(ctx, r.client, req)
+// ask makes a request for something of at most that many bytes.
+func (r roomState) ask(ctx context.Context, limit int64, url string) ([]byte, error) {
+	return matrix.Do(ctx, r.client, matrix.Request{Method: http.MethodGet, URL: url, Limit: limit})
 }
 
 // untilThere asks again, so many times, for what the homeserver does not find: Dendrite finds an event some milliseconds

@@ -80,7 +80,9 @@ type core struct {
 // (!…), an alias (#…), or a name configured with [WithRooms]. New sends nothing: an alias is resolved when it is
 // first needed.
 //
-// The client must be logged in. The store only sends requests with it and changes none of its fields.
+// The client must be logged in. The store only sends requests with it and changes none of its fields. What a homeserver answers to
+// these is bounded, whatever the client's ResponseSizeLimit. That bounds what the client's Crypto asks for by itself, which are keys of
+// devices: 512 MB by default, of which a few are enough.
 //
 // Errors: [ErrUnknownRoom] for a name that is not configured, [ErrInvalidOption].
 func New(client *mautrix.Client, room string, opts ...Option) (*Store, error) {

@@ -9,6 +9,8 @@ import (
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/matrix"
 )
 
 // Where a pagination token of a homeserver that numbers the events that it stores has the number of one. What comes
@@ -70,7 +72,7 @@ func (r roomState) around(ctx context.Context, event id.EventID) (surroundings, 
 	var body []byte
 	// One that has just been acknowledged must not pass for one that nobody can place: it would count as the first.
 	err = untilThere(ctx, 6, func() (err error) {
-		body, err = r.request(ctx, http.MethodGet, url, nil)
+		body, err = r.ask(ctx, matrix.List, url)
 		return err
 	})
 	if isStatus(err, http.StatusNotFound) || isStatus(err, http.StatusForbidden) { // purged since it was listed, or hidden

@@ -3,6 +3,7 @@ package keybackup
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -381,36 +382,56 @@ func (b *Backup) RestoreAll(ctx context.Context) (restored int, err error) {
 }
 
 func (b *Backup) restoreAll(ctx context.Context, version id.KeyBackupVersion) (restored int, err error) {
-	all, err := get[*sealedSessions](ctx, b.machine.Client, keysURL(b.machine.Client, version))
-	if err != nil {
-		return 0, wrap(err, "restoring the key backup")
-	}
-	if all == nil {
-		return 0, fail(ErrCorrupt, "the homeserver's answer for the whole key backup is empty")
-	}
 	rooms, err := b.rooms(ctx)
 	if err != nil {
 		return 0, err
 	}
-	failed := 0
+	there, failed := false, 0
 	var first error
-	for room, sessions := range all.Rooms {
-		for session, sealed := range sessions.Sessions {
-			if err := b.take(ctx, version, place{room, session}, &sealed, rooms); err == nil {
-				restored++
-				rooms[session] = room
-			} else if failed++; failed == 1 {
-				first = err
-			}
-			if ctx.Err() != nil {
-				return restored, ctx.Err()
-			}
+	err = stream(ctx, b.machine.Client, keysURL(b.machine.Client, version), func(decoder *matrix.Decoder) error {
+		there, restored, failed, first = false, 0, 0, nil
+		sessions := func(room string, decoder *matrix.Decoder) error {
+			return matrix.Members{"sessions": matrix.Objects(func(session string, decoder *matrix.Decoder) error {
+				at := place{id.RoomID(room), id.SessionID(session)}
+				err := b.takeNext(ctx, version, at, decoder, rooms)
+				if err == nil {
+					restored++
+					rooms[at.session] = at.room
+				} else if failed++; failed == 1 {
+					first = err
+				}
+				return ctx.Err()
+			})}.Read(decoder)
 		}
-	}
-	if failed > 0 {
+		return matrix.Members{"rooms": func(decoder *matrix.Decoder) error {
+			there = true
+			return matrix.Objects(sessions)(decoder)
+		}}.Read(decoder)
+	})
+	switch {
+	case ctx.Err() != nil:
+		return restored, ctx.Err()
+	case err != nil:
+		return restored, wrap(err, "restoring the key backup")
+	case !there:
+		return 0, fail(ErrCorrupt, "the homeserver's answer for the whole key backup is empty")
+	case failed > 0:
 		return restored, fmt.Errorf("%w; of %d sessions in the key backup, %d were not restored", first, failed+restored, failed)
 	}
 	return restored, nil
+}
+
+// takeNext is take for a session that is read next.
+func (b *Backup) takeNext(ctx context.Context, version id.KeyBackupVersion, at place, decoder *matrix.Decoder, rooms map[id.SessionID]id.RoomID) error {
+	var text json.RawMessage
+	if err := decoder.Decode(&text); err != nil {
+		return err
+	}
+	var sealed sealedSession
+	if json.Unmarshal(text, &sealed) != nil {
+		return fail(ErrCorrupt, "the key backup's data of session %s of %s are none", at.session, at.room)
+	}
+	return b.take(ctx, version, at, &sealed, rooms)
 }
 
 // log is the context's logger, or the machine's, as mautrix chooses.

@@ -17,9 +17,6 @@ import (
 // sealedSession is a session as the homeserver keeps it (Client-Server API, KeyBackupData).
 type sealedSession = mautrix.RespKeyBackupData[backup.EncryptedSessionData[backup.MegolmSessionData]]
 
-// sealedSessions are all of a backup's.
-type sealedSessions = mautrix.RespRoomKeys[backup.EncryptedSessionData[backup.MegolmSessionData]]
-
 // seal encrypts a session for the backup, from its first known message on.
 //
 // Of two uploads of one session the homeserver keeps the better one: verified, then from an earlier message, then

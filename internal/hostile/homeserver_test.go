@@ -2,15 +2,18 @@ package hostile_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -26,10 +29,9 @@ import (
 const (
 	bot    = id.UserID("@bot:example.org")
 	device = id.DeviceID("DEVICE")
-	room   = id.RoomID("!room:example.org")
 )
 
-// homeserver is a stand-in for one, in memory, with one room that the bot is alone in. It is a transport, and answers at once.
+// homeserver is a stand-in for one, in memory, with two rooms that the bot is alone in. It is a transport, and answers at once.
 // What a test needs to go wrong, its handler does in between.
 type homeserver struct {
 	// between is asked in place of the homeserver, where it is set.
@@ -37,17 +39,22 @@ type homeserver struct {
 
 	mux *http.ServeMux
 
+	// Other homeservers have other rooms, for the process remembers what it has written to one.
+	room, other id.RoomID
+
 	mu       sync.Mutex
 	events   []*storedEvent // in the order in which they were stored
 	state    map[stateID]*storedEvent
-	data     map[string]json.RawMessage // account data, by path
+	data     map[string]json.RawMessage // account data, by room and type
 	sent     map[string]id.EventID      // by transaction
 	uploaded map[string][]byte          // attachments
 	device   json.RawMessage            // the keys of the bot's device
-	seen     []string                   // requests, as method and path
 }
 
-type stateID struct{ eventType, stateKey string }
+type stateID struct {
+	room                id.RoomID
+	eventType, stateKey string
+}
 
 type storedEvent struct {
 	ID       id.EventID      `json:"event_id"`
@@ -62,45 +69,88 @@ type storedEvent struct {
 	} `json:"unsigned"`
 }
 
-// newHomeserver is one whose room is encrypted, or is not.
+// homeservers and events count what there is of them in this process.
+var homeservers, events atomic.Int64
+
+// newHomeserver is one whose rooms are encrypted, or are not.
 func newHomeserver(encrypted bool) *homeserver {
-	h := &homeserver{state: map[stateID]*storedEvent{}, data: map[string]json.RawMessage{}, sent: map[string]id.EventID{},
+	n := homeservers.Add(1)
+	h := &homeserver{room: id.RoomID(fmt.Sprintf("!room%d:example.org", n)), other: id.RoomID(fmt.Sprintf("!other%d:example.org", n)), state: map[stateID]*storedEvent{}, data: map[string]json.RawMessage{}, sent: map[string]id.EventID{},
 		uploaded: map[string][]byte{}}
 	h.mux = h.routes()
-	h.setState("m.room.create", "", `{"room_version":"10"}`)
-	h.setState("m.room.member", bot.String(), `{"membership":"join"}`)
-	h.setState("m.room.power_levels", "", `{"users":{"`+bot.String()+`":100}}`)
-	if encrypted {
-		h.setState("m.room.encryption", "", `{"algorithm":"m.megolm.v1.aes-sha2"}`)
+	for _, room := range []id.RoomID{h.other, h.room} {
+		h.setState(room, "m.room.create", "", `{"room_version":"10"}`)
+		h.setState(room, "m.room.member", bot.String(), `{"membership":"join"}`)
+		h.setState(room, "m.room.power_levels", "", `{"users":{"`+bot.String()+`":100}}`)
+		if encrypted {
+			h.setState(room, "m.room.encryption", "", `{"algorithm":"m.megolm.v1.aes-sha2"}`)
+		}
 	}
 	return h
 }
 
-// client is one of the bot's.
-func (h *homeserver) client(t testing.TB) *mautrix.Client {
-	t.Helper()
+// copy is a homeserver with the same rooms.
+func (h *homeserver) copy() *homeserver {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c := &homeserver{room: h.room, other: h.other, state: maps.Clone(h.state), data: maps.Clone(h.data), sent: maps.Clone(h.sent), uploaded: maps.Clone(h.uploaded), device: h.device}
+	for i, evt := range h.events {
+		clone := *evt
+		c.events = append(c.events, &clone)
+		if at := (stateID{evt.Room, evt.Type, ""}); evt.StateKey != nil {
+			if at.stateKey = *evt.StateKey; c.state[at] == h.events[i] {
+				c.state[at] = &clone
+			}
+		}
+	}
+	c.mux = c.routes()
+	return c
+}
+
+// newClient is one of the bot's.
+func (h *homeserver) newClient() (*mautrix.Client, error) {
 	client, err := mautrix.NewClient("http://homeserver.invalid", bot, "token")
-	require.NoError(t, err)
+	if err != nil {
+		return nil, err
+	}
 	client.DeviceID = device
 	client.Client = &http.Client{Transport: h}
 	client.StateStore = mautrix.NewMemoryStateStore()
+	return client, nil
+}
+
+func (h *homeserver) client(t testing.TB) *mautrix.Client {
+	t.Helper()
+	client, err := h.newClient()
+	require.NoError(t, err)
 	return client
 }
 
-// encrypting is a client with a crypto store, which another process can have used before.
+// encryptingClient is one with a crypto store, which another process can have used before.
+func (h *homeserver) encryptingClient(ctx context.Context, store crypto.Store) (*mautrix.Client, error) {
+	client, err := h.newClient()
+	if err != nil {
+		return nil, err
+	}
+	helper, err := cryptohelper.NewCryptoHelper(client, []byte("of a test"), store)
+	if err == nil {
+		err = helper.Init(ctx)
+	}
+	client.Crypto = helper
+	return client, err
+}
+
 func (h *homeserver) encrypting(t testing.TB, store crypto.Store) *mautrix.Client {
 	t.Helper()
-	client := h.client(t)
-	helper, err := cryptohelper.NewCryptoHelper(client, []byte("of a test"), store)
+	client, err := h.encryptingClient(t.Context(), store)
 	require.NoError(t, err)
-	require.NoError(t, helper.Init(t.Context()))
-	client.Crypto = helper
 	return client
 }
 
+// open is a store of the first of the rooms.
 func open(t testing.TB, client *mautrix.Client, opts ...roomkv.Option) *roomkv.Store {
 	t.Helper()
-	store, err := roomkv.New(client, room.String(), opts...)
+	store, err := roomkv.New(client, "#room:example.org", opts...)
 	require.NoError(t, err)
 	return store
 }
@@ -129,12 +179,19 @@ func (h *homeserver) RoundTrip(req *http.Request) (*http.Response, error) {
 	req = req.Clone(req.Context())
 	req.Body = io.NopCloser(bytes.NewReader(body))
 	h.mu.Lock()
-	h.seen = append(h.seen, req.Method+" "+req.URL.EscapedPath())
+	between := h.between
 	h.mu.Unlock()
-	if h.between != nil {
-		return h.between(req, h.answer)
+	if between != nil {
+		return between(req, h.answer)
 	}
 	return h.answer(req)
+}
+
+// heal lets nothing go wrong any more.
+func (h *homeserver) heal() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.between = nil
 }
 
 // answer is the homeserver's own.
@@ -147,11 +204,11 @@ func (h *homeserver) answer(req *http.Request) (*http.Response, error) {
 }
 
 // add stores an event, which is current where it has a state key.
-func (h *homeserver) add(eventType string, stateKey *string, content json.RawMessage) id.EventID {
+func (h *homeserver) add(room id.RoomID, eventType string, stateKey *string, content json.RawMessage) id.EventID {
 	evt := &storedEvent{Room: room, Sender: bot, Time: int64(1_700_000_000_000 + len(h.events)), Type: eventType, StateKey: stateKey, Content: content}
-	evt.ID = id.EventID(fmt.Sprint("$", len(h.events)))
+	evt.ID = id.EventID(fmt.Sprint("$", events.Add(1)))
 	if stateKey != nil {
-		at := stateID{eventType, *stateKey}
+		at := stateID{room, eventType, *stateKey}
 		if was := h.state[at]; was != nil {
 			if bytes.Equal(was.Content, content) {
 				return was.ID
@@ -164,10 +221,10 @@ func (h *homeserver) add(eventType string, stateKey *string, content json.RawMes
 	return evt.ID
 }
 
-func (h *homeserver) setState(eventType, stateKey, content string) id.EventID {
+func (h *homeserver) setState(room id.RoomID, eventType, stateKey, content string) id.EventID {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.add(eventType, &stateKey, json.RawMessage(content))
+	return h.add(room, eventType, &stateKey, json.RawMessage(content))
 }
 
 // change changes the content of an event.
@@ -241,13 +298,17 @@ func (h *homeserver) routes() *http.ServeMux {
 	done := func(*http.Request, []byte) (int, any) { return http.StatusOK, object{} }
 
 	on("GET client/v3/joined_rooms", func(*http.Request, []byte) (int, any) {
-		return http.StatusOK, object{"joined_rooms": []id.RoomID{room}}
+		return http.StatusOK, object{"joined_rooms": []id.RoomID{h.room, h.other}}
 	})
-	on("GET client/v3/directory/room/{alias}", func(*http.Request, []byte) (int, any) {
-		return http.StatusOK, object{"room_id": room, "servers": []string{"example.org"}}
+	on("GET client/v3/directory/room/{alias}", func(req *http.Request, _ []byte) (int, any) {
+		named := h.room
+		if strings.HasPrefix(req.PathValue("alias"), "#other:") {
+			named = h.other
+		}
+		return http.StatusOK, object{"room_id": named, "servers": []string{"example.org"}}
 	})
 	on("GET client/v3/rooms/{room}/state/{type}/{key...}", func(req *http.Request, _ []byte) (int, any) {
-		evt := h.state[stateID{req.PathValue("type"), req.PathValue("key")}]
+		evt := h.state[stateID{in(req), req.PathValue("type"), req.PathValue("key")}]
 		switch {
 		case evt == nil:
 			return notFound()
@@ -259,12 +320,12 @@ func (h *homeserver) routes() *http.ServeMux {
 	})
 	on("PUT client/v3/rooms/{room}/state/{type}/{key...}", func(req *http.Request, body []byte) (int, any) {
 		key := req.PathValue("key")
-		return http.StatusOK, object{"event_id": h.add(req.PathValue("type"), &key, body)}
+		return http.StatusOK, object{"event_id": h.add(in(req), req.PathValue("type"), &key, body)}
 	})
 	on("PUT client/v3/rooms/{room}/send/{type}/{transaction}", func(req *http.Request, body []byte) (int, any) {
 		transaction := req.PathValue("transaction")
 		if h.sent[transaction] == "" {
-			h.sent[transaction] = h.add(req.PathValue("type"), nil, body)
+			h.sent[transaction] = h.add(in(req), req.PathValue("type"), nil, body)
 		}
 		return http.StatusOK, object{"event_id": h.sent[transaction]}
 	})
@@ -274,7 +335,7 @@ func (h *homeserver) routes() *http.ServeMux {
 				evt.Content = json.RawMessage("{}")
 			}
 		}
-		return http.StatusOK, object{"event_id": h.add("m.room.redaction", nil, body)}
+		return http.StatusOK, object{"event_id": h.add(in(req), "m.room.redaction", nil, body)}
 	})
 	on("GET client/v3/rooms/{room}/event/{event}", func(req *http.Request, _ []byte) (int, any) {
 		for _, evt := range h.events {
@@ -293,7 +354,7 @@ func (h *homeserver) routes() *http.ServeMux {
 		around := func(from, step int) []*storedEvent {
 			found := []*storedEvent{}
 			for i := from + step; i >= 0 && i < len(h.events) && filter.NotRooms == nil; i += step {
-				if slices.Contains(filter.Types, h.events[i].Type) {
+				if slices.Contains(filter.Types, h.events[i].Type) && h.events[i].Room == in(req) {
 					found = append(found, h.events[i])
 				}
 			}
@@ -316,7 +377,7 @@ func (h *homeserver) routes() *http.ServeMux {
 		}
 		chunk := []*storedEvent{}
 		for ; at > 0 && len(chunk) < limit; at-- {
-			if evt := h.events[at-1]; filter.Types == nil || slices.Contains(filter.Types, evt.Type) {
+			if evt := h.events[at-1]; evt.Room == in(req) && (filter.Types == nil || slices.Contains(filter.Types, evt.Type)) {
 				chunk = append(chunk, evt)
 			}
 		}
@@ -326,28 +387,34 @@ func (h *homeserver) routes() *http.ServeMux {
 		}
 		return http.StatusOK, page
 	})
-	on("GET client/v3/rooms/{room}/state", func(*http.Request, []byte) (int, any) {
-		return http.StatusOK, h.current(nil)
+	on("GET client/v3/rooms/{room}/state", func(req *http.Request, _ []byte) (int, any) {
+		return http.StatusOK, h.current(in(req), nil)
 	})
-	on("GET client/v3/rooms/{room}/members", func(*http.Request, []byte) (int, any) {
-		return http.StatusOK, object{"chunk": h.current([]string{"m.room.member"})}
+	on("GET client/v3/rooms/{room}/members", func(req *http.Request, _ []byte) (int, any) {
+		return http.StatusOK, object{"chunk": h.current(in(req), []string{"m.room.member"})}
 	})
 	on("GET client/v3/sync", func(req *http.Request, _ []byte) (int, any) {
 		var filter struct {
-			Room struct{ State struct{ Types []string } }
+			Room struct {
+				Rooms []id.RoomID
+				State struct{ Types []string }
+			}
 		}
 		_ = json.Unmarshal([]byte(req.URL.Query().Get("filter")), &filter)
-		state := object{"events": h.current(filter.Room.State.Types)}
-		return http.StatusOK, object{"next_batch": "s1", "rooms": object{"join": object{room.String(): object{"state": state}}}}
+		joined := object{}
+		for _, room := range filter.Room.Rooms {
+			joined[room.String()] = object{"state": object{"events": h.current(room, filter.Room.State.Types)}}
+		}
+		return http.StatusOK, object{"next_batch": "s1", "rooms": object{"join": joined}}
 	})
 	on("GET client/v3/user/{user}/rooms/{room}/account_data/{type}", func(req *http.Request, _ []byte) (int, any) {
-		if text, ok := h.data[req.PathValue("type")]; ok {
+		if text, ok := h.data[in(req).String()+req.PathValue("type")]; ok {
 			return http.StatusOK, text
 		}
 		return notFound()
 	})
 	on("PUT client/v3/user/{user}/rooms/{room}/account_data/{type}", func(req *http.Request, body []byte) (int, any) {
-		h.data[req.PathValue("type")] = body
+		h.data[in(req).String()+req.PathValue("type")] = body
 		return http.StatusOK, object{}
 	})
 	on("POST media/v3/upload", func(_ *http.Request, body []byte) (int, any) {
@@ -390,11 +457,14 @@ func (h *homeserver) routes() *http.ServeMux {
 // refusal is the error code of an answer.
 type refusal string
 
-// current is the room's state, of these types or of any.
-func (h *homeserver) current(types []string) []*storedEvent {
+// in is the room that a request is about.
+func in(req *http.Request) id.RoomID { return id.RoomID(req.PathValue("room")) }
+
+// current is a room's state, of these types or of any.
+func (h *homeserver) current(room id.RoomID, types []string) []*storedEvent {
 	events := []*storedEvent{}
 	for _, evt := range h.events {
-		if evt.StateKey != nil && h.state[stateID{evt.Type, *evt.StateKey}] == evt && (types == nil || slices.Contains(types, evt.Type)) {
+		if evt.StateKey != nil && evt.Room == room && h.state[stateID{room, evt.Type, *evt.StateKey}] == evt && (types == nil || slices.Contains(types, evt.Type)) {
 			events = append(events, evt)
 		}
 	}

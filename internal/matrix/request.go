@@ -21,6 +21,7 @@ type Request struct {
 	URL    string
 	JSON   any    // the body, where it is not nil
 	Bytes  []byte // the body, where it is no JSON
+	Limit  int64  // how large the answer may be, in bytes; [Small] where it is 0
 
 	// Read reads the body of the answer, which is else returned. It can be called again, where an answer breaks off. Its error is
 	// final.
@@ -50,19 +51,23 @@ func Get(ctx context.Context, client *mautrix.Client, req Request, into any) err
 
 func once(ctx context.Context, client *mautrix.Client, req Request) (answer []byte, err error) {
 	var unread error // by Read, in whose error can be what was read, which mautrix would log
+	limit := cmp.Or(req.Limit, Small)
 	full := mautrix.FullRequest{Method: req.Method, URL: req.URL, RequestJSON: req.JSON, SensitiveContent: true, MaxAttempts: 1}
 	if req.Bytes != nil {
 		full.RequestBytes, full.Headers = req.Bytes, http.Header{"Content-Type": {"application/octet-stream"}}
 	}
 	full.Handler = func(sent *http.Request, resp *http.Response, _ any, _ int64) ([]byte, error) {
-		body := &body{ctx: ctx, from: resp.Body, missing: resp.ContentLength}
+		body := &body{ctx: ctx, from: resp.Body, missing: resp.ContentLength, limit: limit, left: limit}
 		var text []byte
 		if req.Read != nil {
 			unread = req.Read(resp, body)
 		} else {
 			text, unread = io.ReadAll(body)
 		}
-		if body.failed != nil {
+		switch {
+		case errors.Is(body.failed, ErrAnswer):
+			return nil, body.failed
+		case body.failed != nil:
 			return nil, mautrix.HTTPError{Request: sent, Response: resp, Message: "failed to read response body", WrappedError: body.failed}
 		}
 		return text, nil
@@ -76,6 +81,8 @@ type body struct {
 	ctx     context.Context
 	from    io.Reader
 	missing int64 // how many bytes are to come, below zero where that is not known
+	limit   int64 // how many there may be
+	left    int64 // how many more there may be
 	failed  error
 }
 
@@ -86,7 +93,15 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.failed = b.ctx.Err(); b.failed != nil {
 		return 0, b.failed
 	}
-	n, err := b.from.Read(p)
+	if b.left < b.missing {
+		b.failed = b.tooLong()
+		return 0, b.failed
+	}
+	n, err := b.from.Read(p[:min(int64(len(p)), b.left+1)])
+	if b.left -= int64(n); b.left < 0 {
+		b.failed = b.tooLong()
+		return 0, b.failed
+	}
 	if b.missing -= int64(n); err == io.EOF && b.missing > 0 { // which not every transport finds out
 		err = io.ErrUnexpectedEOF
 	}
@@ -95,4 +110,8 @@ func (b *body) Read(p []byte) (int, error) {
 		err = b.failed
 	}
 	return n, err
+}
+
+func (b *body) tooLong() error {
+	return fmt.Errorf("%w: it is larger than %d bytes: %w", ErrAnswer, b.limit, mautrix.ErrBodyReadReachedLimit)
 }
