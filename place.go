@@ -99,7 +99,7 @@ func (p place) Fits(size int) error { return p.fits(p.stateKey, size) }
 func (p place) TooLarge(err error) bool { return errors.Is(err, ErrTooLarge) }
 
 // NotSent implements [commit.Room].
-func (p place) NotSent(err error) bool { return refused(err) || errors.Is(err, errAgain) }
+func (p place) NotSent(err error) bool { return matrix.Refused(err) || errors.Is(err, errAgain) }
 
 // RefusesContent implements [commit.Room].
 func (place) RefusesContent(err error) (refused, sure bool) { return refusesContent(err) }

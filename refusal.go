@@ -183,23 +183,13 @@ func isStatus(err error, status int) bool {
 	return errors.As(err, &answer) && answer.IsStatus(status)
 }
 
-// refused tells whether the homeserver has said that it did not do what it was asked to. After any other error it can have.
-func refused(err error) bool {
-	var answer mautrix.HTTPError
-	if !errors.As(err, &answer) || answer.Response == nil || answer.RespError == nil {
-		return false
-	}
-	status := answer.Response.StatusCode
-	return status >= 400 && status < 500 && status != http.StatusRequestTimeout
-}
-
 // refusesContent tells whether the homeserver has refused what was sent for what is in it, and not for who sent it or where to. It is not
 // sure that nothing was stored where it failed over that: Synapse answers HTTP 500 to some contents.
 func refusesContent(err error) (refused, sure bool) {
 	var answer mautrix.HTTPError
 	switch {
 	case errors.Is(err, ErrTooLarge):
-		return true, true
+		return true, !matrix.InDoubt(err)
 	case !errors.As(err, &answer) || answer.Response == nil, errors.Is(err, ErrForbidden), errors.Is(err, ErrNotJoined):
 		return false, false
 	}
@@ -209,6 +199,6 @@ func refusesContent(err error) (refused, sure bool) {
 	case http.StatusInternalServerError:
 		return true, false
 	default:
-		return status >= 400 && status < 500, true
+		return status >= 400 && status < 500, !matrix.InDoubt(err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -128,6 +129,39 @@ func TestDescribe(t *testing.T) {
 		"another error":  errors.New("another error"),
 	} {
 		assert.Equal(t, want, Describe(err))
+	}
+}
+
+type transport func(req *http.Request) (*http.Response, error)
+
+func (t transport) RoundTrip(req *http.Request) (*http.Response, error) { return t(req) }
+
+// A refusal says nothing of what was sent before, and perhaps stored.
+func TestRefused(t *testing.T) {
+	for _, test := range []struct {
+		statuses         []int // 0 for no answer
+		refused, inDoubt bool
+	}{
+		{[]int{403}, true, false}, {[]int{429, 403}, true, false}, {[]int{429, 429, 413}, true, false},
+		{[]int{0, 403}, false, true}, {[]int{502, 403}, false, true}, {[]int{500, 429, 403}, false, true}, {[]int{429, 0, 413}, false, true},
+		{[]int{500}, false, true}, {[]int{0}, false, true}, {[]int{429}, true, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			client, err := mautrix.NewClient("http://homeserver.invalid", "@bot:example.org", "token")
+			require.NoError(t, err)
+			left := test.statuses
+			client.Client.Transport = transport(func(req *http.Request) (*http.Response, error) {
+				status := left[0]
+				if left = left[min(1, len(left)-1):]; status == 0 {
+					return nil, io.EOF
+				}
+				return &http.Response{StatusCode: status, Request: req, Body: io.NopCloser(strings.NewReader(`{"errcode":"M_UNKNOWN"}`))}, nil
+			})
+			_, err = Do(t.Context(), client, Request{Method: http.MethodPut, URL: "http://homeserver.invalid/"})
+			require.Error(t, err)
+			assert.Equal(t, test.refused, Refused(err), "%v", test.statuses)
+			assert.Equal(t, test.inDoubt, InDoubt(err), "%v", test.statuses)
+		})
 	}
 }
 

@@ -4,6 +4,8 @@ package matrix
 import (
 	"cmp"
 	"context"
+	"errors"
+	"net/http"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -26,13 +28,37 @@ const defaultRetries = 3
 // sent twice.
 func Try(ctx context.Context, client *mautrix.Client, attempt func(ctx context.Context) error) error {
 	once := mautrix.WithMaxRetries(ctx, 0)
-	return policy(ctx, client).Do(ctx, func() error { return attempt(once) }, func(err error) retry.Verdict {
+	doubtful := false // whether an attempt before the last one can have been done
+	err := policy(ctx, client).Do(ctx, func() error { return attempt(once) }, func(err error) retry.Verdict {
 		verdict := judge(client, err)
 		if verdict.Again {
+			doubtful = doubtful || !Refused(err)
 			logger(ctx, client).Warn().Str("because", verdict.Why).Msg("Request failed, another follows")
 		}
 		return verdict
 	})
+	if err != nil && doubtful {
+		return doubt{err}
+	}
+	return err
+}
+
+// doubt is the error of an attempt after others of which it is not known whether they were done.
+type doubt struct{ error }
+
+func (d doubt) Unwrap() error { return d.error }
+
+// InDoubt tells whether an attempt before the one that has failed so can have been done.
+func InDoubt(err error) bool { return errors.As(err, new(doubt)) }
+
+// Refused tells whether the homeserver has said that it did not do what it was asked to, each time. After any other error it can have.
+func Refused(err error) bool {
+	var answer mautrix.HTTPError
+	if InDoubt(err) || !errors.As(err, &answer) || answer.Response == nil || answer.RespError == nil {
+		return false
+	}
+	status := answer.Response.StatusCode
+	return status >= 400 && status < 500 && status != http.StatusRequestTimeout
 }
 
 // policy is mautrix's own, but for the default of the number.
