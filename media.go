@@ -336,7 +336,7 @@ func (r roomState) download(ctx context.Context, media wire.Media, read func(res
 		r.client.BuildClientURL("v1", "media", "download", uri.Homeserver, uri.FileID),
 		r.client.BuildURL(mautrix.MediaURLPath{"v3", "download", uri.Homeserver, uri.FileID}),
 	} {
-		_, err = matrix.Do(ctx, r.client, matrix.Request{Method: http.MethodGet, URL: url, Limit: media.Size + 1, Read: read})
+		_, err = matrix.Do(ctx, r.client, matrix.Request{Method: http.MethodGet, URL: url, Limit: media.Size + 1, Elsewhere: true, Read: read})
 		if !lacksEndpoint(err) {
 			return err
 		}

@@ -82,7 +82,8 @@ type core struct {
 //
 // The client must be logged in. The store only sends requests with it and changes none of its fields. What a homeserver answers to
 // these is bounded, whatever the client's ResponseSizeLimit. That bounds what the client's Crypto asks for by itself, which are keys of
-// devices: 512 MB by default, of which a few are enough.
+// devices: 512 MB by default, of which a few are enough. A redirect is not followed, so that nobody but the homeserver gets the token or a
+// value; but that of a large value's download is, without the token. The client's Crypto does as the client's CheckRedirect says.
 //
 // Errors: [ErrUnknownRoom] for a name that is not configured, [ErrInvalidOption].
 func New(client *mautrix.Client, room string, opts ...Option) (*Store, error) {

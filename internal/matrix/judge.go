@@ -110,6 +110,9 @@ func Describe(err error) string {
 	if failed.RespError != nil && errorCode.MatchString(failed.RespError.ErrCode) {
 		text = fmt.Sprintf("%s (%s)", failed.RespError.ErrCode, text)
 	}
+	if failed.Response.StatusCode/100 == 3 {
+		text += ", a redirect, which is not followed; the client's HomeserverURL must be where it leads"
+	}
 	return text
 }
 

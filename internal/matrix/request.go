@@ -23,6 +23,9 @@ type Request struct {
 	Bytes  []byte // the body, where it is no JSON
 	Limit  int64  // how large the answer may be, in bytes; [Small] where it is 0
 
+	// Elsewhere: the homeserver may redirect the request, which is then made without the user's token. Else a redirect is an error.
+	Elsewhere bool
+
 	// Read reads the body of the answer, which is else returned. It can be called again, where an answer breaks off. Its error is
 	// final.
 	Read func(resp *http.Response, body io.Reader) error
@@ -53,6 +56,9 @@ func once(ctx context.Context, client *mautrix.Client, req Request) (answer []by
 	var unread error // by Read, in whose error can be what was read, which mautrix would log
 	limit := cmp.Or(req.Limit, Small)
 	full := mautrix.FullRequest{Method: req.Method, URL: req.URL, RequestJSON: req.JSON, SensitiveContent: true, MaxAttempts: 1}
+	if full.Client = straight(client.Client); req.Elsewhere {
+		full.Client = anonymous(client.Client)
+	}
 	if req.Bytes != nil {
 		full.RequestBytes, full.Headers = req.Bytes, http.Header{"Content-Type": {"application/octet-stream"}}
 	}
