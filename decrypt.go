@@ -212,6 +212,9 @@ func (r roomState) open(ctx context.Context, at id.EventID) (*opened, error) {
 	if r.client.Crypto == nil {
 		return nil, fail(ErrUndecryptable, nil, "event %s in %s: the client has no Crypto", at, r.room)
 	}
+	if _, ready := machineOf(r.client.Crypto); !ready {
+		return nil, fail(ErrUndecryptable, nil, "event %s in %s: %s", at, r.room, notReady)
+	}
 	evt, err := r.encryptedEvent(ctx, at)
 	if err != nil {
 		return nil, err
@@ -274,9 +277,12 @@ func (r roomState) getEvent(ctx context.Context, at id.EventID) (evt *event.Even
 
 // decrypt waits for the event's session where that is missing, unless it was waited for just now.
 func (r roomState) decrypt(ctx context.Context, evt *event.Event) (*event.Event, error) {
-	decrypted, err := r.client.Crypto.Decrypt(ctx, evt)
+	decrypted, err := r.decryptOnce(ctx, evt)
 	if err == nil {
 		return decrypted, nil
+	}
+	if errors.Is(err, errPanicked) {
+		return nil, fail(ErrUndecryptable, err, "%v", err)
 	}
 	content := evt.Content.AsEncrypted()
 	undecryptable := func(why string, causes ...error) error {
@@ -292,7 +298,7 @@ func (r roomState) decrypt(ctx context.Context, evt *event.Event) (*event.Event,
 			return nil, undecryptable("the session's key was not got from the backup", failed)
 		}
 		if found {
-			if decrypted, err = r.client.Crypto.Decrypt(ctx, evt); err == nil {
+			if decrypted, err = r.decryptOnce(ctx, evt); err == nil {
 				return decrypted, nil
 			}
 		}
@@ -317,7 +323,7 @@ func (r roomState) decrypt(ctx context.Context, evt *event.Event) (*event.Event,
 	}
 	// The sync brings keys only when its handlers have returned.
 	if wait > 0 && ctx.Value(mautrix.SyncTokenContextKey) == nil && has(wait) {
-		if decrypted, err = r.client.Crypto.Decrypt(ctx, evt); err == nil {
+		if decrypted, err = r.decryptOnce(ctx, evt); err == nil {
 			return decrypted, nil
 		}
 	}

@@ -45,7 +45,7 @@ func (r roomState) decryptDuplicate(ctx context.Context, evt *event.Event) *even
 		return nil
 	}
 	for _, other := range same {
-		if decrypted, err := r.client.Crypto.Decrypt(ctx, other); err == nil {
+		if decrypted, err := r.decryptOnce(ctx, other); err == nil {
 			return decrypted
 		}
 	}

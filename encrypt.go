@@ -94,14 +94,10 @@ func same(a, b json.RawMessage) bool {
 
 // Seal implements [commit.Sealer]. Values that were sent when a later one fails stay in the room, and nothing refers to
 // them.
-//
-// mautrix's cryptohelper panics until its Init was called. That must not end the process, for nobody can recover here.
 func (s sealer) Seal(ctx context.Context, values []commit.Value) (references map[string]string, err error) {
-	defer func() {
-		if recover() != nil {
-			err = fail(ErrNoCrypto, nil, "the client's Crypto is not ready to encrypt for %s, for it panics; call its Init first", s.room)
-		}
-	}()
+	if _, ready := machineOf(s.client.Crypto); !ready {
+		return nil, fail(ErrNoCrypto, nil, "nothing was written to %s: %s", s.room, notReady)
+	}
 	if err := s.prepare(ctx); err != nil {
 		return nil, err
 	}
@@ -184,7 +180,7 @@ func (s sealer) prepare(ctx context.Context) error {
 		err = s.learnMembers(ctx)
 	}
 	if err == nil {
-		err = s.core.devices.refresh(ctx, s.client)
+		_, err = guarded(ctx, s.roomState, "learn of the user's devices", func() (struct{}, error) { return struct{}{}, s.core.devices.refresh(ctx, s.client) })
 	}
 	if err != nil {
 		return s.explain(ctx, what, err)
@@ -210,7 +206,7 @@ func (s sealer) send(ctx context.Context, content json.RawMessage) (sent id.Even
 }
 
 func (s sealer) sendOnce(ctx context.Context, content json.RawMessage) (id.EventID, error) {
-	encrypted, err := s.client.Crypto.Encrypt(ctx, s.room, s.contentType(), content)
+	encrypted, err := s.encrypt(ctx, content)
 	if err != nil {
 		return "", s.explain(ctx, "encrypt", err)
 	}

@@ -1,0 +1,75 @@
+package roomkv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"runtime"
+	"runtime/debug"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+)
+
+// fetcher is mautrix's crypto.OlmMachine. That package needs libolm or a build tag and so is not imported.
+type fetcher interface {
+	FetchKeys(ctx context.Context, users []id.UserID, includeUntracked bool) (map[id.UserID]map[id.DeviceID]*id.Device, error)
+}
+
+// machineOf is the machine of a client's encryption, nil where that is not mautrix's cryptohelper, nor made like it. It is not ready
+// before the cryptohelper's Init was called: the method Machine says so by a panic, and others panic as they miss it.
+func machineOf(crypto mautrix.CryptoHelper) (machine fetcher, ready bool) {
+	if machine, ok := crypto.(fetcher); ok {
+		return machine, true
+	}
+	// The result of Machine is of a type that cannot be named here.
+	method := reflect.ValueOf(crypto).MethodByName("Machine")
+	if !method.IsValid() || method.Type().NumIn() != 0 || method.Type().NumOut() != 1 {
+		return nil, true
+	}
+	defer func() {
+		if recover() != nil {
+			machine, ready = nil, false
+		}
+	}()
+	machine, _ = method.Call(nil)[0].Interface().(fetcher)
+	return machine, true
+}
+
+// notReady is what a user is told whose client's Crypto is not.
+const notReady = "the client's Crypto is not ready; call its Init first"
+
+// encrypt encrypts the content of an event of the store's type.
+func (r roomState) encrypt(ctx context.Context, content any) (*event.EncryptedEventContent, error) {
+	return guarded(ctx, r, "encrypt", func() (*event.EncryptedEventContent, error) {
+		return r.client.Crypto.Encrypt(ctx, r.room, r.contentType(), content)
+	})
+}
+
+// decryptOnce decrypts an event with what the client has.
+func (r roomState) decryptOnce(ctx context.Context, evt *event.Event) (*event.Event, error) {
+	return guarded(ctx, r, "decrypt event "+evt.ID.String(), func() (*event.Event, error) { return r.client.Crypto.Decrypt(ctx, evt) })
+}
+
+// errPanicked is beneath the error of a panic.
+var errPanicked = errors.New("panic")
+
+// guarded calls the client's Crypto and makes an error of its panic: a write goes on in a goroutine where nobody else could recover
+// from it, and an event of a homeserver's could cause it. What it panics with can hold a value, and is left out but for Go's own errors.
+func guarded[T any](ctx context.Context, r roomState, what string, call func() (T, error)) (result T, err error) {
+	defer func() {
+		panicked := recover()
+		if panicked == nil {
+			return
+		}
+		why := ""
+		if own, ok := panicked.(runtime.Error); ok {
+			why = ": " + own.Error()
+		}
+		r.log(ctx).Error().Stringer("room_id", r.room).Bytes("stack", debug.Stack()).Msg("The client's Crypto panicked" + why)
+		err = &failure{text: fmt.Sprintf("cannot %s in %s: the client's Crypto panicked%s", what, r.room, why), causes: []error{errPanicked}}
+	}()
+	return call()
+}
