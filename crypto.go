@@ -41,11 +41,17 @@ func machineOf(crypto mautrix.CryptoHelper) (machine fetcher, ready bool) {
 // notReady is what a user is told whose client's Crypto is not.
 const notReady = "the client's Crypto is not ready; call its Init first"
 
-// encrypt encrypts the content of an event of the store's type.
+// encrypt encrypts the content of an event of the store's type. A sync that brings a new member or device can take a session away that
+// was just shared, and mautrix shares another one when it is asked again.
 func (r roomState) encrypt(ctx context.Context, content any) (*event.EncryptedEventContent, error) {
-	return guarded(ctx, r, "encrypt", func() (*event.EncryptedEventContent, error) {
+	encrypt := func() (*event.EncryptedEventContent, error) {
 		return r.client.Crypto.Encrypt(ctx, r.room, r.contentType(), content)
-	})
+	}
+	encrypted, err := guarded(ctx, r, "encrypt", encrypt)
+	if err != nil && ctx.Err() == nil && !errors.As(err, new(mautrix.HTTPError)) && !errors.Is(err, errPanicked) {
+		encrypted, err = guarded(ctx, r, "encrypt", encrypt)
+	}
+	return encrypted, err
 }
 
 // decryptOnce decrypts an event with what the client has.

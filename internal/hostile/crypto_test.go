@@ -3,6 +3,7 @@ package hostile_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"testing"
 
 	"github.com/rs/zerolog"
@@ -88,5 +89,28 @@ func TestCryptoThatPanics(t *testing.T) {
 			assert.Contains(t, log.String(), "panicked")
 			assert.NotContains(t, log.String(), "secret")
 		}
+	}
+}
+
+// losing is a Crypto whose session a sync takes away between its sharing and its use, so many times.
+type losing struct {
+	mautrix.CryptoHelper
+	times int
+}
+
+func (l *losing) Encrypt(ctx context.Context, room id.RoomID, eventType event.Type, content any) (*event.EncryptedEventContent, error) {
+	if l.times--; l.times >= 0 {
+		return nil, fmt.Errorf("failed to encrypt event after re-sharing group session: %w", crypto.ErrNoGroupSession)
+	}
+	return l.CryptoHelper.Encrypt(ctx, room, eventType, content)
+}
+
+func TestSessionThatIsTakenAway(t *testing.T) {
+	for times, want := range map[int]error{1: nil, 1000: crypto.ErrNoGroupSession} {
+		memory := memories["encrypted perkey"]()
+		client, err := memory.client(t.Context(), memory.homeserver.copy())
+		require.NoError(t, err)
+		client.Crypto = &losing{client.Crypto, times}
+		require.ErrorIs(t, open(t, client, memory.options...).Put(t.Context(), "key", 1), want)
 	}
 }
