@@ -295,7 +295,7 @@ func TestPlainValuesArePlainInTheState(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(rawState(t, client, room, database, "")), &content))
 	delete(content, "roomkv.parents")
 	assert.Equal(t, map[string]json.RawMessage{"a": json.RawMessage(`1`), "b": json.RawMessage(`{"c":"d"}`), "f": json.RawMessage(`{"json_val":"1.5"}`)}, content)
-	assert.JSONEq(t, `{"some key":[1]}`, rawState(t, client, room, database, "some key"))
+	assert.Contains(t, rawState(t, client, room, database, "some key"), `"some key":[1]`)
 	for _, value := range plainValues {
 		require.NoError(t, perKey.Put(t.Context(), "k", json.RawMessage(value)))
 		assert.NotContains(t, rawState(t, client, room, database, "k"), `{"k":{"json_val"`, value)
