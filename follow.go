@@ -63,6 +63,8 @@ type follower struct {
 	waiting  map[id.RoomID]id.EventID // what the sync must bring before it is believed again
 	brought  map[id.EventID]bool      // what it has brought of late
 	watchers map[*watcher]bool
+
+	powerTaken map[id.RoomID]powerTaken
 }
 
 func (f *follower) start() error {
@@ -187,6 +189,7 @@ func (f *follower) feed(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
 		}
 	}
 	f.add(room, own)
+	f.reconsider(room, joined)
 	for _, evt := range joined.Timeline.Events {
 		if evt.Type.Type == event.EventRedaction.Type {
 			f.redact(room, evt)
@@ -206,6 +209,41 @@ func (f *follower) feed(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
 			d.Resolved(own.ID)
 		}
 	}
+}
+
+// powerSettles is how long before and after a change of the power to write what is sent can be left out of the state for it: homeservers make
+// requests that come at the same time part of different branches.
+const powerSettles = 10 * time.Second
+
+// reconsider has dicts looked at again where somebody's power to write, or their membership, has been taken away of late.
+func (f *follower) reconsider(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
+	f.mu.Lock()
+	at, ok := f.powerTaken[room]
+	if ok && time.Since(at.heard) > powerSettles {
+		delete(f.powerTaken, room)
+		ok = false
+	}
+	for _, evt := range joined.Timeline.Events { // after a gap in it all is read again
+		if takesPower(evt) {
+			at, ok = powerTaken{time.Now(), evt.Timestamp}, true
+			if f.powerTaken == nil {
+				f.powerTaken = map[id.RoomID]powerTaken{}
+			}
+			f.powerTaken[room] = at
+		}
+	}
+	f.mu.Unlock()
+	if ok {
+		for _, d := range f.core.dicts.in(room) {
+			d.Reconsider(at.sent - powerSettles.Milliseconds())
+		}
+	}
+}
+
+// powerTaken is when the sync told of the last change of power or membership in a room, and when that was sent, in Unix milliseconds.
+type powerTaken struct {
+	heard time.Time
+	sent  int64
 }
 
 // account is for account data that another process may have changed, and for power levels.
@@ -293,7 +331,7 @@ func (f *follower) add(room id.RoomID, events []*stateEvent) {
 	}
 	for at, events := range read {
 		if d := f.core.dicts.find(at); d != nil {
-			d.Bring(func() bool { return f.live(at.room) }, events...)
+			d.Bring(events...)
 		}
 	}
 	f.mu.Lock()

@@ -432,6 +432,12 @@ func (o *overlay) Before(context.Context, id.EventID, int) (commit.Page, error) 
 	return commit.Page{}, nil
 }
 
+// Latest implements [commit.Room].
+func (o *overlay) Latest(context.Context) ([]merge.Event, error) { return nil, nil }
+
+// Powerless implements [commit.Room]: everybody may write what is their own.
+func (o *overlay) Powerless(context.Context, id.UserID) (since int64, err error) { return 0, nil }
+
 // Stored implements [commit.Room].
 func (*overlay) Stored(context.Context, id.EventID) (place int64, known bool, err error) {
 	return 0, false, nil

@@ -64,6 +64,23 @@ func (p place) Before(ctx context.Context, event id.EventID, limit int) (commit.
 	return p.Recent(ctx, around.Start, limit)
 }
 
+// latestEvents is how many of the room's latest events are looked at for what is not in the state. Dendrite counts those of any type.
+const latestEvents = 500
+
+// Latest implements [commit.Room].
+func (p place) Latest(ctx context.Context) (events []merge.Event, err error) {
+	answer, err := p.messages(ctx, "", p.pageFilter(latestEvents))
+	if err != nil {
+		return nil, err
+	}
+	for _, evt := range p.found(answer).events {
+		if *evt.StateKey == p.stateKey {
+			events = append(events, p.snapshot(evt))
+		}
+	}
+	return events, nil
+}
+
 // Stored implements [commit.Room].
 func (p place) Stored(ctx context.Context, event id.EventID) (place int64, known bool, err error) {
 	return p.stored(ctx, event)
@@ -151,7 +168,7 @@ type page struct {
 // be the last: Dendrite counts those that the filter leaves out. Where these are all, it does not say where the next page begins: it is
 // asked for more then, step by step, as they can be large, and for some of any type at last.
 func (r roomState) page(ctx context.Context, from string, limit int) (page, error) {
-	filter := mautrix.FilterPart{Limit: limit, Types: []event.Type{r.eventType, event.StateEncryption, event.StateTombstone, event.StateCreate}}
+	filter := r.pageFilter(limit)
 	at, err := cursorOf(from).turn(r.room)
 	if err != nil {
 		return page{}, err
@@ -168,7 +185,20 @@ func (r roomState) page(ctx context.Context, from string, limit int) (page, erro
 	if err != nil {
 		return page{}, err
 	}
-	var found page
+	found := r.found(answer)
+	if !found.first && answer.end != at.token {
+		found.next = at.next(answer.end, found.events)
+	}
+	return found, nil
+}
+
+// pageFilter lets through the store's events and those that say something of all of them.
+func (r roomState) pageFilter(limit int) mautrix.FilterPart {
+	return mautrix.FilterPart{Limit: limit, Types: []event.Type{r.eventType, event.StateEncryption, event.StateTombstone, event.StateCreate}}
+}
+
+// found is what a page has for the store.
+func (r roomState) found(answer messages) (found page) {
 	var latest int64 // of the user's own events: any other member can send messages, and memberships, as of long ago
 	for _, evt := range answer.chunk {
 		if evt.Sender == r.client.UserID {
@@ -190,10 +220,7 @@ func (r roomState) page(ctx context.Context, from string, limit int) (page, erro
 		}
 	}
 	found.oldest = cmp.Or(found.oldest, latest)
-	if !found.first && answer.end != at.token {
-		found.next = at.next(answer.end, found.events)
-	}
-	return found, nil
+	return found
 }
 
 // messages is the homeserver's answer with a page of events, the newest first.

@@ -110,29 +110,44 @@ func (r roomState) levelsFor(ctx context.Context, sends event.Type) (need, have 
 	if need, have = levels.GetEventLevel(sends), levels.GetUserLevel(r.client.UserID); have >= need {
 		return need, have, true
 	}
-	// Since room version 12 the creators have all power, and the levels do not say so.
-	r.eventType = event.StateCreate
-	found, err := r.get(ctx, "")
-	create := &event.Event{Type: event.StateCreate, RoomID: r.room}
-	if err != nil || found == nil || json.Unmarshal(found.Content, &create.Content) != nil || create.Content.ParseRaw(create.Type) != nil {
+	if levels.CreateEvent, err = r.createEvent(ctx); err != nil {
 		return need, have, false
 	}
-	create.ID, create.Sender, create.StateKey = found.ID, found.Sender, found.StateKey
-	levels.CreateEvent = create
 	return need, levels.GetUserLevel(r.client.UserID), true
 }
 
-// powerLevels asks for the room's power levels. Up to room version 9 any of them can be a string, which mautrix does not read.
+// createEvent is the room's first event. Since room version 12 its creators have all power, and the levels do not say so.
+func (r roomState) createEvent(ctx context.Context) (*event.Event, error) {
+	r.eventType = event.StateCreate
+	found, err := r.get(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	create := &event.Event{Type: event.StateCreate, RoomID: r.room}
+	if found == nil || json.Unmarshal(found.Content, &create.Content) != nil || create.Content.ParseRaw(create.Type) != nil {
+		return nil, fail(ErrCorrupt, nil, "%s has no event that tells who made it", r.room)
+	}
+	create.ID, create.Sender, create.StateKey = found.ID, found.Sender, found.StateKey
+	return create, nil
+}
+
+// powerLevels asks for the room's power levels.
 func (r roomState) powerLevels(ctx context.Context) (*event.PowerLevelsEventContent, error) {
 	body, err := r.ask(ctx, matrix.Event, r.client.BuildClientURL("v3", "rooms", r.room, "state", event.StatePowerLevels.Type, ""))
 	if err != nil {
 		return nil, err
 	}
+	return levelsOf(body)
+}
+
+// levelsOf reads power levels. Up to room version 9 any of them can be a string, which mautrix does not read.
+func levelsOf(body json.RawMessage) (*event.PowerLevelsEventContent, error) {
 	var content any
 	if err := json.Unmarshal(body, &content); err != nil {
 		return nil, err
 	}
-	if body, err = json.Marshal(numbers(content)); err != nil {
+	body, err := json.Marshal(numbers(content))
+	if err != nil {
 		return nil, err
 	}
 	var levels event.PowerLevelsEventContent

@@ -67,6 +67,9 @@ func (r roomState) view(ctx context.Context, stateKey string, agree func(view, c
 		return d.ReadView(ctx, live, agree)
 	}
 	current, err := place{r, stateKey}.Current(ctx)
+	if err == nil && current == nil && !r.core.layout.oneKey() {
+		return r.dict(stateKey).LeftOut(ctx)
+	}
 	return replica.ViewOf(current), err
 }
 

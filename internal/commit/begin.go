@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"maunium.net/go/mautrix/id"
+
 	"github.com/roomkv/roomkv/internal/merge"
 )
 
@@ -91,11 +93,11 @@ func (c *commit) lastIsOwn() (own bool) {
 // read asks what is current, and looks for what lies between that and what is known.
 func (c *commit) read(ctx context.Context) error {
 	began := time.Now()
-	current, lost, err := c.current(ctx)
+	current, err := c.current(ctx)
 	if err != nil {
 		return err
 	}
-	open := false
+	open, known := false, false
 	c.dict.Do(func(h *merge.History) {
 		if c.mode.Single {
 			*h = merge.History{}
@@ -103,24 +105,91 @@ func (c *commit) read(ctx context.Context) error {
 		if current != nil {
 			h.Add(*current)
 		}
-		open = len(h.Heads()) > 1
+		open, known = len(h.Heads()) > 1, h.Len() > 0
 	})
 	switch {
-	case open:
-		err = c.look(ctx, current.ID)
-	case current == nil && (lost || c.mode.Doubt) && !c.mode.Single && (!c.mode.OneName || c.afresh()):
-		// What is not there any more counts where it was left out of the state alone, because somebody's power was taken away.
+	case current == nil && c.mode.Doubt && !c.mode.Single && (!c.mode.OneName || c.afresh()):
 		c.since = time.Time{}
 		err = c.find(ctx, "")
+	case current == nil && (known || !c.mode.OneName && (c.mode.Single || c.readOnly())):
+		err = c.recent(ctx)
+	case current == nil:
+		c.fresh = !c.readOnly()
+	case current != nil && open:
+		err = c.look(ctx, current.ID)
+	}
+	isCurrent := func(e *merge.Event) bool { return current != nil && e.ID == current.ID }
+	hidden := func() (hidden bool) {
+		c.dict.Look(func(h *merge.History) {
+			hidden = len(h.Latest()) > 0 && !slices.ContainsFunc(h.Latest(), isCurrent)
+		})
+		return hidden
+	}
+	if err == nil && hidden() {
+		err = c.weigh(ctx, func(e *merge.Event) bool { return !isCurrent(e) })
 	}
 	if err != nil {
 		return err
 	}
+	c.hidden.Store(hidden())
 	c.since = began
 	if current == nil && c.mode.Doubt { // what is sent next has rivals that were left out of the state
 		c.since = began.Add(-leftOut)
 	}
 	c.dict.Checked(c.epoch, c.looked)
+	return nil
+}
+
+// recent looks back once. What is not in the state any more, or never was, can be among the latest events all the same: a homeserver that
+// resolves the state of two branches leaves out what its sender had no more power to send in one of them, and whatever that had replaced.
+func (c *commit) recent(ctx context.Context) error {
+	asked := c.now()
+	events, err := c.room.Latest(ctx)
+	if err == nil {
+		c.dict.Do(func(h *merge.History) { h.AddPage(events, asked) })
+	}
+	return err
+}
+
+// older finds out what counts of that which was there before the commit began from nothing. The look back after its first event shows it.
+func (c *commit) older(ctx context.Context) error {
+	until := c.edge(c.timeOf(c.own))
+	return c.weigh(ctx, func(e *merge.Event) bool { return e.ID != c.own && e.Time < until })
+}
+
+func (c *commit) timeOf(event id.EventID) (sent int64) {
+	c.dict.Look(func(h *merge.History) { sent = h.Time(event) })
+	return sent
+}
+
+// weigh finds out which of the latest events the homeserver has left out of the state, among those that this can be true of. The room's
+// authority counts: what somebody sent after the power to do so was taken away, or after they had left, does not. What others had sent
+// before it does.
+func (c *commit) weigh(ctx context.Context, suspect func(e *merge.Event) bool) error {
+	var dropped []id.EventID
+	since := map[id.UserID]int64{}
+	for before := -1; before < len(dropped); {
+		before = len(dropped)
+		var latest []*merge.Event
+		c.dict.Do(func(h *merge.History) {
+			h.Drop(dropped...)
+			latest = h.Latest()
+		})
+		for _, e := range latest {
+			if !suspect(e) {
+				continue
+			}
+			if _, asked := since[e.Sender]; !asked {
+				var err error
+				if since[e.Sender], err = c.room.Powerless(ctx, e.Sender); err != nil {
+					return err
+				}
+			}
+			if from := since[e.Sender]; from != 0 && e.Time >= from {
+				dropped = append(dropped, e.ID)
+			}
+		}
+	}
 	return nil
 }
 
@@ -130,36 +199,30 @@ const leftOut = 10 * time.Second
 // currentTries is how often it is asked what is current, where the sync brings something else meanwhile.
 const currentTries = 4
 
-// current asks what is current. Nothing that is known is left where the homeserver has nothing: it is lost then, where there was something.
-// The sync can bring an event faster than an answer from before it, which is asked for again.
-func (c *commit) current(ctx context.Context) (current *merge.Event, lost bool, err error) {
+// current asks what is current. The sync can bring an event faster than an answer from before it, which is asked for again.
+func (c *commit) current(ctx context.Context) (current *merge.Event, err error) {
 	for try := 1; ; try++ {
 		changed := c.dict.Changed()
 		c.looked = time.Now()
 		if current, err = c.room.Current(ctx); err != nil {
-			return nil, false, err
+			return nil, err
 		}
 		c.certain = true
-		if current == nil {
-			done, lost := c.dict.Gone(changed)
-			if !done {
-				continue
+		known := false
+		c.dict.Look(func(h *merge.History) {
+			if current == nil && h.Len() == 0 {
+				h.Rooted()
 			}
-			if lost {
-				c.epoch++ // if others have made the dict be forgotten too, it is another one now
-			}
-			return nil, lost, nil
-		}
+			known = current != nil && h.Has(current.ID)
+		})
 		select {
 		case <-changed:
-			known := false
-			c.dict.Look(func(h *merge.History) { known = h.Has(current.ID) })
 			if !known && try < currentTries {
 				continue
 			}
 		default:
 		}
-		return current, false, nil
+		return current, nil
 	}
 }
 

@@ -24,6 +24,7 @@ type commit struct {
 	without error      // of a homeserver that refuses the merge with what was sent for its size
 	deep    bool       // whether a look back goes on until it finds what was sent
 	late    bool       // whether a look back no longer waits for the homeserver to list what it has given as current
+	fresh   bool       // whether the homeserver had nothing when the commit began, and it is not known what it had left out of the state
 	certain bool       // whether the homeserver was asked what is current after the commit began
 	met     bool       // whether others were met
 	looked  time.Time  // when the homeserver was last asked for what there is
@@ -46,7 +47,7 @@ func (c *commit) do(ctx context.Context) error {
 		c.drop(ctx)
 	case c.tried && !c.blindly && !c.mode.Single:
 		c.unsettled.Store(true)
-		c.repairLater(ctx, settleAfter, c.unsettled.Load)
+		c.repairLater(ctx, settleAfter)
 	}
 	return err
 }
@@ -233,6 +234,7 @@ func (c *commit) send(ctx context.Context, plan *plan) error {
 		return err
 	}
 	c.failed = 0
+	c.hidden.Store(false)
 	c.slow = min((3*c.slow+time.Since(began))/4, slowest)
 	c.sealed = nil
 	c.own, c.latest = sent, sent
@@ -261,6 +263,12 @@ func (c *commit) settle(ctx context.Context) (done bool, err error) {
 	}
 	if err := c.look(ctx, c.own); err != nil {
 		return false, err
+	}
+	if c.fresh {
+		if err := c.older(ctx); err != nil {
+			return false, err
+		}
+		c.fresh = false
 	}
 	for try := 1; ; try++ {
 		lost, before, settled, err := c.fate(ctx)

@@ -29,6 +29,7 @@ const (
 	fewEvents  = 6
 	someEvents = 20
 	manyEvents = 50
+	allEvents  = 500       // where what was left out of the state is looked for; Dendrite counts events of any type
 	pageSize   = 512 << 10 // about as many bytes a response may have
 
 	// skew is how long a homeserver may take to store an event after it has given that its time and its depth, by which it lists it.
@@ -115,7 +116,7 @@ func (c *commit) bring(ctx context.Context, event id.EventID) (seen bool, err er
 // reads on however far that is: others' changes since what this was made from, a minute ago at most, can be acknowledged.
 func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err error) {
 	c.looked = time.Now()
-	asked := c.now()
+	epoch, asked := c.dict.Epoch(), c.now()
 	page := Page{}
 	limit := c.limit()
 	var events []merge.Event
@@ -135,9 +136,12 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 		limit = c.bounded(manyEvents)
 	}
 	c.short = !met
-	open := false // whether something is missing between events that are known
+	open := false         // whether something is missing between events that are known
+	fed, after := true, 0 // whether the sync has brought something that can be newer than the lists
 	c.dict.Do(func(h *merge.History) {
+		fed = h.Now() != asked
 		h.AddPage(events, asked)
+		after = h.Now()
 		seen = event == "" || h.Listed(event) || (c.short || c.late) && h.Has(event)
 		open = seen && len(h.Missing()) > 0
 	})
@@ -153,8 +157,14 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 		})
 	}
 	if open {
+		forgotten := c.dict.Epoch() != epoch
 		c.dict.Do(func(h *merge.History) {
-			if c.short || c.late || !h.Unplumbed() {
+			switch {
+			case c.late:
+				h.GiveUp()
+			case fed || forgotten || h.Now() != after: // newer lists can have what is missing
+				seen = false
+			case c.short || !h.Unplumbed():
 				h.GiveUp()
 			}
 		})
@@ -287,6 +297,8 @@ func (c *commit) limit() int {
 	known, late := 0, 0
 	c.dict.Look(func(h *merge.History) { known, late = h.Len(), h.Since(2*skew) })
 	switch {
+	case c.fresh && !c.mode.OneName:
+		return allEvents
 	case known == late, c.mode.OneName: // the dict is young, or other names' events come in between
 		return c.bounded(manyEvents)
 	case c.busy:

@@ -122,7 +122,7 @@ func (c *commit) planOn(ctx context.Context, merged merge.Merged, read bool) pla
 	if len(merged.Parents) > 0 {
 		base.event = merged.Parents[0]
 	}
-	p := plan{write: len(merged.Parents) > 1, fresh: map[string]Value{}}
+	p := plan{write: len(merged.Parents) > 1 || read && c.hidden.Load(), fresh: map[string]Value{}}
 	if c.mode.Drop {
 		c.dict.Look(func(h *merge.History) {
 			for _, head := range h.Heads() {

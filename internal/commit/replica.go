@@ -51,6 +51,7 @@ func (r *Replica) Read(ctx context.Context, afresh bool) error {
 	for try := 1; ; try++ {
 		err := r.Writer.Do(ctx, Edit{ReadOnly: true, Conditional: true, Afresh: afresh})
 		if !errors.Is(err, ErrAgain) && (!errors.Is(err, ErrRefused) || try >= powerTries) {
+			r.repairLater(ctx)
 			return err
 		}
 	}
@@ -78,8 +79,11 @@ func (r *Replica) ReadView(ctx context.Context, live bool, agree func(view, curr
 		}
 	}
 	current, err := r.Writer.room.Current(ctx)
-	if err != nil || current == nil {
-		return &replica.View{}, err
+	if err != nil {
+		return nil, err
+	}
+	if current == nil {
+		return r.LeftOut(ctx)
 	}
 	view := r.View()
 	if last := r.Writer.last.Load(); view == nil && last != nil && last.event != current.ID && r.Writer.Recent() {
@@ -101,33 +105,63 @@ func (r *Replica) ReadView(ctx context.Context, live bool, agree func(view, curr
 		if err := r.Read(ctx, false); err != nil {
 			return nil, err
 		}
+	case replica.Older:
+		if err := r.Read(ctx, true); err != nil {
+			return nil, err
+		}
 	}
 	if view = r.View(); view == nil {
 		return replica.ViewOf(current), nil
 	}
-	r.repairLater(ctx, r.forked)
+	r.repairLater(ctx)
 	return view, nil
 }
 
-// Bring adds events that one response of a sync brought. A fork that they leave is merged after a while, where it is still there and
-// the dict is live then.
-func (r *Replica) Bring(live func() bool, events ...merge.Event) {
-	r.Feed(events...)
-	r.repairLater(context.Background(), func() bool { return live() && r.forked() })
-}
-
-// forked tells whether there is something that nobody is known to have merged.
-func (r *Replica) forked() (forked bool) {
-	r.Look(func(h *merge.History) { forked = len(h.Heads()) > 1 })
-	return forked
-}
-
-// repairLater merges a fork after a while, where that is still needed: whoever made it has died, or is on another homeserver and could not
-// know, or it is a late delivery.
-func (r *Replica) repairLater(ctx context.Context, needed func() bool) {
-	if !r.Writer.mode.Single && r.forked() {
-		r.Writer.repairLater(ctx, time.Duration(float64(repairAfter)*(0.5+fraction(r.random()))), needed)
+// LeftOut is the dict where the homeserver has nothing in the state. A dict of one name that is not there is an ordinary answer, and nobody
+// looks further.
+func (r *Replica) LeftOut(ctx context.Context) (*replica.View, error) {
+	if r.Writer.mode.OneName {
+		return &replica.View{}, nil
 	}
+	if r.View() == nil {
+		if events, err := r.Writer.room.Latest(ctx); err != nil || len(events) == 0 {
+			return &replica.View{}, err
+		}
+	}
+	if err := r.Read(ctx, true); err != nil {
+		return nil, err
+	}
+	if view := r.View(); view != nil {
+		return view, nil
+	}
+	return &replica.View{}, nil
+}
+
+// Bring adds events that one response of a sync brought. A fork that they leave is merged after a while, where it is still there.
+func (r *Replica) Bring(events ...merge.Event) {
+	r.Feed(events...)
+	r.repairLater(context.Background())
+}
+
+// Reconsider is for when somebody's power to write, or their membership, has been taken away: the homeserver can have taken what they sent
+// at about that time, in Unix milliseconds, out of the state.
+func (r *Replica) Reconsider(since int64) {
+	affected := false
+	r.Look(func(h *merge.History) {
+		affected = slices.ContainsFunc(h.Heads(), func(head *merge.Event) bool { return head.Time >= since })
+	})
+	if affected {
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), settleFor)
+			defer cancel()
+			_ = r.Read(ctx, true)
+		}()
+	}
+}
+
+// repairLater repairs what needs it after a while that differs between processes, so that one does it for all.
+func (r *Replica) repairLater(ctx context.Context) {
+	r.Writer.repairLater(ctx, time.Duration(float64(repairAfter)*(0.5+fraction(r.random()))))
 }
 
 // Redacted is for a sync that brings a redaction of the event.

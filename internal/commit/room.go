@@ -20,6 +20,13 @@ type Room interface {
 	// Before gives a page like Recent, of what the homeserver lists before an event and of that itself.
 	Before(ctx context.Context, event id.EventID, limit int) (Page, error)
 
+	// Latest gives the dict's events among the room's latest ones, the newest first, as far as one request tells.
+	Latest(ctx context.Context) ([]merge.Event, error)
+
+	// Powerless tells since when somebody has not had the power to write the dict, or has not been in the room, in Unix milliseconds, by the
+	// time of the event that says so. It is 0 where they may write.
+	Powerless(ctx context.Context, user id.UserID) (since int64, err error)
+
 	// Stored is the place of an event that was listed among all that the homeserver has stored, where known is true.
 	Stored(ctx context.Context, event id.EventID) (place int64, known bool, err error)
 

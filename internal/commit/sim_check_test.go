@@ -164,6 +164,9 @@ func (w *world) checkValue(key string, value []string) {
 	if w.redacted {
 		return
 	}
+	if w.unguarded(key) {
+		return
+	}
 	for _, o := range w.on(key) {
 		if o.refused() && slices.Contains(value, o.ID) {
 			w.fail("refused", "%s is %v, and %s was told: %v", key, value, o, o.err)
@@ -325,7 +328,13 @@ func (w *world) checkEnd() {
 			truth[key] = w.current(key)
 		}
 	}
+	if !w.OneName {
+		w.process("fresh", false)
+	}
 	for _, key := range w.keys() {
+		if w.unguarded(key) {
+			continue
+		}
 		if w.redacted {
 		} else if err := w.linear(key, truth[key]); errors.Is(err, errUndecided) {
 			w.undecided++
@@ -347,6 +356,15 @@ func (w *world) checkEnd() {
 			}
 		}
 	}
+}
+
+// unguarded tells whether a writer lost its power while it wrote the key and nobody can tell what became of that: with a state event for
+// each key who does not follow looks no further than to the state, and a writer that cannot merge what it has hidden leaves that to the next.
+func (w *world) unguarded(key string) bool {
+	follower := slices.ContainsFunc(w.processes, func(p *process) bool {
+		return p.follows && !p.dead && w.server.current(powerKey).allows(p.account)
+	})
+	return (w.OneName || w.alone && !follower) && slices.ContainsFunc(w.on(key), func(o *op) bool { return o.powerless() })
 }
 
 // current is what the state has under the key.

@@ -21,6 +21,5 @@ func (s switches) off(name string) bool {
 var knownFaults = switches{
 	"unmarked forks": "two accounts Put one key at the same time, per key, on a homeserver as Dendrite: who follows takes the last one that was stored for the " +
 		"current one, until somebody writes it again",
-	"power":      "A6: what is dropped with its sender's power takes what others wrote with it",
 	"redactions": "not tried yet",
 }

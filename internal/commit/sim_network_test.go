@@ -52,6 +52,7 @@ type world struct {
 	server *simServer
 	began  time.Time
 	calm   bool // whether nothing fails any more
+	alone  bool // whether nobody writes once more in the end
 
 	ctx    context.Context // of everybody, until the run ends
 	cancel context.CancelFunc

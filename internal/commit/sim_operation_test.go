@@ -75,8 +75,13 @@ func (o *op) refused() bool {
 
 // acknowledged tells whether the caller was told that it is done, and can count on that.
 func (o *op) acknowledged() bool {
-	return o.done && o.err == nil && !slices.ContainsFunc(o.process.world.powerless, func(p powerless) bool {
-		return p.account == o.process.account && o.start.Before(p.until) && p.from.Before(o.end)
+	return o.done && o.err == nil && !o.powerless()
+}
+
+// powerless tells whether its process's power was taken away while it was made.
+func (o *op) powerless() bool {
+	return slices.ContainsFunc(o.process.world.powerless, func(p powerless) bool {
+		return p.account == o.process.account && o.start.Before(p.until) && (!o.done || p.from.Before(o.end))
 	})
 }
 

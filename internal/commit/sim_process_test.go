@@ -44,7 +44,13 @@ type process struct {
 	response  time.Time // when the last one came
 	waiting   id.EventID
 	brought   map[id.EventID]bool
+
+	powerChanged time.Time // when the sync last told of power levels
+	powerAt      int64     // their own time, in Unix milliseconds
 }
+
+// powerSettles is as in package roomkv: how long before and after a change of power what is sent can be left out for it.
+const powerSettles = 10 * time.Second
 
 func (w *world) process(name string, follows bool) *process {
 	p := &process{
@@ -114,6 +120,9 @@ func (p *process) view(ctx context.Context, key string, agree func(view, current
 		return d.ReadView(ctx, live, agree)
 	}
 	current, err := (&simRoom{process: p, key: key}).Current(ctx)
+	if err == nil && current == nil && !p.world.OneName {
+		return p.dict(key).LeftOut(ctx)
+	}
 	return replica.ViewOf(current), err
 }
 
@@ -231,7 +240,7 @@ func (p *process) respond(n int) {
 	w.note(p.name, "sync: %s%s", limited, strings.Join(ids, " "))
 	for _, key := range keys {
 		if d := p.find(key); d != nil {
-			d.Bring(p.live, read[key]...)
+			d.Bring(read[key]...)
 		}
 	}
 	_, replicas := p.all()
@@ -240,6 +249,14 @@ func (p *process) respond(n int) {
 			for _, d := range replicas {
 				d.Redacted(e.redacts.id)
 			}
+		}
+		if e.kind == powerEvent && len(e.powerful) > 0 {
+			p.powerChanged, p.powerAt = time.Now(), e.ts
+		}
+	}
+	if !p.powerChanged.IsZero() && time.Since(p.powerChanged) < powerSettles && n > 0 {
+		for _, d := range replicas {
+			d.Reconsider(p.powerAt - powerSettles.Milliseconds())
 		}
 	}
 	if limited != "" {

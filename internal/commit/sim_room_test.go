@@ -74,6 +74,28 @@ func (r *simRoom) list(ctx context.Context, what string, limit int, from func() 
 	return page, err
 }
 
+// Latest implements [commit.Room].
+func (r *simRoom) Latest(ctx context.Context) (events []merge.Event, err error) {
+	const limit = 500
+	page, err := r.list(ctx, r.key+" latest", limit, func() string { return "" })
+	return page.Events, err
+}
+
+// Powerless implements [commit.Room].
+func (r *simRoom) Powerless(ctx context.Context, user id.UserID) (since int64, err error) {
+	err = r.do(ctx, "GET", "levels", func(*request) func() (string, error) {
+		power, from := r.server().current(powerKey), int64(0)
+		if !power.allows(string(user)) {
+			from = power.ts
+		}
+		return func() (string, error) {
+			since = from
+			return fmt.Sprint(since), nil
+		}
+	})
+	return since, err
+}
+
 // Stored implements [commit.Room].
 func (r *simRoom) Stored(ctx context.Context, event id.EventID) (place int64, known bool, err error) {
 	err = r.do(ctx, "PLACE", short(event), func(*request) func() (string, error) {
@@ -177,6 +199,9 @@ func (w *world) said(e merge.Event) string {
 	said := short(e.ID) + " " + text(e.Dict)
 	if e.Marked {
 		said += " ← " + strings.Join(shorts(e.Parents), " ")
+		for event, names := range e.Yields {
+			said += fmt.Sprintf(" (not %s %v)", short(event), names)
+		}
 	}
 	return said
 }

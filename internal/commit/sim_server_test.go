@@ -220,13 +220,15 @@ func (s *simServer) redact(e *simEvent) {
 }
 
 // empower gives somebody power or takes it, with a request that began then.
-func (s *simServer) empower(account string, may bool, at begun) {
+func (s *simServer) empower(account string, may bool, at begun) *simEvent {
 	if !s.forking {
 		at = s.begin()
 	}
 	powerful := maps.Clone(s.state(at.tips)[powerKey].powerful)
 	powerful[account] = may
-	s.store(&simEvent{id: simID(s.random, len(s.log)), kind: powerEvent, sender: "admin", powerful: powerful}, at)
+	e := &simEvent{id: simID(s.random, len(s.log)), kind: powerEvent, sender: "admin", powerful: powerful}
+	s.store(e, at)
+	return e
 }
 
 // listed are those of the events that a list shows, the oldest first.

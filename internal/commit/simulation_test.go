@@ -148,9 +148,9 @@ func (w *world) disempower(i incident) {
 	w.powerless = append(w.powerless, powerless{i.Process, from, from.Add(time.Hour)})
 	key := fmt.Sprintf("power of %s %v", i.Process, i.At)
 	w.after(time.Duration(w.server.random.Int64N(int64(20*time.Millisecond))), key, func() {
-		w.server.empower(i.Process, false, at)
+		w.stored(w.server.empower(i.Process, false, at))
 		w.powerless[index].until = time.Now()
-		w.after(i.For, key, func() { w.server.empower(i.Process, true, w.server.begin()) })
+		w.after(i.For, key, func() { w.stored(w.server.empower(i.Process, true, w.server.begin())) })
 	})
 }
 
@@ -159,7 +159,7 @@ func (w *world) quiet(alone bool) {
 	if sleep(w.ctx, 3*time.Minute) != nil {
 		return
 	}
-	w.calm = true
+	w.calm, w.alone = true, alone
 	w.note("quiet", "")
 	if sleep(w.ctx, time.Minute) != nil {
 		return

@@ -17,6 +17,7 @@ import (
 
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/replica"
 	"github.com/roomkv/roomkv/internal/retry"
 )
@@ -82,6 +83,7 @@ type Writer struct {
 	last atomic.Pointer[blind] // the last event that this writer sent, where it had read nothing
 
 	unsettled atomic.Bool // whether the homeserver can have an event of this writer whose rivals nobody has looked for
+	hidden    atomic.Bool // whether what counts is not what the homeserver gives as current
 	repairing atomic.Bool // whether repairLater waits
 
 	// Of the running loop alone.
@@ -136,17 +138,23 @@ func (w *Writer) Repair(ctx context.Context) error {
 	return w.Do(ctx, Edit{Conditional: true, Afresh: true, Apply: func(Base) (map[string]json.RawMessage, error) { return nil, nil }})
 }
 
-// repairLater makes a Repair after a while, where there is still need of it, and again where that fails. Somebody who may not write cannot
-// repair; the next who may will.
-func (w *Writer) repairLater(ctx context.Context, pause time.Duration, needed func() bool) {
-	if w.repairing.Swap(true) {
+// needsRepair tells whether there is something that nobody is known to have merged, or that counts and is not current.
+func (w *Writer) needsRepair() (needed bool) {
+	w.dict.Look(func(h *merge.History) { needed = len(h.Heads()) > 1 })
+	return !w.mode.Single && (needed || w.hidden.Load() || w.unsettled.Load())
+}
+
+// repairLater makes a Repair after a while, where there is still need of it then, and again where that fails. Whoever made a fork has died,
+// or is on another homeserver and could not know, or it is a late delivery. Somebody who may not write cannot repair; the next who may will.
+func (w *Writer) repairLater(ctx context.Context, pause time.Duration) {
+	if !w.needsRepair() || w.repairing.Swap(true) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleFor)
 	go func() {
 		defer cancel()
 		defer w.repairing.Store(false)
-		for sleep(ctx, pause) == nil && needed() && w.Repair(ctx) != nil {
+		for sleep(ctx, pause) == nil && w.needsRepair() && w.Repair(ctx) != nil {
 			pause *= 2
 		}
 	}()

@@ -23,6 +23,7 @@ type History struct {
 	linked bool                // whether the fields below fit events
 	order  []*node             // parents before children
 	heads  []*node             // in the order in which they were added
+	latest []*node             // the heads, or what those were made from that were dropped
 	merged map[*node]state     // what each event's parents and it make of the dict, as far as it was asked for
 }
 
@@ -46,6 +47,7 @@ type node struct {
 	missing  []id.EventID      // parents that are not in the history
 	adrift   bool              // whether parents were given up
 	verified bool              // whether no rival of it is unknown
+	dropped  bool              // see Drop
 	gone     bool              // whether it is as if the event had changed nothing
 	cut      bool              // whether parents were forgotten, when a later event had merged all there was
 	past     bitset            // the ancestors, by index
@@ -156,7 +158,7 @@ func (h *History) Unplaced(own id.EventID) []id.EventID {
 	}
 	asked := map[*node]bool{}
 	if len(h.heads) > 1 {
-		_, rules := h.propose(h.heads)
+		_, rules := h.propose(h.latest)
 		for _, rule := range rules {
 			for n := range rule.unplaced {
 				asked[n] = true
@@ -352,6 +354,48 @@ func (h *History) Heads() []*Event {
 	return heads
 }
 
+// Latest are the heads, or in place of those that were dropped what these were made from.
+func (h *History) Latest() []*Event {
+	h.link()
+	latest := make([]*Event, len(h.latest))
+	for i, n := range h.latest {
+		latest[i] = &n.Event
+	}
+	return latest
+}
+
+// Drop notes that the homeserver has taken these events out of the room's state, and no others: they count for nothing, but for what
+// somebody has made of them.
+func (h *History) Drop(events ...id.EventID) {
+	for _, n := range h.events {
+		if dropped := slices.Contains(events, n.ID); n.dropped != dropped {
+			n.dropped, h.linked = dropped, false
+		}
+	}
+}
+
+// without are the latest of these heads and their ancestors, but for what is left out and nothing else has gone on from.
+func (h *History) without(heads []*node, leftOut func(n *node) bool) (latest []*node) {
+	if !slices.ContainsFunc(heads, leftOut) {
+		return heads
+	}
+	within, covered := newBitset(len(h.order)), newBitset(len(h.order))
+	for _, head := range heads {
+		within.add(head.index)
+		within.addAll(head.past)
+	}
+	for _, n := range slices.Backward(h.order) { // children first
+		if !within.has(n.index) || leftOut(n) && !covered.has(n.index) {
+			continue
+		}
+		if !covered.has(n.index) {
+			latest = append(latest, n)
+		}
+		covered.addAll(n.past)
+	}
+	return latest
+}
+
 // Descends tells whether the event has merged the other one, by itself or through others, or is it.
 func (h *History) Descends(event, from id.EventID) bool {
 	h.link()
@@ -448,7 +492,7 @@ func (h *History) link() {
 	h.linked = true
 	h.merged = nil
 	if len(h.events) == 0 {
-		h.order, h.heads = nil, nil
+		h.order, h.heads, h.latest = nil, nil, nil
 		return
 	}
 	nodes := slices.SortedFunc(maps.Values(h.events), compare)
@@ -507,6 +551,7 @@ func (h *History) link() {
 		}
 	}
 	slices.SortFunc(h.heads, func(a, b *node) int { return a.seq - b.seq })
+	h.latest = h.without(h.heads, func(n *node) bool { return n.dropped })
 	h.redact()
 }
 

@@ -2,6 +2,7 @@ package merge
 
 import (
 	"maps"
+	"math"
 	"slices"
 
 	"maunium.net/go/mautrix/id"
@@ -28,49 +29,47 @@ type origin struct {
 // form a tree. At each fork counts the branch with the latest change that was not conditional. Where all were, it is
 // the branch that the homeserver began to store first, because its writer may have been told that it was alone; the
 // others compute again. See [History.Unplaced].
-func (h *History) Merge() Merged {
-	h.link()
-	return h.merge(h.heads)
-}
+func (h *History) Merge() Merged { return h.MergeFirst(math.MaxInt) }
 
 // MergeFirst is Merge of the first heads only, at most so many.
 func (h *History) MergeFirst(most int) Merged {
 	h.link()
-	return h.merge(h.heads[:min(most, len(h.heads))])
+	heads, latest := h.heads, h.latest
+	if len(heads) > most {
+		heads = heads[:most]
+		latest = h.without(heads, func(n *node) bool { return n.dropped })
+	}
+	merged := h.merge(latest)
+	merged.Parents = idsOf(heads)
+	return merged
 }
 
 // MergeWithout is Merge of what is there without these events, which are all its parents' all the same. It is not ok where others have
 // gone on from them.
 func (h *History) MergeWithout(events []id.EventID) (merged Merged, ok bool) {
 	h.link()
-	without, covered := newBitset(len(h.order)), newBitset(len(h.order))
+	leftOut := func(n *node) bool { return n.dropped || slices.Contains(events, n.ID) }
+	latest := h.without(h.heads, leftOut)
 	for _, n := range h.order {
-		if slices.Contains(events, n.ID) {
-			without.add(n.index)
-		}
-	}
-	var rest []*node
-	for _, n := range slices.Backward(h.order) { // children first
-		switch {
-		case without.has(n.index):
-			continue
-		case slices.ContainsFunc(h.order, func(m *node) bool { return without.has(m.index) && n.past.has(m.index) }):
+		if slices.Contains(events, n.ID) && slices.ContainsFunc(latest, func(m *node) bool { return m.past.has(n.index) }) {
 			return Merged{}, false
-		case !covered.has(n.index):
-			rest = append(rest, n)
 		}
-		covered.addAll(n.past)
 	}
-	merged = h.merge(rest)
-	merged.Parents = h.merge(h.heads).Parents
+	merged = h.merge(latest)
+	merged.Parents = idsOf(h.heads)
 	return merged, true
+}
+
+// idsOf are the IDs of the events, in compare's order.
+func idsOf(nodes []*node) (ids []id.EventID) {
+	for _, n := range slices.SortedFunc(slices.Values(nodes), compare) {
+		ids = append(ids, n.ID)
+	}
+	return ids
 }
 
 func (h *History) merge(heads []*node) (merged Merged) {
 	heads = slices.SortedFunc(slices.Values(heads), compare)
-	for _, head := range heads {
-		merged.Parents = append(merged.Parents, head.ID)
-	}
 	switch {
 	case len(heads) == 0:
 		return merged
@@ -118,16 +117,16 @@ func (h *History) Adrift(event id.EventID) bool {
 // Line is the head from which Merge takes the name.
 func (h *History) Line(name string) id.EventID {
 	h.link()
-	switch len(h.heads) {
+	switch len(h.latest) {
 	case 0:
 		return ""
 	case 1:
-		return h.heads[0].ID
+		return h.latest[0].ID
 	}
-	if lines := h.undominated(h.heads, name); len(lines) > 0 {
-		return h.proposal(h.heads, name).choose(lines).parent.ID
+	if lines := h.undominated(h.latest, name); len(lines) > 0 {
+		return h.proposal(h.latest, name).choose(lines).parent.ID
 	}
-	return h.heads[0].ID
+	return h.latest[0].ID
 }
 
 // Stands tells whether what the event did to the name counts, or will once the heads are merged. That is so where it is in what is
@@ -135,17 +134,17 @@ func (h *History) Line(name string) id.EventID {
 func (h *History) Stands(event id.EventID, name string) bool {
 	h.link()
 	target := h.original(h.events[event])
-	if target == nil || len(h.heads) == 0 {
+	if target == nil || len(h.latest) == 0 {
 		return false
 	}
-	if len(h.heads) == 1 {
-		return h.counts(target, name, h.heads[0])
+	if len(h.latest) == 1 {
+		return h.counts(target, name, h.latest[0])
 	}
-	lines := h.undominated(h.heads, name)
+	lines := h.undominated(h.latest, name)
 	if len(lines) == 0 {
-		return h.counts(target, name, h.heads[0])
+		return h.counts(target, name, h.latest[0])
 	}
-	r := h.proposal(h.heads, name)
+	r := h.proposal(h.latest, name)
 	chosen := r.choose(lines)
 	return !slices.Contains(r.lost, target.ID) && (overwritten(lines, chosen, target) || h.counts(target, name, chosen.parent))
 }
@@ -155,14 +154,14 @@ func (h *History) Stands(event id.EventID, name string) bool {
 func (h *History) Overtaken(event id.EventID, name string) bool {
 	h.link()
 	n := h.original(h.events[event])
-	if n == nil || len(h.heads) < 2 {
+	if n == nil || len(h.latest) < 2 {
 		return false
 	}
-	lines := h.undominated(h.heads, name)
+	lines := h.undominated(h.latest, name)
 	if len(lines) < 2 {
 		return false
 	}
-	last := pathsOf([]line{h.proposal(h.heads, name).choose(lines)})[0].latestPut(0)
+	last := pathsOf([]line{h.proposal(h.latest, name).choose(lines)})[0].latestPut(0)
 	return last != nil && last != n && last.Time-n.Time > sameTime && stored(last, n) && !n.past.has(last.index) &&
 		slices.ContainsFunc(lines, func(l line) bool { return l.from == n })
 }

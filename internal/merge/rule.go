@@ -112,7 +112,7 @@ func (r *rule) lose(paths []path, chosen path) {
 			if !n.Conditional || in >= 0 && !slices.ContainsFunc(chosen.changes[in:], func(m *node) bool { return !m.Conditional }) {
 				continue
 			}
-			if j > 0 && lost[p.changes[j-1]] || slices.ContainsFunc(paths, func(q path) bool { return r.misses(p, j, q) }) {
+			if j > 0 && lost[p.changes[j-1]] || r.yielded(n) || slices.ContainsFunc(paths, func(q path) bool { return r.misses(p, j, q) }) {
 				lost[n] = true
 			}
 		}
@@ -121,6 +121,11 @@ func (r *rule) lose(paths []path, chosen path) {
 		r.lost = append(r.lost, n.ID)
 	}
 	slices.Sort(r.lost)
+}
+
+// yielded tells whether a merge before this one found that the change does not count. A line that has not seen that merge can go on from it.
+func (r *rule) yielded(n *node) bool {
+	return slices.ContainsFunc(r.choices, func(m *node) bool { return m.Yields.has(n.ID, r.name) })
 }
 
 // misses tells whether the path's change there has not seen one of the other path's that was stored before it.

@@ -172,24 +172,6 @@ func (d *Dict) forget() {
 	d.update()
 }
 
-// Gone is for a homeserver that says that nothing is there: what was known of the dict is forgotten. Where something has changed since
-// the channel was taken from Changed, the homeserver may have said so before that, and neither is done.
-func (d *Dict) Gone(changed <-chan struct{}) (done, forgotten bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	select {
-	case <-changed:
-		return false, false
-	default:
-	}
-	forgotten = d.history.Len() > 0
-	if forgotten {
-		d.forget()
-	}
-	d.history.Rooted()
-	return true, forgotten
-}
-
 // Relation is how an event that the homeserver gives as the current one belongs to what is known.
 type Relation int
 
@@ -197,6 +179,7 @@ const (
 	Unknown Relation = iota // nothing tells
 	Newer                   // its writer had seen all that is known
 	Known                   // it is in the history now
+	Older                   // what is known was made from it
 )
 
 // Compare tells how an event that the homeserver gives as the current one belongs to what is known. One whose parents are known is added.
@@ -207,6 +190,9 @@ func (d *Dict) Compare(current *merge.Event) Relation {
 	case d.history.Has(current.ID):
 		if d.history.Add(*current) { // it has been redacted since
 			d.update()
+		}
+		if !slices.ContainsFunc(d.history.Heads(), func(head *merge.Event) bool { return head.ID == current.ID }) {
+			return Older
 		}
 		return Known
 	case !current.Marked:
