@@ -146,7 +146,8 @@ func everybody(*op) bool { return true }
 // wrong tells what no value may hold.
 func (w *world) wrong(key string, value []string) (kind, text string) {
 	for i, token := range value {
-		if slices.Contains(value[:i], token) {
+		// Who first reads an event after it was redacted cannot know which changes did not count there, and can make its own again.
+		if slices.Contains(value[:i], token) && !w.redacted {
 			return "twice", fmt.Sprintf("%s is %v, with %s twice", key, value, token)
 		}
 		if !slices.ContainsFunc(w.ops, func(o *op) bool { return o.ID == token && o.Kind != get && slices.Contains(o.keys(), key) }) {

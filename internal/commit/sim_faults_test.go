@@ -21,5 +21,4 @@ func (s switches) off(name string) bool {
 var knownFaults = switches{
 	"unmarked forks": "two accounts Put one key at the same time, per key, on a homeserver as Dendrite: who follows takes the last one that was stored for the " +
 		"current one, until somebody writes it again",
-	"redactions": "not tried yet",
 }

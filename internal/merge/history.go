@@ -618,11 +618,19 @@ func (h *History) parentsOf(n *node, byMark map[string][]*node) []id.EventID {
 	if n.Marked {
 		return n.Parents
 	}
+	if n.Redacted && !n.own() {
+		return h.storedBefore(n)
+	}
 	unknown := id.EventID("unknown, before " + n.ID)
 	if !n.own() && n.Mark != "" {
-		earlier := slices.DeleteFunc(slices.Clone(twins[:max(0, slices.Index(twins, n))]), func(twin *node) bool { return stored(n, twin) })
-		if len(earlier) > 0 {
-			return []id.EventID{earlier[len(earlier)-1].ID}
+		var last *node
+		for _, twin := range twins {
+			if twin != n && stored(twin, n) && (last == nil || stored(last, twin)) {
+				last = twin
+			}
+		}
+		if last != nil {
+			return []id.EventID{last.ID}
 		}
 		if !h.lost[unknown] {
 			return []id.EventID{unknown}
@@ -644,6 +652,18 @@ func (h *History) parentsOf(n *node, byMark map[string][]*node) []id.EventID {
 		return []id.EventID{n.Replaces}
 	}
 	return nil
+}
+
+// storedBefore are all events that were sent and stored before one which was redacted before anybody here had read it: nobody can tell which
+// of them its writer had merged, and none is to come back.
+func (h *History) storedBefore(redacted *node) (events []id.EventID) {
+	for _, n := range h.events {
+		if n != redacted && stored(n, redacted) && compare(n, redacted) < 0 {
+			events = append(events, n.ID)
+		}
+	}
+	slices.Sort(events)
+	return events
 }
 
 // replaced is the event that was current before, where it is known.

@@ -771,6 +771,23 @@ func TestRedactedBeforeItWasRead(t *testing.T) {
 	assert.Equal(t, dict{}, dict(history(base, redacted(plain("$b", 2, nil, "$a"))).Merge().Dict), "where it is all there is, nothing is there")
 }
 
+// What was redacted while it was current had merged what came before, though its mark is gone with the rest.
+func TestRedactedWhileItWasCurrent(t *testing.T) {
+	current := merge.Event{ID: "$c", Time: 3, Dict: dict{}, Redacted: true}
+	h := history(marked("$a", 1, dict{"k": "a"}), marked("$b", 2, dict{"k": "b"}), current)
+	assert.Empty(t, h.Merge().Dict)
+	assert.Equal(t, []id.EventID{"$c"}, ids(h.Heads()))
+}
+
+// Somebody copies a mark again after another has written, and the homeserver's clock is set back in between: the second copy was made from the
+// first.
+func TestCopiedMarkAndAClockThatIsSetBack(t *testing.T) {
+	h := history(marked("$a", 100, dict{"k": "1"}), copied("$b", 101, dict{"k": "2"}, "$a", "$a"), marked("$d", 102, dict{"k": "1", "x": "1"}, "$a"),
+		copied("$c", 7, dict{"k": "3"}, "$d", "$a"))
+	assert.Equal(t, dict{"k": "3", "x": "1"}, dict(h.Merge().Dict))
+	assert.Empty(t, h.Missing())
+}
+
 // What comes before an event of the state is not known until that is listed.
 func TestUnplumbed(t *testing.T) {
 	a, b := marked("$a", 2, dict{}, "$root"), marked("$b", 3, dict{}, "$a")
