@@ -48,7 +48,7 @@ const (
 // A second sync would be simpler, but homeservers forget a device's to-device messages once one of its syncs has
 // got them, and with them the keys that the bot's own sync is waiting for.
 func (c *commit) look(ctx context.Context, event id.EventID) error {
-	if c.synced() && event != "" {
+	if c.synced() && event != "" && !(c.fresh && !c.mode.OneName) { // the sync does not bring again what was left out of the state
 		if seen, err := c.bring(ctx, event); seen || err != nil {
 			return err
 		}
@@ -200,10 +200,10 @@ func (c *commit) edge(sent int64) int64 { return sent - (time.Since(c.since) + s
 
 // verify makes sure that the heads have no rivals that nobody has merged, for what is sent next tells everybody that there are none. Their
 // own writers can have died before they looked, or still wait for an answer. In a dict of one name that matters only to an edit that
-// depends on what is there.
+// depends on what is there, and where this process has written of late, for what it wrote can be hidden.
 func (c *commit) verify(ctx context.Context) error {
 	depends := func(p *pending) bool { return p.Conditional && (!p.ReadOnly || p.Afresh) }
-	if c.mode.Single || c.mode.OneName && !slices.ContainsFunc(c.all, depends) {
+	if c.mode.Single || c.mode.OneName && !c.Recent() && !slices.ContainsFunc(c.all, depends) {
 		return nil
 	}
 	var unverified []*merge.Event

@@ -333,7 +333,7 @@ func (w *world) checkEnd() {
 		w.process("fresh", false)
 	}
 	for _, key := range w.keys() {
-		if w.unguarded(key) {
+		if w.unguarded(key) || w.alone && w.redacted && len(w.powerless) > 0 { // what its writer could not merge may hold what was redacted
 			continue
 		}
 		if w.redacted {

@@ -217,6 +217,8 @@ func (p *process) respond(n int) {
 	limited := ""
 	switch {
 	case w.calm:
+	case p.responses == 0: // what is known is from before it
+		p.skip(next)
 	case n > 0 && p.rng.Float64() < w.Limited:
 		p.skip(next)
 		events = events[p.rng.IntN(n):]

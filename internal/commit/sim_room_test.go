@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"maunium.net/go/mautrix/id"
@@ -199,8 +201,8 @@ func (w *world) said(e merge.Event) string {
 	said := short(e.ID) + " " + text(e.Dict)
 	if e.Marked {
 		said += " ← " + strings.Join(shorts(e.Parents), " ")
-		for event, names := range e.Yields {
-			said += fmt.Sprintf(" (not %s %v)", short(event), names)
+		for _, event := range slices.Sorted(maps.Keys(e.Yields)) {
+			said += fmt.Sprintf(" (not %s %v)", short(event), e.Yields[event])
 		}
 	}
 	return said

@@ -257,8 +257,8 @@ const (
 
 // Order tells where an event belongs that a sync brings, and after it these in the same response, as long as the sync can be behind what
 // was read: it then brings what was stored before that. Times only show that this is not so, for the clocks of homeservers differ, and can
-// be set back.
-func (h *History) Order(e Event, next []Event) Order {
+// be set back. Newer are the events before it in the response that belong behind all.
+func (h *History) Order(e Event, newer map[id.EventID]bool, next []Event) Order {
 	last := int64(math.MinInt64)
 	for _, n := range h.events {
 		if slices.Contains(n.Parents, e.ID) {
@@ -269,7 +269,7 @@ func (h *History) Order(e Event, next []Event) Order {
 	switch {
 	case slices.ContainsFunc(next, func(later Event) bool { return h.Has(later.ID) }):
 		return Before
-	case e.Time > last, len(e.Parents) > 0 && !slices.ContainsFunc(e.Parents, func(parent id.EventID) bool { return !h.Has(parent) }):
+	case e.Time > last, len(e.Parents) > 0 && !slices.ContainsFunc(e.Parents, func(parent id.EventID) bool { return !h.Has(parent) && !newer[parent] }):
 		return After
 	}
 	return Unordered

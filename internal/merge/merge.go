@@ -40,8 +40,24 @@ func (h *History) MergeFirst(most int) Merged {
 		latest = h.without(heads, func(n *node) bool { return n.dropped })
 	}
 	merged := h.merge(latest)
-	merged.Parents = idsOf(heads)
+	merged.Parents = idsOf(h.named(heads))
 	return merged
+}
+
+// named are the heads that a merge names: with one that was redacted, of which only a guess tells what its writer had merged, that guess.
+func (h *History) named(heads []*node) []*node {
+	named := slices.Clone(heads)
+	for _, head := range heads {
+		if !head.Redacted || head.own() {
+			continue
+		}
+		for _, n := range head.parents {
+			if !slices.ContainsFunc(head.parents, func(m *node) bool { return m.past.has(n.index) }) {
+				named = append(named, n)
+			}
+		}
+	}
+	return named
 }
 
 // MergeWithout is Merge of what is there without these events, which are all its parents' all the same. It is not ok where others have

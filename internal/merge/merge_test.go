@@ -777,6 +777,7 @@ func TestRedactedWhileItWasCurrent(t *testing.T) {
 	h := history(marked("$a", 1, dict{"k": "a"}), marked("$b", 2, dict{"k": "b"}), current)
 	assert.Empty(t, h.Merge().Dict)
 	assert.Equal(t, []id.EventID{"$c"}, ids(h.Heads()))
+	assert.Equal(t, []id.EventID{"$a", "$b", "$c"}, h.Merge().Parents, "for those who know what it had merged")
 }
 
 // Somebody copies a mark again after another has written, and the homeserver's clock is set back in between: the second copy was made from the

@@ -84,20 +84,18 @@ func (d *Dict) Feed(events ...merge.Event) {
 	if !d.loaded && d.users == 0 {
 		return
 	}
-	changed := false
+	var listed []merge.Event // the newest first
+	newer := map[id.EventID]bool{}
 	for i, e := range events {
-		add := d.history.Add
 		switch {
 		case d.history.Has(e.ID):
 			d.caught = d.caught || slices.ContainsFunc(d.history.Heads(), func(head *merge.Event) bool { return head.ID == e.ID })
 		case d.history.Had(e.ID): // a sync that brings again what it has brought
 			continue
 		default:
-			switch d.history.Order(e, events[i+1:]) {
-			case merge.Before:
-				add = d.history.AddOlder
+			switch d.history.Order(e, newer, events[i+1:]) {
 			case merge.After:
-				d.caught = true
+				newer[e.ID], d.caught = true, true
 			case merge.Unordered:
 				if !d.caught {
 					d.forget()
@@ -105,11 +103,12 @@ func (d *Dict) Feed(events ...merge.Event) {
 				}
 			}
 		}
-		changed = add(e) || changed
+		listed = slices.Insert(listed, 0, e)
 	}
-	if !changed {
+	if len(listed) == 0 {
 		return
 	}
+	d.history.AddPage(listed, d.history.Now())
 	if d.users == 0 { // who writes must find again what it has sent
 		d.history.Prune(kept)
 	}
@@ -182,7 +181,7 @@ const (
 	Older                   // what is known was made from it
 )
 
-// Compare tells how an event that the homeserver gives as the current one belongs to what is known. One whose parents are known is added.
+// Compare tells how an event that the homeserver gives as the current one belongs to what is known. It is added unless nothing tells.
 func (d *Dict) Compare(current *merge.Event) Relation {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -198,6 +197,8 @@ func (d *Dict) Compare(current *merge.Event) Relation {
 	case !current.Marked:
 		return Unknown
 	case !slices.ContainsFunc(d.history.Heads(), func(head *merge.Event) bool { return !slices.Contains(current.Parents, head.ID) }):
+		d.history.Add(*current) // who has read it reads nothing older from then on
+		d.update()
 		return Newer
 	case slices.ContainsFunc(current.Parents, func(parent id.EventID) bool { return !d.history.Has(parent) }):
 		return Unknown

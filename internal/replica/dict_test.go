@@ -67,6 +67,19 @@ func TestFeedOfThePast(t *testing.T) {
 	assert.Nil(t, d.View())
 }
 
+// What a response brings of the past keeps its order.
+func TestFeedOfThePastInOrder(t *testing.T) {
+	plain := func(event id.EventID) merge.Event {
+		return merge.Event{ID: event, Time: 1, Dict: map[string]string{"k": event.String()}}
+	}
+	d := loaded()
+	d.Feed(plain("$a"), plain("$b"), plain("$c"), snapshot("$2", 2, "2", "$1"))
+	d.Look(func(h *merge.History) {
+		assert.True(t, h.Descends("$c", "$b"))
+		assert.True(t, h.Descends("$b", "$a"))
+	})
+}
+
 func TestForget(t *testing.T) {
 	d := loaded()
 	before := d.Epoch()
