@@ -45,7 +45,7 @@ func (p place) Sealer(ctx context.Context, again bool) (commit.Sealer, error) {
 	case !encrypted:
 		return nil, nil
 	case p.client.Crypto == nil:
-		return nil, fail(ErrNoCrypto, nil, "%s is encrypted and the client has no Crypto, so nothing was written; give it one (mautrix's cryptohelper), or write values that the homeserver can read with WithEncryption(false)", p.room)
+		return nil, fail(ErrNoCrypto, nil, "%s is encrypted, or has encrypted values in its memory, and the client has no Crypto, so nothing was written; give it one (mautrix's cryptohelper), or write values that the homeserver can read with WithEncryption(false)", p.room)
 	}
 	return sealer{p.roomState}, nil
 }

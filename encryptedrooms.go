@@ -9,18 +9,21 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/wire"
 )
 
 // askAgain is how long the homeserver's word that a room is not encrypted counts where the client cannot encrypt and its sync
 // would not tell that the room is now. A client that can is asked for each write.
 const askAgain = 10 * time.Second
 
-// encryptedRooms remembers what the homeserver said about rooms' encryption. The zero value is ready, and methods
-// are safe for concurrent use.
+// encryptedRooms remembers what the homeserver said about rooms' encryption, and what their memories show of it. The zero value is ready,
+// and methods are safe for concurrent use.
 type encryptedRooms struct {
 	mu        sync.Mutex
 	encrypted map[id.RoomID]bool // for good: a room cannot be made unencrypted again
 	clear     map[id.RoomID]answer
+
+	listed sync.Map // id.RoomID → true, where the memory was looked through for references
 }
 
 // answer is the homeserver's word that a room is not encrypted.
@@ -55,9 +58,44 @@ func (e *encryptedRooms) set(room id.RoomID, encrypted, live bool) {
 	}
 }
 
+// learn notes that a room is encrypted where what is stored in its memory refers to encrypted events. Nobody stores a reference in another
+// room, so the homeserver's word that the room is not encrypted counts for nothing then.
+func (e *encryptedRooms) learn(room id.RoomID, names map[string]string) {
+	if encrypted, _ := e.get(room, false, 0); encrypted {
+		return
+	}
+	for _, stored := range names {
+		if wire.Refers(stored) {
+			e.set(room, true, false)
+			return
+		}
+	}
+}
+
+// list looks through the memory for references, once for each room. It is for the per-key layout, where a write need not read anything:
+// in the other one each write has read the dict that it changes.
+func (e *encryptedRooms) list(ctx context.Context, state roomState) error {
+	if _, listed := e.listed.Load(state.room); listed || !state.core.layout.oneKey() {
+		return nil
+	}
+	_, err := state.scan(ctx, func() visit {
+		return func(evt *stateEvent, _ bool) error {
+			if state.core.layout.holds(*evt.StateKey) {
+				_ = place{state, *evt.StateKey}.snapshot(evt) // learns of references
+			}
+			return nil
+		}
+	})
+	if err == nil {
+		e.listed.Store(state.room, true)
+	}
+	return err
+}
+
 // isEncrypted asks the homeserver, and again if the answer was no and no sync tells of changes: after a while where the client
-// could not encrypt anyway, and else each time but for the same write's sake. Sooner than that, the client's state store can know that the room became encrypted; what that store does not know it calls
-// unencrypted, so its no counts for nothing.
+// could not encrypt anyway, and else each time but for the same write's sake. Sooner than that, the client's state store can know that
+// the room became encrypted; what that store does not know it calls unencrypted, so its no counts for nothing. What the memory shows
+// counts more than the homeserver's no.
 func (e *encryptedRooms) isEncrypted(ctx context.Context, state roomState, again bool) (bool, error) {
 	within := askAgain
 	if state.client.Crypto != nil && !again {
@@ -84,12 +122,18 @@ func (e *encryptedRooms) isEncrypted(ctx context.Context, state roomState, again
 		if encrypted, known = e.get(state.room, live, time.Since(began)); known {
 			return encrypted, nil
 		}
-		state.eventType = event.StateEncryption
-		evt, err := state.get(ctx, "")
+		asked := state
+		asked.eventType = event.StateEncryption
+		evt, err := asked.get(ctx, "")
 		if err != nil {
 			return false, err
 		}
-		encrypted = evt != nil
+		if encrypted = evt != nil; !encrypted {
+			if err := e.list(ctx, state); err != nil {
+				return false, err
+			}
+			encrypted, _ = e.get(state.room, false, 0)
+		}
 	}
 	e.set(state.room, encrypted, live)
 	return encrypted, nil

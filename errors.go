@@ -85,7 +85,8 @@ var (
 	// [WithSealedKeys].
 	ErrWrongSecret = errors.New("wrong secret")
 
-	// ErrNoCrypto: the room is encrypted and the client has no Crypto to encrypt with, or it is not and keys are to be
+	// ErrNoCrypto: the room is encrypted and the client has no Crypto to encrypt with, or the homeserver does not say how, for example
+	// because it denies that the room is encrypted, where the memory shows that it is. Or the room is not encrypted and keys are to be
 	// sealed. Nothing was written.
 	ErrNoCrypto = errors.New("no encryption")
 

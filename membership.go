@@ -87,7 +87,8 @@ func (r roomState) learnEncryption(ctx context.Context) error {
 	case err != nil:
 		return err
 	case found == nil:
-		return fail(ErrNoCrypto, nil, "%s is known to be encrypted, and the homeserver does not say how", r.room)
+		return fail(ErrNoCrypto, nil, "%s is encrypted, or has encrypted values in its memory, and the homeserver has no %s there, so nothing was written; "+
+			"find out why, or write values that the homeserver can read with WithEncryption(false)", r.room, event.StateEncryption.Type)
 	}
 	evt := &event.Event{ID: found.ID, Sender: found.Sender, Type: event.StateEncryption, StateKey: found.StateKey, RoomID: r.room}
 	if json.Unmarshal(found.Content, &evt.Content) != nil || evt.Content.ParseRaw(evt.Type) != nil {

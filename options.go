@@ -82,7 +82,11 @@ func WithPerKeyState() Option {
 // stores values that the homeserver can read, in any room; what is encrypted can be read either way.
 //
 // Whether a room is encrypted the homeserver is asked before the first Put. Where it is, that holds for good, whatever the
-// homeserver says later. Where it is not, the store learns at once that it is now from a sync that it follows (see
+// homeserver says later. References to encrypted values in the memory, now or in what was there before, show that too: a write is
+// then refused with [ErrNoCrypto] where the homeserver denies it, also with a Crypto, unless the client's StateStore knows how the
+// room is encrypted. In the single-state-key layout each write has read the dict that it changes. In the per-key layout a Put reads
+// nothing: before the first write to a room the memory is listed once, and references that others store after that count from when this
+// process reads them. Where the room is not, the store learns at once that it is now from a sync that it follows (see
 // [Store.Follow]) or from the client's StateStore; else a client with a Crypto asks again before each write, and one
 // without, which could only fail, when 10 seconds have passed.
 func WithEncryption(encrypt bool) Option {

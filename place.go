@@ -146,6 +146,7 @@ func (p place) snapshot(evt *stateEvent) merge.Event {
 	if err != nil {
 		read.Err = fail(ErrCorrupt, err, "event %s, state %q in %s: %v", evt.ID, p.stateKey, p.room, err)
 	}
+	p.core.encrypted.learn(p.room, read.Dict)
 	switch {
 	case dict.Parents == nil:
 	case dict.Parents.Events == nil:

@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"maunium.net/go/mautrix/crypto/canonicaljson"
 	"maunium.net/go/mautrix/id"
@@ -148,6 +149,12 @@ func References(stored json.RawMessage) []id.EventID {
 		}
 	}
 	return events
+}
+
+// Refers tells whether there are any such events. It takes what is stored as [Canonical] gives it, and reads nothing else.
+func Refers(stored string) bool {
+	marked := strings.HasPrefix(stored, `{"`+encryptedMarker+`":`) || strings.HasPrefix(stored, `{"`+fieldsMarker+`":`)
+	return marked && len(References(json.RawMessage(stored))) > 0
 }
 
 // fieldEvent is the event that a field refers to.

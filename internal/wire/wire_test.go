@@ -269,3 +269,13 @@ func TestSealedValuesLeaveTheNextAlone(t *testing.T) {
 	assert.False(t, wire.Same(json.RawMessage(`["\ud800","1"]`), json.RawMessage(`["\ud800","2"]`)), "they are compared by what they hold")
 	assert.False(t, wire.Same(json.RawMessage(`["\ud800"]`), json.RawMessage(`["\udbff"]`)))
 }
+
+func TestRefers(t *testing.T) {
+	for stored, want := range map[string]bool{
+		`{"encrypted_val":"$event"}`: true, ` { "encrypted\u005fval" : "$event" } `: true, `{"roomkv.fields":{"a":{"encrypted_val":"$event"},"b":1}}`: true,
+		`{"roomkv.fields":{"b":1}}`: false, `{"encrypted_val":""}`: false, `{"encrypted_val":7}`: false, `{"encrypted_val":"$event","more":1}`: false,
+		`{"inner":{"encrypted_val":"$event"}}`: false, `{"json_val":"{\"encrypted_val\":\"$event\"}"}`: false, `"encrypted_val"`: false, `7`: false,
+	} {
+		assert.Equal(t, want, wire.Refers(wire.Canonical(json.RawMessage(stored))), stored)
+	}
+}
