@@ -7,13 +7,18 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/crypto/backup"
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv"
+	"github.com/roomkv/roomkv/internal/fakehs"
+	"github.com/roomkv/roomkv/internal/fakehs/fakehstest"
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
 	"github.com/roomkv/roomkv/keybackup"
 )
@@ -92,4 +97,87 @@ func TestValueThatCouldBeLostIsNotWritten(t *testing.T) {
 		require.ErrorIs(t, err, roomkv.ErrUndecryptable)
 		require.ErrorIs(t, err, errBackup)
 	})
+}
+
+// Another client replaces or deletes the account's backup, and this process goes on writing with the session that it has saved.
+func TestBackupThatIsReplacedWhileASessionIsInUse(t *testing.T) {
+	remove := func(t *testing.T, other *mautrix.Client) {
+		now, err := other.GetKeyBackupLatestVersion(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, other.DeleteKeyBackupVersion(t.Context(), now.Version))
+	}
+	replace := func(key func(id.Ed25519) id.Ed25519) func(t *testing.T, other *mautrix.Client) {
+		return func(t *testing.T, other *mautrix.Client) {
+			now, err := other.GetKeyBackupLatestVersion(t.Context())
+			require.NoError(t, err)
+			_, err = other.CreateKeyBackupVersion(t.Context(), &mautrix.ReqRoomKeysVersionCreate[backup.MegolmAuthData]{
+				Algorithm: now.Algorithm, AuthData: backup.MegolmAuthData{PublicKey: key(now.AuthData.PublicKey)},
+			})
+			require.NoError(t, err)
+		}
+	}
+	for name, test := range map[string]struct {
+		change func(t *testing.T, other *mautrix.Client)
+		err    error
+	}{
+		"deleted":      {remove, keybackup.ErrNoBackup},
+		"another key":  {replace(func(id.Ed25519) id.Ed25519 { return "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo" }), keybackup.ErrKeyMismatch},
+		"the same key": {replace(func(key id.Ed25519) id.Ed25519 { return key }), nil},
+	} {
+		for _, mode := range fakehs.Modes {
+			t.Run(name+"/"+mode.String(), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					ctx := t.Context()
+					server := fakehstest.New(t, fakehs.Options{Mode: mode})
+					bot := fakehstest.Client(t, server)
+					recoveryKey, opened, err := keybackup.SetUp(ctx, hstest.Crypto(t, bot).Machine(), "")
+					require.NoError(t, err)
+					room := hstest.EncryptedRoom(t, bot)
+					store := open(t, bot, room, roomkv.WithKeyBackup(opened))
+					recorder := hstest.Record(bot)
+					values := map[string]string{}
+					put := func(n int) error {
+						values[fmt.Sprint("key ", n)] = fmt.Sprint(n)
+						return store.Put(ctx, fmt.Sprint("key ", n), n)
+					}
+					require.NoError(t, put(0))
+					recorder.Reset()
+					for n := range 20 {
+						require.NoError(t, put(n))
+						time.Sleep(29 * time.Second)
+					}
+					asked := 0
+					for _, request := range recorder.Requests() {
+						assert.NotContains(t, request.Path, "/room_keys/keys", "the session is there")
+						if strings.HasSuffix(request.Path, "/room_keys/version") {
+							asked++
+						}
+					}
+					assert.Equal(t, 1, asked, "in ten minutes")
+
+					test.change(t, fakehstest.Device(t, server, bot))
+					time.Sleep(5 * time.Minute)
+					recorder.Reset()
+					err = put(20)
+					if test.err != nil {
+						require.ErrorIs(t, err, test.err)
+						require.ErrorIs(t, put(20), test.err, "once more")
+						for _, request := range recorder.Requests() {
+							assert.NotContains(t, request.Path, "/send/")
+							assert.False(t, request.Method == http.MethodPut && strings.Contains(request.Path, "/state/"), request.Path)
+						}
+						return
+					}
+					require.NoError(t, err)
+					require.NoError(t, put(21))
+
+					now := fakehstest.Device(t, server, bot)
+					again, err := keybackup.Open(ctx, hstest.Crypto(t, now).Machine(), recoveryKey)
+					require.NoError(t, err)
+					assert.Equal(t, opened.Version(), again.Version())
+					assert.Equal(t, values, memoryOf(t, open(t, now, room, roomkv.WithKeyBackup(again))))
+				})
+			})
+		}
+	}
 }

@@ -152,6 +152,10 @@ func WithKeyWait(wait time.Duration) Option {
 // WithKeyBackup keeps the keys to values where they outlive the client's crypto store; see [KeyBackup]. Each Megolm session
 // is saved there before the state refers to a value that was encrypted with it; where that fails, so does the write. A
 // session that a read lacks is restored from there.
+//
+// With package keybackup a write takes one request more every 5 minutes, which asks whether the account's backup is still the one that was
+// opened. Where another client has deleted it, or replaced it by one with another key, writes fail with that package's ErrNoBackup or
+// ErrKeyMismatch, and where the new one has the same key the sessions are saved there too.
 func WithKeyBackup(backup KeyBackup) Option {
 	return func(s *settings) { s.backup = backup }
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix"
@@ -22,6 +23,10 @@ import (
 // batch is how many sessions SaveAll sends at once, about 1 KB each.
 const batch = 100
 
+// current is how long the homeserver's word counts that a version is the account's backup. A session that is in the backup is used for
+// some time, and meanwhile another client can delete the backup, or put another one in its place.
+const current = 5 * time.Minute
+
 // Backup is an account's server-side key backup, together with the crypto store that sessions are saved from and restored
 // to. Its methods are safe for concurrent use, also while the machine is in use.
 type Backup struct {
@@ -31,9 +36,11 @@ type Backup struct {
 
 	saving    calls[place, struct{}]
 	restoring calls[place, bool]
+	asking    calls[struct{}, struct{}]
 
 	mu      sync.Mutex
 	version id.KeyBackupVersion
+	asked   time.Time                  // when the homeserver was last asked, and said that version is the account's backup
 	latest  map[id.RoomID]id.SessionID // what was last found to be in version; the crypto store knows the others
 
 	// records guards the field KeyBackupVersion of sessions, for a crypto store in memory gives everybody the same.
@@ -83,6 +90,7 @@ func OpenWithKey(ctx context.Context, machine *crypto.OlmMachine, key []byte) (*
 }
 
 func open(ctx context.Context, machine *crypto.OlmMachine, key *backup.MegolmBackupKey) (*Backup, error) {
+	asked := time.Now()
 	version, err := currentVersion(ctx, machine.Client, key)
 	if err != nil {
 		return nil, err
@@ -92,6 +100,7 @@ func open(ctx context.Context, machine *crypto.OlmMachine, key *backup.MegolmBac
 		self:    machine.OwnIdentity(),
 		key:     key,
 		version: version,
+		asked:   asked,
 		latest:  map[id.RoomID]id.SessionID{},
 	}, nil
 }
@@ -133,16 +142,21 @@ func (b *Backup) Version() id.KeyBackupVersion {
 // the store has the key of. So every value that is encrypted with it, before or after, can be read with the backup.
 //
 // It sends one request a session: none where this Backup or the crypto store knows that the session is in the backup,
-// and Saves of one session at the same time share the request. A caller whose context ends returns the context's error
-// at once, and the request ends with the last caller.
+// and Saves of one session at the same time share the request. Every 5 minutes a Save sends one more, which asks whether the
+// backup is still the account's, for another client can delete or replace it. A caller whose context ends returns the context's
+// error at once, and the request ends with the last caller.
 //
 // It fails with [ErrNoSession], also where the machine's DontStoreOutboundKeys keeps sessions out of the store, with
 // [ErrPartialSession] where RatchetKeysOnDecrypt has removed the beginning, or with the error of the request; the session
 // is then not in the backup as far as is known, and the next Save tries again. When the homeserver refuses the request,
-// Save looks for the reason, which takes one more: it fails with [ErrNoBackup] where the backup was deleted and with
+// Save looks for the reason, which takes one more. It fails with [ErrNoBackup] where the backup was deleted and with
 // [ErrKeyMismatch] where it was replaced. Where the new one has the same key, Save goes on with it, and brings those
-// sessions of the store that were in the old one too.
+// sessions of the store that were in the old one too. A Save of a session that was in the backup can return nil for 5 minutes after
+// that was deleted, or replaced by one with another key.
 func (b *Backup) Save(ctx context.Context, room id.RoomID, session id.SessionID) error {
+	if err := b.confirm(ctx); err != nil {
+		return err
+	}
 	if b.knows(room, session) {
 		return nil
 	}
@@ -216,7 +230,7 @@ func (b *Backup) inVersionOnce(ctx context.Context, f func(ctx context.Context, 
 	if err == nil || !refused(err) {
 		return err
 	}
-	next, now := currentVersion(ctx, b.machine.Client, b.key)
+	next, now := b.follow(ctx, version)
 	switch {
 	case errors.Is(now, ErrNoBackup) || errors.Is(now, ErrKeyMismatch) || errors.Is(now, ErrUnsupported):
 		return now
@@ -225,10 +239,48 @@ func (b *Backup) inVersionOnce(ctx context.Context, f func(ctx context.Context, 
 	case next == version:
 		return err
 	}
-	if err := b.moveTo(ctx, version, next); err != nil {
-		return err
-	}
 	return f(ctx, next)
+}
+
+// confirm fails where the account's backup is no longer the one that was opened, of which the homeserver is asked now and then. It
+// goes on with one that has the same key.
+func (b *Backup) confirm(ctx context.Context) error {
+	if b.isConfirmed() {
+		return nil
+	}
+	_, err := b.asking.do(ctx, struct{}{}, func(ctx context.Context) (struct{}, error) {
+		if b.isConfirmed() { // by a call that ended between the two looks
+			return struct{}{}, nil
+		}
+		_, err := b.follow(ctx, b.Version())
+		return struct{}{}, err
+	})
+	return err
+}
+
+func (b *Backup) isConfirmed() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return time.Since(b.asked) < current
+}
+
+// follow asks for the version that is the account's backup now, and makes it the one that sessions are saved to.
+func (b *Backup) follow(ctx context.Context, version id.KeyBackupVersion) (next id.KeyBackupVersion, err error) {
+	asked := time.Now()
+	if next, err = currentVersion(ctx, b.machine.Client, b.key); err != nil {
+		return "", err
+	}
+	if next != version {
+		if err := b.moveTo(ctx, version, next); err != nil {
+			return "", err
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.version == next {
+		b.asked = asked
+	}
+	return next, nil
 }
 
 // moveTo makes next the version that sessions are saved to, once those that were in the version before it are there too.
