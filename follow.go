@@ -56,6 +56,7 @@ type follower struct {
 	encryption atomic.Bool // whether the sync's filter lets the room's encryption through
 	upgrades   atomic.Bool // and its tombstone
 
+	since    atomic.Int64 // where the homeserver had stored the last event before those of the last response, 0 where nothing tells
 	response atomic.Int64 // when the last response came, in Unix nanoseconds
 	ended    atomic.Pointer[<-chan struct{}]
 
@@ -137,6 +138,7 @@ func (f *follower) behind(room id.RoomID, event id.EventID) {
 func (f *follower) onSync(ctx context.Context, resp *mautrix.RespSync, since string) bool {
 	ended := ctx.Done()
 	f.ended.Store(&ended)
+	f.since.Store(placeOf(since))
 	for room := range resp.Rooms.Leave {
 		f.skip(room)
 	}

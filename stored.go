@@ -18,7 +18,19 @@ import (
 var (
 	synapseToken  = regexp.MustCompile(`^t-?\d+-(-?\d+)(?:_.*)?$`)
 	dendriteToken = regexp.MustCompile(`^t\d+_(\d+)$`)
+	syncToken     = regexp.MustCompile(`^s(\d+)(?:_.*)?$`) // of both
 )
+
+// placeOf is where the homeserver had stored the last event before a position in a sync, or in a list that goes back. It is 0 where the
+// token does not tell.
+func placeOf(token string) (place int64) {
+	for _, form := range []*regexp.Regexp{synapseToken, dendriteToken, syncToken} {
+		if match := form.FindStringSubmatch(token); match != nil {
+			place, _ = strconv.ParseInt(match[1], 10, 64)
+		}
+	}
+	return place
+}
 
 // surroundings are what a homeserver gives of the events around one: it, and at most one other.
 type surroundings struct {

@@ -87,7 +87,9 @@ type watch struct {
 
 	roomState
 	dicts   map[string]*watched // by state key
-	last    id.EventID          // the last event that was told
+	start   milestone           // what was there before is not told
+	last    milestone           // the last event that was told, or was there before
+	caught  bool                // whether the sync has brought all that was there before
 	account *overlay            // nil where the memory cannot be in account data
 	over    version             // what was told of that
 }
@@ -124,12 +126,10 @@ func (w *watch) run(ctx context.Context, s *Store, yield func(Change, error) boo
 
 	if w.from == "" {
 		err = w.begin(ctx)
+	} else if left, failed := w.resume(ctx, yield); left {
+		return nil
 	} else {
-		w.last = w.from
-		var left bool
-		if left, err = w.catchUp(ctx, yield); left {
-			return nil
-		}
+		err = failed
 	}
 	for stateKey, d := range w.accountDicts(w.over) {
 		w.update(stateKey, d)
@@ -138,21 +138,21 @@ func (w *watch) run(ctx context.Context, s *Store, yield func(Change, error) boo
 		err = w.checkAlive(ctx, 0) // the sync may have told of it before the watch began
 	}
 	for err == nil {
-		var events []*stateEvent
-		if events, err = queue.take(ctx); err != nil {
-			break
+		events, since, ended := queue.take(ctx)
+		if ended != nil {
+			return ended
 		}
 		for _, evt := range events {
 			left := false
 			switch {
 			case evt == nil:
-				if left, err = w.catchUp(ctx, yield); !left && err == nil {
+				if left, err = w.catchUp(ctx, since, false, yield); !left && err == nil {
 					err = w.checkAlive(ctx, askAgain)
 				}
 			case evt.account != nil:
 				left, err = w.tellAccount(ctx, *evt.account, yield)
 			default:
-				left, err = w.tell(ctx, evt, yield)
+				left, err = w.bring(ctx, evt, yield)
 			}
 			if left || err != nil {
 				return err
@@ -171,100 +171,15 @@ func (w *watch) checkAlive(ctx context.Context, within time.Duration) error {
 	return err
 }
 
-// begin learns what is there now, so that only what comes later is a change.
-func (w *watch) begin(ctx context.Context) error {
-	current := map[string]*stateEvent{}
-	if !w.core.layout.oneKey() {
-		stateKey := w.core.layout.stateKey("")
-		evt, err := w.get(ctx, stateKey)
-		if err != nil {
-			return err
-		}
-		if evt != nil {
-			current[stateKey] = evt
-		}
-	} else {
-		var err error
-		if current, err = w.list(ctx); err != nil {
-			return err
-		}
-	}
-	// What led to it too, for a slow sync can bring that yet.
-	latest, err := w.page(ctx, "", watchPage)
-	if err != nil {
-		return err
-	}
-	recent := latest.events
-	for stateKey, evt := range current {
-		if w.core.layout.holds(stateKey) && !slices.ContainsFunc(recent, func(e *stateEvent) bool { return e.ID == evt.ID }) {
-			w.add(evt)
-		}
-	}
-	for _, evt := range slices.Backward(recent) {
-		if w.core.layout.holds(*evt.StateKey) {
-			w.add(evt)
-		}
-		w.last = evt.ID
-	}
-	return nil
-}
-
-const (
-	watchPage  = 50 // events
-	watchPages = 20
-)
-
-// catchUp tells what has happened since the last event that was told.
-func (w *watch) catchUp(ctx context.Context, yield func(Change, error) bool) (left bool, err error) {
-	var events []*stateEvent // the newest first
-	missed := -1             // how many of them are newer than the last one told
-	from := ""
-	for turned := 0; turned < watchPages && (missed < 0 || w.lacks(events[:missed], events[missed:])); turned++ {
-		page, err := w.page(ctx, from, watchPage)
-		if err != nil {
-			return false, err
-		}
-		if i := slices.IndexFunc(page.events, func(evt *stateEvent) bool { return evt.ID == w.last }); i >= 0 && missed < 0 {
-			missed = len(events) + i
-		}
-		events = append(events, page.events...)
-		if from = page.next; from == "" {
-			break
-		}
-	}
-	if missed < 0 && w.last != "" {
-		return false, fail(ErrTooOld, nil, "event %s is not among the latest of %s", w.last, w.room)
-	} else if missed < 0 {
-		missed = len(events)
-	}
-	for i, evt := range slices.Backward(events) {
-		if !w.core.layout.holds(*evt.StateKey) {
-			continue
-		}
-		d := w.dicts[*evt.StateKey]
-		if i >= missed && (d == nil || !d.history.Has(evt.ID)) {
-			w.add(evt)
-		} else if left, err := w.tell(ctx, evt, yield); left || err != nil {
-			return left, err
-		}
-	}
-	return false, nil
-}
-
-// lacks tells whether some of the missed events are of dicts of which nothing older is known.
-func (w *watch) lacks(missed, older []*stateEvent) bool {
-	return slices.ContainsFunc(missed, func(evt *stateEvent) bool {
-		return w.dicts[*evt.StateKey] == nil && w.core.layout.holds(*evt.StateKey) &&
-			!slices.ContainsFunc(older, func(o *stateEvent) bool { return *o.StateKey == *evt.StateKey })
-	})
-}
-
 // add takes an event in and gives what it changed.
 func (w *watch) add(evt *stateEvent) (names []string, before, after map[string]string) {
 	d := w.dicts[*evt.StateKey]
 	if d == nil {
 		d = new(watched)
 		w.dicts[*evt.StateKey] = d
+	}
+	if d.history.Had(evt.ID) && !d.history.Has(evt.ID) { // others have been made from it long since
+		return nil, nil, nil
 	}
 	if !d.history.Add(place{w.roomState, *evt.StateKey}.snapshot(evt)) {
 		return nil, nil, nil
@@ -299,12 +214,20 @@ func (w *watch) update(stateKey string, d *watched) (names []string, before, aft
 	return names, before, after
 }
 
+// bring is tell for an event that the sync has brought, which can have been there before.
+func (w *watch) bring(ctx context.Context, evt *stateEvent, yield func(Change, error) bool) (left bool, err error) {
+	if !w.caught {
+		if old, err := w.isOld(ctx, evt); old || err != nil {
+			return false, err
+		}
+	}
+	w.last = milestoneOf(evt)
+	return w.tell(ctx, evt, yield)
+}
+
 // tell takes an event in and yields what it changed.
 func (w *watch) tell(ctx context.Context, evt *stateEvent, yield func(Change, error) bool) (left bool, err error) {
 	names, before, after := w.add(evt)
-	if evt.listed {
-		w.last = evt.ID
-	}
 	if err := w.checkNames(after); err != nil {
 		return false, err
 	}

@@ -13,15 +13,17 @@ const maxQueued = 1000
 
 // watcher is the queue between the sync and a watch.
 type watcher struct {
-	room id.RoomID
+	room     id.RoomID
+	follower *follower
 
 	mu    sync.Mutex
 	queue []*stateEvent // nil for events that were skipped
+	since int64         // where the homeserver had stored the last event that the sync had brought before, 0 where nothing tells
 	wake  chan struct{} // has an element while there may be something in the queue
 }
 
 func (f *follower) watch(room id.RoomID) *watcher {
-	w := &watcher{room: room, wake: make(chan struct{}, 1)}
+	w := &watcher{room: room, follower: f, wake: make(chan struct{}, 1)}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.watchers == nil {
@@ -44,6 +46,9 @@ func (w *watcher) push(room id.RoomID, evt *stateEvent) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if len(w.queue) == 0 {
+		w.since = w.follower.since.Load()
+	}
 	if len(w.queue) >= maxQueued {
 		w.queue, evt = nil, nil
 	}
@@ -54,16 +59,15 @@ func (w *watcher) push(room id.RoomID, evt *stateEvent) {
 	}
 }
 
-// take waits for something in the queue.
-func (w *watcher) take(ctx context.Context) ([]*stateEvent, error) {
+// take waits for something in the queue. What the homeserver had stored up to since was brought before.
+func (w *watcher) take(ctx context.Context) (events []*stateEvent, since int64, err error) {
 	select {
 	case <-w.wake:
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, 0, ctx.Err()
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	events := w.queue
-	w.queue = nil
-	return events, nil
+	events, w.queue = w.queue, nil
+	return events, w.since, nil
 }

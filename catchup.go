@@ -1,0 +1,281 @@
+package roomkv
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/merge"
+)
+
+const (
+	// How far a watch looks back: so many pages of so many events.
+	watchPage  = 50
+	watchPages = 20
+
+	// lateness is how long a homeserver may take to store an event after it has given that its time and its depth, by which it lists it.
+	lateness = 500 * time.Millisecond
+)
+
+// milestone is an event that divides the memory's events into those before and those after it.
+type milestone struct {
+	event id.EventID // empty where there is none
+	time  int64      // when it was sent, in Unix milliseconds
+
+	asked bool // whether it is known where the homeserver has stored it, or that it does not tell
+	place int64
+	known bool
+}
+
+func milestoneOf(evt *stateEvent) milestone { return milestone{event: evt.ID, time: evt.Time} }
+
+// isLater tells whether the homeserver has stored the event after what was there when the watch began, where known is true.
+func (w *watch) isLater(ctx context.Context, evt *stateEvent) (later, known bool, err error) {
+	if w.start.event == "" {
+		return true, true, nil
+	}
+	if !w.start.asked {
+		if w.start.place, w.start.known, err = w.stored(ctx, w.start.event); err != nil {
+			return false, false, err
+		}
+		w.start.asked = true
+	}
+	if !w.start.known {
+		return false, false, nil
+	}
+	place, known, err := w.stored(ctx, evt.ID)
+	return place > w.start.place, known, err
+}
+
+// isOld tells whether an event that the sync has brought was there when the watch began: the sync can be behind.
+func (w *watch) isOld(ctx context.Context, evt *stateEvent) (old bool, err error) {
+	d := w.dicts[*evt.StateKey]
+	if d == nil {
+		w.caught = true
+		return false, nil
+	}
+	if d.history.Had(evt.ID) {
+		w.caught = evt.ID == w.start.event
+		return false, nil
+	}
+	later, known, err := w.isLater(ctx, evt)
+	if err != nil {
+		return false, err
+	}
+	if !known { // what is there can be made from it
+		return d.history.Order(place{w.roomState, *evt.StateKey}.snapshot(evt), nil, nil) == merge.Before, nil
+	}
+	w.caught = later
+	return !later, nil
+}
+
+// current are the memory's current events by state key.
+func (w *watch) current(ctx context.Context) (map[string]*stateEvent, error) {
+	if !w.core.layout.oneKey() {
+		stateKey := w.core.layout.stateKey("")
+		evt, err := w.get(ctx, stateKey)
+		if evt == nil || err != nil {
+			return nil, err
+		}
+		return map[string]*stateEvent{stateKey: evt}, nil
+	}
+	current, err := w.list(ctx)
+	for stateKey := range current {
+		if !w.core.layout.holds(stateKey) {
+			delete(current, stateKey)
+		}
+	}
+	return current, err
+}
+
+// newestOf is the one that was sent last, or nil.
+func newestOf(current map[string]*stateEvent) (newest *stateEvent) {
+	for _, evt := range current {
+		if newest == nil || evt.Time > newest.Time {
+			newest = evt
+		}
+	}
+	return newest
+}
+
+// begin learns what is there now, so that only what comes later is a change.
+func (w *watch) begin(ctx context.Context) error {
+	current, err := w.current(ctx)
+	if err != nil {
+		return err
+	}
+	// What led to it too, for a slow sync can bring that yet.
+	recent, err := w.page(ctx, "", watchPage)
+	if err != nil {
+		return err
+	}
+	isListed := func(evt *stateEvent) bool {
+		return slices.ContainsFunc(recent.events, func(e *stateEvent) bool { return e.ID == evt.ID })
+	}
+	if newest := newestOf(current); newest != nil && !isListed(newest) { // it is further back, or hidden, or others before it are not listed yet
+		around, err := w.around(ctx, newest.ID)
+		if err != nil {
+			return err
+		}
+		if around.Start != "" {
+			w.start = milestoneOf(newest)
+			if recent, err = w.page(ctx, "", watchPage); err != nil {
+				return err
+			}
+		}
+	}
+	for _, evt := range current {
+		if !isListed(evt) {
+			w.add(evt)
+		}
+	}
+	for _, evt := range slices.Backward(recent.events) {
+		if w.core.layout.holds(*evt.StateKey) {
+			w.add(evt)
+		}
+		w.start = milestoneOf(evt)
+	}
+	w.last = w.start
+	return nil
+}
+
+// resume tells what has happened since the revision that the watch begins from.
+func (w *watch) resume(ctx context.Context, yield func(Change, error) bool) (left bool, err error) {
+	current, err := w.current(ctx)
+	if err != nil {
+		return false, err
+	}
+	around, err := w.around(ctx, w.from) // which waits until it is listed
+	if err != nil {
+		return false, err
+	}
+	if around.Start == "" {
+		return false, fail(ErrTooOld, nil, "the homeserver has no event %s in %s", w.from, w.room)
+	}
+	w.start = milestone{event: w.from, asked: true}
+	w.start.place, w.start.known = around.place()
+	if newest := newestOf(current); newest != nil && newest.ID != w.from {
+		if _, err := w.around(ctx, newest.ID); err != nil {
+			return false, err
+		}
+	}
+	w.last = w.start
+	if left, err = w.catchUp(ctx, 0, true, yield); left || err != nil {
+		return left, err
+	}
+	for stateKey, evt := range current {
+		if w.dicts[stateKey] != nil {
+			continue
+		}
+		if later, err := w.isFresh(ctx, evt, false, true); err != nil {
+			return false, err
+		} else if !later {
+			w.add(evt)
+		}
+	}
+	return false, nil
+}
+
+// catchUp tells what has happened since the last event that was told. What the homeserver had stored up to since is known. A watch that
+// resumes knows of nothing yet.
+func (w *watch) catchUp(ctx context.Context, since int64, resumes bool, yield func(Change, error) bool) (left bool, err error) {
+	events, missed, err := w.listed(ctx, since, resumes)
+	if err != nil || len(events) == 0 {
+		return false, err
+	}
+	if resumes {
+		w.start.time, w.last.time = events[missed].Time, events[missed].Time
+	}
+	var fresh []*stateEvent // the oldest first
+	for i, evt := range slices.Backward(events) {
+		if !w.core.layout.holds(*evt.StateKey) {
+			continue
+		}
+		isFresh := true
+		switch d := w.dicts[*evt.StateKey]; {
+		case d != nil && d.history.Has(evt.ID): // which has perhaps been redacted since
+		case d != nil && d.history.Had(evt.ID):
+			isFresh = false
+		default:
+			if isFresh, err = w.isFresh(ctx, evt, i < missed, resumes); err != nil {
+				return false, err
+			}
+			if !isFresh && resumes {
+				w.add(evt)
+			}
+		}
+		if isFresh {
+			fresh = append(fresh, evt)
+		}
+	}
+	w.last = milestoneOf(events[0])
+	for _, evt := range fresh {
+		if left, err := w.tell(ctx, evt, yield); left || err != nil {
+			return left, err
+		}
+	}
+	return false, nil
+}
+
+// listed gives the memory's events, the newest first, back to the last one that was told, and how many are listed after that. When the
+// watch resumes they go back to where it is known what each dict was then.
+func (w *watch) listed(ctx context.Context, since int64, resumes bool) (events []*stateEvent, missed int, err error) {
+	missed = -1
+	reached := false // whether they go back to what the sync had brought
+	from := ""
+	for turned := 0; turned < watchPages && (turned == 0 || from != ""); turned++ {
+		page, err := w.page(ctx, from, watchPage)
+		if err != nil {
+			return nil, 0, err
+		}
+		if i := slices.IndexFunc(page.events, func(evt *stateEvent) bool { return evt.ID == w.last.event }); i >= 0 && missed < 0 {
+			missed = len(events) + i
+		}
+		events = append(events, page.events...)
+		from = page.next
+		place := placeOf(cursorOf(from).token)
+		reached = from == "" || 0 < place && place <= since
+		if missed >= 0 && !(resumes && w.lacks(events[:missed], events[missed:])) || missed < 0 && reached {
+			break
+		}
+	}
+	if missed >= 0 {
+		return events, missed, nil
+	}
+	missed = slices.IndexFunc(events, func(evt *stateEvent) bool {
+		d := w.dicts[*evt.StateKey]
+		return d != nil && d.history.Had(evt.ID)
+	})
+	switch {
+	case missed >= 0:
+	case !resumes && (reached || w.last.event == ""):
+		missed = len(events)
+	default:
+		return nil, 0, fail(ErrTooOld, nil, "event %s is not among the latest of %s", w.last.event, w.room)
+	}
+	return events, missed, nil
+}
+
+// isFresh tells whether an event is to be told that is listed, after the last one that was told or not. It can be listed among events that
+// were stored before it, or after it: where it was sent at about the same time it counts which of them was stored first.
+func (w *watch) isFresh(ctx context.Context, evt *stateEvent, after, resumes bool) (bool, error) {
+	late := lateness.Milliseconds()
+	if after && (!resumes || evt.Time > w.last.time+late) || !after && evt.Time < w.last.time-late {
+		return after, nil
+	}
+	later, known, err := w.isLater(ctx, evt)
+	if !known {
+		later = after
+	}
+	return later, err
+}
+
+// lacks tells whether some of the missed events are of dicts of which nothing older is known.
+func (w *watch) lacks(missed, older []*stateEvent) bool {
+	return slices.ContainsFunc(missed, func(evt *stateEvent) bool {
+		return w.dicts[*evt.StateKey] == nil && w.core.layout.holds(*evt.StateKey) &&
+			!slices.ContainsFunc(older, func(o *stateEvent) bool { return *o.StateKey == *evt.StateKey })
+	})
+}

@@ -1,0 +1,307 @@
+package roomkv_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv"
+	"github.com/roomkv/roomkv/internal/fakehs"
+	"github.com/roomkv/roomkv/internal/fakehs/fakehstest"
+	"github.com/roomkv/roomkv/internal/homeserver/hstest"
+)
+
+// eachMemory runs a test in both modes of a homeserver in memory and in both layouts.
+func eachMemory(t *testing.T, options fakehs.Options, test func(t *testing.T, server *fakehs.Server, layout roomkv.Option)) {
+	t.Helper()
+	for _, mode := range fakehs.Modes {
+		for _, layout := range []string{"single", "perkey"} {
+			t.Run(mode.String()+"/"+layout, func(t *testing.T) {
+				t.Parallel()
+				options := options
+				options.Mode, options.Seed = mode, 1
+				test(t, fakehstest.New(t, options), layouts[layout])
+			})
+		}
+	}
+}
+
+// watched is a store whose watch goes on, with a sync that can be held up, and another process that writes.
+type watchedStore struct {
+	server *fakehs.Server
+	client *mautrix.Client
+	room   id.RoomID
+	store  *roomkv.Store
+	device *mautrix.Client // of the other process
+	other  *roomkv.Store
+
+	requests atomic.Int64 // but for syncs
+	gate     sync.RWMutex // held while no response of a sync gets through
+	mu       sync.Mutex
+	told     []string
+}
+
+func newWatched(t *testing.T, server *fakehs.Server, opts ...roomkv.Option) *watchedStore {
+	t.Helper()
+	w := &watchedStore{server: server, client: fakehstest.Client(t, server)}
+	w.room = hstest.Room(t, w.client)
+	w.device = fakehstest.Device(t, server, w.client)
+	w.store, w.other = open(t, w.client, w.room, opts...), open(t, w.device, w.room, opts...)
+	token := w.client.AccessToken
+	server.Intercept(func(req *http.Request, next fakehs.Next) (*http.Response, error) {
+		if !strings.HasSuffix(req.Header.Get("Authorization"), " "+token) {
+			return next(req)
+		}
+		if strings.HasSuffix(req.URL.Path, "/sync") && req.URL.Query().Get("since") != "" {
+			w.gate.RLock() // also before, so that the server does not answer what is known already
+			w.gate.RUnlock()
+			resp, err := next(req)
+			w.gate.RLock()
+			defer w.gate.RUnlock()
+			return resp, err
+		}
+		defer w.requests.Add(1)
+		return next(req)
+	})
+	return w
+}
+
+// follow makes the store follow its client's sync.
+func (w *watchedStore) follow(t *testing.T) {
+	t.Helper()
+	w.server.Settle()
+	require.NoError(t, w.store.Follow())
+	fakehstest.Sync(t, w.client)
+}
+
+// watch begins a watch, and returns when it has made its first requests.
+func (w *watchedStore) watch(t *testing.T, opts ...roomkv.WatchOption) {
+	t.Helper()
+	before := w.requests.Load()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan bool)
+	go func() {
+		defer close(ended)
+		for change, err := range w.store.Watch(ctx, opts...) {
+			w.mu.Lock()
+			if err == nil {
+				w.told = append(w.told, spell([]roomkv.Change{change})...)
+			} else if ctx.Err() == nil {
+				w.told = append(w.told, err.Error())
+			}
+			w.mu.Unlock()
+		}
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+	})
+	w.idle(t, before)
+}
+
+// idle waits until there were requests, and are no more.
+func (w *watchedStore) idle(t *testing.T, before int64) {
+	t.Helper()
+	deadline := time.Now().Add(5 * time.Second)
+	for last := before; ; {
+		time.Sleep(100 * time.Millisecond)
+		now := w.requests.Load()
+		if now == last && now > before {
+			return
+		}
+		require.True(t, time.Now().Before(deadline), "%d requests since %d", now, before)
+		last = now
+	}
+}
+
+// talk has the other process say something, so many times. A sync brings at most 50 of that at once, and one is on its way.
+func (w *watchedStore) talk(t *testing.T, times int) {
+	t.Helper()
+	for n := range times {
+		_, err := w.device.SendText(t.Context(), w.room, fmt.Sprint(n))
+		require.NoError(t, err)
+	}
+}
+
+// tells waits for the last of the changes, and then for one too many.
+func (w *watchedStore) tells(t *testing.T, want ...string) {
+	t.Helper()
+	told := func() []string {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return append([]string{}, w.told...)
+	}
+	for deadline := time.Now().Add(5 * time.Second); len(told()) < len(want) && time.Now().Before(deadline); {
+		time.Sleep(5 * time.Millisecond)
+	}
+	time.Sleep(100 * time.Millisecond)
+	assert.Equal(t, append([]string{}, want...), told())
+}
+
+// The memory is old, others have talked since for longer than a page of events is, and the sync skips events.
+func TestWatchTellsNothingThatWasThere(t *testing.T) {
+	t.Parallel()
+	eachMemory(t, fakehs.Options{Spread: -1}, func(t *testing.T, server *fakehs.Server, layout roomkv.Option) {
+		ctx := t.Context()
+		w := newWatched(t, server, layout)
+		for n := range 24 {
+			require.NoError(t, w.other.Put(ctx, "k", n))
+		}
+		for _, key := range []string{"a", "b", "c", "d"} {
+			require.NoError(t, w.other.Put(ctx, key, 0))
+		}
+		w.talk(t, 1100)
+		w.follow(t)
+		w.watch(t)
+
+		before := w.requests.Load()
+		w.gate.Lock()
+		w.talk(t, 110)
+		w.gate.Unlock()
+		w.idle(t, before)
+		require.NoError(t, w.other.Put(ctx, "a", 1))
+		w.tells(t, "a: 0 -> 1")
+
+		before = w.requests.Load()
+		w.gate.Lock()
+		require.NoError(t, w.other.Put(ctx, "k", "now"))
+		require.NoError(t, w.other.Delete(ctx, "b"))
+		require.NoError(t, w.other.Put(ctx, "new", 1))
+		w.talk(t, 110)
+		w.gate.Unlock()
+		w.tells(t, "a: 0 -> 1", `k: 23 -> "now"`, "b: 0 -> ", "new:  -> 1")
+	})
+}
+
+// What a slow sync brings was there before the watch began, however much that is.
+func TestWatchOfASlowSync(t *testing.T) {
+	t.Parallel()
+	eachMemory(t, fakehs.Options{Spread: -1}, func(t *testing.T, server *fakehs.Server, layout roomkv.Option) {
+		ctx := t.Context()
+		w := newWatched(t, server, layout)
+		w.client.Syncer.(*mautrix.DefaultSyncer).FilterJSON = &mautrix.Filter{Room: &mautrix.RoomFilter{Timeline: &mautrix.FilterPart{Limit: 1000}}}
+		require.NoError(t, w.other.Put(ctx, "k", "first"))
+		w.follow(t)
+		w.gate.Lock()
+		for n := range 150 {
+			require.NoError(t, w.other.Put(ctx, "k", n))
+		}
+		w.talk(t, 30)
+		w.watch(t)
+		require.NoError(t, w.other.Put(ctx, "k", "now"))
+		w.gate.Unlock()
+		require.NoError(t, w.other.Put(ctx, "new", 1))
+		w.tells(t, `k: 149 -> "now"`, "new:  -> 1")
+	})
+}
+
+// A revision can be newer than what the homeserver lists.
+func TestWatchFromWhatIsNotListedYet(t *testing.T) {
+	t.Parallel()
+	eachMemory(t, fakehs.Options{Lag: 200 * time.Millisecond}, func(t *testing.T, server *fakehs.Server, layout roomkv.Option) {
+		ctx := t.Context()
+		w := newWatched(t, server, layout)
+		require.NoError(t, w.other.Put(ctx, "k", 1))
+		w.follow(t)
+		require.NoError(t, w.other.Put(ctx, "k", 2))
+		entry, err := w.other.Entry(ctx, "k")
+		require.NoError(t, err)
+		w.watch(t, roomkv.WatchFrom(entry.Revision))
+		require.NoError(t, w.other.Put(ctx, "k", 3))
+		w.tells(t, "k: 2 -> 3")
+	})
+}
+
+// Synapse lists what took long to store among older events. A watch that has to look back tells it all the same, and one that begins at it
+// tells nothing that was stored before.
+func TestWatchOfWhatIsListedLate(t *testing.T) {
+	t.Parallel()
+	server := fakehstest.New(t, fakehs.Options{Mode: fakehs.Forking, Seed: 1})
+	ctx := t.Context()
+	w := newWatched(t, server, roomkv.WithPerKeyState())
+	require.NoError(t, w.other.Put(ctx, "k", 0))
+	w.follow(t)
+	w.watch(t)
+
+	begun, release := make(chan bool), make(chan bool)
+	server.BeforeStore(func(write fakehs.Write) {
+		if write.StateKey != nil && strings.Contains(*write.StateKey, "late") {
+			close(begun)
+			<-release
+		}
+	})
+	put := make(chan error)
+	go func() { put <- w.other.Put(ctx, "late", 1) }()
+	<-begun
+	for n := range 5 {
+		require.NoError(t, w.other.Put(ctx, "k", n+1))
+	}
+	told := []string{"k: 0 -> 1", "k: 1 -> 2", "k: 2 -> 3", "k: 3 -> 4", "k: 4 -> 5"}
+	w.tells(t, told...)
+	w.gate.Lock()
+	close(release)
+	require.NoError(t, <-put)
+	server.BeforeStore(nil)
+	w.talk(t, 110)
+	w.gate.Unlock()
+	w.tells(t, append(told, "late:  -> 1")...)
+
+	entry, err := w.other.Entry(ctx, "late")
+	require.NoError(t, err)
+	w.told = nil // the first watch goes on, and tells nothing meanwhile
+	w.watch(t, roomkv.WatchFrom(entry.Revision))
+	require.NoError(t, w.other.Put(ctx, "k", "now"))
+	w.tells(t, `k: 5 -> "now"`, `k: 5 -> "now"`)
+}
+
+// What has not changed since the revision is known too when it changes later.
+func TestResumedWatchKnowsWhatHasNotChanged(t *testing.T) {
+	t.Parallel()
+	eachMemory(t, fakehs.Options{Spread: -1}, func(t *testing.T, server *fakehs.Server, layout roomkv.Option) {
+		ctx := t.Context()
+		w := newWatched(t, server, layout)
+		require.NoError(t, w.other.Put(ctx, "old", 1))
+		w.talk(t, 200)
+		require.NoError(t, w.other.Put(ctx, "k", 1))
+		entry, err := w.other.Entry(ctx, "k")
+		require.NoError(t, err)
+		require.NoError(t, w.other.Put(ctx, "k", 2))
+		w.follow(t)
+		w.watch(t, roomkv.WatchFrom(entry.Revision))
+		require.NoError(t, w.other.Put(ctx, "old", 2))
+		require.NoError(t, w.other.Put(ctx, "new", 1))
+		w.tells(t, "k: 1 -> 2", "old: 1 -> 2", "new:  -> 1")
+	})
+}
+
+// A room in which others talk without end, while the memory stays as it is, can be watched for as long as one likes: each time that the sync
+// skips events the watch looks back as far as that, and no further.
+func TestWatchOfAQuietMemory(t *testing.T) {
+	t.Parallel()
+	eachMemory(t, fakehs.Options{Spread: -1}, func(t *testing.T, server *fakehs.Server, layout roomkv.Option) {
+		w := newWatched(t, server, layout)
+		require.NoError(t, w.other.Put(t.Context(), "k", 1))
+		w.talk(t, 2500)
+		w.follow(t)
+		w.watch(t)
+		for range 3 {
+			before := w.requests.Load()
+			w.gate.Lock()
+			w.talk(t, 110)
+			w.gate.Unlock()
+			w.idle(t, before)
+			assert.LessOrEqual(t, w.requests.Load()-before, int64(4))
+		}
+		w.tells(t)
+	})
+}
