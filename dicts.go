@@ -80,11 +80,18 @@ func (d *dicts) forget(at dictID) {
 }
 
 // in gives the dicts of a room.
-func (d *dicts) in(room id.RoomID) (found []*commit.Replica) {
+func (d *dicts) in(room id.RoomID) []*commit.Replica {
+	return d.those(func(at dictID) bool { return at.room == room })
+}
+
+// everywhere gives the dicts of all rooms.
+func (d *dicts) everywhere() []*commit.Replica { return d.those(func(dictID) bool { return true }) }
+
+func (d *dicts) those(wanted func(dictID) bool) (found []*commit.Replica) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for at, known := range d.all {
-		if known := known.Value(); at.room == room && known != nil {
+		if known := known.Value(); known != nil && wanted(at) {
 			found = append(found, known)
 		}
 	}

@@ -92,6 +92,13 @@ func (e *encryptedRooms) list(ctx context.Context, state roomState) error {
 	return err
 }
 
+// doubt is for a sync of which responses were missed: it has not told of all changes.
+func (e *encryptedRooms) doubt() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	clear(e.clear)
+}
+
 // isEncrypted asks the homeserver, and again if the answer was no and no sync tells of changes: after a while where the client
 // could not encrypt anyway, and else each time but for the same write's sake. Sooner than that, the client's state store can know that
 // the room became encrypted; what that store does not know it calls unencrypted, so its no counts for nothing. What the memory shows

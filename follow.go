@@ -21,8 +21,12 @@ const (
 	// homeserver to answer within 30 seconds.
 	maxSilence = 40 * time.Second
 
-	// maxBrought bounds how many events are remembered that the sync brought.
-	maxBrought = 1000
+	// maxBrought is how many events are remembered that the sync brought last.
+	maxBrought = 5000
+
+	// maxWait is how many responses of the sync may lack an event that the homeserver lists. Each but the first was asked for when that was
+	// listed already. One that they all lack the sync leaves out.
+	maxWait = 3
 )
 
 // Follow makes the store, and all others that come from the same [New], read from memory, which the client's sync
@@ -39,7 +43,7 @@ const (
 // so a write looks back with a request of its own. With another context it first waits 0.3 seconds in vain.
 //
 // Nothing is read from memory before the first response, after the user has left the room, or when the sync has
-// skipped events, has ended with its context, or has said nothing for 40 seconds; then everything is as without
+// skipped events, or a handler before this one has kept a response from it, has ended with its context, or has said nothing for 40 seconds; then everything is as without
 // Follow. So a value that others have changed can be read for that long after [mautrix.Client.StopSync].
 //
 // While following, a memory that was changed in two places at once, for example by two homeservers that could not
@@ -61,11 +65,18 @@ type follower struct {
 	ended    atomic.Pointer[<-chan struct{}]
 
 	mu       sync.RWMutex
-	waiting  map[id.RoomID]id.EventID // what the sync must bring before it is believed again
-	brought  map[id.EventID]bool      // what it has brought of late
+	next     string                    // the token of the response that must come now, if none is missed
+	waiting  map[id.RoomID]awaited     // what the sync must bring before it is believed again
+	brought  lru[id.EventID, struct{}] // what it has brought of late
 	watchers map[*watcher]bool
 
 	powerTaken map[id.RoomID]powerTaken
+}
+
+// awaited is an event that the sync must bring.
+type awaited struct {
+	event     id.EventID
+	responses int // that have come without it
 }
 
 func (f *follower) start() error {
@@ -112,7 +123,8 @@ func (f *follower) live(room id.RoomID) bool {
 	}
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	return f.waiting[room] == ""
+	_, waits := f.waiting[room]
+	return !waits
 }
 
 // feeds tells whether something sent in ctx will be fed. The sync goes on only when the handlers of its last response
@@ -125,13 +137,13 @@ func (f *follower) feeds(ctx context.Context, room id.RoomID) bool {
 func (f *follower) behind(room id.RoomID, event id.EventID) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.brought[event] {
+	if _, brought := f.brought.get(event); brought {
 		return
 	}
 	if f.waiting == nil {
-		f.waiting = map[id.RoomID]id.EventID{}
+		f.waiting = map[id.RoomID]awaited{}
 	}
-	f.waiting[room] = event
+	f.waiting[room] = awaited{event: event}
 }
 
 // onSync is a [mautrix.SyncHandler].
@@ -139,6 +151,9 @@ func (f *follower) onSync(ctx context.Context, resp *mautrix.RespSync, since str
 	ended := ctx.Done()
 	f.ended.Store(&ended)
 	f.since.Store(placeOf(since))
+	if f.misses(since, resp.NextBatch) {
+		f.doubt()
+	}
 	for room := range resp.Rooms.Leave {
 		f.skip(room)
 	}
@@ -146,14 +161,57 @@ func (f *follower) onSync(ctx context.Context, resp *mautrix.RespSync, since str
 		f.core.upgrades.invited(room)
 	}
 	for room, joined := range resp.Rooms.Join {
-		if since == "" || joined.Timeline.Limited || f.rejoins(joined.Timeline.Events) {
+		if joined.Timeline.Limited || f.rejoins(joined.Timeline.Events) {
 			f.skip(room)
 		}
 		f.feed(room, joined)
 		f.account(room, joined)
 	}
+	f.stopWaiting()
 	f.response.Store(time.Now().UnixNano())
 	return true
+}
+
+// misses tells whether a response that begins at since is not the one after the last that came. It may be the first, or a handler before this
+// one may have kept one back.
+func (f *follower) misses(since, next string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	misses := since == "" || since != f.next
+	f.next = next
+	return misses
+}
+
+// doubt is for when a whole response can have been missed: nothing is believed that the sync would have changed.
+func (f *follower) doubt() {
+	f.core.encrypted.doubt()
+	f.core.upgrades.doubtAll()
+	f.core.overlays.Range(func(_, o any) bool {
+		o.(*overlay).account.forget()
+		return true
+	})
+	for _, d := range f.core.dicts.everywhere() {
+		d.Forget()
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.waiting)
+	for w := range f.watchers {
+		w.push(w.room, nil)
+	}
+}
+
+// stopWaiting ends the waiting for what the sync leaves out.
+func (f *follower) stopWaiting() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for room, wait := range f.waiting {
+		if wait.responses++; wait.responses < maxWait {
+			f.waiting[room] = wait
+		} else {
+			delete(f.waiting, room)
+		}
+	}
 }
 
 // skip is for when events of a room can have been missed.
@@ -339,13 +397,11 @@ func (f *follower) add(room id.RoomID, events []*stateEvent) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, evt := range events {
-		if f.waiting[room] == evt.ID {
+		if f.waiting[room].event == evt.ID {
 			delete(f.waiting, room)
 		}
-		if f.brought == nil || len(f.brought) > maxBrought {
-			f.brought = map[id.EventID]bool{}
-		}
-		f.brought[evt.ID] = true
+		f.brought.most = maxBrought
+		f.brought.put(evt.ID, struct{}{})
 		for w := range f.watchers {
 			w.push(room, evt)
 		}

@@ -106,6 +106,16 @@ func (u *upgrades) doubt(room id.RoomID, event id.EventID) {
 	})
 }
 
+// doubtAll is doubt about all rooms.
+func (u *upgrades) doubtAll() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, about := range u.rooms {
+		about.known = false
+		about.doubts++
+	}
+}
+
 // doubted tells whether the homeserver must be asked again though it was asked before.
 func (u *upgrades) doubted(room id.RoomID) (doubted bool) {
 	u.in(room, func(about *upgrade) { doubted = !about.known })

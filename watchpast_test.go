@@ -36,8 +36,8 @@ func eachMemory(t *testing.T, options fakehs.Options, test func(t *testing.T, se
 	}
 }
 
-// watched is a store whose watch goes on, with a sync that can be held up, and another process that writes.
-type watchedStore struct {
+// heldStore is a store of a client whose sync can be held up, and of another process that writes the same memory.
+type heldStore struct {
 	server *fakehs.Server
 	client *mautrix.Client
 	room   id.RoomID
@@ -51,9 +51,9 @@ type watchedStore struct {
 	told     []string
 }
 
-func newWatched(t *testing.T, server *fakehs.Server, opts ...roomkv.Option) *watchedStore {
+func newHeld(t *testing.T, server *fakehs.Server, opts ...roomkv.Option) *heldStore {
 	t.Helper()
-	w := &watchedStore{server: server, client: fakehstest.Client(t, server)}
+	w := &heldStore{server: server, client: fakehstest.Client(t, server)}
 	w.room = hstest.Room(t, w.client)
 	w.device = fakehstest.Device(t, server, w.client)
 	w.store, w.other = open(t, w.client, w.room, opts...), open(t, w.device, w.room, opts...)
@@ -63,8 +63,6 @@ func newWatched(t *testing.T, server *fakehs.Server, opts ...roomkv.Option) *wat
 			return next(req)
 		}
 		if strings.HasSuffix(req.URL.Path, "/sync") && req.URL.Query().Get("since") != "" {
-			w.gate.RLock() // also before, so that the server does not answer what is known already
-			w.gate.RUnlock()
 			resp, err := next(req)
 			w.gate.RLock()
 			defer w.gate.RUnlock()
@@ -77,7 +75,7 @@ func newWatched(t *testing.T, server *fakehs.Server, opts ...roomkv.Option) *wat
 }
 
 // follow makes the store follow its client's sync.
-func (w *watchedStore) follow(t *testing.T) {
+func (w *heldStore) follow(t *testing.T) {
 	t.Helper()
 	w.server.Settle()
 	require.NoError(t, w.store.Follow())
@@ -85,7 +83,7 @@ func (w *watchedStore) follow(t *testing.T) {
 }
 
 // watch begins a watch, and returns when it has made its first requests.
-func (w *watchedStore) watch(t *testing.T, opts ...roomkv.WatchOption) {
+func (w *heldStore) watch(t *testing.T, opts ...roomkv.WatchOption) {
 	t.Helper()
 	before := w.requests.Load()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -110,7 +108,7 @@ func (w *watchedStore) watch(t *testing.T, opts ...roomkv.WatchOption) {
 }
 
 // idle waits until there were requests, and are no more.
-func (w *watchedStore) idle(t *testing.T, before int64) {
+func (w *heldStore) idle(t *testing.T, before int64) {
 	t.Helper()
 	deadline := time.Now().Add(5 * time.Second)
 	for last := before; ; {
@@ -125,7 +123,7 @@ func (w *watchedStore) idle(t *testing.T, before int64) {
 }
 
 // talk has the other process say something, so many times. A sync brings at most 50 of that at once, and one is on its way.
-func (w *watchedStore) talk(t *testing.T, times int) {
+func (w *heldStore) talk(t *testing.T, times int) {
 	t.Helper()
 	for n := range times {
 		_, err := w.device.SendText(t.Context(), w.room, fmt.Sprint(n))
@@ -134,7 +132,7 @@ func (w *watchedStore) talk(t *testing.T, times int) {
 }
 
 // tells waits for the last of the changes, and then for one too many.
-func (w *watchedStore) tells(t *testing.T, want ...string) {
+func (w *heldStore) tells(t *testing.T, want ...string) {
 	t.Helper()
 	told := func() []string {
 		w.mu.Lock()
@@ -153,7 +151,7 @@ func TestWatchTellsNothingThatWasThere(t *testing.T) {
 	t.Parallel()
 	eachMemory(t, fakehs.Options{Spread: -1}, func(t *testing.T, server *fakehs.Server, layout roomkv.Option) {
 		ctx := t.Context()
-		w := newWatched(t, server, layout)
+		w := newHeld(t, server, layout)
 		for n := range 24 {
 			require.NoError(t, w.other.Put(ctx, "k", n))
 		}
@@ -172,7 +170,6 @@ func TestWatchTellsNothingThatWasThere(t *testing.T) {
 		require.NoError(t, w.other.Put(ctx, "a", 1))
 		w.tells(t, "a: 0 -> 1")
 
-		before = w.requests.Load()
 		w.gate.Lock()
 		require.NoError(t, w.other.Put(ctx, "k", "now"))
 		require.NoError(t, w.other.Delete(ctx, "b"))
@@ -188,7 +185,7 @@ func TestWatchOfASlowSync(t *testing.T) {
 	t.Parallel()
 	eachMemory(t, fakehs.Options{Spread: -1}, func(t *testing.T, server *fakehs.Server, layout roomkv.Option) {
 		ctx := t.Context()
-		w := newWatched(t, server, layout)
+		w := newHeld(t, server, layout)
 		w.client.Syncer.(*mautrix.DefaultSyncer).FilterJSON = &mautrix.Filter{Room: &mautrix.RoomFilter{Timeline: &mautrix.FilterPart{Limit: 1000}}}
 		require.NoError(t, w.other.Put(ctx, "k", "first"))
 		w.follow(t)
@@ -210,7 +207,7 @@ func TestWatchFromWhatIsNotListedYet(t *testing.T) {
 	t.Parallel()
 	eachMemory(t, fakehs.Options{Lag: 200 * time.Millisecond}, func(t *testing.T, server *fakehs.Server, layout roomkv.Option) {
 		ctx := t.Context()
-		w := newWatched(t, server, layout)
+		w := newHeld(t, server, layout)
 		require.NoError(t, w.other.Put(ctx, "k", 1))
 		w.follow(t)
 		require.NoError(t, w.other.Put(ctx, "k", 2))
@@ -228,7 +225,7 @@ func TestWatchOfWhatIsListedLate(t *testing.T) {
 	t.Parallel()
 	server := fakehstest.New(t, fakehs.Options{Mode: fakehs.Forking, Seed: 1})
 	ctx := t.Context()
-	w := newWatched(t, server, roomkv.WithPerKeyState())
+	w := newHeld(t, server, roomkv.WithPerKeyState())
 	require.NoError(t, w.other.Put(ctx, "k", 0))
 	w.follow(t)
 	w.watch(t)
@@ -269,7 +266,7 @@ func TestResumedWatchKnowsWhatHasNotChanged(t *testing.T) {
 	t.Parallel()
 	eachMemory(t, fakehs.Options{Spread: -1}, func(t *testing.T, server *fakehs.Server, layout roomkv.Option) {
 		ctx := t.Context()
-		w := newWatched(t, server, layout)
+		w := newHeld(t, server, layout)
 		require.NoError(t, w.other.Put(ctx, "old", 1))
 		w.talk(t, 200)
 		require.NoError(t, w.other.Put(ctx, "k", 1))
@@ -289,7 +286,7 @@ func TestResumedWatchKnowsWhatHasNotChanged(t *testing.T) {
 func TestWatchOfAQuietMemory(t *testing.T) {
 	t.Parallel()
 	eachMemory(t, fakehs.Options{Spread: -1}, func(t *testing.T, server *fakehs.Server, layout roomkv.Option) {
-		w := newWatched(t, server, layout)
+		w := newHeld(t, server, layout)
 		require.NoError(t, w.other.Put(t.Context(), "k", 1))
 		w.talk(t, 2500)
 		w.follow(t)
