@@ -12,8 +12,8 @@ type CopyOption func(*copying)
 // CopyOverwrite makes [Copy] replace other values that the destination has under the source's keys. Without it they stay.
 func CopyOverwrite() CopyOption { return func(c *copying) { c.overwrite = true } }
 
-// CopyProgress has fn called after every 100 keys or so, and at the end, with what has been done by then. It is not called
-// concurrently, and holds up the copy while it runs.
+// CopyProgress has fn called once the source was listed, after every 10 keys or so, and at the end, with what has been done by then. It is
+// not called concurrently, and holds up the copy while it runs.
 func CopyProgress(fn func(Copied)) CopyOption { return func(c *copying) { c.progress = fn } }
 
 // CopyRedactSource makes [Copy] redact the source when all of it has been copied and read back, as opsdroid does after its
@@ -68,7 +68,8 @@ type copying struct {
 // state. What is copied to a memory that is in account data goes there.
 //
 // A value that cannot be read, that would replace another, or that is too large, is left out; when all others have been copied,
-// the error names the first such keys. Copied is true beside any error.
+// the error names the first such keys. Copied is true beside any error: what it counts the homeserver has acknowledged. Where ctx ends, or no
+// answer comes, a few more keys can be on their way.
 //
 // Entries are copied by the thousand, or by 2 MB of values where that is less, so that the memory that it takes does not grow
 // with their number; of a source in account data all that the state has beneath it is held at once. Each thousand takes one
@@ -112,6 +113,7 @@ func (c *copying) run(ctx context.Context, dst, src *Store) error {
 			return err
 		}
 		c.total = c.seen() + len(part.records) + part.left
+		c.report()
 		if err := c.add(ctx, part.records); err != nil {
 			return err
 		}

@@ -21,8 +21,8 @@ func ImportOverwrite() ImportOption { return func(i *importing) { i.overwrite = 
 // ImportReplace makes the memory exactly what the file says: as [ImportOverwrite], and keys that are not in the file are removed.
 func ImportReplace() ImportOption { return func(i *importing) { i.overwrite, i.replace = true, true } }
 
-// ImportProgress has fn called after every 100 keys or so, and at the end, with what has been done by then. It is not called
-// concurrently, and holds up the import while it runs.
+// ImportProgress has fn called once the file was read, after every 10 keys or so, and at the end, with what has been done by then. It is not
+// called concurrently, and holds up the import while it runs.
 func ImportProgress(fn func(Imported)) ImportOption { return func(i *importing) { i.progress = fn } }
 
 // Imported is what a [Store.Import] has done, in keys.
@@ -115,6 +115,7 @@ func (i *importing) run(ctx context.Context, s *Store, r io.Reader) error {
 	if !s.core.layout.oneKey() {
 		i.transfer.remove = remove
 	}
+	i.report()
 	for line, err := range lines(ctx, rewind) {
 		if err == nil && line.Value != nil {
 			err = i.transfer.add(ctx, line.Key, line.Value)
@@ -127,7 +128,7 @@ func (i *importing) run(ctx context.Context, s *Store, r io.Reader) error {
 		return err
 	}
 	if len(remove) > 0 && i.transfer.removed == 0 {
-		if err := s.Delete(ctx, remove...); err != nil {
+		if err := s.remove(ctx, remove, i.transfer.counter(&i.transfer.removed)); err != nil {
 			return err
 		}
 		i.transfer.removed = len(remove)

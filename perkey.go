@@ -95,5 +95,9 @@ func (l perKey) commitOne(ctx context.Context, state roomState, name string, edi
 			return err
 		}
 	}
-	return advise(state.dict(l.stateKey(name)).Writer.Do(ctx, some), adviceOneKey)
+	err := advise(state.dict(l.stateKey(name)).Writer.Do(ctx, some), adviceOneKey)
+	if err == nil && state.done != nil {
+		state.done(name)
+	}
+	return err
 }

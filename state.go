@@ -31,9 +31,10 @@ type roomState struct {
 
 	dead error // why nothing may be written here, nil where it may
 
-	waitUntil time.Time // when reads no longer wait for missing keys, zero where each has its own time
-	stateOnly bool      // whether writes never go to account data
-	keysOnly  bool      // whether values in the media repository are left there, because only the keys are asked for
+	waitUntil time.Time         // when reads no longer wait for missing keys, zero where each has its own time
+	stateOnly bool              // whether writes never go to account data
+	done      func(name string) // told of each name that was written where that is one event for each, from several goroutines; may be nil
+	keysOnly  bool              // whether values in the media repository are left there, because only the keys are asked for
 }
 
 // waitingTogether is for several reads that together wait for missing keys no longer than one does.

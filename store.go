@@ -260,8 +260,11 @@ func (r roomState) putAll(ctx context.Context, stored map[string]json.RawMessage
 // there; see [Store.PutAll].
 //
 // Errors: [ErrInvalidKey], [ErrWrongSecret], and in the single-state-key layout [ErrCorrupt].
-func (s *Store) Delete(ctx context.Context, keys ...string) error {
+func (s *Store) Delete(ctx context.Context, keys ...string) error { return s.remove(ctx, keys, nil) }
+
+func (s *Store) remove(ctx context.Context, keys []string, done func(name string)) error {
 	return s.write(ctx, keys, func(state roomState) (err error) {
+		state.done = done
 		names, _ := state.names(keys)
 		var doubtful []string
 		if s.core.layout.oneKey() {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"maunium.net/go/mautrix/id"
 
@@ -20,8 +21,9 @@ const (
 	transferEntries = 1000
 	transferSize    = 2 << 20
 
-	// transferStep is how many keys of the per-key layout are written between two reports.
+	// transferStep is how many keys of the per-key layout are written together, and reportStep how many between two reports.
 	transferStep = 100
+	reportStep   = 10
 
 	// maxNamed is how many keys an error names.
 	maxNamed = 5
@@ -35,6 +37,7 @@ type transfer struct {
 	remove    []string // keys that go from the dict of the single-state-key layout when the first values are written
 	report    func()   // called when there is more to tell
 
+	mu                       sync.Mutex // guards written and calls of report while several keys are written at a time
 	written, equal, removed  int
 	kept, tooLarge, differed leftOut
 
@@ -141,13 +144,15 @@ func (t *transfer) forget(ctx context.Context, written []arriving) error {
 // write stores entries, and forgets their values. Those that are too large it leaves out, and each of these takes its key from
 // the entry.
 func (t *transfer) write(ctx context.Context, entries []arriving) error {
+	before := t.written
 	err, fitting := t.store(ctx, entries), entries
 	if errors.Is(err, ErrTooLarge) && !t.dst.core.layout.oneKey() {
 		if fitting, err = t.sortOut(ctx, entries, err); err == nil && len(fitting) > 0 {
 			err = t.store(ctx, fitting)
 		}
 	} else if errors.Is(err, ErrTooLarge) {
-		for i := range entries { // nothing was sent, and it is not known which of them it is
+		t.written = before
+		for i := range entries { // it is not known which of them it is
 			err := t.store(ctx, entries[i:i+1])
 			switch {
 			case errors.Is(err, ErrTooLarge):
@@ -155,8 +160,6 @@ func (t *transfer) write(ctx context.Context, entries []arriving) error {
 				entries[i].digest = [sha256.Size]byte{}
 			case err != nil:
 				return err
-			default:
-				t.written++
 			}
 			entries[i].value = nil
 		}
@@ -165,7 +168,6 @@ func (t *transfer) write(ctx context.Context, entries []arriving) error {
 	if err != nil {
 		return err
 	}
-	t.written += len(fitting)
 	for i := range entries {
 		entries[i].value = nil
 	}
@@ -217,11 +219,32 @@ func (t *transfer) store(ctx context.Context, entries []arriving) error {
 		stored[key], keys = nil, append(keys, key)
 	}
 	keep := !t.overwrite && !t.dst.core.layout.oneKey()
-	err := t.dst.write(ctx, keys, func(to roomState) error { return to.putAll(ctx, stored, keep) })
+	before := t.written
+	err := t.dst.write(ctx, keys, func(to roomState) error {
+		to.done = t.counter(&t.written)
+		return to.putAll(ctx, stored, keep)
+	})
 	if err == nil {
+		t.written = before + len(entries)
 		t.removed, t.remove = t.removed+len(t.remove), nil
 	}
 	return err
+}
+
+// counter counts names that are written one by one, each once.
+func (t *transfer) counter(n *int) (done func(name string)) {
+	counted := map[string]bool{}
+	return func(name string) {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if counted[name] {
+			return
+		}
+		counted[name] = true
+		if *n++; *n%reportStep == 0 {
+			t.report()
+		}
+	}
 }
 
 // compactDigest tells values apart, however much white space they have.

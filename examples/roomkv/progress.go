@@ -15,7 +15,7 @@ func newProgress(out io.Writer, what string) progress {
 	if !isTerminal(out) {
 		return progress{}
 	}
-	return progress{progressbar.NewOptions(-1,
+	bar := progressbar.NewOptions(-1,
 		progressbar.OptionSetWriter(out),
 		progressbar.OptionSetDescription(what),
 		progressbar.OptionShowCount(),
@@ -23,7 +23,9 @@ func newProgress(out io.Writer, what string) progress {
 		progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionFullWidth(),
 		progressbar.OptionClearOnFinish(),
-	)}
+	)
+	_ = bar.RenderBlank() // a bar that cannot be drawn is no reason to stop
+	return progress{bar}
 }
 
 // advance shows that so many are done, of a total that is 0 where nobody knows it.
@@ -34,7 +36,7 @@ func (p progress) advance(done, total int) {
 	if total > 0 && p.bar.GetMax() != total {
 		p.bar.ChangeMax(total)
 	}
-	_ = p.bar.Set(done) // a bar that cannot be drawn is no reason to stop
+	_ = p.bar.Set(done)
 }
 
 // end takes the bar away.
