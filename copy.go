@@ -14,7 +14,12 @@ func CopyOverwrite() CopyOption { return func(c *copying) { c.overwrite = true }
 
 // CopyProgress has fn called once the source was listed, after every 10 keys or so, and at the end, with what has been done by then. It is
 // not called concurrently, and holds up the copy while it runs.
-func CopyProgress(fn func(Copied)) CopyOption { return func(c *copying) { c.progress = fn } }
+func CopyProgress(fn func(Copied)) CopyOption {
+	if fn == nil {
+		return nil
+	}
+	return func(c *copying) { c.progress = fn }
+}
 
 // CopyRedactSource makes [Copy] redact the source when all of it has been copied and read back, as opsdroid does after its
 // own migration: the state events and, before them, the encrypted events that they refer to, but for those that another state
@@ -77,18 +82,15 @@ type copying struct {
 // of [Store.PutAll]; each encrypted event and each large value is read once from src and once from dst.
 //
 // Errors: [ErrExists] where dst has other values (see [CopyOverwrite]), [ErrConflict] where dst has something else than was
-// written, [ErrInvalidOption] where both are the same memory or an option is nil, [ErrForbidden] where the source may not be
+// written, [ErrInvalidOption] where both are the same memory, [ErrForbidden] where the source may not be
 // redacted (see [CopyRedactSource]), and those of [Store.All] for src and of [Store.PutAll] for dst.
 func Copy(ctx context.Context, dst, src *Store, opts ...CopyOption) (Copied, error) {
 	c := copying{}
 	if dst == nil || src == nil {
 		return Copied{}, fail(ErrInvalidOption, nil, "the copy's source or destination is nil")
 	}
-	for _, opt := range opts {
-		if opt == nil {
-			return Copied{}, fail(ErrInvalidOption, nil, "an option of the copy is nil")
-		}
-		opt(&c)
+	if err := apply(&c, opts); err != nil {
+		return Copied{}, err
 	}
 	err := c.run(ctx, dst, src)
 	return c.copied(), err

@@ -95,7 +95,8 @@ var (
 	// room go on; a Watch of it ends.
 	ErrRoomUpgraded = errors.New("room was upgraded")
 
-	// ErrInvalidOption: New was given something it cannot work with, or Follow's client has a syncer that it cannot.
+	// ErrInvalidOption: New was given something it cannot work with, or Follow's client has a syncer that it cannot. So ends whatever
+	// is given an option, a function, a store, a snapshot, a reader or a writer that is nil; nothing was done then.
 	ErrInvalidOption = errors.New("invalid option")
 )
 

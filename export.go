@@ -57,14 +57,14 @@ type exporting struct {
 // It takes the requests of [Store.All]. With [ExportHistory] it takes those of [Store.History] of one key too, twice: once to find what
 // keys there were.
 //
-// Errors: those of w, of [Store.All], with [ExportHistory] those of [Store.History], and [ErrInvalidOption] for an option that is nil.
+// Errors: those of w, of [Store.All], and with [ExportHistory] those of [Store.History].
 func (s *Store) Export(ctx context.Context, w io.Writer, opts ...ExportOption) (Exported, error) {
 	var e exporting
-	for _, opt := range opts {
-		if opt == nil {
-			return Exported{}, fail(ErrInvalidOption, nil, "an option of the export is nil")
-		}
-		opt(&e)
+	if w == nil {
+		return Exported{}, fail(ErrInvalidOption, nil, "the writer is nil")
+	}
+	if err := apply(&e, opts); err != nil {
+		return Exported{}, err
 	}
 	err := e.run(ctx, s, w)
 	return e.Exported, err

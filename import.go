@@ -23,7 +23,12 @@ func ImportReplace() ImportOption { return func(i *importing) { i.overwrite, i.r
 
 // ImportProgress has fn called once the file was read, after every 10 keys or so, and at the end, with what has been done by then. It is not
 // called concurrently, and holds up the import while it runs.
-func ImportProgress(fn func(Imported)) ImportOption { return func(i *importing) { i.progress = fn } }
+func ImportProgress(fn func(Imported)) ImportOption {
+	if fn == nil {
+		return nil
+	}
+	return func(i *importing) { i.progress = fn }
+}
 
 // Imported is what a [Store.Import] has done, in keys.
 type Imported struct {
@@ -69,16 +74,16 @@ type importing struct {
 //
 // Errors: [ErrDamaged] for a file that was cut or changed, or is none of Export's; [ErrExists] where the memory has other
 // values, [ErrTooLarge] for values that the homeserver does not take, and [ErrConflict] where there is something else than was written, each of which
-// names the first such keys when all others are stored; [ErrInvalidOption] for an option that is nil, and for ImportReplace with a file
+// names the first such keys when all others are stored; [ErrInvalidOption] for ImportReplace with a file
 // in which a value is missing that could not be read when it was written; those of r, of [Store.All], of [Store.PutAll] and, with
 // ImportReplace, of [Store.Keys]. Imported is true beside any error.
 func (s *Store) Import(ctx context.Context, r io.Reader, opts ...ImportOption) (Imported, error) {
 	var i importing
-	for _, opt := range opts {
-		if opt == nil {
-			return Imported{}, fail(ErrInvalidOption, nil, "an option of the import is nil")
-		}
-		opt(&i)
+	if r == nil {
+		return Imported{}, fail(ErrInvalidOption, nil, "the reader is nil")
+	}
+	if err := apply(&i, opts); err != nil {
+		return Imported{}, err
 	}
 	i.transfer = transfer{dst: s, overwrite: i.overwrite, report: i.report}
 	err := i.run(ctx, s, r)

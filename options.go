@@ -157,6 +157,9 @@ func WithKeyWait(wait time.Duration) Option {
 // opened. Where another client has deleted it, or replaced it by one with another key, writes fail with that package's ErrNoBackup or
 // ErrKeyMismatch, and where the new one has the same key the sessions are saved there too.
 func WithKeyBackup(backup KeyBackup) Option {
+	if backup == nil {
+		return nil
+	}
 	return func(s *settings) { s.backup = backup }
 }
 
@@ -219,6 +222,17 @@ func WithRoomUpgrades() Option {
 func WithRooms(rooms map[string]string) Option {
 	rooms = maps.Clone(rooms)
 	return func(s *settings) { s.rooms = rooms }
+}
+
+// apply has each of the options change to.
+func apply[S any, O ~func(*S)](to *S, options []O) error {
+	for _, option := range options {
+		if option == nil {
+			return fail(ErrInvalidOption, nil, "a %T is nil, or was made of what is", option)
+		}
+		option(to)
+	}
+	return nil
 }
 
 // check finds what the options ask for and Matrix does not allow.

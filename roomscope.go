@@ -34,8 +34,11 @@ func (s *Store) WithRoom(ctx context.Context, room id.RoomID) (*Store, error) {
 // panic: each has a store of its own.
 //
 // For an event outside of any room, a to-device message for example, the store is there but whatever it should
-// read or write fails with [ErrUnknownRoom].
+// read or write fails with [ErrUnknownRoom]. Without a handle the event handler does nothing.
 func (s *Store) InEventRoom(handle func(ctx context.Context, evt *event.Event, room *Store)) mautrix.EventHandler {
+	if handle == nil {
+		return func(context.Context, *event.Event) {}
+	}
 	return func(ctx context.Context, evt *event.Event) {
 		scoped := &Store{core: s.core, room: string(evt.RoomID)}
 		handle(context.WithValue(ctx, scopeKey{}, scoped), evt, scoped)

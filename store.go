@@ -90,12 +90,12 @@ func New(client *mautrix.Client, room string, opts ...Option) (*Store, error) {
 	if client == nil {
 		return nil, fail(ErrInvalidOption, nil, "the client is nil")
 	}
+	if client.HomeserverURL == nil || client.Client == nil {
+		return nil, fail(ErrInvalidOption, nil, "the client has no homeserver or no HTTP client; make it with mautrix.NewClient")
+	}
 	settings := defaults()
-	for _, opt := range opts {
-		if opt == nil {
-			return nil, fail(ErrInvalidOption, nil, "an option is nil")
-		}
-		opt(&settings)
+	if err := apply(&settings, opts); err != nil {
+		return nil, err
 	}
 	if err := settings.check(client.UserID); err != nil {
 		return nil, err
@@ -134,6 +134,9 @@ func (s *Store) Get(ctx context.Context, key string, dest any) error {
 // Get returns the value of key as a T; see [Store.Get]. With an error it returns the zero T.
 func Get[T any](ctx context.Context, s *Store, key string) (T, error) {
 	var value T
+	if s == nil {
+		return value, fail(ErrInvalidOption, nil, "the store is nil")
+	}
 	if err := s.Get(ctx, key, &value); err != nil {
 		var zero T
 		return zero, err

@@ -27,6 +27,9 @@ import (
 //
 // Errors: those of fn, of [Store.Get] but for [ErrNotFound], and of [Store.Put].
 func Update[T any](ctx context.Context, s *Store, key string, fn func(old T, found bool) (T, error)) error {
+	if s == nil || fn == nil {
+		return fail(ErrInvalidOption, nil, "the store or the function is nil")
+	}
 	return s.change(ctx, key, commit.Edit{Calls: true, Values: stores}, func(base commit.Base, state roomState, name string) (json.RawMessage, error) {
 		var old T
 		value, found, err := state.valueIn(ctx, base, name)

@@ -71,10 +71,11 @@ func WatchFrom(revision Revision) WatchOption {
 func (s *Store) Watch(ctx context.Context, opts ...WatchOption) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
 		w := watch{dicts: map[string]*watched{}, wanted: func(string) bool { return true }}
-		for _, opt := range opts {
-			opt(&w)
+		err := apply(&w, opts)
+		if err == nil {
+			err = w.run(ctx, s, yield)
 		}
-		if err := w.run(ctx, s, yield); err != nil {
+		if err != nil {
 			yield(Change{}, err)
 		}
 	}
