@@ -354,6 +354,5 @@ func (r roomState) sealAnew(ctx context.Context, seal *stateEvent, copied func(*
 	if r.core.secret != nil {
 		dict = wire.OfNames(map[string]string{wire.SealName: string(r.seal())})
 	}
-	_, err := r.put(ctx, wire.SealName, dict.Content())
-	return err
+	return r.putSeal(ctx, dict)
 }

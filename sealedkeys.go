@@ -137,8 +137,7 @@ func (r roomState) checkRoom(ctx context.Context, writing bool) error {
 		}
 	}
 	if !sealed && writing && r.core.secret != nil {
-		dict := wire.OfNames(map[string]string{wire.SealName: string(r.seal())})
-		if _, err := r.put(ctx, wire.SealName, dict.Content()); err != nil {
+		if err := r.putSeal(ctx, wire.OfNames(map[string]string{wire.SealName: string(r.seal())})); err != nil {
 			return err
 		}
 		sealed = true
@@ -147,6 +146,16 @@ func (r roomState) checkRoom(ctx context.Context, writing bool) error {
 		r.core.seals.Store(r.room, true)
 	}
 	return nil
+}
+
+// putSeal stores the seal of the per-key layout. A listing that does not show it yet is asked for it, as it shows the values that this
+// process writes next.
+func (r roomState) putSeal(ctx context.Context, dict wire.Dict) error {
+	sent, err := r.put(ctx, wire.SealName, dict.Content())
+	if err == nil {
+		written.Add(commit.Dict{Room: r.room, Type: r.eventType.Type, StateKey: wire.SealName}, sent)
+	}
+	return err
 }
 
 // checkSealEvent tells whether the event has a seal, and fails where that is another secret's.
