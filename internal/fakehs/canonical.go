@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"math/big"
 	"net/http"
+	"slices"
 	"strings"
 	"unicode/utf16"
 )
@@ -30,14 +31,80 @@ func (s *Server) content(text []byte) (json.RawMessage, error) {
 	if _, ok := value.(map[string]any); !ok {
 		return nil, refuse(http.StatusBadRequest, "M_BAD_JSON", "the content is not an object")
 	}
-	if s.mode == Forking && hasLoneSurrogate(text) {
-		return nil, refuse(http.StatusInternalServerError, "M_UNKNOWN", "Internal server error") // as Synapse, which cannot encode it
+	if err := s.names(text, value.(map[string]any)); err != nil {
+		return nil, err
 	}
 	value, err := s.numbers(value)
 	if err != nil {
 		return nil, err
 	}
 	return canonical(value), nil
+}
+
+// names refuses what Dendrite and Synapse cannot deal with: Dendrite names of objects that JSON must escape, and Synapse half a character, and
+// some fields that have a meaning in events of other types.
+func (s *Server) names(text []byte, content map[string]any) error {
+	failed := refuse(http.StatusInternalServerError, "M_UNKNOWN", "Internal server error")
+	if s.mode == Linear {
+		if hasEscapedName(content) {
+			return failed
+		}
+		return nil
+	}
+	if mentions, there := content["m.mentions"]; there {
+		if _, ok := mentions.(map[string]any); !ok {
+			return refuse(http.StatusBadRequest, "M_BAD_JSON", "m.mentions is not an object")
+		}
+	}
+	redacts := content["redacts"]
+	_, isObject := redacts.(map[string]any)
+	_, isArray := redacts.([]any)
+	if labels, there := content["org.matrix.labels"]; hasLoneSurrogate(text) || isObject || isArray || there && !isLabels(labels) {
+		return failed
+	}
+	return nil
+}
+
+// hasEscapedName tells whether a name somewhere in a value needs a backslash in JSON.
+func hasEscapedName(value any) bool {
+	switch value := value.(type) {
+	case []any:
+		return slices.ContainsFunc(value, hasEscapedName)
+	case map[string]any:
+		for name, inner := range value {
+			if strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == '"' || r == '\\' }) || hasEscapedName(inner) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// isLabels tells whether Synapse can store a value as labels: it goes through what there is in it, and none may be there twice.
+func isLabels(value any) bool {
+	seen := map[string]bool{}
+	switch value := value.(type) {
+	case string:
+		for _, r := range value {
+			if seen[string(r)] {
+				return false
+			}
+			seen[string(r)] = true
+		}
+		return true
+	case []any:
+		for _, label := range value {
+			text, ok := label.(string)
+			if !ok || seen[text] {
+				return false
+			}
+			seen[text] = true
+		}
+		return true
+	case map[string]any:
+		return true
+	}
+	return false
 }
 
 // canonical encodes a value as canonical JSON.

@@ -9,14 +9,15 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// readable finds the room of a request, and the state of it that its user may see: what is current, or was when they left.
+// readable finds the room of a request, and the state of it that its user may see: what is current, or was when they left. Who was
+// banned sees nothing.
 func (s *Server) readable(r *request) (*room, *state, error) {
 	at, known := s.rooms[r.room()]
 	if known {
 		switch at.current.membership(r.device.user.id) {
 		case "join":
 			return at, at.current, nil
-		case "leave", "ban":
+		case "leave":
 			if left := at.lastState(r.device.user.id); left != nil {
 				return at, left, nil
 			}
@@ -66,13 +67,16 @@ func (s *Server) allState(r *request) (any, error) {
 }
 
 func (s *Server) getState(r *request) (any, error) {
+	if evt := s.shownInstead(r); evt != nil && r.query.Get("format") != "event" {
+		return evt.Content, nil
+	}
 	at, st, err := s.readable(r)
 	if err != nil {
 		return nil, err
 	}
 	evt := st.get(r.vars["type"], r.vars["key"])
-	if evt == nil && s.mode == Linear && at.current.membership(r.device.user.id) != "join" && r.query.Get("format") == "event" {
-		evt = at.create // what Dendrite gives to those who have left, in place of what is not there
+	if evt == nil && s.shownInstead(r) != nil {
+		evt = at.create
 	}
 	if evt == nil {
 		return nil, notFound("Event not found.")
@@ -81,6 +85,26 @@ func (s *Server) getState(r *request) (any, error) {
 		return evt.show(s, r.device, inState), nil
 	}
 	return evt.Content, nil
+}
+
+// shownInstead is what Dendrite shows in place of the state that is asked for: to those who were invited, whatever that is, and to those
+// who have left, where there was no such state.
+func (s *Server) shownInstead(r *request) *pdu {
+	at, known := s.rooms[r.room()]
+	if !known || s.mode != Linear {
+		return nil
+	}
+	own := r.device.user.id
+	switch at.current.membership(own) {
+	case "leave":
+		if left := at.lastState(own); left == nil || left.get(r.vars["type"], r.vars["key"]) != nil {
+			return nil
+		}
+	case "invite":
+	default:
+		return nil
+	}
+	return at.current.get("m.room.member", string(own))
 }
 
 func (s *Server) putState(r *request) (any, error) {
@@ -173,6 +197,13 @@ func (s *Server) eventOf(r *request) (*pdu, error) {
 }
 
 func (s *Server) getEvent(r *request) (any, error) {
+	if s.mode == Linear { // Dendrite does not mind in which room the event is
+		for room, at := range s.rooms {
+			if at.events[r.event()] != nil {
+				r.vars["room"] = string(room)
+			}
+		}
+	}
 	evt, err := s.eventOf(r)
 	if err != nil {
 		return nil, err
@@ -205,9 +236,7 @@ func (s *Server) redact(r *request) (any, error) {
 		return nil, s.noRoom(r.room())
 	case target == nil && s.mode == Linear:
 		return nil, refuse(http.StatusBadRequest, "M_NOT_FOUND", "unknown event ID")
-	case target == nil:
-		return nil, notFound("Could not find event %s", r.event())
-	case !may:
+	case target != nil && !may: // Synapse sends a redaction of what it does not know
 		return nil, forbid("You don't have permission to redact this event, power level too low.")
 	}
 	content := object{}

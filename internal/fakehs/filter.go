@@ -1,6 +1,7 @@
 package fakehs
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 	"path"
@@ -79,8 +80,12 @@ func (s *Server) createFilter(r *request) (any, error) {
 		text = []byte("{}")
 	}
 	own := r.device.user
-	own.filters = append(own.filters, text)
-	return object{"filter_id": strconv.Itoa(len(own.filters) - 1)}, nil
+	number := slices.IndexFunc(own.filters, func(known json.RawMessage) bool { return bytes.Equal(known, text) })
+	if number < 0 {
+		number = len(own.filters)
+		own.filters = append(own.filters, text)
+	}
+	return object{"filter_id": strconv.Itoa(number)}, nil
 }
 
 func (s *Server) getFilter(r *request) (any, error) {

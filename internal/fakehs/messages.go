@@ -97,8 +97,7 @@ func (s *Server) messages(r *request) (any, error) {
 	case !backward:
 		from = start
 	case s.mode == Forking && len(at.log) > 0:
-		last := at.log[len(at.log)-1]
-		from = position{last.depth, last.pos}
+		from = position{at.deepest(), at.log[len(at.log)-1].pos}
 	}
 	listed := s.listing(at, r)
 	if backward {
@@ -108,6 +107,14 @@ func (s *Server) messages(r *request) (any, error) {
 		return s.linearPage(r, listed, from, backward, wanted), nil
 	}
 	return s.forkingPage(r, listed, from, backward, wanted), nil
+}
+
+// deepest is the greatest depth of the room's events. The one that was stored last can have a smaller one.
+func (r *room) deepest() (depth int64) {
+	for _, evt := range r.log {
+		depth = max(depth, evt.depth)
+	}
+	return depth
 }
 
 // limitOf is how many events a page has at most.

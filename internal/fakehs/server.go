@@ -41,7 +41,8 @@ type Options struct {
 	Lag time.Duration
 
 	// Spread is how long the server takes between the look at the room that an event is built on and the moment when it stores the event.
-	// Other requests go on meanwhile. 0 is 200 µs, and less than 0 is no time.
+	// Other requests go on meanwhile. 0 is 1 ms, and less than 0 is no time. With 1 ms and more an event is later than those that it is built
+	// on, as on real servers. Of two events of one millisecond, state resolution can take the one that the other has replaced.
 	Spread time.Duration
 
 	UploadSize int64 // how large an upload may be, in bytes, 0 is 50 MiB
@@ -50,7 +51,7 @@ type Options struct {
 const (
 	defaultName   = "fakehs"
 	defaultLag    = 3 * time.Millisecond
-	defaultSpread = 200 * time.Microsecond
+	defaultSpread = time.Millisecond
 	defaultUpload = 50 << 20
 )
 

@@ -35,6 +35,15 @@ func (s *Server) sync(r *request) (any, error) {
 			return nil, err
 		}
 	}
+	asked := syncAsked(r.query)
+	if s.mode == Forking {
+		s.mu.Lock()
+		before := r.device.syncs.find(asked)
+		s.mu.Unlock()
+		if before != nil {
+			return before, nil
+		}
+	}
 	timeout := time.NewTimer(time.Duration(r.number("timeout", 0)) * time.Millisecond)
 	defer timeout.Stop()
 	for expired := false; ; {
@@ -44,11 +53,15 @@ func (s *Server) sync(r *request) (any, error) {
 		y.collect()
 		text, err := json.Marshal(y.resp)
 		changed, gone := s.changed, s.tokens[r.device.token] != r.device
+		done := y.news || y.full || expired || err != nil
+		if done && s.mode == Forking && y.upTo != y.since {
+			r.device.syncs.add(asked, text)
+		}
 		s.mu.Unlock()
 		switch {
 		case gone:
 			return nil, refuse(401, "M_UNKNOWN_TOKEN", "the device was logged out")
-		case y.news || y.full || expired || err != nil:
+		case done:
 			return json.RawMessage(text), err
 		}
 		select {

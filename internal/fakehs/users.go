@@ -35,6 +35,7 @@ type device struct {
 	done  map[string]any // what was answered to requests with a transaction ID
 	keys  deviceKeys
 	inbox []toDevice
+	syncs syncCache // of a Forking server
 }
 
 func (s *Server) versions(*request) (any, error) {
