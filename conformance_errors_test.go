@@ -33,7 +33,7 @@ var errorRows = []row{
 	{name: "ErrUndecryptable of an event that is not there", in: secretly, run: errUndecryptable},
 	{name: "ErrRedacted of an encrypted value", in: secretly, run: errRedacted},
 	{name: "A wrong access token", in: both, run: wrongToken},
-	{name: "A redacted state event is an empty memory", in: "perkey " + followed, run: redactedState},
+	{name: "A redacted state event is an empty memory", in: both + " " + followed, run: redactedState},
 }
 
 func errInvalidKey(t *testing.T, e *env) {
