@@ -58,7 +58,9 @@ func TestDictsAreBounded(t *testing.T) {
 func TestStoresAreCollected(t *testing.T) {
 	collected := make(chan bool)
 	func() {
-		store, err := New(new(mautrix.Client), "!room:example.org")
+		client, err := mautrix.NewClient("http://localhost", "", "")
+		require.NoError(t, err)
+		store, err := New(client, "!room:example.org")
 		require.NoError(t, err)
 		state := roomState{core: store.core, client: store.core.client, room: "!room:example.org", eventType: store.core.eventType}
 		state.dict("").View()

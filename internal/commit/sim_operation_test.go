@@ -162,7 +162,7 @@ func (p *process) make(ctx context.Context, o *op) error {
 		}})
 	case remove:
 		if p.world.OneName {
-			if view, err := p.read(ctx, o.Key); err != nil || view.Names[o.Key] == "" {
+			if e, err := (&simRoom{process: p, key: o.Key}).Current(ctx); err != nil || e == nil || e.Dict[o.Key] == "" {
 				return err
 			}
 		}

@@ -606,10 +606,12 @@ func (h *History) visit(n *node) {
 // that the event listed before is the one that was replaced.
 //
 // A writer that copies the mark tells with it which event it had read: one with that mark, and the latest such one
-// before its own. What it replaced can be a later one that it never saw.
+// before its own. What it replaced can be a later one that it never saw. One that has gone back to what the mark's event held looks like a late
+// delivery of that, but for its sender.
 func (h *History) parentsOf(n *node, byMark map[string][]*node) []id.EventID {
 	replaced, twins := h.replaced(n), byMark[n.Mark]
-	if replaced != nil && n.Mark != "" && replaced.Mark == n.Mark && !(n.own() && replaced.own()) {
+	late := n.twin != nil && replaced != nil && n.Sender == n.twin.Sender && n.Sender != replaced.Sender
+	if replaced != nil && n.Mark != "" && replaced.Mark == n.Mark && !(n.own() && (replaced.own() || late)) {
 		return []id.EventID{replaced.ID}
 	}
 	if n.twin != nil {

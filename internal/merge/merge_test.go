@@ -780,6 +780,24 @@ func TestRedactedWhileItWasCurrent(t *testing.T) {
 	assert.Equal(t, []id.EventID{"$a", "$b", "$c"}, h.Merge().Parents, "for those who know what it had merged")
 }
 
+// A request is delivered again after another account has copied its mark: that changes nothing. But who copies a mark can go back to what stood
+// beside it.
+func TestLateDeliveryAfterACopy(t *testing.T) {
+	by := func(sender id.UserID, e merge.Event) merge.Event {
+		e.Sender = sender
+		return e
+	}
+	first := by("@a", marked("$a", 1, dict{"k": "1"}))
+	again := func(sender id.UserID) merge.Event {
+		e := by(sender, marked("$c", 3, dict{"k": "1"}))
+		e.Mark, e.Replaces = first.Mark, "$b"
+		return e
+	}
+	copy := by("@ops", copied("$b", 2, dict{"k": "1", "x": "1"}, "$a", "$a"))
+	assert.Equal(t, dict{"k": "1", "x": "1"}, dict(history(first, copy, again("@a")).Merge().Dict))
+	assert.Equal(t, dict{"k": "1"}, dict(history(first, copy, again("@ops")).Merge().Dict))
+}
+
 // Somebody copies a mark again after another has written, and the homeserver's clock is set back in between: the second copy was made from the
 // first.
 func TestCopiedMarkAndAClockThatIsSetBack(t *testing.T) {
