@@ -15,9 +15,6 @@ func CopyOverwrite() CopyOption { return func(c *copying) { c.overwrite = true }
 // CopyProgress has fn called once the source was listed, after every 10 keys or so, and at the end, with what has been done by then. It is
 // not called concurrently, and holds up the copy while it runs.
 func CopyProgress(fn func(Copied)) CopyOption {
-	if fn == nil {
-		return nil
-	}
 	return func(c *copying) { c.progress = fn }
 }
 

@@ -24,9 +24,6 @@ func ImportReplace() ImportOption { return func(i *importing) { i.overwrite, i.r
 // ImportProgress has fn called once the file was read, after every 10 keys or so, and at the end, with what has been done by then. It is not
 // called concurrently, and holds up the import while it runs.
 func ImportProgress(fn func(Imported)) ImportOption {
-	if fn == nil {
-		return nil
-	}
 	return func(i *importing) { i.progress = fn }
 }
 

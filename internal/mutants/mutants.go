@@ -1,0 +1,75 @@
+package main
+
+// The packages whose tests notice.
+var (
+	protocol    = []string{"./internal/commit"}
+	merging     = []string{"./internal/merge", "./internal/replica", "./internal/commit"}
+	conformance = []string{"-run", "^(TestConformance|TestDicts|TestStores)", "."}
+)
+
+// mutants are at least one for each guarantee and for each fault that was mended, by its name.
+var mutants = []mutant{
+	{"guarantee 1, no write is lost: nobody looks back", "internal/commit/commit.go",
+		"	if err := c.look(ctx, c.own); err != nil {\n		return false, err\n	}\n	if c.fresh {", "	if c.fresh {", protocol},
+	{"guarantee 1, no write is lost: a merge takes one head alone", "internal/merge/merge.go",
+		"	dict, rules := h.propose(heads)\n	merged.Dict", "	dict, rules := h.propose(heads[:1])\n	merged.Dict", merging},
+	{"guarantee 1, no write is lost: nobody writes the merge", "internal/commit/plan.go",
+		"write: len(merged.Parents) > 1 || read && c.hidden.Load()", "write: false", protocol},
+	{"guarantee 1, a dead writer: nobody looks for rivals of what it writes on", "internal/commit/look.go",
+		"	for _, e := range unverified {", "	for _, e := range unverified[:0] {", protocol},
+	{"guarantee 1, single writer: it forgets what it has written", "internal/commit/commit.go",
+		"			c.dict.Do(func(h *merge.History) { h.Add(plan.event) })\n			c.dict.Checked(c.epoch, c.looked)\n			return nil\n		}\n		if done, err := c.settle(ctx)",
+		"			c.dict.Checked(c.epoch, c.looked)\n			return nil\n		}\n		if done, err := c.settle(ctx)", conformance},
+	{"guarantee 2, group commit: each edit has its own event", "internal/commit/edit.go",
+		"		if p.Conditional != like.Conditional ||", "		if p != like || p.Conditional != like.Conditional ||", conformance},
+	{"guarantee 3, no plaintext: the homeserver's no counts for an encrypted room", "encryptedrooms.go",
+		"	if encrypted {\n		e.encrypted[room] = true\n		delete(e.clear, room)\n	} else {", "	if encrypted {\n		e.clear[room] = answer{}\n	} else {", conformance},
+	{"guarantee 3, no plaintext: without a Crypto the value goes out", "encrypt.go",
+		"	case p.client.Crypto == nil:\n		return nil, fail(", "	case p.client.Crypto == nil:\n		return nil, nil\n		return nil, fail(", conformance},
+	{"guarantee 4, reads say why: what cannot be decrypted is not there", "entry.go",
+		"	if !errors.Is(err, ErrRedacted) {\n		return entry, err\n	}", "	if errors.Is(err, ErrUndecryptable) {\n		return entry, notFound(entry.Key, r.room)\n	}\n	if !errors.Is(err, ErrRedacted) {\n		return entry, err\n	}", conformance},
+	{"guarantee 5, read your writes: what the sync brings late counts as new", "internal/replica/dict.go",
+		"	d.history.AddPage(listed, d.history.Now())", "	for _, e := range listed {\n		e.Parents, e.Marked, e.Blind, e.Mark = nil, false, true, string(e.ID)\n		d.history.Add(e)\n	}", merging},
+	{"guarantee 6, nothing half done: the state is sent though the value was not", "internal/commit/commit.go",
+		"	if err := c.seal(ctx, plan); err != nil {\n		return err\n	}\n	c.supersede(plan)", "	if err := c.seal(ctx, plan); err != nil {\n		clear(plan.fresh)\n	}\n	c.supersede(plan)", conformance},
+	{"table, linearizable: a conditional write that lost its race is acknowledged", "internal/commit/commit.go",
+		"	return slices.ContainsFunc(p.names, func(name string) bool { return !counts(h, p, name) })", "	return false", protocol},
+	{"table, linearizable: nobody asks what was stored first", "internal/merge/rule.go",
+		"		if !n.asked && a != b {", "		if false {", merging},
+	{"table, reads of who follows: what was acknowledged disappears again", "internal/replica/dict.go",
+		"	d.history, d.loaded, d.caught = merge.History{}, false, false\n	d.epoch++\n	d.update()\n}\n\n// Relation", "	d.epoch++\n	d.update()\n}\n\n// Relation", merging},
+	{"table, a call that failed happens once: an attempt before is forgotten", "internal/commit/begin.go",
+		"		c.own = sent\n	}\n	return nil", "		_ = sent\n	}\n	p.in = nil\n	return nil", protocol},
+	{"authority: what was sent after the power was taken counts", "internal/commit/begin.go",
+		"from != 0 && e.Time >= from", "from != 0 && e.Time >= from && false", merging},
+	{"A1, A8: what is listed behind a known event is not added", "internal/merge/history.go",
+		"	for _, e := range page {\n		switch n := h.events[e.ID]; {", "	for _, e := range page[:0] {\n		switch n := h.events[e.ID]; {", merging},
+	{"A2: an attempt sends again what was encrypted before", "encrypt.go",
+		"func (s sealer) sendOnce(ctx context.Context, content json.RawMessage) (id.EventID, error) {\n	encrypted, err := s.encrypt(ctx, content)\n",
+		"var last struct {\n	content   string\n	encrypted *event.EncryptedEventContent\n}\n\n" +
+			"func (s sealer) sendOnce(ctx context.Context, content json.RawMessage) (id.EventID, error) {\n	encrypted, err := last.encrypted, error(nil)\n" +
+			"	if last.content != string(content) {\n		encrypted, err = s.encrypt(ctx, content)\n		last.content, last.encrypted = string(content), encrypted\n	}\n",
+		[]string{"./internal/hostile", "./internal/faults/..."}},
+	{"A3: a write that could not look for rivals leaves it at that", "internal/commit/commit.go",
+		"		c.unsettled.Store(true)\n		c.repairLater(ctx, settleAfter)\n", "", protocol},
+	{"A4: who does not follow reads what is current alone", "internal/commit/replica.go",
+		"	switch r.Compare(current) {", "	if !live {\n		return replica.ViewOf(current), nil\n	}\n	switch r.Compare(current) {", protocol},
+	{"A5: a late delivery is a new write", "internal/merge/history.go",
+		"		if n.own() && other.own() && stored(other, first) {", "		if false {", merging},
+	{"A6: nobody looks for what was left out of the state", "internal/commit/begin.go",
+		"		c.dict.Do(func(h *merge.History) { h.AddPage(events, asked) })", "		_, _ = asked, events", protocol},
+	{"A6: nobody puts back what was left out of the state", "internal/commit/begin.go",
+		"	c.hidden.Store(hidden())", "	c.hidden.Store(false)", protocol},
+	{"A7: what is old is believed to have no rival", "internal/merge/history.go",
+		"		case n.verified, known && n.Marked:", "		case n.verified, known && n.Marked, true:", merging},
+	{"A9: times count for more than the order of the sync", "internal/merge/history.go",
+		"	case slices.ContainsFunc(next, func(later Event) bool { return h.Has(later.ID) }):\n		return Before", "	case e.Time < last:\n		return Before", merging},
+	{"A10: a message with an ancient time ends a look back", "place.go",
+		"		if evt.Sender == r.client.UserID {\n			latest = max(latest, evt.Time)\n		}", "		found.oldest = evt.Time", []string{"-run", "Ancient|LookBack|TestTalk", "./internal/hostile", "."}},
+	{"A11: a dict is forgotten while its writer is busy", "dicts.go",
+		"	known := d.all[at].Value()\n	if known == nil {", "	known := d.all[at].Value()\n	if true {", conformance},
+	{"A12: a fork is repaired once", "internal/commit/writer.go",
+		"w.needsRepair() && w.Repair(ctx) != nil {\n			pause *= 2\n		}", "w.needsRepair() {\n			_ = w.Repair(ctx)\n			return\n		}", protocol},
+	{"A13: an Update that a Put overtook is not made again", "internal/merge/rule.go",
+		"		return !m.Conditional && r.stored(m, n) &&", "		return false && r.stored(m, n) &&", merging},
+}
