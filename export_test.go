@@ -1,7 +1,11 @@
 package roomkv
 
 import (
+	"context"
+	"fmt"
 	"time"
+
+	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
 )
@@ -34,4 +38,19 @@ func PassTime(stores ...*Store) {
 		a.asked, a.moved = time.Time{}, time.Time{}
 		a.mu.Unlock()
 	}
+}
+
+// SendLately notes so many state events, as if they had been sent at once, and tells how many of them are remembered.
+func (s *Store) SendLately(ctx context.Context, n int) int {
+	state, err := s.state(ctx)
+	if err != nil {
+		return 0
+	}
+	a := state.overlay().account
+	for i := range n {
+		a.sent(fmt.Sprint("key ", i), id.EventID(fmt.Sprint("$event ", i)), nil)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.recent)
 }
