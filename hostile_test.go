@@ -250,7 +250,7 @@ func TestStateKeysOfTheRoomsOwnEvents(t *testing.T) {
 		for range writes {
 			var resp mautrix.RespSync
 			require.NoError(t, json.Unmarshal(text, &resp))
-			require.NoError(t, client.Syncer.ProcessResponse(t.Context(), &resp, "since"))
+			require.NoError(t, client.Syncer.ProcessResponse(t.Context(), &resp, "x"))
 		}
 		recorder := hstest.Record(client)
 		check(t, store, client)

@@ -96,7 +96,7 @@ func feed(t testing.TB, server, client *mautrix.Client, room id.RoomID, limited 
 	assert.NoError(t, err)
 	var resp mautrix.RespSync
 	assert.NoError(t, json.Unmarshal(text, &resp))
-	assert.NoError(t, client.Syncer.ProcessResponse(context.Background(), &resp, "since"))
+	assert.NoError(t, client.Syncer.ProcessResponse(context.Background(), &resp, "x"))
 }
 
 func revision(t testing.TB, store *roomkv.Store, key string) id.EventID {
