@@ -104,7 +104,11 @@ func (s sealer) Seal(ctx context.Context, values []commit.Value) (references map
 	slices.SortFunc(values, func(a, b commit.Value) int { return strings.Compare(a.Name, b.Name) })
 	references = make(map[string]string, len(values))
 	for len(values) > 0 {
-		content, n, err := s.share(values)
+		n, err := s.share(values)
+		if err != nil {
+			return nil, err
+		}
+		content, err := s.content(values[:n])
 		if err != nil {
 			return nil, err
 		}
@@ -120,21 +124,19 @@ func (s sealer) Seal(ctx context.Context, values []commit.Value) (references map
 	return references, nil
 }
 
-// share is the content of an event with the first values, as many as fit and at least one.
-func (s sealer) share(values []commit.Value) (content json.RawMessage, n int, err error) {
+// share tells how many of the values share an event, the first ones: as many as fit, and at least one.
+func (s sealer) share(values []commit.Value) (n int, err error) {
 	size := len("{}")
-	for n = range values {
-		alone, err := s.content(values[n : n+1])
+	for n, value := range values {
+		alone, err := s.content([]commit.Value{value})
 		if err != nil {
-			return nil, 0, err
+			return 0, err
 		}
 		if size += len(alone); size > maxShared && n > 0 {
-			content, err = s.content(values[:n])
-			return content, n, err
+			return n, nil
 		}
 	}
-	content, err = s.content(values)
-	return content, len(values), err
+	return len(values), nil
 }
 
 // content is spelled as mautrix will, so that its length is the one that counts.

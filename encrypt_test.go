@@ -18,6 +18,8 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv"
+	"github.com/roomkv/roomkv/internal/fakehs"
+	"github.com/roomkv/roomkv/internal/fakehs/fakehstest"
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
 	"github.com/roomkv/roomkv/internal/wire"
 )
@@ -288,5 +290,65 @@ func TestRoomThatBecomesEncrypted(t *testing.T) {
 		n, err = store.EncryptAll(t.Context())
 		require.NoError(t, err)
 		assert.Zero(t, n)
+	})
+}
+
+// sentEncrypted is how many were sent.
+func sentEncrypted(recorder *hstest.Recorder) (sent int) {
+	for _, request := range recorder.Requests() {
+		if strings.Contains(request.Path, "/send/m.room.encrypted/") {
+			sent++
+		}
+	}
+	return sent
+}
+
+// Several send the state events of a PutAll in the per-key layout, and whichever comes first has the values encrypted.
+func TestValuesOfAPutAllShareAnEvent(t *testing.T) {
+	fakehstest.Each(t, func(t *testing.T, server *fakehs.Server) {
+		client := fakehstest.Client(t, server)
+		hstest.Crypto(t, client)
+		room := hstest.EncryptedRoom(t, client)
+		recorder := hstest.Record(client)
+		store := open(t, client, room, roomkv.WithPerKeyState())
+		for round := range 20 {
+			for _, test := range []struct{ values, size, want int }{{8, 10, 1}, {40, 10, 1}, {9, 14_900, 3}} {
+				values := map[string]any{}
+				for i := range test.values {
+					values[fmt.Sprint("key ", i)] = text(test.size-len(fmt.Sprint(round)), byte(round)) + fmt.Sprint(round)
+				}
+				recorder.Reset()
+				require.NoError(t, store.PutAll(t.Context(), values))
+				require.Equal(t, test.want, sentEncrypted(recorder), "%d values of %d bytes", test.values, test.size)
+			}
+		}
+	})
+}
+
+// Of a PutAll that changes one value, only what shares an event with that is encrypted.
+func TestPutAllThatChangesOneValue(t *testing.T) {
+	fakehstest.Each(t, func(t *testing.T, server *fakehs.Server) {
+		client := fakehstest.Client(t, server)
+		hstest.Crypto(t, client)
+		room := hstest.EncryptedRoom(t, client)
+		recorder := hstest.Record(client)
+		store := open(t, client, room, roomkv.WithPerKeyState())
+		require.NoError(t, store.Follow())
+		fakehstest.Sync(t, client)
+		values := map[string]any{}
+		for i := range 12 {
+			values[fmt.Sprintf("key %02d", i)] = text(20_000, byte(i))
+		}
+		require.NoError(t, store.PutAll(t.Context(), values))
+		require.Equal(t, 6, sentEncrypted(recorder))
+		for key := range values { // so that what is there is known
+			require.NoError(t, store.Get(t.Context(), key, new(string)))
+		}
+		for _, i := range []int{11, 0, 5} {
+			values[fmt.Sprintf("key %02d", i)] = text(20_000, byte(i+1))
+			recorder.Reset()
+			require.NoError(t, store.PutAll(t.Context(), values))
+			assert.Equal(t, 1, sentEncrypted(recorder), i)
+		}
 	})
 }

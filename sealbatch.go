@@ -2,28 +2,30 @@ package roomkv
 
 import (
 	"context"
+	"slices"
 
 	"github.com/roomkv/roomkv/internal/commit"
 )
 
 // sealBatch seals values that have a state event each and are written together: as many as fit share an encrypted event,
-// which is sent when the first of them is needed.
+// which is sent when the first of them is needed. Which ones share does not depend on which that is.
 type sealBatch struct {
 	room   roomState
 	values []commit.Value
-	at     map[commit.Value]int // in values
 
-	turn   chan struct{}           // holds an element while somebody seals; guards the rest
+	turn   chan struct{} // holds an element while somebody seals; guards the rest
+	groups map[commit.Value]*sealGroup
 	sealed map[commit.Value]string // references that nobody has asked for yet
-	done   []bool                  // which of values have been sealed
+}
+
+// sealGroup are values that share an encrypted event.
+type sealGroup struct {
+	values []commit.Value
+	done   bool
 }
 
 func newSealBatch(room roomState, values []commit.Value) *sealBatch {
-	b := &sealBatch{room: room, values: values, turn: make(chan struct{}, 1), at: make(map[commit.Value]int, len(values)), sealed: map[commit.Value]string{}, done: make([]bool, len(values))}
-	for i, value := range values {
-		b.at[value] = i
-	}
-	return b
+	return &sealBatch{room: room, values: values, turn: make(chan struct{}, 1), sealed: map[commit.Value]string{}}
 }
 
 // sealer is for [commit.Edit]. Whoever made the batch has just asked whether the room is encrypted.
@@ -51,12 +53,14 @@ func (s batchSealer) Seal(ctx context.Context, values []commit.Value) (map[strin
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+	if err := b.divide(s.sealer); err != nil {
+		return nil, err
+	}
 	references := make(map[string]string, len(values))
 	var others []commit.Value
 	for _, value := range values {
-		i, ok := b.at[value]
-		if ok && !b.done[i] {
-			if err := b.sealFrom(ctx, s.sealer, i); err != nil {
+		if group := b.groups[value]; group != nil && !group.done {
+			if err := b.seal(ctx, s.sealer, group); err != nil {
 				return nil, err
 			}
 		}
@@ -78,24 +82,35 @@ func (s batchSealer) Seal(ctx context.Context, values []commit.Value) (map[strin
 	return references, err
 }
 
-// sealFrom seals a value and those after it, as many as share an event with it.
-func (b *sealBatch) sealFrom(ctx context.Context, sealer sealer, from int) error {
-	end := from
-	for end < len(b.values) && !b.done[end] {
-		end++
+// divide decides which values share an event.
+func (b *sealBatch) divide(sealer sealer) error {
+	if b.groups != nil {
+		return nil
 	}
-	_, n, err := sealer.share(b.values[from:end])
+	groups := make(map[commit.Value]*sealGroup, len(b.values))
+	for rest := b.values; len(rest) > 0; {
+		n, err := sealer.share(rest)
+		if err != nil {
+			return err
+		}
+		group := &sealGroup{values: rest[:n]}
+		for _, value := range group.values {
+			groups[value] = group
+		}
+		rest = rest[n:]
+	}
+	b.groups = groups
+	return nil
+}
+
+func (b *sealBatch) seal(ctx context.Context, sealer sealer, group *sealGroup) error {
+	sealed, err := sealer.Seal(ctx, slices.Clone(group.values)) // it sorts what it is given
 	if err != nil {
 		return err
 	}
-	values := append([]commit.Value{}, b.values[from:from+n]...) // Seal sorts what it is given
-	sealed, err := sealer.Seal(ctx, values)
-	if err != nil {
-		return err
-	}
-	for i, value := range b.values[from : from+n] {
+	for _, value := range group.values {
 		b.sealed[value] = sealed[value.Name]
-		b.done[from+i] = true
 	}
+	group.done = true
 	return nil
 }
