@@ -1,6 +1,7 @@
 package roomkv_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -291,6 +292,78 @@ func TestRoomThatBecomesEncrypted(t *testing.T) {
 		require.NoError(t, err)
 		assert.Zero(t, n)
 	})
+}
+
+// sharedSize is what values share of an encrypted event, in bytes of its content as canonical JSON, which is what mautrix encrypts.
+const sharedSize = 45_000
+
+// How much fits into an encrypted event must not depend on what it is: <, > and & are not escaped there.
+func TestEncryptedSizes(t *testing.T) {
+	for name, server := range map[string]registrar{
+		"homeserver": hstest.Server(t), "linear": fakehs.New(fakehs.Options{}), "forking": fakehs.New(fakehs.Options{Mode: fakehs.Forking}),
+		"long addresses": fakehs.New(fakehs.Options{Name: strings.Repeat("a", 230)}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			eventType := roomkv.DefaultEventType
+			if name == "long addresses" {
+				eventType = strings.Repeat("t", wire.MaxType)
+			}
+			for _, layout := range []string{"single", "perkey"} {
+				client, err := server.Register(t.Context(), "bot")
+				require.NoError(t, err)
+				hstest.Crypto(t, client)
+				room := hstest.EncryptedRoom(t, client)
+				recorder := hstest.Record(client)
+				opts := []roomkv.Option{layouts[layout], roomkv.WithEventType(eventType)}
+				store := open(t, client, room, opts...)
+				took := func(values map[string]string) (events, files int) {
+					t.Helper()
+					recorder.Reset()
+					all := map[string]any{}
+					for key, value := range values {
+						all[key] = value
+					}
+					require.NoError(t, store.PutAll(t.Context(), all))
+					events, files = sentEncrypted(recorder), uploads(recorder)
+					cold := open(t, client, room, opts...)
+					for key, value := range values {
+						got, err := roomkv.Get[string](t.Context(), cold, key)
+						require.NoError(t, err)
+						require.True(t, got == value, key)
+					}
+					return events, files
+				}
+				for _, part := range []string{"x", "<>&", "é", `"\`} {
+					fill := func(bytes int) string { // a text of that many bytes as it is encoded
+						encoded := wire.Size(json.RawMessage(mustMarshal(t, part))) - len(`""`)
+						return strings.Repeat(part, bytes/encoded) + strings.Repeat("y", bytes%encoded)
+					}
+					most := sharedSize - len(`{"k":""}`)
+					events, files := took(map[string]string{"k": fill(most)})
+					assert.Equal(t, [2]int{1, 0}, [2]int{events, files}, "%s, %q: a value that fills an event", layout, part)
+					events, files = took(map[string]string{"k": fill(most + 1)})
+					assert.Equal(t, [2]int{1, 1}, [2]int{events, files}, "%s, %q: one byte more", layout, part)
+					half, rest := fill(20_000), sharedSize-20_000-len(`{"a":"","b":""}`)
+					events, files = took(map[string]string{"a": half, "b": fill(rest)})
+					assert.Equal(t, [2]int{1, 0}, [2]int{events, files}, "%s, %q: two values that fill an event", layout, part)
+					events, files = took(map[string]string{"a": half + "z", "b": fill(rest-1) + "w"})
+					assert.Equal(t, [2]int{2, 0}, [2]int{events, files}, "%s, %q: one byte more of two values", layout, part)
+				}
+			}
+		})
+	}
+}
+
+// registrar is a homeserver on which users can register.
+type registrar interface {
+	Register(ctx context.Context, prefix string) (*mautrix.Client, error)
+}
+
+func mustMarshal(t testing.TB, value any) []byte {
+	t.Helper()
+	text, err := json.Marshal(value)
+	require.NoError(t, err)
+	return text
 }
 
 // sentEncrypted is how many were sent.

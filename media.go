@@ -79,7 +79,7 @@ func (r roomState) keepAll(ctx context.Context, stored map[string]json.RawMessag
 // outside gives the text of a value that is too large for an event, nil where it is not, and whether the reference to it
 // will be encrypted. Whether it really is, is decided when that is sent.
 func (r roomState) outside(ctx context.Context, name, key string, stored json.RawMessage) (text json.RawMessage, encrypted bool, err error) {
-	const longest = len(`\u003c`) // what a character can become inside an encrypted event
+	const longest = len(`%41`) // what a byte of a key can become inside an encrypted event, where one of a value becomes two at most
 	nameSize := wire.EntrySize(name, "") + len(key)
 	if longest*(nameSize+len(stored)) < maxShared || nameSize+2*wire.MediaSize > maxInline { // the latter is too large in any case
 		return nil, false, nil
