@@ -32,11 +32,12 @@ const (
 	HTML          Kind = "html with 200" // a page of HTML with status 200, as of a captive portal
 	HTMLGateway   Kind = "html with 502" // a page of HTML with status 502, as of a proxy
 
-	// Of the sync alone.
+	// Of the sync alone. One that leaves events out and does not say so is not among them: the specification says that it is limited then, and
+	// nobody who follows could tell that there is a gap.
 	SyncTwice   Kind = "sync twice"   // the sync is asked for twice, and the second answer counts
 	SyncRepeats Kind = "sync repeats" // the last answer comes again
 	SyncStale   Kind = "sync stale"   // an answer from before the last comes again, so that the sync goes on from there
-	SyncSkips   Kind = "sync skips"   // the rooms are missing in the answer
+	SyncLimited Kind = "sync limited" // the timelines are cut, and the answer says so
 
 	// Of a whole process: all its requests.
 	Partitioned Kind = "partitioned" // no request gets through for a while, in either direction
@@ -51,14 +52,14 @@ const (
 var Kinds = []Kind{
 	Drop, Hang, Lose, Twice, Late, Truncated, Reset, SlowBody, Slow,
 	Limited, LimitedHeader, LimitedBody, LimitedBoth, Timeout, Internal, BadGateway, Unavailable, GatewayLate, Cloudflare, HTML, HTMLGateway,
-	SyncTwice, SyncRepeats, SyncStale, SyncSkips,
+	SyncTwice, SyncRepeats, SyncStale, SyncLimited,
 	Partitioned, Suspended, Killed, KilledAfter,
 }
 
 // OfSync tells whether the kind befalls syncs alone.
 func (k Kind) OfSync() bool {
 	switch k {
-	case SyncTwice, SyncRepeats, SyncStale, SyncSkips:
+	case SyncTwice, SyncRepeats, SyncStale, SyncLimited:
 		return true
 	}
 	return false

@@ -65,24 +65,68 @@ func (t *Transport) disturbSync(req *http.Request, body []byte, fault Fault) (*h
 	if err != nil {
 		return nil, err
 	}
-	if fault.Kind == SyncSkips {
-		whole = withoutRooms(whole)
+	if fault.Kind == SyncLimited {
+		whole = limited(whole)
 	}
 	t.syncs.add(whole)
 	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(whole)), int64(len(whole))
 	return resp, nil
 }
 
-// withoutRooms leaves the rooms out of a sync's answer. What goes to the device stays: a homeserver gives that once.
-func withoutRooms(body []byte) []byte {
-	var fields map[string]json.RawMessage
-	if json.Unmarshal(body, &fields) != nil {
+// limited cuts the timelines of a sync's answer, and says so. What was in them of the room's state is in the state then (Client-Server API,
+// syncing).
+func limited(body []byte) []byte {
+	var fields, rooms, joined map[string]json.RawMessage
+	if json.Unmarshal(body, &fields) != nil || json.Unmarshal(fields["rooms"], &rooms) != nil || json.Unmarshal(rooms["join"], &joined) != nil {
 		return body
 	}
-	delete(fields, "rooms")
-	rest, err := json.Marshal(fields)
+	for id, text := range joined {
+		var room map[string]json.RawMessage
+		var state struct {
+			Events []json.RawMessage `json:"events"`
+		}
+		var timeline struct {
+			Events  []json.RawMessage `json:"events"`
+			Limited bool              `json:"limited"`
+			Before  string            `json:"prev_batch,omitempty"`
+		}
+		if json.Unmarshal(text, &room) != nil || json.Unmarshal(room["timeline"], &timeline) != nil || len(timeline.Events) == 0 {
+			continue
+		}
+		_ = json.Unmarshal(room["state"], &state)
+		state.Events = latest(append(state.Events, timeline.Events...))
+		timeline.Events, timeline.Limited = []json.RawMessage{}, true
+		room["state"], room["timeline"] = encode(state), encode(timeline)
+		joined[id] = encode(room)
+	}
+	rooms["join"] = encode(joined)
+	fields["rooms"] = encode(rooms)
+	return encode(fields)
+}
+
+// latest are the last events of each type and state key.
+func latest(events []json.RawMessage) []json.RawMessage {
+	type slot struct{ eventType, stateKey string }
+	seen, kept := map[slot]bool{}, []json.RawMessage{}
+	for _, text := range slices.Backward(events) {
+		var evt struct {
+			Type     string  `json:"type"`
+			StateKey *string `json:"state_key"`
+		}
+		if json.Unmarshal(text, &evt) != nil || evt.StateKey == nil || seen[slot{evt.Type, *evt.StateKey}] {
+			continue
+		}
+		seen[slot{evt.Type, *evt.StateKey}] = true
+		kept = append(kept, text)
+	}
+	slices.Reverse(kept)
+	return kept
+}
+
+func encode(value any) json.RawMessage {
+	text, err := json.Marshal(value)
 	if err != nil {
-		return body
+		panic(err) // what was decoded can be encoded
 	}
-	return rest
+	return text
 }

@@ -194,7 +194,7 @@ func (t *Transport) disturb(req *http.Request, body []byte, fault Fault) (*http.
 		return resp, err
 	case Truncated, Reset, SlowBody:
 		return t.breakBody(req, body, fault)
-	case SyncTwice, SyncRepeats, SyncStale, SyncSkips:
+	case SyncTwice, SyncRepeats, SyncStale, SyncLimited:
 		return t.disturbSync(req, body, fault)
 	case Killed:
 		return t.killAround(req, body, fault)

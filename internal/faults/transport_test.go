@@ -17,7 +17,7 @@ import (
 	"github.com/roomkv/roomkv/internal/faults"
 )
 
-const whole = `{"next_batch":"s1","rooms":{"join":{}},"to_device":{"events":[]}}`
+const whole = `{"next_batch":"s1","rooms":{"join":{"!room":{"timeline":{"events":[{"type":"a","state_key":"","n":1},{"type":"m"},{"type":"a","state_key":"","n":2}]}}}},"to_device":{"events":[]}}`
 
 // echo is a server that counts and keeps what it was sent.
 type echo struct {
@@ -127,6 +127,8 @@ func TestSyncKinds(t *testing.T) {
 	next := faults.None
 	transport := faults.New(nil, func(int, *http.Request) faults.Fault { return faults.Fault{Kind: next} }, nil)
 	transport.Begin()
+	const full = `{"timeline":{"events":[{"type":"a","state_key":"","n":1},{"type":"m"},{"type":"a","state_key":"","n":2}]}}`
+	const cut = `{"state":{"events":[{"type":"a","state_key":"","n":2}]},"timeline":{"events":[],"limited":true}}`
 	sync := func(kind faults.Kind) string {
 		next = kind
 		status, body, err := ask(t, e, transport, http.MethodGet, "/sync?since=s&timeout=30000")
@@ -137,19 +139,19 @@ func TestSyncKinds(t *testing.T) {
 	for _, test := range []struct {
 		kind  faults.Kind
 		batch string
-		rooms bool
+		room  string
 	}{
-		{faults.SyncRepeats, "s1", true}, // there is none before it
-		{faults.None, "s2", true},
-		{faults.SyncRepeats, "s2", true},
-		{faults.None, "s3", true},
-		{faults.SyncStale, "s1", true},
-		{faults.SyncTwice, "s5", true},
-		{faults.SyncSkips, "s6", false},
+		{faults.SyncRepeats, "s1", full}, // there is none before it
+		{faults.None, "s2", full},
+		{faults.SyncRepeats, "s2", full},
+		{faults.None, "s3", full},
+		{faults.SyncStale, "s1", full},
+		{faults.SyncTwice, "s5", full},
+		{faults.SyncLimited, "s6", cut},
 	} {
 		body := sync(test.kind)
 		assert.Contains(t, body, fmt.Sprintf(`"next_batch":"%s"`, test.batch), test.kind)
-		assert.Equal(t, test.rooms, strings.Contains(body, "rooms"), test.kind)
+		assert.Contains(t, body, test.room, test.kind)
 		assert.Contains(t, body, "to_device", test.kind)
 	}
 	assert.Equal(t, 1, transport.Count(faults.SyncRepeats))

@@ -28,7 +28,8 @@ type Config struct {
 	Backoff                      time.Duration // of mautrix, after the first failure
 	Settle                       time.Duration // how long a goroutine may go on after the last call
 
-	Only Op // Append where no other calls are made
+	Only      Op   // Append where no other calls are made
+	FreshRoom bool // whether the memory is the first of its room
 
 	// Separate makes each process one of the operating system's: this executable, started again.
 	Separate bool
@@ -51,7 +52,7 @@ func Quick(seed uint64, kinds ...faults.Kind) Config {
 // FirstWriters is a run without faults, in which three accounts are the first that write to a room's memory.
 func FirstWriters(seed uint64, perKey bool) Config {
 	return Config{
-		Seed: seed, PerKey: perKey, Only: Append,
+		Seed: seed, PerKey: perKey, Only: Append, FreshRoom: true,
 		Processes: 3, Goroutines: 2, Calls: 2,
 		Shortest: time.Minute, Longest: time.Minute, Settle: 60 * time.Second,
 	}

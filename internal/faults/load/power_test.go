@@ -18,7 +18,6 @@ import (
 
 	"github.com/roomkv/roomkv"
 	"github.com/roomkv/roomkv/internal/faults/load"
-	"github.com/roomkv/roomkv/internal/homeserver/hstest"
 )
 
 // shownWithin is how long what others wrote may be out of sight after a writer has lost its power.
@@ -164,25 +163,26 @@ func (c *crew) follow(ctx context.Context, room id.RoomID, perKey bool) (*roomkv
 }
 
 func TestPowerOrMembershipTaken(t *testing.T) {
-	besideOthers(t)
-	for _, perKey := range []bool{false, true} {
-		for what, kick := range map[string]bool{"power": false, "membership": true} {
-			name := fmt.Sprintf("%s taken, single", what)
-			if perKey {
-				name = fmt.Sprintf("%s taken, per key", what)
+	eachGround(t, func(t *testing.T, on *ground) {
+		for _, perKey := range []bool{false, true} {
+			for what, kick := range map[string]bool{"power": false, "membership": true} {
+				name := fmt.Sprintf("%s taken, single", what)
+				if perKey {
+					name = fmt.Sprintf("%s taken, per key", what)
+				}
+				t.Run(name, func(t *testing.T) {
+					races(t, on, name, number(4, 50), func(ctx context.Context, crew *crew) ([]string, error) { return crew.race(ctx, perKey, kick) })
+				})
 			}
-			t.Run(name, func(t *testing.T) {
-				races(t, name, number(1, 50), func(ctx context.Context, crew *crew) ([]string, error) { return crew.race(ctx, perKey, kick) })
-			})
 		}
-	}
+	})
 }
 
 // races makes so many races, some at a time, and judges them.
-func races(t *testing.T, name string, n int, race func(context.Context, *crew) ([]string, error)) {
+func races(t *testing.T, on *ground, name string, n int, race func(context.Context, *crew) ([]string, error)) {
 	t.Helper()
 	const atOnce = 3
-	count := newTally(name)
+	count := newTally(on.name + ", " + name)
 	var mu sync.Mutex
 	var group sync.WaitGroup
 	left := make(chan struct{}, n)
@@ -191,7 +191,7 @@ func races(t *testing.T, name string, n int, race func(context.Context, *crew) (
 	}
 	close(left)
 	for range min(n, atOnce) {
-		crew, err := newCrew(t.Context(), hstest.Server(t))
+		crew, err := newCrew(t.Context(), on)
 		require.NoError(t, err)
 		group.Go(func() {
 			for range left {

@@ -55,6 +55,11 @@ func (r *Run) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if r.Config.FreshRoom && crew.runs > 0 {
+		if err := crew.makeRoom(ctx); err != nil {
+			return err
+		}
+	}
 	r.Room, r.Type, r.owner = crew.room, eventType, crew.members[0].client
 	writers, last := crew.members[:r.Config.Processes], crew.members[r.Config.Processes]
 	reader, err := r.open(ctx, -1, last) // before anything is written, for the keys to be shared with it

@@ -22,56 +22,51 @@ import (
 
 // script plays one fault, the same way each time. It returns what does not hold, or nil where all holds.
 type script struct {
-	name  string
-	known string // why it does not hold today, empty where it does
-	play  func(s *stage) error
+	name string
+	play func(s *stage) error
 }
 
 var scripts = []script{
-	{"a look back that fails after a PUT: what the PUT hides comes back", "A3: the error ends the write, and nobody merges", failedLookBack},
-	{"a look back that fails after a PUT: one process holds a lock", "A3", failedLookBackOfLock},
-	{"a process reads what it has written though a rival hides that", "A4: the last head alone is compared", ownHidden},
-	{"a PUT that is delivered late undoes no later Put, per key", "A5: events of a per-key Put have no mark", lateAfterPut},
-	{"a PUT that is delivered late undoes no later Delete, per key", "A5", lateAfterDelete},
-	{"a PUT that is delivered late undoes no later Put, single writer", "A5: nor do those of a single writer", lateSingleWriter},
-	{"a follower repairs a fork though its first request fails", "A12: it repairs once", repairFails},
-	{"an encrypted value is readable though its event was delivered twice", "A2: one ciphertext is sent again", encryptedTwice},
-	{"a Put outlives one 408", "C4: it is not tried again", once(faults.Fault{Kind: faults.Timeout})},
-	{"a Put outlives one 500", "C4", once(faults.Fault{Kind: faults.Internal})},
-	{"a Put outlives one 502", "", once(faults.Fault{Kind: faults.BadGateway})},
-	{"a Put outlives one 503", "", once(faults.Fault{Kind: faults.Unavailable})},
-	{"a Put outlives one 504", "", once(faults.Fault{Kind: faults.GatewayLate})},
-	{"a Put outlives one 520", "C4", once(faults.Fault{Kind: faults.Cloudflare, Status: 520})},
-	{"a Put outlives one 530", "C4", once(faults.Fault{Kind: faults.Cloudflare, Status: 530})},
-	{"a Put outlives one 429", "", once(faults.Fault{Kind: faults.Limited})},
-	{"a Put outlives a lost answer", "", once(faults.Fault{Kind: faults.Lose})},
-	{"a Put outlives a body that breaks", "C4", once(faults.Fault{Kind: faults.Reset, Part: 0.5})},
-	{"a Put outlives a body that is cut", "C4", once(faults.Fault{Kind: faults.Truncated, Part: 0.5})},
-	{"a Put outlives a page of HTML", "C4", once(faults.Fault{Kind: faults.HTML})},
-	{"a Put waits as long as the body of a 429 says", "C4: it waits as long as mautrix's back-off", waitsForBody},
+	{"a look back that fails after a PUT: what the PUT hides comes back", failedLookBack},
+	{"a look back that fails after a PUT: one process holds a lock", failedLookBackOfLock},
+	{"a process reads what it has written though a rival hides that", ownHidden},
+	{"a PUT that is delivered late undoes no later Put, per key", lateAfterPut},
+	{"a PUT that is delivered late undoes no later Delete, per key", lateAfterDelete},
+	{"a PUT that is delivered late undoes no later Put, single writer", lateSingleWriter},
+	{"a follower repairs a fork though its first request fails", repairFails},
+	{"an encrypted value is readable though its event was delivered twice", encryptedTwice},
+	{"a Put outlives one 408", once(faults.Fault{Kind: faults.Timeout})},
+	{"a Put outlives one 500", once(faults.Fault{Kind: faults.Internal})},
+	{"a Put outlives one 502", once(faults.Fault{Kind: faults.BadGateway})},
+	{"a Put outlives one 503", once(faults.Fault{Kind: faults.Unavailable})},
+	{"a Put outlives one 504", once(faults.Fault{Kind: faults.GatewayLate})},
+	{"a Put outlives one 520", once(faults.Fault{Kind: faults.Cloudflare, Status: 520})},
+	{"a Put outlives one 530", once(faults.Fault{Kind: faults.Cloudflare, Status: 530})},
+	{"a Put outlives one 429", once(faults.Fault{Kind: faults.Limited})},
+	{"a Put outlives a lost answer", once(faults.Fault{Kind: faults.Lose})},
+	{"a Put outlives a body that breaks", once(faults.Fault{Kind: faults.Reset, Part: 0.5})},
+	{"a Put outlives a body that is cut", once(faults.Fault{Kind: faults.Truncated, Part: 0.5})},
+	{"a Put outlives a page of HTML", once(faults.Fault{Kind: faults.HTML})},
+	{"a Put waits as long as the body of a 429 says", waitsForBody},
 }
 
 func TestScripts(t *testing.T) {
-	whereAskedFor(t)
-	for _, script := range scripts {
-		t.Run(script.name, func(t *testing.T) {
-			t.Parallel()
-			err := script.play(&stage{T: t, client: hstest.Client(t)})
-			switch {
-			case err != nil && script.known == "":
-				t.Error(err)
-			case err == nil && script.known != "":
-				t.Errorf("it holds, and is listed as a known fault: %s", script.known)
-			default:
-				t.Log(err, script.known)
-			}
-		})
-	}
+	eachGround(t, func(t *testing.T, on *ground) {
+		for _, script := range scripts {
+			t.Run(script.name, func(t *testing.T) {
+				t.Parallel()
+				client, err := on.Register(t.Context(), "script")
+				require.NoError(t, err)
+				require.NoError(t, script.play(&stage{T: t, on: on, client: client}))
+			})
+		}
+	})
 }
 
 // stage is what a script plays on: a room, and processes of one account.
 type stage struct {
 	*testing.T
+	on     *ground
 	client *mautrix.Client
 	room   id.RoomID
 }
@@ -89,7 +84,7 @@ func (s *stage) enter(decide faults.Decide, options ...roomkv.Option) *actor {
 	if s.room == "" {
 		s.room = hstest.Room(s.T, s.client)
 	}
-	client, err := hstest.Server(s.T).NewDevice(s.Context(), s.client.UserID)
+	client, err := s.on.NewDevice(s.Context(), s.client.UserID)
 	require.NoError(s, err)
 	client.DefaultHTTPBackoff = 20 * time.Millisecond
 	a := &actor{client: client}
@@ -135,16 +130,17 @@ func isMessages(req *http.Request) bool { return strings.HasSuffix(req.URL.Path,
 func (s *stage) rival(options ...roomkv.Option) (a *actor, armed func(), held <-chan struct{}, release func()) {
 	s.Helper()
 	isHeld, released := make(chan struct{}), make(chan struct{})
-	var on atomic.Bool
+	var on, sent atomic.Bool
 	var once sync.Once
 	a = s.enter(func(_ int, req *http.Request) faults.Fault {
 		switch {
 		case on.Load() && isPut(req):
 			once.Do(func() {
+				sent.Store(true)
 				close(isHeld)
 				<-released
 			})
-		case on.Load() && isMessages(req):
+		case sent.Load() && isMessages(req):
 			return faults.Fault{Kind: faults.Internal}
 		}
 		return faults.Fault{}
@@ -171,7 +167,11 @@ func (s *stage) hide(dies bool, first, second func(context.Context, *roomkv.Stor
 		defer cancel()
 		done <- second(ctx, b.Store)
 	}()
-	<-held
+	select {
+	case <-held:
+	case err := <-done:
+		require.NoError(s, err, "the rival sends nothing")
+	}
 	firstErr = first(ctx, a.Store)
 	release()
 	secondErr = <-done
@@ -331,7 +331,7 @@ func encryptedTwice(s *stage) error {
 		cancel()
 		<-ended
 	}()
-	device, err := hstest.Server(s.T).NewDevice(s.Context(), s.client.UserID)
+	device, err := s.on.NewDevice(s.Context(), s.client.UserID)
 	require.NoError(s, err)
 	hstest.Crypto(s.T, device)
 	transport := faults.Under(device, func(_ int, req *http.Request) faults.Fault {
