@@ -48,9 +48,9 @@ func (r *Run) violated(kind, key, format string, args ...any) {
 
 const finishTimeout = 60 * time.Second
 
-// finish writes once to each key whose writers merge, and reads all keys with a process that knows nothing.
-func (r *Run) finish(ctx context.Context, reader *process, writers []*member) {
-	closer := caller{run: r, process: reader, timeout: finishTimeout}
+// closeKeys has a process write once to each key whose writers merge.
+func (r *Run) closeKeys(ctx context.Context, by *process) {
+	closer := caller{run: r, process: by, timeout: finishTimeout}
 	for _, key := range r.keys() {
 		switch {
 		case slices.Contains(lists, key):
@@ -58,6 +58,14 @@ func (r *Run) finish(ctx context.Context, reader *process, writers []*member) {
 		case slices.Contains(cells, key), slices.Contains(mixed, key):
 			r.close(ctx, closer, Create, key)
 		}
+	}
+}
+
+// finish reads all keys with a process that knows nothing, after it has written to them. What a late delivery has done to a single writer's
+// memory that writer alone can tell, so there it has written.
+func (r *Run) finish(ctx context.Context, reader *process, writers []*member) {
+	if !r.Config.SingleWriter {
+		r.closeKeys(ctx, reader)
 	}
 	ctx, cancel := context.WithTimeout(ctx, finishTimeout)
 	defer cancel()

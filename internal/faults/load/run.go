@@ -96,6 +96,9 @@ func (r *Run) together(ctx context.Context, members []*member) error {
 	}
 	r.work(ctx, processes)
 	r.kills.Wait()
+	if r.Config.SingleWriter {
+		r.closeKeys(ctx, processes[0])
+	}
 	return errors.Join(r.killErrs...)
 }
 

@@ -97,6 +97,9 @@ func (j job) run(ctx context.Context) error {
 		return err
 	}
 	r.work(ctx, []*process{p})
+	if r.Config.SingleWriter {
+		r.closeKeys(ctx, p)
+	}
 	say(line{Injected: r.Injected[j.Number], Violations: r.Violations})
 	return nil
 }
