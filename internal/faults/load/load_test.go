@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -28,7 +29,13 @@ var (
 	real = flag.Bool("real", false, "run on a Dendrite, or the homeserver of ROOMKV_HOMESERVER, in place of those in memory")
 )
 
-func TestMain(m *testing.M) { hstest.Main(m) }
+func TestMain(m *testing.M) {
+	// Loads wait for most of their time. With the default, the number of processors, they would wait for one another.
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
+	}
+	hstest.Main(m)
+}
 
 // ground is a homeserver that loads run on.
 type ground struct {
@@ -67,6 +74,17 @@ func eachGround(t *testing.T, test func(t *testing.T, on *ground)) {
 	}
 }
 
+// knownFault is why a run may show the violation today, empty where it must not. The scripts play the first of these faults.
+func knownFault(config load.Config, violation load.Violation) string {
+	switch {
+	case config.SingleWriter && config.Follow && slices.Contains(config.Kinds, faults.Late):
+		return "A5: a single writer that follows takes a late delivery that the sync brings for what is current"
+	case violation.Kind == load.OwnUnread && config.Follow && slices.Contains(config.Kinds, faults.SyncLimited):
+		return "A4: after a limited sync a process forgets what it wrote itself, and reads a rival's value until the two are merged"
+	}
+	return ""
+}
+
 // tally counts what came of runs that are alike.
 type tally struct {
 	name                        string
@@ -75,7 +93,7 @@ type tally struct {
 	injected                    int
 	kinds                       map[faults.Kind]int // of faults
 	violations                  map[string]int
-	reports                     []string // of runs with a violation
+	reports, known              []string // of runs with a violation, and with none but of known faults
 }
 
 func newTally(name string) *tally {
@@ -103,9 +121,16 @@ func (c *tally) add(run *load.Run) {
 		return
 	}
 	c.bad++
-	c.reports = append(c.reports, run.Report(context.Background()))
+	news := false
 	for _, violation := range run.Violations {
-		c.violations[violation.Kind]++
+		reason := knownFault(run.Config, violation)
+		news = news || reason == ""
+		c.violations[strings.TrimSpace(violation.Kind+" "+reason)]++
+	}
+	if report := run.Report(context.Background()); news {
+		c.reports = append(c.reports, report)
+	} else {
+		c.known = append(c.known, report)
 	}
 }
 
@@ -150,6 +175,9 @@ const mostReports = 3
 func (c *tally) judge(t *testing.T) {
 	t.Helper()
 	t.Log(c)
+	for _, report := range c.known[:min(len(c.known), mostReports)] {
+		t.Logf("known: %s", report)
+	}
 	for _, report := range c.reports[:min(len(c.reports), mostReports)] {
 		t.Errorf("%s", report)
 	}

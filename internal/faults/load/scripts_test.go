@@ -40,6 +40,8 @@ var scripts = []script{
 	{"a PUT that is delivered late undoes no later Put, single writer", lateSingleWriter, ""},
 	{"a PUT that is delivered late undoes no later Put that is not listed yet", lateBeforeListed,
 		"A5: where the homeserver does not list the later Put yet, its process takes the late delivery for what is current"},
+	{"a PUT that is delivered late undoes no later Put, single writer that follows", lateSingleFollower,
+		"A5: the writer takes the late delivery, which the sync brings, for what is current, and writes that anew"},
 	{"a follower repairs a fork though its first request fails", repairFails, ""},
 	{"an encrypted value is readable though its event was delivered twice", encryptedTwice, ""},
 	{"a Put outlives one 408", once(faults.Fault{Kind: faults.Timeout}), ""},
@@ -82,7 +84,8 @@ type stage struct {
 	client *mautrix.Client
 	room   id.RoomID
 
-	unlisted bool // whether a late delivery comes before the homeserver lists what it comes after
+	entered  func(a *actor) error // is told of each process that late makes, where it is given
+	unlisted bool                 // whether a late delivery comes before the homeserver lists what it comes after
 }
 
 // actor is a process with a transport that does what its decide says.
@@ -259,6 +262,11 @@ func (s *stage) late(meanwhile func(ctx context.Context, store *roomkv.Store) er
 		}
 		return faults.Fault{}
 	}, options...)
+	if s.entered != nil {
+		if err := s.entered(a); err != nil {
+			return nil, err
+		}
+	}
 	if err := a.Put(s.Context(), "k", 1); err != nil {
 		return nil, err
 	}
@@ -290,7 +298,7 @@ func lateAfterPut(s *stage) error {
 // lateBeforeListed is lateAfterPut on a homeserver that takes long to list what it has acknowledged, as Dendrite under load.
 func lateBeforeListed(s *stage) error {
 	s.unlisted = true
-	s.on = &ground{&load.World{Homeserver: fakehs.New(fakehs.Options{Lag: 100 * time.Millisecond})}, "slow"}
+	s.on = &ground{&load.World{Homeserver: fakehs.New(fakehs.Options{Lag: 10 * time.Second})}, "slow"}
 	var err error
 	if s.client, err = s.on.Register(s.Context(), "script"); err != nil {
 		return err
@@ -327,6 +335,54 @@ func lateSingleWriter(s *stage) error {
 	return reads(s.Context(), s.enter(nil).Store, "other", 2)
 }
 
+// lateSingleFollower is lateSingleWriter where the writer follows, so that the sync brings the late delivery.
+func lateSingleFollower(s *stage) error {
+	var a *actor
+	stop := func() {}
+	defer func() { stop() }()
+	s.entered = func(entered *actor) (err error) {
+		a = entered
+		stop, err = s.follow(a)
+		return err
+	}
+	_, err := s.late(func(ctx context.Context, a *roomkv.Store) error { return a.Put(ctx, "other", 2) }, roomkv.WithSingleWriter())
+	if err != nil {
+		return err
+	}
+	if err := s.settle(); err != nil {
+		return err
+	}
+	time.Sleep(200 * time.Millisecond) // for the sync
+	if err := a.Put(s.Context(), "third", 3); err != nil {
+		return err
+	}
+	return reads(s.Context(), s.enter(nil).Store, "other", 2)
+}
+
+// follow makes a process follow its sync, and returns after the first response.
+func (s *stage) follow(a *actor) (stop func(), err error) {
+	if err := a.Follow(); err != nil {
+		return nil, err
+	}
+	first := make(chan struct{})
+	once := sync.OnceFunc(func() { close(first) })
+	a.client.Syncer.(*mautrix.DefaultSyncer).OnSync(func(context.Context, *mautrix.RespSync, string) bool {
+		once()
+		return true
+	})
+	ctx, cancel := context.WithCancel(s.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = a.client.SyncWithContext(ctx)
+	}()
+	<-first
+	return func() {
+		cancel()
+		<-ended
+	}, nil
+}
+
 // repairFails has a fork whose writers have died, and a follower whose first request to repair it fails.
 func repairFails(s *stage) error {
 	var on atomic.Bool
@@ -337,26 +393,11 @@ func repairFails(s *stage) error {
 		}
 		return faults.Fault{}
 	})
-	if err := follower.Follow(); err != nil {
+	stop, err := s.follow(follower)
+	if err != nil {
 		return err
 	}
-	first := make(chan struct{})
-	once := sync.OnceFunc(func() { close(first) })
-	follower.client.Syncer.(*mautrix.DefaultSyncer).OnSync(func(context.Context, *mautrix.RespSync, string) bool {
-		once()
-		return true
-	})
-	ctx, cancel := context.WithCancel(s.Context())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_ = follower.client.SyncWithContext(ctx)
-	}()
-	defer func() {
-		cancel()
-		<-ended
-	}()
-	<-first
+	defer stop()
 	other := s.enter(nil)
 	for i := range 2 { // what is read from memory is followed
 		if err := other.Put(s.Context(), "warm", i); err != nil {
@@ -367,8 +408,7 @@ func repairFails(s *stage) error {
 		}
 	}
 	on.Store(true)
-	_, err, _ := s.hide(true, putA, putB)
-	if err != nil {
+	if _, err, _ = s.hide(true, putA, putB); err != nil {
 		return err
 	}
 	for end := time.Now().Add(15 * time.Second); time.Now().Before(end) && failed.Load() == 0; {
