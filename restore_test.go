@@ -76,7 +76,7 @@ func inClear(t testing.TB, values map[string]any, opts ...roomkv.Option) (*mautr
 
 // Inside an encrypted event a value takes more than in the state, so that what stood there goes to the media repository.
 func TestRestoreOfLargeInClear(t *testing.T) {
-	html := strings.Repeat("<b>", 8000)
+	html := strings.Repeat("<b>", 15_300) // which fits into the state, and not into an encrypted event
 	for name, test := range map[string]struct {
 		opts    []roomkv.Option
 		changed int
@@ -109,7 +109,7 @@ func TestRestoreTellsTheFirst(t *testing.T) {
 	keys := []string{"a", "b", "c", "d"}
 	values := map[string]any{}
 	for _, key := range keys {
-		values[key] = strings.Repeat("<b>", 4000)
+		values[key] = strings.Repeat("<b>", 15_300)
 	}
 	t.Run("redacted", func(t *testing.T) {
 		store, client, room := newStore(t, roomkv.WithPerKeyState())
@@ -128,8 +128,8 @@ func TestRestoreTellsTheFirst(t *testing.T) {
 		}
 	})
 	t.Run("too large", func(t *testing.T) {
-		client, room, snapshot := inClear(t, values)
-		store := open(t, client, room, roomkv.WithMaxValue(5000))
+		client, room, snapshot := inClear(t, values, roomkv.WithPerKeyState())
+		store := open(t, client, room, roomkv.WithPerKeyState(), roomkv.WithMaxValue(5000))
 		require.NoError(t, store.Delete(ctx, keys...))
 		for range 10 {
 			_, err := store.Restore(ctx, snapshot)
