@@ -220,7 +220,6 @@ func putOfTheOnlyWriter(t *testing.T, e *env) {
 	require.NoError(t, roomkv.Update(ctx, store, "k", increment))
 	require.NoError(t, store.Put(ctx, "j", 1))
 	assert.Equal(t, map[string]string{"k": "4", "j": "1"}, memoryOf(t, store))
-	assert.NotContains(t, rawState(t, e.client, e.room, database, e.stateKey("k")), "roomkv.")
 }
 
 func putAllIsOneEvent(t *testing.T, e *env) {

@@ -110,8 +110,8 @@ func WithEventType(eventType string) Option {
 }
 
 // WithSingleWriter says that nobody else writes to the memory: no other process, no person, and in this process only
-// stores that come from the same [New]. A Put then takes one request once the store has read the memory: it neither
-// looks for other writers nor names what it had merged. Where it is not true, writes are lost, as with opsdroid.
+// stores that come from the same [New]. A Put then takes one request once the store has read the memory: it does not
+// look for other writers. Where it is not true, writes are lost, as with opsdroid.
 func WithSingleWriter() Option {
 	return func(s *settings) { s.singleWriter = true }
 }

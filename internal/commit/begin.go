@@ -99,7 +99,7 @@ func (c *commit) read(ctx context.Context) error {
 	}
 	open, known := false, false
 	c.dict.Do(func(h *merge.History) {
-		if c.mode.Single {
+		if c.mode.Single && (current == nil || !h.Continues(*current)) { // somebody writes who should not, or has written before
 			*h = merge.History{}
 		}
 		if current != nil {

@@ -228,7 +228,7 @@ func (c *commit) send(ctx context.Context, plan *plan) error {
 	}
 	c.supersede(plan)
 	began := time.Now()
-	sent, err := c.room.Send(ctx, plan.content(c.mode))
+	sent, err := c.room.Send(ctx, plan.content())
 	c.tried = c.tried || err == nil || !c.room.NotSent(err)
 	if err != nil {
 		return err

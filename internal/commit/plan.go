@@ -50,11 +50,9 @@ func (p *plan) size(name, stored string) int {
 	return wire.EntrySize(name, stored)
 }
 
-func (p *plan) content(mode Mode) json.RawMessage {
+func (p *plan) content() json.RawMessage {
 	dict := wire.OfNames(p.names)
-	if !mode.Single || p.barrier || p.parents != nil && p.parents.Events == nil {
-		dict.Parents = p.parents
-	}
+	dict.Parents = p.parents
 	return dict.Content()
 }
 

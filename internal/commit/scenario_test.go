@@ -153,6 +153,19 @@ var scenarios = []scenario{
 		rules: []rule{{"a", "PUT", 0, func(q *request) { q.fate, q.overdue = late, 20*time.Second }}},
 	},
 	{
+		name:  "A5: a late duplicate of a Put arrives after others, and nobody else writes",
+		fault: "late duplicates",
+		plans: []plan{
+			{Alone: true, Knobs: knobs{Single: true}, Processes: []processPlan{
+				following(retrying(planned("a", at(ms, put, "k"), at(ms, put, "j"), at(time.Second, update, "k"), at(20*time.Second, update, "k"), at(ms, get, "j")))),
+			}},
+			{Alone: true, Knobs: knobs{Single: true}, Processes: []processPlan{
+				retrying(planned("a", at(ms, put, "k"), at(ms, put, "j"), at(time.Second, update, "k"), at(20*time.Second, update, "k"), at(ms, get, "j"))),
+			}},
+		},
+		rules: []rule{{"a", "PUT", 1, func(q *request) { q.fate, q.overdue = late, 10*time.Second }}},
+	},
+	{
 		name:  "A7: a Put that is stored is answered after 14 seconds, per key, with more than a page between",
 		fault: "long stalls",
 		plans: []plan{{Knobs: knobs{OneName: true}, Incidents: []incident{{At: 2 * time.Second, Kind: "foreign", Count: 120}}, Processes: []processPlan{
@@ -207,6 +220,17 @@ var scenarios = []scenario{
 			loses(knobs{Forking: true, OneName: true}, false), loses(knobs{Forking: true, OneName: true}, true),
 		},
 		rules: powerGoes,
+	},
+	{
+		name:  "A6: what was sent after the power was taken does not count, and nobody sends it again",
+		fault: "power",
+		plans: family(8, func(seed uint64, rng *rand.Rand) plan {
+			p := loses(knobs{Forking: true}, seed%2 == 0)
+			ops := p.Processes[0].Goroutines[0]
+			ops[2].Want = []string{"b.0.0"}
+			return p
+		}),
+		rules: []rule{{"b", "PUT", 1, func(q *request) { q.there, q.within = 600*ms+ms/10-time.Since(began(q)), 40*ms }}},
 	},
 	{
 		name:  "A6: a process that knows nothing writes after that, before anybody has read",

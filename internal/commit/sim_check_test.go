@@ -183,6 +183,9 @@ func (w *world) checkGet(g *op) {
 	if kind, text := w.wrong(g.Key, g.got); kind != "" {
 		w.fail(kind, "%s read: %s", g, text)
 	}
+	if g.Want != nil && !slices.Equal(g.got, g.Want) {
+		w.fail("want", "%s read %v, and should have read %v", g, g.got, g.Want)
+	}
 	if w.IgnoreOwn || w.redacted {
 		return
 	}

@@ -50,6 +50,7 @@ type opPlan struct {
 	Keys    []string // of a PutAll, more of them
 	Think   time.Duration
 	Timeout time.Duration // 0 without
+	Want    []string      // what a Get must give, nil for whatever is right
 }
 
 // op is an operation as it was made. A value is a list of tokens: that of whoever made it from nothing, and those that were appended.

@@ -141,7 +141,7 @@ func (w *Writer) Repair(ctx context.Context) error {
 // needsRepair tells whether there is something that nobody is known to have merged, or that counts and is not current.
 func (w *Writer) needsRepair() (needed bool) {
 	w.dict.Look(func(h *merge.History) { needed = len(h.Heads()) > 1 })
-	return !w.mode.Single && (needed || w.hidden.Load() || w.unsettled.Load())
+	return needed || w.hidden.Load() || w.unsettled.Load()
 }
 
 // repairLater makes a Repair after a while, where there is still need of it then, and again where that fails. Whoever made a fork has died,

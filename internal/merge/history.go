@@ -240,6 +240,19 @@ func stored(a, b *node) bool {
 // Has tells whether the event is in the history.
 func (h *History) Has(event id.EventID) bool { return h.events[event] != nil }
 
+// Continues tells whether the event belongs to what is known: it is there, was made from what is, or is a late delivery of that.
+func (h *History) Continues(e Event) bool {
+	if h.Has(e.ID) {
+		return true
+	}
+	for _, n := range h.events {
+		if e.own() && n.Mark == e.Mark {
+			return true
+		}
+	}
+	return e.Marked && len(e.Parents) > 0 && !slices.ContainsFunc(e.Parents, func(parent id.EventID) bool { return !h.Has(parent) })
+}
+
 // Listed tells whether the event is there and comes from a list, so that its place among others is known.
 func (h *History) Listed(event id.EventID) bool {
 	n := h.events[event]

@@ -194,13 +194,11 @@ func (d *Dict) Compare(current *merge.Event) Relation {
 			return Older
 		}
 		return Known
-	case !current.Marked:
-		return Unknown
-	case !slices.ContainsFunc(d.history.Heads(), func(head *merge.Event) bool { return !slices.Contains(current.Parents, head.ID) }):
+	case current.Marked && !slices.ContainsFunc(d.history.Heads(), func(head *merge.Event) bool { return !slices.Contains(current.Parents, head.ID) }):
 		d.history.Add(*current) // who has read it reads nothing older from then on
 		d.update()
 		return Newer
-	case slices.ContainsFunc(current.Parents, func(parent id.EventID) bool { return !d.history.Has(parent) }):
+	case !d.history.Continues(*current):
 		return Unknown
 	}
 	d.history.Add(*current)
