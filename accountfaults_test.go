@@ -235,7 +235,7 @@ func keepsAllContents(t *testing.T, b *guestBot) bool {
 	b.power(t, 50)
 	store := b.process(t, roomkv.WithPerKeyState())
 	require.NoError(t, store.Put(t.Context(), "k", 1))
-	return store.SendLately(t.Context(), 1000) > 2*256
+	return roomkv.SendLately(t.Context(), store, 1000) > 2*256
 }
 
 func watchLosesTheLast(t *testing.T, b *guestBot) bool {

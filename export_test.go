@@ -41,7 +41,7 @@ func PassTime(stores ...*Store) {
 }
 
 // SendLately notes so many state events, as if they had been sent at once, and tells how many of them are remembered.
-func (s *Store) SendLately(ctx context.Context, n int) int {
+func SendLately(ctx context.Context, s *Store, n int) int {
 	state, err := s.state(ctx)
 	if err != nil {
 		return 0
