@@ -73,7 +73,7 @@ func TestSlowSyncIsFollowedAgain(t *testing.T) {
 			}
 			return true
 		})
-		w.gate.Unlock()
+		w.release()
 		eventually(t, func() bool { return seen.Load() >= 1100 }, "the sync")
 		close(release)
 		require.NoError(t, <-put)
