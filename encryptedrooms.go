@@ -2,6 +2,9 @@ package roomkv
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,7 +26,8 @@ type encryptedRooms struct {
 	encrypted map[id.RoomID]bool // for good: a room cannot be made unencrypted again
 	clear     map[id.RoomID]answer
 
-	listed sync.Map // id.RoomID → true, where the memory was looked through for references
+	listed     sync.Map                           // id.RoomID → true, where the memory was looked through for references
+	references map[id.RoomID]map[id.EventID]bool // in a room that the homeserver calls unencrypted, and whether they were looked at
 }
 
 // answer is the homeserver's word that a room is not encrypted.
@@ -53,23 +57,63 @@ func (e *encryptedRooms) set(room id.RoomID, encrypted, live bool) {
 	if encrypted {
 		e.encrypted[room] = true
 		delete(e.clear, room)
+		delete(e.references, room)
 	} else {
 		e.clear[room] = answer{time.Now(), live}
 	}
 }
 
-// learn notes that a room is encrypted where what is stored in its memory refers to encrypted events. Nobody stores a reference in another
-// room, so the homeserver's word that the room is not encrypted counts for nothing then.
+// maxReferences is how many references of one room are kept in mind to be looked at.
+const maxReferences = 64
+
+// learn notes references to encrypted events that stand in the memory of a room which is not known to be encrypted.
 func (e *encryptedRooms) learn(room id.RoomID, names map[string]string) {
-	if encrypted, _ := e.get(room, false, 0); encrypted {
-		return
-	}
 	for _, stored := range names {
-		if wire.Refers(stored) {
-			e.set(room, true, false)
-			return
+		if !wire.Refers(stored) {
+			continue
+		}
+		e.mu.Lock()
+		if known := e.references[room]; !e.encrypted[room] && len(known) < maxReferences {
+			if known == nil {
+				known = map[id.EventID]bool{}
+				if e.references == nil {
+					e.references = map[id.RoomID]map[id.EventID]bool{}
+				}
+				e.references[room] = known
+			}
+			for _, event := range wire.References(json.RawMessage(stored)) {
+				known[event] = known[event] // false where it was not there yet: nobody has looked
+			}
+		}
+		e.mu.Unlock()
+	}
+}
+
+// proven tells whether the memory refers to an event that is encrypted, whatever the homeserver says of the room: nobody stores a reference in
+// another room. What refers to nothing, or to something else, proves nothing, and is looked at once.
+func (e *encryptedRooms) proven(ctx context.Context, state roomState) (bool, error) {
+	e.mu.Lock()
+	var unseen []id.EventID
+	for event, looked := range e.references[state.room] {
+		if !looked {
+			unseen = append(unseen, event)
 		}
 	}
+	e.mu.Unlock()
+	slices.Sort(unseen)
+	for _, event := range unseen {
+		_, err := state.encryptedEvent(ctx, event)
+		switch {
+		case err == nil, errors.Is(err, ErrRedacted):
+			return true, nil
+		case !errors.Is(err, ErrUndecryptable) && !errors.Is(err, ErrCorrupt):
+			return false, err
+		}
+		e.mu.Lock()
+		e.references[state.room][event] = true
+		e.mu.Unlock()
+	}
+	return false, nil
 }
 
 // list looks through the memory for references, once for each room. It is for the per-key layout, where a write need not read anything:
@@ -139,7 +183,9 @@ func (e *encryptedRooms) isEncrypted(ctx context.Context, state roomState, again
 			if err := e.list(ctx, state); err != nil {
 				return false, err
 			}
-			encrypted, _ = e.get(state.room, false, 0)
+			if encrypted, err = e.proven(ctx, state); err != nil {
+				return false, err
+			}
 		}
 	}
 	e.set(state.room, encrypted, live)
