@@ -224,13 +224,13 @@ func TestKinds(t *testing.T) {
 		count := newTally(on.name + ", a few kinds")
 		count.run(t, on, 6, few(false)...)
 		count.judge(t)
-		var missing []faults.Kind // by chance, one or the other
+		var missing []faults.Kind // by chance, and the more the fewer requests a slow machine makes
 		for _, kind := range ofRequests() {
 			if count.kinds[kind] == 0 {
 				missing = append(missing, kind)
 			}
 		}
-		assert.LessOrEqual(t, len(missing), 3, "there were no faults of the kinds %v", missing)
+		assert.Less(t, len(missing), len(ofRequests())/2, "there were no faults of the kinds %v", missing)
 	})
 }
 
