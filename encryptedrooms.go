@@ -26,7 +26,7 @@ type encryptedRooms struct {
 	encrypted map[id.RoomID]bool // for good: a room cannot be made unencrypted again
 	clear     map[id.RoomID]answer
 
-	listed     sync.Map                           // id.RoomID → true, where the memory was looked through for references
+	listed     sync.Map                          // id.RoomID → true, where the memory was looked through for references
 	references map[id.RoomID]map[id.EventID]bool // in a room that the homeserver calls unencrypted, and whether they were looked at
 }
 
@@ -160,7 +160,10 @@ func (e *encryptedRooms) isEncrypted(ctx context.Context, state roomState, again
 		encrypted = err == nil && synced
 	}
 	if !encrypted && known {
-		return false, nil
+		if proven, err := e.proven(ctx, state); err != nil || !proven {
+			return false, err
+		}
+		encrypted = true
 	}
 	if !encrypted {
 		// One of those who want to know asks, and the others hear its answer.

@@ -42,18 +42,28 @@ func (c *commit) begin(ctx context.Context) error {
 	return err
 }
 
-// recall looks for what this process has sent without having read anything, and for what was before and after that.
+// recall looks for what this process has sent without having read anything, and for what was before and after that. The homeserver has
+// acknowledged it, and lists it in a moment: what is read before that can be a late delivery of something that was there before.
 func (c *commit) recall(ctx context.Context) error {
-	found, err := c.lookBefore(ctx, c.last.Load().event, 0)
-	if err != nil {
-		return err
+	pause := firstLag
+	for try := 1; ; try++ {
+		found, err := c.lookBefore(ctx, c.last.Load().event, 0)
+		if err != nil {
+			return err
+		}
+		if found {
+			c.since = c.looked
+			c.dict.Checked(c.epoch, c.looked)
+			return nil
+		}
+		if try == rivalTries { // others have said much since
+			return c.read(ctx)
+		}
+		if err := sleep(ctx, pause); err != nil {
+			return err
+		}
+		pause *= 2
 	}
-	if !found {
-		return c.read(ctx)
-	}
-	c.since = c.looked
-	c.dict.Checked(c.epoch, c.looked)
-	return nil
 }
 
 // catchUp looks for what is newer than what is known. Where that is too much, what is current is read in its place: nobody knows what lies

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -74,17 +73,6 @@ func eachGround(t *testing.T, test func(t *testing.T, on *ground)) {
 	}
 }
 
-// knownFault is why a run may show the violation today, empty where it must not. The scripts play the first of these faults.
-func knownFault(config load.Config, violation load.Violation) string {
-	switch {
-	case config.SingleWriter && config.Follow && slices.Contains(config.Kinds, faults.Late):
-		return "A5: a single writer that follows takes a late delivery that the sync brings for what is current"
-	case violation.Kind == load.OwnUnread && config.Follow && slices.Contains(config.Kinds, faults.SyncLimited):
-		return "A4: after a limited sync a process forgets what it wrote itself, and reads a rival's value until the two are merged"
-	}
-	return ""
-}
-
 // tally counts what came of runs that are alike.
 type tally struct {
 	name                        string
@@ -93,7 +81,7 @@ type tally struct {
 	injected                    int
 	kinds                       map[faults.Kind]int // of faults
 	violations                  map[string]int
-	reports, known              []string // of runs with a violation, and with none but of known faults
+	reports                     []string // of runs with a violation
 }
 
 func newTally(name string) *tally {
@@ -121,17 +109,10 @@ func (c *tally) add(run *load.Run) {
 		return
 	}
 	c.bad++
-	news := false
 	for _, violation := range run.Violations {
-		reason := knownFault(run.Config, violation)
-		news = news || reason == ""
-		c.violations[strings.TrimSpace(violation.Kind+" "+reason)]++
+		c.violations[violation.Kind]++
 	}
-	if report := run.Report(context.Background()); news {
-		c.reports = append(c.reports, report)
-	} else {
-		c.known = append(c.known, report)
-	}
+	c.reports = append(c.reports, run.Report(context.Background()))
 }
 
 func (c *tally) String() string {
@@ -175,9 +156,6 @@ const mostReports = 3
 func (c *tally) judge(t *testing.T) {
 	t.Helper()
 	t.Log(c)
-	for _, report := range c.known[:min(len(c.known), mostReports)] {
-		t.Logf("known: %s", report)
-	}
 	for _, report := range c.reports[:min(len(c.reports), mostReports)] {
 		t.Errorf("%s", report)
 	}
