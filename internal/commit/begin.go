@@ -121,7 +121,7 @@ func (c *commit) read(ctx context.Context) error {
 	case current == nil && c.mode.Doubt && !c.mode.Single && (!c.mode.OneName || c.afresh()):
 		c.since = time.Time{}
 		err = c.find(ctx, "")
-	case current == nil && (known || !c.mode.OneName && (c.mode.Single || c.readOnly())):
+	case current == nil && (known || !c.mode.OneName && (c.mode.Single || c.readOnly())), c.mode.Single && c.wrote.Load() > 0:
 		err = c.recent(ctx)
 	case current == nil:
 		c.fresh = !c.readOnly()

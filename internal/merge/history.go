@@ -245,12 +245,20 @@ func (h *History) Continues(e Event) bool {
 	if h.Has(e.ID) {
 		return true
 	}
+	if h.sent(e) {
+		return true
+	}
+	return e.Marked && len(e.Parents) > 0 && !slices.ContainsFunc(e.Parents, func(parent id.EventID) bool { return !h.Has(parent) })
+}
+
+// sent tells whether the same request has made another event that is there.
+func (h *History) sent(e Event) bool {
 	for _, n := range h.events {
 		if e.own() && n.Mark == e.Mark {
 			return true
 		}
 	}
-	return e.Marked && len(e.Parents) > 0 && !slices.ContainsFunc(e.Parents, func(parent id.EventID) bool { return !h.Has(parent) })
+	return false
 }
 
 // Listed tells whether the event is there and comes from a list, so that its place among others is known.
@@ -280,6 +288,8 @@ func (h *History) Order(e Event, newer map[id.EventID]bool, next []Event) Order 
 		last = max(last, n.Time)
 	}
 	switch {
+	case h.sent(e): // which changes nothing, wherever it belongs
+		return After
 	case slices.ContainsFunc(next, func(later Event) bool { return h.Has(later.ID) }):
 		return Before
 	case e.Time > last, len(e.Parents) > 0 && !slices.ContainsFunc(e.Parents, func(parent id.EventID) bool { return !h.Has(parent) && !newer[parent] }):

@@ -291,7 +291,7 @@ func lateAfterPut(s *stage) error {
 // lateBeforeListed is lateAfterPut on a homeserver that takes long to list what it has acknowledged, as Dendrite under load.
 func lateBeforeListed(s *stage) error {
 	s.unlisted = true
-	s.on = &ground{&load.World{Homeserver: fakehs.New(fakehs.Options{Lag: 10 * time.Second})}, "slow"}
+	s.on = &ground{&load.World{Homeserver: fakehs.New(fakehs.Options{Lag: 300 * time.Millisecond})}, "slow"}
 	var err error
 	if s.client, err = s.on.Register(s.Context(), "script"); err != nil {
 		return err
