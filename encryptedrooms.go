@@ -82,7 +82,9 @@ func (e *encryptedRooms) learn(room id.RoomID, names map[string]string) {
 				e.references[room] = known
 			}
 			for _, event := range wire.References(json.RawMessage(stored)) {
-				known[event] = known[event] // false where it was not there yet: nobody has looked
+				if _, there := known[event]; !there {
+					known[event] = false // nobody has looked
+				}
 			}
 		}
 		e.mu.Unlock()
