@@ -65,7 +65,7 @@ type follower struct {
 	ended    atomic.Pointer[<-chan struct{}]
 
 	mu       sync.RWMutex
-	next     string                    // the token of the response that must come now, if none is missed
+	next     string                    // the token of the response that must come now, if none is missed; empty where the last named none
 	waiting  map[id.RoomID]awaited     // what the sync must bring before it is believed again
 	brought  lru[id.EventID, struct{}] // what it has brought of late
 	watchers map[*watcher]bool
@@ -177,7 +177,7 @@ func (f *follower) onSync(ctx context.Context, resp *mautrix.RespSync, since str
 func (f *follower) misses(since, next string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	misses := since == "" || since != f.next
+	misses := since == "" || f.response.Load() == 0 || f.next != "" && since != f.next
 	f.next = next
 	return misses
 }
