@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -132,6 +133,9 @@ func (e *encryptedRooms) list(ctx context.Context, state roomState) error {
 			return nil
 		}
 	})
+	if isStatus(err, http.StatusNotFound) { // it hides the memory, or is no whole homeserver
+		err = nil
+	}
 	if err == nil {
 		e.listed.Store(state.room, true)
 	}
