@@ -365,10 +365,25 @@ func (w *world) checkEnd() {
 // unguarded tells whether a writer lost its power while it wrote the key and nobody can tell what became of that: with a state event for
 // each key who does not follow looks no further than to the state, and a writer that cannot merge what it has hidden leaves that to the next.
 func (w *world) unguarded(key string) bool {
+	if w.firstAtOnce(w.stateKey(key)) {
+		return true
+	}
 	follower := slices.ContainsFunc(w.processes, func(p *process) bool {
 		return p.follows && !p.dead && w.server.current(powerKey).allows(p.account)
 	})
 	return (w.OneName || w.alone && !follower) && slices.ContainsFunc(w.on(key), func(o *op) bool { return o.powerless() })
+}
+
+// firstAtOnce tells whether several have written the first event of a key at once, where each has an event: a homeserver that forks does not
+// tell that these replaced nothing from one that never tells what was replaced.
+func (w *world) firstAtOnce(stateKey string) bool {
+	first := 0
+	for _, e := range w.server.log {
+		if e.kind == dictEvent && e.key == stateKey && e.base == nil {
+			first++
+		}
+	}
+	return w.OneName && w.Forking && first > 1
 }
 
 // current is what the state has under the key.

@@ -146,7 +146,7 @@ func (p *plan) disturb(rng *rand.Rand) {
 			i.Count = 1 + rng.IntN(60)
 		case "clock":
 			i.For = upTo(6*time.Hour) - 3*time.Hour
-			if p.Knobs.Stall > 0 { // how far a look back goes is a matter of time: set forward while a writer stalls, the clock hides what is a page away
+			if p.Knobs.Stall > 0 || p.Knobs.Late > 0 { // how far a look back goes is a matter of time: set forward, the clock hides what is a page away
 				i.For = min(i.For, -i.For)
 			}
 			// Set back and forth again, it lets state resolution bring back an old event in a way that the latest events do not show.

@@ -85,15 +85,21 @@ func (d *Dict) Feed(events ...merge.Event) {
 		return
 	}
 	var listed []merge.Event // the newest first
+	older := 0               // how many of them, the last ones, are older than all that is there
+	known := false           // whether one of them is there
 	newer := map[id.EventID]bool{}
 	for i, e := range events {
+		isOlder := false
 		switch {
 		case d.history.Has(e.ID):
+			known = true
 			d.caught = d.caught || slices.ContainsFunc(d.history.Heads(), func(head *merge.Event) bool { return head.ID == e.ID })
 		case d.history.Had(e.ID): // a sync that brings again what it has brought
 			continue
 		default:
 			switch d.history.Order(e, newer, events[i+1:]) {
+			case merge.Before:
+				isOlder = true
 			case merge.After:
 				newer[e.ID], d.caught = true, true
 			case merge.Unordered:
@@ -103,12 +109,21 @@ func (d *Dict) Feed(events ...merge.Event) {
 				}
 			}
 		}
-		listed = slices.Insert(listed, 0, e)
+		if listed = slices.Insert(listed, 0, e); isOlder {
+			older = len(listed)
+		}
 	}
-	if len(listed) == 0 {
+	switch {
+	case len(listed) == 0:
 		return
+	case known:
+		d.history.AddPage(listed, d.history.Now())
+	default:
+		d.history.AddPage(listed[:len(listed)-older], d.history.Now())
+		for _, e := range listed[len(listed)-older:] {
+			d.history.AddOlder(e)
+		}
 	}
-	d.history.AddPage(listed, d.history.Now())
 	if d.users == 0 { // who writes must find again what it has sent
 		d.history.Prune(kept)
 	}

@@ -80,6 +80,15 @@ func TestFeedOfThePastInOrder(t *testing.T) {
 	})
 }
 
+// A response can end before what is known: what it brings is older all the same.
+func TestFeedOfThePastAlone(t *testing.T) {
+	blind := merge.Event{ID: "$1", Time: 1, Dict: map[string]string{"k": "1"}, Blind: true, Mark: "mark of $1"}
+	d := loaded()
+	d.Feed(blind)
+	assert.Equal(t, "2", d.View().Names["k"])
+	d.Look(func(h *merge.History) { assert.True(t, h.Descends("$2", "$1")) })
+}
+
 func TestForget(t *testing.T) {
 	d := loaded()
 	before := d.Epoch()
