@@ -167,10 +167,10 @@ type blind struct {
 
 // sendBlind sends an event that replaces whatever is there. What this process sent last it sends again as it was, for the homeserver to
 // make no event of it where that is still current. Else it does, and the event passes for a late delivery of the first, which counts
-// for nothing: then another is sent.
+// for nothing: then another is sent, and who reads the first meanwhile reads the right value.
 func (c *commit) sendBlind(ctx context.Context, plan *plan) error {
 	last := c.last.Swap(nil)
-	if last != nil && maps.Equal(last.names, plan.names) {
+	if last != nil && last.event == c.latest && maps.Equal(last.names, plan.names) {
 		plan.parents = &wire.Parents{By: last.by}
 		if err := c.send(ctx, plan); err != nil {
 			return err

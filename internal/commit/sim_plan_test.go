@@ -145,10 +145,7 @@ func (p *plan) disturb(rng *rand.Rand) {
 		case "chat", "foreign":
 			i.Count = 1 + rng.IntN(60)
 		case "clock":
-			i.For = upTo(6*time.Hour) - 3*time.Hour
-			if p.Knobs.Stall > 0 || p.Knobs.Late > 0 { // how far a look back goes is a matter of time: set forward, the clock hides what is a page away
-				i.For = min(i.For, -i.For)
-			}
+			i.For = -upTo(6 * time.Hour) // set forward, it ends look backs early: how far they go is a matter of time
 			// Set back and forth again, it lets state resolution bring back an old event in a way that the latest events do not show.
 			kinds = slices.DeleteFunc(slices.Clone(kinds), func(kind string) bool { return kind == "clock" })
 		case "power":

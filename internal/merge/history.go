@@ -81,7 +81,8 @@ func (h *History) AddPage(page []Event, asked int) {
 	}
 	var newer *node
 	for _, n := range h.events {
-		if n.seq > asked && (newer == nil || n.seq < newer.seq) && !slices.ContainsFunc(page, func(e Event) bool { return e.ID == n.ID }) {
+		unlisted := n.Partial && len(page) > 0 && n.Time > page[0].Time // which the homeserver has given as the current event, and lists later
+		if (n.seq > asked || unlisted) && (newer == nil || n.seq < newer.seq) && !slices.ContainsFunc(page, func(e Event) bool { return e.ID == n.ID }) {
 			newer = n
 		}
 	}
@@ -280,6 +281,7 @@ const (
 // was read: it then brings what was stored before that. Times only show that this is not so, for the clocks of homeservers differ, and can
 // be set back. Newer are the events before it in the response that belong behind all.
 func (h *History) Order(e Event, newer map[id.EventID]bool, next []Event) Order {
+	h.link()
 	last := int64(math.MinInt64)
 	for _, n := range h.events {
 		if slices.Contains(n.Parents, e.ID) {
@@ -292,7 +294,8 @@ func (h *History) Order(e Event, newer map[id.EventID]bool, next []Event) Order 
 		return After
 	case slices.ContainsFunc(next, func(later Event) bool { return h.Has(later.ID) }):
 		return Before
-	case e.Time > last, len(e.Parents) > 0 && !slices.ContainsFunc(e.Parents, func(parent id.EventID) bool { return !h.Has(parent) && !newer[parent] }):
+	case e.Time > last, slices.ContainsFunc(e.Parents, func(parent id.EventID) bool { return newer[parent] }),
+		len(h.heads) > 0 && !slices.ContainsFunc(h.heads, func(head *node) bool { return !slices.Contains(e.Parents, head.ID) }):
 		return After
 	}
 	return Unordered
@@ -629,12 +632,11 @@ func (h *History) visit(n *node) {
 // that the event listed before is the one that was replaced.
 //
 // A writer that copies the mark tells with it which event it had read: one with that mark, and the latest such one
-// before its own. What it replaced can be a later one that it never saw. One that has gone back to what the mark's event held looks like a late
-// delivery of that, but for its sender.
+// before its own. What it replaced can be a later one that it never saw. Who has gone back to what the mark's event held looks like a late
+// delivery of that, but for the sender, who has copied the mark before.
 func (h *History) parentsOf(n *node, byMark map[string][]*node) []id.EventID {
 	replaced, twins := h.replaced(n), byMark[n.Mark]
-	late := n.twin != nil && replaced != nil && n.Sender == n.twin.Sender && n.Sender != replaced.Sender
-	if replaced != nil && n.Mark != "" && replaced.Mark == n.Mark && !(n.own() && (replaced.own() || late)) {
+	if replaced != nil && n.Mark != "" && replaced.Mark == n.Mark && !(n.own() && (replaced.own() || n.Sender != replaced.Sender)) {
 		return []id.EventID{replaced.ID}
 	}
 	if n.twin != nil {
