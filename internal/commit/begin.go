@@ -47,7 +47,7 @@ func (c *commit) begin(ctx context.Context) error {
 func (c *commit) recall(ctx context.Context) error {
 	pause := firstLag
 	for try := 1; ; try++ {
-		found, err := c.lookBefore(ctx, c.last.Load().event, 0)
+		found, err := c.lookBefore(ctx, *c.last.Load(), 0)
 		if err != nil {
 			return err
 		}

@@ -3,7 +3,6 @@ package commit
 import (
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"time"
 
@@ -145,9 +144,14 @@ func (c *commit) replace(ctx context.Context) error {
 	if err := c.seal(ctx, &plan); err != nil {
 		return err
 	}
-	err := c.sendBlind(ctx, &plan)
+	plan.parents = &wire.Parents{By: nonce(c.random())}
+	err := c.send(ctx, &plan)
 	if c.apart(err) {
 		return nil
+	}
+	if err == nil {
+		sent := c.own
+		c.last.Store(&sent)
 	}
 	c.dict.Forget()
 	if err == nil && c.mode.Single {
@@ -156,36 +160,6 @@ func (c *commit) replace(ctx context.Context) error {
 		c.dict.Checked(epoch, time.Now())
 	}
 	return err
-}
-
-// blind is an event that was sent without having read anything.
-type blind struct {
-	names map[string]string
-	by    string
-	event id.EventID
-}
-
-// sendBlind sends an event that replaces whatever is there. What this process sent last it sends again as it was, for the homeserver to
-// make no event of it where that is still current. Else it does, and the event passes for a late delivery of the first, which counts
-// for nothing: then another is sent, and who reads the first meanwhile reads the right value.
-func (c *commit) sendBlind(ctx context.Context, plan *plan) error {
-	last := c.last.Swap(nil)
-	if last != nil && last.event == c.latest && maps.Equal(last.names, plan.names) {
-		plan.parents = &wire.Parents{By: last.by}
-		if err := c.send(ctx, plan); err != nil {
-			return err
-		}
-		if c.own == last.event {
-			c.last.Store(last)
-			return nil
-		}
-	}
-	plan.parents = &wire.Parents{By: nonce(c.random())}
-	if err := c.send(ctx, plan); err != nil {
-		return err
-	}
-	c.last.Store(&blind{plan.names, plan.parents.By, c.own})
-	return nil
 }
 
 // apart is for an event that the homeserver refused for what an edit has brought into it. It puts the edits that were not sent

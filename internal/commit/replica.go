@@ -86,7 +86,7 @@ func (r *Replica) ReadView(ctx context.Context, live bool, agree func(view, curr
 		return r.LeftOut(ctx)
 	}
 	view := r.View()
-	if last := r.Writer.last.Load(); view == nil && last != nil && last.event != current.ID && r.Writer.Recent() {
+	if last := r.Writer.last.Load(); view == nil && last != nil && *last != current.ID && r.Writer.Recent() {
 		if err := r.Read(ctx, false); err != nil {
 			return nil, err
 		}

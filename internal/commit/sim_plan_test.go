@@ -119,7 +119,7 @@ func planOf(seed uint64, forking bool) plan {
 	}
 	k.IgnoreRefusals = knownFaults.off("refusals")
 	k.IgnoreOwn = knownFaults.off("own writes")
-	p.Alone = k.Death == 0 && k.Late == 0 && chance(0.5)
+	p.Alone = k.Death == 0 && k.Late == 0 && !(k.OneName && k.Fail > 0) && chance(0.5) // what is made again can be a late delivery
 	p.populate(rng)
 	if chance(0.35) {
 		p.disturb(rng)
@@ -208,6 +208,7 @@ func (p *plan) populate(rng *rand.Rand) {
 	}
 	if !p.Knobs.OneName && chance(0.15) {
 		one := processPlan{Name: "ops", Account: "ops", Plain: true}
+		p.Alone = false // what it overwrites is put back by the next writer
 		var ops []opPlan
 		for n := range 1 + rng.IntN(4) {
 			ops = append(ops, opPlan{ID: fmt.Sprint("ops.0.", n), Kind: put, Key: "ops", Think: time.Duration(1 + rng.Int64N(int64(pace)))})

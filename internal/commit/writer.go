@@ -80,7 +80,7 @@ type Writer struct {
 	wrote atomic.Int64 // when the last event was sent, in Unix nanoseconds
 	waits retry.Waits  // what the edits that are being made wait for
 
-	last atomic.Pointer[blind] // the last event that this writer sent, where it had read nothing
+	last atomic.Pointer[id.EventID] // the last event that this writer sent without having read anything
 
 	unsettled atomic.Bool // whether the homeserver can have an event of this writer whose rivals nobody has looked for
 	hidden    atomic.Bool // whether what counts is not what the homeserver gives as current
