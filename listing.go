@@ -229,9 +229,19 @@ func (r roomState) existing(ctx context.Context, names []string) ([]string, erro
 				return nil, err
 			}
 		}
-		if evt != nil && recordOf(r.viewOf(evt, stateKey), name) != nil {
+		if evt != nil && recordOf(r.viewOf(evt, stateKey), name) != nil || r.knows(stateKey, name) {
 			there = append(there, name)
 		}
 	}
 	return there, nil
+}
+
+// knows tells whether this process knows of something under the name, which a rival can hide in the state.
+func (r roomState) knows(stateKey, name string) bool {
+	d := r.core.dicts.find(dictID{r.room, stateKey})
+	if d == nil {
+		return false
+	}
+	view := d.View()
+	return view != nil && recordOf(view, name) != nil
 }

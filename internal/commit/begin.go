@@ -17,7 +17,7 @@ func (c *commit) begin(ctx context.Context) error {
 	doubt := c.afresh() || c.unsettled.Load()
 	var err error
 	switch {
-	case !known && !c.afresh() && c.last.Load() != nil && c.Recent():
+	case !known && !c.afresh() && !c.mode.Single && c.last.Load() != nil && c.Recent():
 		err = c.recall(ctx)
 	case !known, c.mode.Single && c.afresh():
 		err = c.read(ctx)
@@ -42,8 +42,8 @@ func (c *commit) begin(ctx context.Context) error {
 	return err
 }
 
-// recall looks for what this process has sent without having read anything, and for what was before and after that. The homeserver has
-// acknowledged it, and lists it in a moment: what is read before that can be a late delivery of something that was there before.
+// recall looks for what this process has sent last, of which nothing is known any more, and for what was before and after that. The homeserver
+// has acknowledged it, and lists it in a moment: what is read before that can be a late delivery of something that was there before.
 func (c *commit) recall(ctx context.Context) error {
 	pause := firstLag
 	for try := 1; ; try++ {
@@ -95,7 +95,8 @@ func (c *commit) readOnly() bool {
 func (c *commit) lastIsOwn() (own bool) {
 	c.dict.Look(func(h *merge.History) {
 		heads := h.Heads()
-		own = len(heads) == 1 && heads[0].ID == c.latest
+		last := c.last.Load()
+		own = len(heads) == 1 && last != nil && heads[0].ID == *last
 	})
 	return own
 }

@@ -149,10 +149,6 @@ func (c *commit) replace(ctx context.Context) error {
 	if c.apart(err) {
 		return nil
 	}
-	if err == nil {
-		sent := c.own
-		c.last.Store(&sent)
-	}
 	c.dict.Forget()
 	if err == nil && c.mode.Single {
 		epoch := c.dict.Epoch()
@@ -211,7 +207,8 @@ func (c *commit) send(ctx context.Context, plan *plan) error {
 	c.hidden.Store(false)
 	c.slow = min((3*c.slow+time.Since(began))/4, slowest)
 	c.sealed = nil
-	c.own, c.latest = sent, sent
+	c.own = sent
+	c.last.Store(&sent)
 	c.wrote.Store(time.Now().UnixNano())
 	plan.event.ID = sent
 	for _, p := range plan.applied {

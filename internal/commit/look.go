@@ -200,10 +200,10 @@ func (c *commit) edge(sent int64) int64 { return sent - (time.Since(c.since) + s
 
 // verify makes sure that the heads have no rivals that nobody has merged, for what is sent next tells everybody that there are none. Their
 // own writers can have died before they looked, or still wait for an answer. In a dict of one name that matters only to an edit that
-// depends on what is there, and where this process has written of late, for what it wrote can be hidden.
+// depends on what is there, and where this process has written of late, or has known the dict before: what it has shown can be hidden.
 func (c *commit) verify(ctx context.Context) error {
 	depends := func(p *pending) bool { return p.Conditional && (!p.ReadOnly || p.Afresh) }
-	if c.mode.Single || c.mode.OneName && !c.Recent() && !slices.ContainsFunc(c.all, depends) {
+	if c.mode.Single || c.mode.OneName && !c.Recent() && c.epoch == 0 && !slices.ContainsFunc(c.all, depends) {
 		return nil
 	}
 	var unverified []*merge.Event

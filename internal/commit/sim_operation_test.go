@@ -163,7 +163,7 @@ func (p *process) make(ctx context.Context, o *op) error {
 		}})
 	case remove:
 		if p.world.OneName {
-			if e, err := (&simRoom{process: p, key: o.Key}).Current(ctx); err != nil || e == nil || e.Dict[o.Key] == "" {
+			if e, err := (&simRoom{process: p, key: o.Key}).Current(ctx); err != nil || (e == nil || e.Dict[o.Key] == "") && !p.knows(o.Key) {
 				return err
 			}
 		}
@@ -236,6 +236,16 @@ func (p *process) overwrite(ctx context.Context, o *op) error {
 		_, err = room.Send(ctx, text)
 	}
 	return err
+}
+
+// knows tells whether the process knows of a value, which a rival can hide in the state.
+func (p *process) knows(key string) bool {
+	d := p.find(key)
+	if d == nil {
+		return false
+	}
+	view := d.View()
+	return view != nil && view.Names[key] != ""
 }
 
 // read is what a Get does.

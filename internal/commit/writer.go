@@ -80,17 +80,16 @@ type Writer struct {
 	wrote atomic.Int64 // when the last event was sent, in Unix nanoseconds
 	waits retry.Waits  // what the edits that are being made wait for
 
-	last atomic.Pointer[id.EventID] // the last event that this writer sent without having read anything
+	last atomic.Pointer[id.EventID] // the last event that this writer sent
 
 	unsettled atomic.Bool // whether the homeserver can have an event of this writer whose rivals nobody has looked for
 	hidden    atomic.Bool // whether what counts is not what the homeserver gives as current
 	repairing atomic.Bool // whether repairLater waits
 
 	// Of the running loop alone.
-	latest id.EventID    // the last event that this writer sent
-	slow   time.Duration // how long sending takes, about
-	lag    time.Duration // how long what was sent stays out of sight, about
-	busy   bool          // whether others were met in the last round
+	slow time.Duration // how long sending takes, about
+	lag  time.Duration // how long what was sent stays out of sight, about
+	busy bool          // whether others were met in the last round
 
 	failed int // over how many events in a row the homeserver has failed
 }
