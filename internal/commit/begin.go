@@ -34,7 +34,9 @@ func (c *commit) begin(ctx context.Context) error {
 		err = c.catchUp(ctx)
 	}
 	if err == nil {
-		err = c.verify(ctx)
+		if err = c.verify(ctx); err != nil && !known {
+			c.dict.Forget() // what was read is not known to count
+		}
 	}
 	if err == nil && doubt {
 		c.unsettled.Store(false)

@@ -112,7 +112,7 @@ func (o *op) erases() bool {
 // write is one request, and a conditional one at the same time can have read before it.
 func (w *world) unseen(o *op, on []*op) bool {
 	return w.OneName && (o.Kind == put || o.Kind == remove) && slices.ContainsFunc(on, func(other *op) bool {
-		return other.Kind.conditional() && !other.refused() && !other.before(o) && !o.before(other)
+		return other.Kind.conditional() && (o.Kind == remove || !other.refused()) && !other.before(o) && !o.before(other)
 	})
 }
 

@@ -681,11 +681,11 @@ func (h *History) parentsOf(n *node, byMark map[string][]*node) []id.EventID {
 	return nil
 }
 
-// storedBefore are all events that were sent and stored before one which was redacted before anybody here had read it: nobody can tell which
+// storedBefore are all events that were sent, about, and stored before one which was redacted before anybody here had read it: nobody can tell which
 // of them its writer had merged, and none is to come back.
 func (h *History) storedBefore(redacted *node) (events []id.EventID) {
 	for _, n := range h.events {
-		if n != redacted && stored(n, redacted) && compare(n, redacted) < 0 {
+		if n != redacted && stored(n, redacted) && n.Time <= redacted.Time+sameTime {
 			events = append(events, n.ID)
 		}
 	}

@@ -762,11 +762,11 @@ func TestRedactedBeforeItWasRead(t *testing.T) {
 		return e
 	}
 	base := marked("$a", 1, dict{"k": "1", "x": "1", "secret": "1"})
-	rival := marked("$w", 9, dict{"k": "1", "x": "2", "secret": "1"}, "$a")
-	h := history(base, redacted(plain("$b", 2, nil, "$a")), marked("$c", 10, dict{"k": "1", "x": "1"}, "$b"), rival)
+	rival := marked("$w", 9_000, dict{"k": "1", "x": "2", "secret": "1"}, "$a")
+	h := history(base, redacted(plain("$b", 2, nil, "$a")), marked("$c", 10_000, dict{"k": "1", "x": "1"}, "$b"), rival)
 	assert.Equal(t, dict{"k": "1", "x": "2"}, h.Merge().Dict, "the rival's change counts, though the copy is later")
 
-	h = history(base, marked("$c", 10, dict{"k": "1"}, "$a"), redacted(plain("$b", 2, nil, "$a")))
+	h = history(base, marked("$c", 10_000, dict{"k": "1"}, "$a"), redacted(plain("$b", 2, nil, "$a")))
 	assert.Equal(t, dict{"k": "1"}, h.Merge().Dict, "nothing is lost to what was redacted")
 	assert.Equal(t, dict{}, dict(history(base, redacted(plain("$b", 2, nil, "$a"))).Merge().Dict), "where it is all there is, nothing is there")
 }
