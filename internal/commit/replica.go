@@ -167,9 +167,7 @@ func (r *Replica) repairLater(ctx context.Context) {
 // Redacted is for a sync that brings a redaction of the event.
 func (r *Replica) Redacted(event id.EventID) {
 	current := false
-	r.Look(func(h *merge.History) {
-		current = slices.ContainsFunc(h.Heads(), func(head *merge.Event) bool { return head.ID == event })
-	})
+	r.Look(func(h *merge.History) { current = h.IsHead(event) })
 	if current {
 		r.Forget()
 	}

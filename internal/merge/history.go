@@ -262,6 +262,15 @@ func (h *History) sent(e Event) bool {
 	return false
 }
 
+// IsHead tells whether the event is a head, or the same request has made one.
+func (h *History) IsHead(event id.EventID) bool {
+	h.link()
+	n := h.events[event]
+	return n != nil && slices.ContainsFunc(h.heads, func(head *node) bool {
+		return head == n || n.own() && head.own() && head.Mark == n.Mark
+	})
+}
+
 // Listed tells whether the event is there and comes from a list, so that its place among others is known.
 func (h *History) Listed(event id.EventID) bool {
 	n := h.events[event]
