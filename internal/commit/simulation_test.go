@@ -130,7 +130,12 @@ func (w *world) happen(i incident) {
 		keys := slices.Sorted(maps.Keys(w.server.state(w.server.tips)))
 		if e := w.server.current(keys[i.Count%len(keys)]); e.kind == dictEvent {
 			w.redacted = true
-			w.server.redact(e)
+			text := string(e.content)
+			for _, same := range slices.Clone(w.server.log) { // a merge that two have made is two events
+				if same.kind == dictEvent && same.key == e.key && string(same.content) == text {
+					w.server.redact(same)
+				}
+			}
 		}
 	case "pause":
 		for _, p := range w.processes {
