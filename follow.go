@@ -284,8 +284,11 @@ func (f *follower) reconsider(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
 		ok = false
 	}
 	for _, evt := range joined.Timeline.Events { // after a gap in it all is read again
-		if takesPower(evt) {
-			at, ok = powerTaken{time.Now(), evt.Timestamp}, true
+		if from, takes := takesPower(evt); takes {
+			if ok && at.from != from {
+				from = ""
+			}
+			at, ok = powerTaken{time.Now(), evt.Timestamp, from}, true
 			if f.powerTaken == nil {
 				f.powerTaken = map[id.RoomID]powerTaken{}
 			}
@@ -295,15 +298,17 @@ func (f *follower) reconsider(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
 	f.mu.Unlock()
 	if ok {
 		for _, d := range f.core.dicts.in(room) {
-			d.Reconsider(at.sent - powerSettles.Milliseconds())
+			d.Reconsider(at.from, at.sent-powerSettles.Milliseconds())
 		}
 	}
 }
 
-// powerTaken is when the sync told of the last change of power or membership in a room, and when that was sent, in Unix milliseconds.
+// powerTaken is a change of power or membership in a room: when the sync told of it, when it was sent, in Unix milliseconds, and whom it
+// concerns, empty where that can be several.
 type powerTaken struct {
 	heard time.Time
 	sent  int64
+	from  id.UserID
 }
 
 // account is for account data that another process may have changed, and for power levels.

@@ -35,11 +35,15 @@ func (p place) Powerless(ctx context.Context, user id.UserID) (since int64, err 
 	return levels.Time, nil
 }
 
-// takesPower tells whether the event can have taken from somebody the power to write: other power levels than before, or somebody who has left.
-func takesPower(evt *event.Event) bool {
+// takesPower tells whether the event can have taken from somebody the power to write: other power levels than before, or somebody who has
+// left. It tells from whom, which is empty where that can be several.
+func takesPower(evt *event.Event) (from id.UserID, takes bool) {
 	if isRooms(evt, event.StatePowerLevels) {
-		return evt.Unsigned.ReplacesState != "" || evt.Unsigned.PrevContent != nil
+		return "", evt.Unsigned.ReplacesState != "" || evt.Unsigned.PrevContent != nil
 	}
 	membership, _ := evt.Content.Raw["membership"].(string)
-	return evt.Type.Type == event.StateMember.Type && evt.StateKey != nil && membership != string(event.MembershipJoin)
+	if evt.Type.Type != event.StateMember.Type || evt.StateKey == nil || membership == string(event.MembershipJoin) {
+		return "", false
+	}
+	return id.UserID(*evt.StateKey), true
 }

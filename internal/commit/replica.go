@@ -144,11 +144,13 @@ func (r *Replica) Bring(events ...merge.Event) {
 }
 
 // Reconsider is for when somebody's power to write, or their membership, has been taken away: the homeserver can have taken what they sent
-// at about that time, in Unix milliseconds, out of the state.
-func (r *Replica) Reconsider(since int64) {
+// since that time, in Unix milliseconds, out of the state. From is empty where it can be anybody's.
+func (r *Replica) Reconsider(from id.UserID, since int64) {
 	affected := false
 	r.Look(func(h *merge.History) {
-		affected = slices.ContainsFunc(h.Heads(), func(head *merge.Event) bool { return head.Time >= since })
+		affected = slices.ContainsFunc(h.Heads(), func(head *merge.Event) bool {
+			return head.Time >= since && (from == "" || head.Sender == from)
+		})
 	})
 	if affected {
 		go func() {
