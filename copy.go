@@ -70,8 +70,8 @@ type copying struct {
 // state. What is copied to a memory that is in account data goes there.
 //
 // A value that cannot be read, that would replace another, or that is too large, is left out; when all others have been copied,
-// the error names the first such keys. Copied is true beside any error: what it counts the homeserver has acknowledged. Where ctx ends, or no
-// answer comes, a few more keys can be on their way.
+// the error names the first such keys. The counts in Copied are right also beside an error: the homeserver has acknowledged each key that they count. If ctx
+// ends, or an answer does not come, a few keys more can have been written.
 //
 // Entries are copied by the thousand, or by 2 MB of values where that is less, so that the memory that it takes does not grow
 // with their number; of a source in account data all that the state has beneath it is held at once. Each thousand takes one

@@ -120,9 +120,10 @@ func (e *encryptedRooms) proven(ctx context.Context, state roomState) (bool, err
 }
 
 // list looks through the memory for references, once for each room. It is for the per-key layout, where a write need not read anything:
-// in the other one each write has read the dict that it changes.
+// in the other one each write has read the dict that it changes. A client without a Crypto is not meant for encrypted rooms, and saves
+// the request.
 func (e *encryptedRooms) list(ctx context.Context, state roomState) error {
-	if _, listed := e.listed.Load(state.room); listed || !state.core.layout.oneKey() {
+	if _, listed := e.listed.Load(state.room); listed || state.client.Crypto == nil || !state.core.layout.oneKey() {
 		return nil
 	}
 	_, err := state.scan(ctx, func() visit {

@@ -85,9 +85,9 @@ var (
 	// [WithSealedKeys].
 	ErrWrongSecret = errors.New("wrong secret")
 
-	// ErrNoCrypto: the room is encrypted and the client has no Crypto to encrypt with, or the homeserver does not say how, for example
-	// because it denies that the room is encrypted, where the memory shows that it is. Or the room is not encrypted and keys are to be
-	// sealed. Nothing was written.
+	// ErrNoCrypto: the room is encrypted and the client has no Crypto. Or the homeserver does not say how the room is encrypted: it may
+	// deny that it is, while the memory proves it. Or the room is not encrypted, and [WithSealedKeys] needs an encrypted one. Nothing
+	// was written.
 	ErrNoCrypto = errors.New("no encryption")
 
 	// ErrRoomUpgraded: the room was replaced by another one, which the text names, and the write was not done, or not where
@@ -95,8 +95,9 @@ var (
 	// room go on; a Watch of it ends.
 	ErrRoomUpgraded = errors.New("room was upgraded")
 
-	// ErrInvalidOption: New was given something it cannot work with, or Follow's client has a syncer that it cannot. So ends whatever
-	// is given an option, a function, a store, a snapshot, a reader or a writer that is nil; nothing was done then.
+	// ErrInvalidOption: New was given something it cannot work with, or Follow's client has a syncer that it cannot. It
+	// is also the error of a call whose option, store, snapshot, reader or writer is nil, and of an Update whose function is nil. Such a
+	// call does nothing.
 	ErrInvalidOption = errors.New("invalid option")
 )
 

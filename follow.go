@@ -42,9 +42,10 @@ const (
 // In a handler of the sync, use the handler's context or one made from it: the sync brings nothing while a handler runs,
 // so a write looks back with a request of its own. With another context it first waits 0.3 seconds in vain.
 //
-// Nothing is read from memory before the first response, after the user has left the room, or when the sync has
-// skipped events, or a handler before this one has kept a response from it, has ended with its context, or has said nothing for 40 seconds; then everything is as without
-// Follow. So a value that others have changed can be read for that long after [mautrix.Client.StopSync].
+// The store does not read from memory before the first response of the sync, after the user has left the room, after the sync has skipped
+// events, after a handler that was registered earlier has kept a response back, after the sync's context has ended, or after the
+// sync has said nothing for 40 seconds. Then everything is as without Follow. After [mautrix.Client.StopSync] a Get can return a value
+// that others have replaced, for up to 40 seconds.
 //
 // While following, a memory that was changed in two places at once, for example by two homeservers that could not
 // reach each other, is merged when that comes to light, which takes a moment and a write.

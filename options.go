@@ -81,14 +81,14 @@ func WithPerKeyState() Option {
 // be set, as mautrix's cryptohelper does; without it a Put into an encrypted room is refused with [ErrNoCrypto]. False
 // stores values that the homeserver can read, in any room; what is encrypted can be read either way.
 //
-// Whether a room is encrypted the homeserver is asked before the first Put. Where it is, that holds for good, whatever the
-// homeserver says later. References to encrypted values in the memory, now or in what was there before, show that too: a write is
-// then refused with [ErrNoCrypto] where the homeserver denies it, also with a Crypto, unless the client's StateStore knows how the
-// room is encrypted. In the single-state-key layout each write has read the dict that it changes. In the per-key layout a Put reads
-// nothing: before the first write to a room the memory is listed once, and references that others store after that count from when this
-// process reads them. Where the room is not, the store learns at once that it is now from a sync that it follows (see
-// [Store.Follow]) or from the client's StateStore; else a client with a Crypto asks again before each write, and one
-// without, which could only fail, when 10 seconds have passed.
+// The store asks the homeserver before the first Put whether the room is encrypted. A yes holds for good, whatever the homeserver
+// says later. After a no, the memory can still prove the room encrypted: by a reference, now or in an earlier event, that leads to an
+// encrypted event. A write is then refused with [ErrNoCrypto], also with a Crypto, unless the client's StateStore knows how the room is
+// encrypted. In the single-state-key layout each write has read the dict that it changes. In the per-key layout a Put reads nothing, so
+// the store lists the memory once, where the client has a Crypto, before its first write to a room that the homeserver calls unencrypted; references that others store
+// later count once this process reads them. An unencrypted room can become encrypted. The store learns that at once from a
+// sync that it follows (see [Store.Follow]) or from the client's StateStore. Without these, a client with a Crypto asks before each
+// write, and a client without one asks again after 10 seconds.
 func WithEncryption(encrypt bool) Option {
 	return func(s *settings) { s.encrypt = encrypt }
 }
@@ -110,8 +110,8 @@ func WithEventType(eventType string) Option {
 }
 
 // WithSingleWriter says that nobody else writes to the memory: no other process, no person, and in this process only
-// stores that come from the same [New]. A Put then takes one request once the store has read the memory: it does not
-// look for other writers. Where it is not true, writes are lost, as with opsdroid.
+// stores that come from the same [New]. A Put then does not look for other
+// writers, and takes one request once the store has read the memory. If somebody else writes all the same, writes are lost, as with opsdroid.
 func WithSingleWriter() Option {
 	return func(s *settings) { s.singleWriter = true }
 }

@@ -162,13 +162,13 @@ func (s *Store) Entry(ctx context.Context, key string) (Entry, error) {
 
 // Put stores value under key, whatever was there. When it returns nil, the homeserver has the value, and it stays
 // until somebody changes that same key, whoever writes other keys at the same time. Where the key has that value
-// already, there is no new event; in the per-key layout that is so where this process was the last to put the key, or
-// follows. In an encrypted room that is so where this process has written or read
+// already, there is no new event; in the per-key layout that is so only for a store that follows (see
+// [Store.Follow]). In an encrypted room that is so where this process has written or read
 // that value before, in the single-state-key layout or while following.
 //
 // It takes two requests in the single-state-key layout, one where nothing changes, and one in the per-key layout.
-// While the store follows the client's sync it takes one, and none where nothing changes. With [WithSingleWriter] it
-// takes one. Puts that wait for each other share these.
+// While the store follows the client's sync it takes one, also where nothing changes: that one asks whether the value is
+// still there. With [WithSingleWriter] it takes one. Puts that wait for each other share these requests.
 //
 // Errors: [ErrInvalidKey], [ErrInvalidValue], [ErrTooLarge], [ErrNoCrypto], [ErrWrongSecret], and in the
 // single-state-key layout [ErrCorrupt].

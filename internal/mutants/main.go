@@ -4,8 +4,8 @@
 //	go run ./internal/mutants -run 'A6|group' those whose names match
 //	go run ./internal/mutants -list           only list them
 //
-// It changes no file: the go command is given the broken one in place of the real one. It ends with an error where a mutant lives, or where
-// the text that it changes is not in the source any more.
+// It changes no file: the go command is given the broken one in place of the real one. A mutant is one such change. The command ends with an
+// error if no test fails for a mutant, or if the text that a mutant replaces is no longer in the source.
 package main
 
 import (
