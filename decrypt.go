@@ -234,6 +234,7 @@ func (r roomState) open(ctx context.Context, at id.EventID) (*opened, error) {
 		return nil, fail(ErrCorrupt, nil, "event %s in %s holds something else than keys and values", at, r.room)
 	}
 	r.core.opened.put(r.at(at), opened)
+	r.core.encrypted.set(r.room, true, false)
 	return opened, nil
 }
 

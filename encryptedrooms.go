@@ -4,15 +4,19 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -27,8 +31,8 @@ type encryptedRooms struct {
 	encrypted map[id.RoomID]bool // for good: a room cannot be made unencrypted again
 	clear     map[id.RoomID]answer
 
-	listed     sync.Map                          // id.RoomID → true, where the memory was looked through for references
-	references map[id.RoomID]map[id.EventID]bool // in a room that the homeserver calls unencrypted, and whether they were looked at
+	listed     sync.Map // id.RoomID → true, where the memory was looked through for references
+	references map[id.RoomID]*references
 }
 
 // answer is the homeserver's word that a room is not encrypted.
@@ -64,59 +68,95 @@ func (e *encryptedRooms) set(room id.RoomID, encrypted, live bool) {
 	}
 }
 
-// maxReferences is how many references of one room are kept in mind to be looked at.
-const maxReferences = 64
+// How many references of one room are kept in mind: to be looked at, and those that proved nothing.
+const (
+	maxReferences = 16
+	maxRefuted    = 1000
+)
 
-// learn notes references to encrypted events that stand in the memory of a room which is not known to be encrypted.
+// references are those to encrypted events that stand in the memory of a room which is not known to be encrypted.
+type references struct {
+	unseen  []id.EventID
+	refuted map[id.EventID]bool
+}
+
+// learn notes references.
 func (e *encryptedRooms) learn(room id.RoomID, names map[string]string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.encrypted[room] {
+		return
+	}
+	known := e.references[room]
 	for _, stored := range names {
+		if known != nil && len(known.unseen) >= maxReferences {
+			return
+		}
 		if !wire.Refers(stored) {
 			continue
 		}
-		e.mu.Lock()
-		if known := e.references[room]; !e.encrypted[room] && len(known) < maxReferences {
-			if known == nil {
-				known = map[id.EventID]bool{}
-				if e.references == nil {
-					e.references = map[id.RoomID]map[id.EventID]bool{}
-				}
-				e.references[room] = known
+		if known == nil {
+			known = &references{refuted: map[id.EventID]bool{}}
+			if e.references == nil {
+				e.references = map[id.RoomID]*references{}
 			}
-			for _, event := range wire.References(json.RawMessage(stored)) {
-				if _, there := known[event]; !there {
-					known[event] = false // nobody has looked
-				}
+			e.references[room] = known
+		}
+		for _, event := range wire.References(json.RawMessage(stored)) {
+			if isEventID(event) && !known.refuted[event] && len(known.unseen) < maxReferences && !slices.Contains(known.unseen, event) {
+				known.unseen = append(known.unseen, event)
 			}
 		}
-		e.mu.Unlock()
 	}
+}
+
+// isEventID tells whether a homeserver can be asked for an event of that ID.
+func isEventID(event id.EventID) bool {
+	return strings.HasPrefix(event.String(), "$") && len(event) <= 255
 }
 
 // proven tells whether the memory refers to an event that is encrypted, whatever the homeserver says of the room: nobody stores a reference in
 // another room. What refers to nothing, or to something else, proves nothing, and is looked at once.
 func (e *encryptedRooms) proven(ctx context.Context, state roomState) (bool, error) {
-	e.mu.Lock()
-	var unseen []id.EventID
-	for event, looked := range e.references[state.room] {
-		if !looked {
-			unseen = append(unseen, event)
+	for {
+		e.mu.Lock()
+		known := e.references[state.room]
+		if known == nil || len(known.unseen) == 0 {
+			encrypted := e.encrypted[state.room]
+			e.mu.Unlock()
+			return encrypted, nil
 		}
-	}
-	e.mu.Unlock()
-	slices.Sort(unseen)
-	for _, event := range unseen {
-		_, err := state.encryptedEvent(ctx, event)
-		switch {
-		case err == nil, errors.Is(err, ErrRedacted):
-			return true, nil
-		case !errors.Is(err, ErrUndecryptable) && !errors.Is(err, ErrCorrupt):
-			return false, err
+		event := known.unseen[0]
+		e.mu.Unlock()
+		encrypted, err := state.isEncryptedEvent(ctx, event)
+		if encrypted || err != nil {
+			return encrypted, err
 		}
 		e.mu.Lock()
-		e.references[state.room][event] = true
+		known.unseen = slices.DeleteFunc(known.unseen, func(other id.EventID) bool { return other == event })
+		if len(known.refuted) >= maxRefuted {
+			clear(known.refuted)
+		}
+		known.refuted[event] = true
 		e.mu.Unlock()
 	}
-	return false, nil
+}
+
+// isEncryptedEvent tells whether the room has the event, and it is encrypted.
+func (r roomState) isEncryptedEvent(ctx context.Context, at id.EventID) (bool, error) {
+	var evt *event.Event
+	url := r.client.BuildClientURL("v3", "rooms", r.room, "event", at)
+	err := matrix.Get(ctx, r.client, matrix.Request{Method: http.MethodGet, URL: url, Limit: matrix.Event}, &evt)
+	var answer mautrix.HTTPError
+	refused := errors.As(err, &answer) && answer.Response != nil && answer.Response.StatusCode/100 == 4 &&
+		!isStatus(err, http.StatusUnauthorized) && !isStatus(err, http.StatusRequestTimeout) && !isStatus(err, http.StatusTooManyRequests)
+	switch {
+	case refused, errors.Is(err, matrix.ErrAnswer):
+		return false, nil
+	case err != nil:
+		return false, r.explain(ctx, fmt.Sprintf("read event %s", at), err)
+	}
+	return evt != nil && evt.ID == at && (evt.RoomID == "" || evt.RoomID == r.room) && evt.Type.Type == event.EventEncrypted.Type && evt.StateKey == nil, nil
 }
 
 // list looks through the memory for references, once for each room. It is for the per-key layout, where a write need not read anything:

@@ -71,7 +71,7 @@ type follower struct {
 	brought  lru[id.EventID, struct{}] // what it has brought of late
 	watchers map[*watcher]bool
 
-	powerTaken map[id.RoomID]powerTaken
+	powerTaken map[id.RoomID]*powerTaken
 }
 
 // awaited is an event that the sync must bring.
@@ -279,27 +279,51 @@ const powerSettles = 10 * time.Second
 // reconsider has dicts looked at again where somebody's power to write, or their membership, has been taken away of late.
 func (f *follower) reconsider(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
 	f.mu.Lock()
-	at, ok := f.powerTaken[room]
-	if ok && time.Since(at.heard) > powerSettles {
-		delete(f.powerTaken, room)
-		ok = false
-	}
-	for _, evt := range joined.Timeline.Events { // after a gap in it all is read again
-		if from, takes := takesPower(evt); takes {
-			if ok && at.from != from {
-				from = ""
-			}
-			at, ok = powerTaken{time.Now(), evt.Timestamp, from}, true
+	defer f.mu.Unlock()
+	at := f.powerTaken[room]
+	of := at != nil && time.Since(at.heard) < powerSettles // whether there was something of late
+	for _, evt := range joined.Timeline.Events {           // after a gap in it all is read again
+		from, takes := takesPower(evt)
+		if !takes {
+			continue
+		}
+		if at == nil {
+			at = new(powerTaken)
 			if f.powerTaken == nil {
-				f.powerTaken = map[id.RoomID]powerTaken{}
+				f.powerTaken = map[id.RoomID]*powerTaken{}
 			}
 			f.powerTaken[room] = at
 		}
+		if of && at.from != from {
+			from = ""
+		}
+		at.heard, at.from, of = time.Now(), from, true
+		at.sent = max(evt.Timestamp, at.heard.Add(-time.Minute).UnixMilli()) // which its sender's homeserver chooses
 	}
-	f.mu.Unlock()
-	if ok {
+	switch {
+	case of:
+		at.again = true
+		if !at.reading {
+			at.reading = true
+			go f.readAgain(room, at)
+		}
+	case at != nil && !at.reading:
+		delete(f.powerTaken, room)
+	}
+}
+
+// readAgain reads the dicts one after the other, and once more where the sync has brought something meanwhile.
+func (f *follower) readAgain(room id.RoomID, at *powerTaken) {
+	for {
+		f.mu.Lock()
+		from, since, again := at.from, at.sent-powerSettles.Milliseconds(), at.again
+		at.again, at.reading = false, again
+		f.mu.Unlock()
+		if !again {
+			return
+		}
 		for _, d := range f.core.dicts.in(room) {
-			d.Reconsider(at.from, at.sent-powerSettles.Milliseconds())
+			d.Reconsider(context.Background(), from, since)
 		}
 	}
 }
@@ -310,6 +334,9 @@ type powerTaken struct {
 	heard time.Time
 	sent  int64
 	from  id.UserID
+
+	reading bool // whether dicts are being read again
+	again   bool // and must be once more
 }
 
 // account is for account data that another process may have changed, and for power levels.

@@ -42,7 +42,8 @@ func takesPower(evt *event.Event) (from id.UserID, takes bool) {
 		return "", evt.Unsigned.ReplacesState != "" || evt.Unsigned.PrevContent != nil
 	}
 	membership, _ := evt.Content.Raw["membership"].(string)
-	if evt.Type.Type != event.StateMember.Type || evt.StateKey == nil || membership == string(event.MembershipJoin) {
+	gone := membership == string(event.MembershipLeave) || membership == string(event.MembershipBan)
+	if evt.Type.Type != event.StateMember.Type || evt.StateKey == nil || !gone {
 		return "", false
 	}
 	return id.UserID(*evt.StateKey), true

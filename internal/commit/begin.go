@@ -47,9 +47,9 @@ func (c *commit) begin(ctx context.Context) error {
 // recall looks for what this process has sent last, of which nothing is known any more, and for what was before and after that. The homeserver
 // has acknowledged it, and lists it in a moment: what is read before that can be a late delivery of something that was there before.
 func (c *commit) recall(ctx context.Context) error {
-	pause := firstLag
-	for try := 1; ; try++ {
-		found, err := c.lookBefore(ctx, *c.last.Load(), 0)
+	event, pause := *c.last.Load(), firstLag
+	for try, sent := 1, int64(0); ; try++ {
+		found, err := c.lookBefore(ctx, event, sent)
 		if err != nil {
 			return err
 		}
@@ -58,8 +58,16 @@ func (c *commit) recall(ctx context.Context) error {
 			c.dict.Checked(c.epoch, c.looked)
 			return nil
 		}
-		if try == rivalTries { // others have said much since
+		if try == rivalTries {
 			return c.read(ctx)
+		}
+		page, err := c.room.Before(ctx, event, c.bounded(manyEvents)) // others can have said much since
+		if err != nil {
+			return err
+		}
+		if i := slices.IndexFunc(page.Events, func(e merge.Event) bool { return e.ID == event }); i >= 0 {
+			sent = page.Events[i].Time
+			continue
 		}
 		if err := sleep(ctx, pause); err != nil {
 			return err
@@ -71,6 +79,10 @@ func (c *commit) recall(ctx context.Context) error {
 // catchUp looks for what is newer than what is known. Where that is too much, what is current is read in its place: nobody knows what lies
 // between, and two ends without it would pass for rivals.
 func (c *commit) catchUp(ctx context.Context) error {
+	empty := false
+	if c.dict.Look(func(h *merge.History) { empty = h.Len() == 0 }); empty { // no look back meets anything
+		return c.read(ctx)
+	}
 	if err := c.look(ctx, ""); err != nil {
 		return err
 	}

@@ -123,7 +123,7 @@ func (r *Replica) LeftOut(ctx context.Context) (*replica.View, error) {
 	if r.Writer.mode.OneName {
 		return &replica.View{}, nil
 	}
-	if r.View() == nil {
+	if view := r.View(); view == nil || view.Event == "" {
 		if events, err := r.Writer.room.Latest(ctx); err != nil || len(events) == 0 {
 			return &replica.View{}, err
 		}
@@ -145,7 +145,7 @@ func (r *Replica) Bring(events ...merge.Event) {
 
 // Reconsider is for when somebody's power to write, or their membership, has been taken away: the homeserver can have taken what they sent
 // since that time, in Unix milliseconds, out of the state. From is empty where it can be anybody's.
-func (r *Replica) Reconsider(from id.UserID, since int64) {
+func (r *Replica) Reconsider(ctx context.Context, from id.UserID, since int64) {
 	affected := false
 	r.Look(func(h *merge.History) {
 		affected = slices.ContainsFunc(h.Heads(), func(head *merge.Event) bool {
@@ -153,11 +153,9 @@ func (r *Replica) Reconsider(from id.UserID, since int64) {
 		})
 	})
 	if affected {
-		go func() {
-			ctx, cancel := context.WithTimeout(context.Background(), settleFor)
-			defer cancel()
-			_ = r.Read(ctx, true)
-		}()
+		ctx, cancel := context.WithTimeout(ctx, settleFor)
+		defer cancel()
+		_ = r.Read(ctx, true) // whoever reads next finds it out otherwise
 	}
 }
 

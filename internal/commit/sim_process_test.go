@@ -258,7 +258,7 @@ func (p *process) respond(n int) {
 	}
 	if !p.powerChanged.IsZero() && time.Since(p.powerChanged) < powerSettles && n > 0 {
 		for _, d := range replicas {
-			d.Reconsider("", p.powerAt-powerSettles.Milliseconds())
+			go d.Reconsider(context.Background(), "", p.powerAt-powerSettles.Milliseconds())
 		}
 	}
 	if limited != "" {

@@ -3,6 +3,7 @@ package hostile_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -127,6 +128,9 @@ func TestDeniedEncryption(t *testing.T) {
 			d := newDenied(t, server, options...)
 			for name, write := range writes {
 				for _, crypto := range []bool{false, true} {
+					if !crypto && strings.HasPrefix(layout, "perkey") { // which has read nothing, and lists nothing
+						continue
+					}
 					client := fakehstest.Device(t, server, d.writer)
 					if crypto {
 						hstest.Crypto(t, client)
@@ -207,5 +211,25 @@ func TestValuesThatLookLikeReferences(t *testing.T) {
 			slices.Sort(keys)
 			assert.Equal(t, []string{"encrypted_val", "marker", "nested", "new"}, keys)
 		}
+	})
+}
+
+// References that lead nowhere stop no write in a room that is not encrypted, and a writer asks for few of them.
+func TestFalseReferences(t *testing.T) {
+	fakehstest.Each(t, func(t *testing.T, server *fakehs.Server) {
+		ctx := t.Context()
+		client := fakehstest.Client(t, server)
+		room := hstest.Room(t, client)
+		content := map[string]any{}
+		for i := range 500 {
+			content[fmt.Sprint("key ", i)] = map[string]any{"encrypted_val": fmt.Sprint("$false", i)}
+		}
+		content["long"] = map[string]any{"encrypted_val": "$" + strings.Repeat("a", 20_000)}
+		_, err := client.SendStateEvent(ctx, room, event.Type{Type: roomkv.DefaultEventType, Class: event.StateEventType}, "", content)
+		require.NoError(t, err)
+		server.Settle()
+		recorder := hstest.Record(client)
+		require.NoError(t, openRoom(t, client, room).Put(ctx, "new", 1))
+		assert.LessOrEqual(t, recorder.Count(), 25)
 	})
 }

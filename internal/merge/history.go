@@ -566,6 +566,7 @@ func (h *History) link() {
 			}
 		}
 	}
+	h.cover(listed)
 	h.order = h.order[:0]
 	for _, n := range nodes {
 		h.visit(n)
@@ -655,7 +656,7 @@ func (h *History) parentsOf(n *node, byMark map[string][]*node) []id.EventID {
 		return n.Parents
 	}
 	if n.Redacted && !n.own() {
-		return h.storedBefore(n)
+		return nil // see [History.cover]
 	}
 	unknown := id.EventID("unknown, before " + n.ID)
 	if !n.own() && n.Mark != "" {
@@ -690,16 +691,26 @@ func (h *History) parentsOf(n *node, byMark map[string][]*node) []id.EventID {
 	return nil
 }
 
-// storedBefore are all events that were sent, about, and stored before one which was redacted before anybody here had read it: nobody can tell which
-// of them its writer had merged, and none is to come back.
-func (h *History) storedBefore(redacted *node) (events []id.EventID) {
-	for _, n := range h.events {
-		if n != redacted && stored(n, redacted) && n.Time <= redacted.Time+sameTime {
-			events = append(events, n.ID)
-		}
+// cover is for events that were redacted before anybody here had read them: nobody can tell which events their writers had merged, and none is
+// to come back that was sent, about, and stored before. So each is made from the latest of these. Listed is the order of storage.
+func (h *History) cover(listed []*node) {
+	if !slices.ContainsFunc(listed, func(n *node) bool { return n.Redacted && !n.own() }) {
+		return
 	}
-	slices.Sort(events)
-	return events
+	var ends []*node // of what was stored so far, which nothing that was stored so far was made from
+	for _, n := range listed {
+		if n.Redacted && !n.own() {
+			for _, end := range ends {
+				if end.Time <= n.Time+sameTime {
+					n.parents = append(n.parents, end)
+				}
+			}
+			ends = slices.DeleteFunc(ends, func(end *node) bool { return end.Time <= n.Time+sameTime })
+		} else if len(n.parents) > 0 {
+			ends = slices.DeleteFunc(ends, func(end *node) bool { return slices.Contains(n.parents, end) })
+		}
+		ends = append(ends, n)
+	}
 }
 
 // replaced is the event that was current before, where it is known.

@@ -40,19 +40,20 @@ func (h *History) MergeFirst(most int) Merged {
 		latest = h.without(heads, func(n *node) bool { return n.dropped })
 	}
 	merged := h.merge(latest)
-	merged.Parents = idsOf(h.named(heads))
+	merged.Parents = idsOf(h.named(heads, most))
 	return merged
 }
 
-// named are the heads that a merge names: with one that was redacted, of which only a guess tells what its writer had merged, that guess.
-func (h *History) named(heads []*node) []*node {
+// named are the heads that a merge names: with one that was redacted, of which only a guess tells what its writer had merged, that guess, as
+// far as there is room.
+func (h *History) named(heads []*node, most int) []*node {
 	named := slices.Clone(heads)
 	for _, head := range heads {
 		if !head.Redacted || head.own() {
 			continue
 		}
 		for _, n := range head.parents {
-			if !slices.ContainsFunc(head.parents, func(m *node) bool { return m.past.has(n.index) }) {
+			if len(named) < most && !slices.Contains(named, n) {
 				named = append(named, n)
 			}
 		}
