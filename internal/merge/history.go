@@ -700,12 +700,14 @@ func (h *History) cover(listed []*node) {
 	var ends []*node // of what was stored so far, which nothing that was stored so far was made from
 	for _, n := range listed {
 		if n.Redacted && !n.own() {
-			for _, end := range ends {
-				if end.Time <= n.Time+sameTime {
+			replaced := h.events[n.Replaces]
+			ends = slices.DeleteFunc(ends, func(end *node) bool {
+				had := end.Time <= n.Time+sameTime || end == replaced
+				if had {
 					n.parents = append(n.parents, end)
 				}
-			}
-			ends = slices.DeleteFunc(ends, func(end *node) bool { return end.Time <= n.Time+sameTime })
+				return had
+			})
 		} else if len(n.parents) > 0 {
 			ends = slices.DeleteFunc(ends, func(end *node) bool { return slices.Contains(n.parents, end) })
 		}

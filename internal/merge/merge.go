@@ -171,16 +171,16 @@ func (h *History) Stands(event id.EventID, name string) bool {
 func (h *History) Overtaken(event id.EventID, name string) bool {
 	h.link()
 	n := h.original(h.events[event])
-	if n == nil || len(h.latest) < 2 {
+	if n == nil {
 		return false
 	}
 	lines := h.undominated(h.latest, name)
-	if len(lines) < 2 {
+	if len(lines) == 0 {
 		return false
 	}
-	last := pathsOf([]line{h.proposal(h.latest, name).choose(lines)})[0].latestPut(0)
-	return last != nil && last != n && last.Time-n.Time > sameTime && stored(last, n) && !n.past.has(last.index) &&
-		slices.ContainsFunc(lines, func(l line) bool { return l.from == n })
+	chosen := pathsOf([]line{h.proposal(h.latest, name).choose(lines)})[0]
+	last := chosen.latestPut(0)
+	return last != nil && last.Time-n.Time > sameTime && stored(last, n) && !n.past.has(last.index) && !slices.Contains(chosen.changes, n)
 }
 
 // overwritten tells whether the chosen line has taken the place of one that leads to the change.
