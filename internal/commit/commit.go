@@ -198,7 +198,8 @@ func (c *commit) send(ctx context.Context, plan *plan) error {
 	}
 	c.supersede(plan)
 	began := time.Now()
-	sent, err := c.room.Send(ctx, plan.content())
+	content := plan.content()
+	sent, err := c.room.Send(ctx, content)
 	c.tried = c.tried || err == nil || !c.room.NotSent(err)
 	if err != nil {
 		return err
@@ -211,6 +212,11 @@ func (c *commit) send(ctx context.Context, plan *plan) error {
 	c.last.Store(&sent)
 	c.wrote.Store(time.Now().UnixNano())
 	plan.event.ID = sent
+	if c.mode.Single { // who reads nothing back knows a late delivery by it
+		if dict, err := wire.ParseDict(content); err == nil {
+			plan.event.Mark = dict.ParentsText
+		}
+	}
 	for _, p := range plan.applied {
 		p.in, p.sent = append(p.in, sent), p.names
 		if p.OnSent != nil {
