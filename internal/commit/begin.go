@@ -151,7 +151,11 @@ func (c *commit) read(ctx context.Context) error {
 		return hidden
 	}
 	if err == nil && hidden() {
-		err = c.weigh(ctx, func(e *merge.Event) bool { return !isCurrent(e) })
+		margin := time.Duration(0)
+		if current != nil { // the homeserver has chosen that in place of what it left out, whatever the times say
+			margin = leftOut
+		}
+		err = c.weigh(ctx, margin, func(e *merge.Event) bool { return !isCurrent(e) })
 	}
 	if err != nil {
 		return err
@@ -179,7 +183,7 @@ func (c *commit) recent(ctx context.Context) error {
 // older finds out what counts of that which was there before the commit began from nothing. The look back after its first event shows it.
 func (c *commit) older(ctx context.Context) error {
 	until := c.edge(c.timeOf(c.own))
-	return c.weigh(ctx, func(e *merge.Event) bool { return e.ID != c.own && e.Time < until })
+	return c.weigh(ctx, 0, func(e *merge.Event) bool { return e.ID != c.own && e.Time < until })
 }
 
 func (c *commit) timeOf(event id.EventID) (sent int64) {
@@ -188,9 +192,9 @@ func (c *commit) timeOf(event id.EventID) (sent int64) {
 }
 
 // weigh finds out which of the latest events the homeserver has left out of the state, among those that this can be true of. The room's
-// authority counts: what somebody sent after the power to do so was taken away, or after they had left, does not. What others had sent
-// before it does.
-func (c *commit) weigh(ctx context.Context, suspect func(e *merge.Event) bool) error {
+// authority counts: what somebody sent after the power to do so was taken away, or after they had left, does not, nor what they sent within
+// the margin before that. What others had sent before it does.
+func (c *commit) weigh(ctx context.Context, margin time.Duration, suspect func(e *merge.Event) bool) error {
 	var dropped []id.EventID
 	since := map[id.UserID]int64{}
 	for before := -1; before < len(dropped); {
@@ -210,7 +214,7 @@ func (c *commit) weigh(ctx context.Context, suspect func(e *merge.Event) bool) e
 					return err
 				}
 			}
-			if from := since[e.Sender]; from != 0 && e.Time >= from {
+			if from := since[e.Sender]; from != 0 && e.Time >= from-margin.Milliseconds() {
 				dropped = append(dropped, e.ID)
 			}
 		}
@@ -218,7 +222,8 @@ func (c *commit) weigh(ctx context.Context, suspect func(e *merge.Event) bool) e
 	return nil
 }
 
-// leftOut is how long before a write the rivals of what begins from nothing are looked for that can have been left out of the state.
+// leftOut is how long before a write the rivals of what begins from nothing are looked for that can have been left out of the state, and how
+// long before its sender's power is taken an event can be left out for that.
 const leftOut = 10 * time.Second
 
 // currentTries is how often it is asked what is current, where the sync brings something else meanwhile.

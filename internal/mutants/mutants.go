@@ -43,7 +43,7 @@ var mutants = []mutant{
 	{"table, a call that failed happens once: a second delivery does not stand for the first", "internal/merge/merge.go",
 		"	for n != nil && n.Mark != \"\" && len(n.parents) == 1", "	for n != nil && n.Mark == \"none\" && len(n.parents) == 1", merging},
 	{"authority: what was sent after the power was taken counts", "internal/commit/begin.go",
-		"from != 0 && e.Time >= from", "from != 0 && e.Time >= from && false", merging},
+		"from != 0 && e.Time >= from-margin", "from != 0 && false && e.Time >= from-margin", merging},
 	{"A1, A8: what is listed behind a known event is not added", "internal/merge/history.go",
 		"	for _, e := range page {\n		switch n := h.events[e.ID]; {", "	for _, e := range page[:0] {\n		switch n := h.events[e.ID]; {", merging},
 	{"A2: an attempt sends again what was encrypted before", "encrypt.go",
