@@ -48,8 +48,8 @@ func (c *commit) begin(ctx context.Context) error {
 // has acknowledged it, and lists it in a moment: what is read before that can be a late delivery of something that was there before.
 func (c *commit) recall(ctx context.Context) error {
 	event, pause := *c.last.Load(), firstLag
-	for try, sent := 1, int64(0); ; try++ {
-		found, err := c.lookBefore(ctx, event, sent)
+	for try := 1; ; try++ {
+		found, err := c.lookBefore(ctx, event, 0)
 		if err != nil {
 			return err
 		}
@@ -58,16 +58,13 @@ func (c *commit) recall(ctx context.Context) error {
 			c.dict.Checked(c.epoch, c.looked)
 			return nil
 		}
-		if try == rivalTries {
-			return c.read(ctx)
-		}
-		page, err := c.room.Before(ctx, event, c.bounded(manyEvents)) // others can have said much since
+		page, err := c.room.Before(ctx, event, 1)
 		if err != nil {
 			return err
 		}
-		if i := slices.IndexFunc(page.Events, func(e merge.Event) bool { return e.ID == event }); i >= 0 {
-			sent = page.Events[i].Time
-			continue
+		listed := slices.ContainsFunc(page.Events, func(e merge.Event) bool { return e.ID == event })
+		if listed || try == rivalTries { // others have said much since
+			return c.read(ctx)
 		}
 		if err := sleep(ctx, pause); err != nil {
 			return err
