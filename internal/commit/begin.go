@@ -58,7 +58,7 @@ func (c *commit) recall(ctx context.Context) error {
 			c.dict.Checked(c.epoch, c.looked)
 			return nil
 		}
-		page, err := c.room.Before(ctx, event, 1)
+		page, err := c.room.Before(ctx, event, c.bounded(fewEvents))
 		if err != nil {
 			return err
 		}
