@@ -69,7 +69,7 @@ var mutants = []mutant{
 	{"A10: a message with an ancient time ends a look back", "place.go",
 		"		if evt.Sender == r.client.UserID {\n			latest = max(latest, evt.Time)\n		}", "		found.oldest = evt.Time", []string{"-run", "Ancient|LookBack|TestTalk", "./internal/hostile", "."}},
 	{"A11: a dict is forgotten while its writer is busy", "dicts.go",
-		"	known := d.all[at].Value()\n	if known == nil {", "	known := d.all[at].Value()\n	if true {", conformance},
+		"	known := d.all[at].Value()\n	if known == nil {", "	known := d.all[at].Value()\n	if true {", []string{"-run", "^TestDict", "."}},
 	{"A12: a fork is repaired once", "internal/commit/writer.go",
 		"w.needsRepair() && w.Repair(ctx) != nil {\n			pause *= 2\n		}", "w.needsRepair() {\n			_ = w.Repair(ctx)\n			return\n		}", protocol},
 	{"A13: an Update that a Put overtook is not made again", "internal/merge/rule.go",
