@@ -3,6 +3,7 @@ package commit
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -144,8 +145,7 @@ func (c *commit) replace(ctx context.Context) error {
 	if err := c.seal(ctx, &plan); err != nil {
 		return err
 	}
-	plan.parents = &wire.Parents{By: nonce(c.random())}
-	err := c.send(ctx, &plan)
+	err := c.sendBlind(ctx, &plan)
 	if c.apart(err) {
 		return nil
 	}
@@ -156,6 +156,36 @@ func (c *commit) replace(ctx context.Context) error {
 		c.dict.Checked(epoch, time.Now())
 	}
 	return err
+}
+
+// blind is a value that was sent without having read anything.
+type blind struct {
+	names map[string]string
+	by    string
+	event id.EventID
+}
+
+// sendBlind sends an event that replaces whatever is there. What this process sent last it sends again as it was, for the homeserver to
+// make no event of it where that is still current. Else another is sent, for that one passes for a late delivery. A deletion always is one.
+func (c *commit) sendBlind(ctx context.Context, plan *plan) error {
+	before := c.blind
+	c.blind = nil
+	if before != nil && len(plan.names) > 0 && *c.last.Load() == before.event && maps.Equal(before.names, plan.names) {
+		plan.parents = &wire.Parents{By: before.by}
+		if err := c.send(ctx, plan); err != nil {
+			return err
+		}
+		if c.own == before.event {
+			c.blind = before
+			return nil
+		}
+	}
+	plan.parents = &wire.Parents{By: nonce(c.random())}
+	if err := c.send(ctx, plan); err != nil {
+		return err
+	}
+	c.blind = &blind{plan.names, plan.parents.By, c.own}
+	return nil
 }
 
 // apart is for an event that the homeserver refused for what an edit has brought into it. It puts the edits that were not sent

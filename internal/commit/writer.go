@@ -91,7 +91,8 @@ type Writer struct {
 	lag  time.Duration // how long what was sent stays out of sight, about
 	busy bool          // whether others were met in the last round
 
-	failed int // over how many events in a row the homeserver has failed
+	blind  *blind // what was sent last without having read anything
+	failed int    // over how many events in a row the homeserver has failed
 }
 
 // NewWriter returns a writer of dict, which is what is known of the dict in room.
