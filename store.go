@@ -162,7 +162,7 @@ func (s *Store) Entry(ctx context.Context, key string) (Entry, error) {
 
 // Put stores value under key, whatever was there. When it returns nil, the homeserver has the value, and it stays
 // until somebody changes that same key, whoever writes other keys at the same time. Where the key has that value
-// already, there is no new event; in the per-key layout that is so only for a store that follows (see
+// already, there is no new event; in the per-key layout that is so where this process was the last to put the key, or follows (see
 // [Store.Follow]). In an encrypted room that is so where this process has written or read
 // that value before, in the single-state-key layout or while following.
 //
