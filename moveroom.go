@@ -341,7 +341,7 @@ func (r roomState) moveKeys(ctx context.Context, old roomState, stone *tombstone
 		return err
 	}
 	moved := wire.OfNames(map[string]string{wire.PredecessorName: string(wire.Predecessor(old.room))})
-	_, err = r.put(ctx, wire.PredecessorName, moved.Content())
+	_, _, err = r.put(ctx, wire.PredecessorName, moved.Content())
 	return err
 }
 

@@ -462,13 +462,13 @@ func (o *overlay) Hold(ctx context.Context) (release func(), err error) {
 }
 
 // Send implements [commit.Room].
-func (o *overlay) Send(ctx context.Context, content json.RawMessage) (id.EventID, error) {
+func (o *overlay) Send(ctx context.Context, content json.RawMessage) (sent id.EventID, once bool, err error) {
 	read, err := wire.ParseAccount(content)
 	if err != nil {
-		return "", fail(ErrCorrupt, err, "the account data for %s", o.room)
+		return "", false, fail(ErrCorrupt, err, "the account data for %s", o.room)
 	}
 	stamped := o.account.stamp(read)
-	return eventOf(stamped), o.saveAccount(ctx, stamped)
+	return eventOf(stamped), true, o.saveAccount(ctx, stamped)
 }
 
 // Sealer implements [commit.Room].

@@ -90,22 +90,22 @@ func (p place) Stored(ctx context.Context, event id.EventID) (place int64, known
 func (place) Hold(context.Context) (release func(), err error) { return func() {}, nil }
 
 // Send implements [commit.Room].
-func (p place) Send(ctx context.Context, content json.RawMessage) (id.EventID, error) {
+func (p place) Send(ctx context.Context, content json.RawMessage) (sent id.EventID, once bool, err error) {
 	if p.core.fallback {
 		done, err := p.overlay().account.send(isMoving(ctx))
 		if err != nil {
-			return "", err
+			return "", false, err
 		}
 		defer done()
 	}
-	sent, err := p.put(ctx, p.stateKey, content)
+	sent, once, err = p.put(ctx, p.stateKey, content)
 	if err == nil && p.core.layout.oneKey() {
 		written.Add(commit.Dict{Room: p.room, Type: p.eventType.Type, StateKey: p.stateKey}, sent)
 		if p.core.fallback {
 			p.overlay().account.sent(p.stateKey, sent, content)
 		}
 	}
-	return sent, err
+	return sent, once, err
 }
 
 // Fits implements [commit.Room]. Above its limit, signatures and references to other events take some 700 bytes more,

@@ -151,7 +151,7 @@ func (r roomState) checkRoom(ctx context.Context, writing bool) error {
 // putSeal stores the seal of the per-key layout. A listing that does not show it yet is asked for it, as it shows the values that this
 // process writes next.
 func (r roomState) putSeal(ctx context.Context, dict wire.Dict) error {
-	sent, err := r.put(ctx, wire.SealName, dict.Content())
+	sent, _, err := r.put(ctx, wire.SealName, dict.Content())
 	if err == nil {
 		written.Add(commit.Dict{Room: r.room, Type: r.eventType.Type, StateKey: wire.SealName}, sent)
 	}

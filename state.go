@@ -153,23 +153,27 @@ func (r roomState) get(ctx context.Context, stateKey string) (*stateEvent, error
 
 // put makes content the current one of the state key and returns the event that holds it. On Synapse and
 // Dendrite a content that already is current creates no event.
-func (r roomState) put(ctx context.Context, stateKey string, content json.RawMessage) (id.EventID, error) {
+func (r roomState) put(ctx context.Context, stateKey string, content json.RawMessage) (event id.EventID, once bool, err error) {
 	what := fmt.Sprintf("write state %q", stateKey)
 	url := r.client.BuildClientURL("v3", "rooms", r.room, "state", r.eventType.Type, stateKey)
 	var sent mautrix.RespSendEvent
-	err := matrix.Get(ctx, r.client, matrix.Request{Method: http.MethodPut, URL: url, JSON: content}, &sent)
+	attempts := 0
+	err = matrix.Try(ctx, r.client, func(ctx context.Context) error {
+		attempts++
+		return matrix.Get(ctx, r.client, matrix.Request{Method: http.MethodPut, URL: url, JSON: content}, &sent)
+	})
 	if isStatus(err, http.StatusRequestEntityTooLarge) { // M_TOO_LARGE, but M_BAD_JSON on Dendrite
-		return "", r.tooLarge(stateKey, wire.Size(content), err)
+		return "", false, r.tooLarge(stateKey, wire.Size(content), err)
 	} else if err != nil && !errors.Is(err, matrix.ErrAnswer) {
 		if errors.Is(err, mautrix.MForbidden) {
 			err = errors.Join(errRefused, err)
 		}
-		return "", r.explainSend(ctx, what, r.eventType, err)
+		return "", false, r.explainSend(ctx, what, r.eventType, err)
 	}
 	if err != nil || sent.EventID == "" {
-		return "", &failure{text: fmt.Sprintf("cannot %s in %s, or perhaps could: the homeserver's answer names no event", what, r.room)}
+		return "", false, &failure{text: fmt.Sprintf("cannot %s in %s, or perhaps could: the homeserver's answer names no event", what, r.room)}
 	}
-	return sent.EventID, nil
+	return sent.EventID, attempts == 1, nil
 }
 
 // fits fails with ErrTooLarge where no homeserver can take a content of that many bytes.

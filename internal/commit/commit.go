@@ -31,6 +31,7 @@ type commit struct {
 	short   bool       // whether the last look back ended before it was as far as it should have gone
 	since   time.Time  // when what the commit began from was all there was
 	blindly bool       // whether nothing is read and nothing merged
+	once    bool       // whether the request for that was made a single time
 	tried   bool       // whether the homeserver can have stored something of this commit
 
 	asked  bool             // whether it is known how values are sent
@@ -166,7 +167,8 @@ type blind struct {
 }
 
 // sendBlind sends an event that replaces whatever is there. What this process sent last it sends again as it was, for the homeserver to
-// make no event of it where that is still current. Else another is sent, for that one passes for a late delivery. A deletion always is one.
+// make no event of it where that is still current. Else another is sent, for that one passes for a late delivery. So it is with what was sent
+// by a request that had to be made again. A deletion is always sent anew.
 func (c *commit) sendBlind(ctx context.Context, plan *plan) error {
 	before := c.blind
 	c.blind = nil
@@ -184,7 +186,9 @@ func (c *commit) sendBlind(ctx context.Context, plan *plan) error {
 	if err := c.send(ctx, plan); err != nil {
 		return err
 	}
-	c.blind = &blind{plan.names, plan.parents.By, c.own}
+	if c.once {
+		c.blind = &blind{plan.names, plan.parents.By, c.own}
+	}
 	return nil
 }
 
@@ -229,7 +233,7 @@ func (c *commit) send(ctx context.Context, plan *plan) error {
 	c.supersede(plan)
 	began := time.Now()
 	content := plan.content()
-	sent, err := c.room.Send(ctx, content)
+	sent, once, err := c.room.Send(ctx, content)
 	c.tried = c.tried || err == nil || !c.room.NotSent(err)
 	if err != nil {
 		return err
@@ -238,7 +242,7 @@ func (c *commit) send(ctx context.Context, plan *plan) error {
 	c.hidden.Store(false)
 	c.slow = min((3*c.slow+time.Since(began))/4, slowest)
 	c.sealed = nil
-	c.own = sent
+	c.own, c.once = sent, once
 	c.last.Store(&sent)
 	c.wrote.Store(time.Now().UnixNano())
 	plan.event.ID = sent

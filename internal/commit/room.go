@@ -34,8 +34,9 @@ type Room interface {
 	// until release is called.
 	Hold(ctx context.Context) (release func(), err error)
 
-	// Send makes content the current one.
-	Send(ctx context.Context, content json.RawMessage) (id.EventID, error)
+	// Send makes content the current one. Once tells that the request was made a single time: of one that was made again the event can be the
+	// second, which passes for a late delivery of the first.
+	Send(ctx context.Context, content json.RawMessage) (sent id.EventID, once bool, err error)
 
 	// Sealer says how new values are sent: without one they are part of the dict. It fails where they must not be sent. Asked
 	// again in the same commit it goes by what is known.

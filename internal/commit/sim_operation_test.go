@@ -233,7 +233,7 @@ func (p *process) overwrite(ctx context.Context, o *op) error {
 	content[o.Key] = value(o.ID)
 	text, err := json.Marshal(content)
 	if err == nil {
-		_, err = room.Send(ctx, text)
+		_, _, err = room.Send(ctx, text)
 	}
 	return err
 }

@@ -117,9 +117,10 @@ func (r *simRoom) Stored(ctx context.Context, event id.EventID) (place int64, kn
 func (*simRoom) Hold(context.Context) (release func(), err error) { return func() {}, nil }
 
 // Send implements [commit.Room].
-func (r *simRoom) Send(ctx context.Context, content json.RawMessage) (sent id.EventID, err error) {
+func (r *simRoom) Send(ctx context.Context, content json.RawMessage) (sent id.EventID, once bool, err error) {
 	p := r.process
 	err = r.do(ctx, "PUT", r.key, func(q *request) func() (string, error) {
+		once = q.attempt == 0
 		at := r.server().begin()
 		e := &simEvent{
 			id: simID(p.world.rng(q.id+" ID"), 0), kind: dictEvent, sender: p.account, key: r.key, content: content,
@@ -141,7 +142,7 @@ func (r *simRoom) Send(ctx context.Context, content json.RawMessage) (sent id.Ev
 			return said, nil
 		}
 	})
-	return sent, err
+	return sent, once, err
 }
 
 // Sealer implements [commit.Room].

@@ -39,6 +39,7 @@ var scripts = []script{
 	{"a PUT that is delivered late undoes no later Put, single writer", lateSingleWriter},
 	{"a PUT that is delivered late undoes no later Put that is not listed yet", lateBeforeListed},
 	{"a PUT that is delivered late undoes no later Put, single writer that follows", lateSingleFollower},
+	{"a Put of the same value counts after one whose request was made again, behind another's Update", samePutAgain},
 	{"a follower repairs a fork though its first request fails", repairFails},
 	{"an encrypted value is readable though its event was delivered twice", encryptedTwice},
 	{"a Put outlives one 408", once(faults.Fault{Kind: faults.Timeout})},
@@ -286,6 +287,35 @@ func lateAfterPut(s *stage) error {
 		return err
 	}
 	return soon(func() error { return reads(s.Context(), s.enter(nil, roomkv.WithPerKeyState()).Store, "k", 2) })
+}
+
+// samePutAgain: the answer to a Put is lost, another process writes, and the request is made again, which passes for a late delivery. The next Put
+// has the same value.
+func samePutAgain(s *stage) error {
+	add := func(old int, _ bool) (int, error) { return old + 10, nil }
+	b := s.enter(nil, roomkv.WithPerKeyState())
+	var puts atomic.Int32
+	var failed error
+	a := s.enter(func(_ int, req *http.Request) faults.Fault {
+		if isPut(req) {
+			switch puts.Add(1) {
+			case 1:
+				return faults.Fault{Kind: faults.Lose}
+			case 2:
+				failed = roomkv.Update(s.Context(), b.Store, "k", add)
+			}
+		}
+		return faults.Fault{}
+	}, roomkv.WithPerKeyState())
+	for range 2 {
+		if err := errors.Join(a.Put(s.Context(), "k", 1), failed); err != nil {
+			return err
+		}
+	}
+	if err := roomkv.Update(s.Context(), s.enter(nil, roomkv.WithPerKeyState()).Store, "k", add); err != nil {
+		return err
+	}
+	return reads(s.Context(), b.Store, "k", 11)
 }
 
 // lateBeforeListed is lateAfterPut on a homeserver that takes long to list what it has acknowledged, as Dendrite under load.
