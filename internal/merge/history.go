@@ -81,7 +81,8 @@ func (h *History) AddPage(page []Event, asked int) {
 	}
 	var newer *node
 	for _, n := range h.events {
-		unlisted := n.Partial && len(page) > 0 && n.Time > page[0].Time // which the homeserver has given as the current event, and lists later
+		// The homeserver has given it as the current event, and lists it later. By a clock that was set back, a later event can have an earlier time.
+		unlisted := n.Partial && len(page) > 0 && n.Time > page[0].Time && !h.madeFrom(page, n)
 		if (n.seq > asked || unlisted) && (newer == nil || n.seq < newer.seq) && !slices.ContainsFunc(page, func(e Event) bool { return e.ID == n.ID }) {
 			newer = n
 		}
@@ -103,6 +104,13 @@ func (h *History) AddPage(page []Event, asked int) {
 		}
 		newer = h.events[e.ID]
 	}
+}
+
+// madeFrom tells whether the writer of one of these events had seen n, as far as their parents are known.
+func (h *History) madeFrom(events []Event, n *node) bool {
+	return slices.ContainsFunc(events, func(e Event) bool {
+		return slices.ContainsFunc(e.Parents, func(parent id.EventID) bool { return h.Descends(parent, n.ID) })
+	})
 }
 
 // below makes room in the order right before an event.

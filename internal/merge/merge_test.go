@@ -698,6 +698,21 @@ func TestCurrentIsListedLater(t *testing.T) {
 	assert.Equal(t, "a", h.Merge().Dict["k"])
 }
 
+// The homeserver's clock is set back after the current event was read: what is made from that has an earlier time, and is newer all the same.
+func TestNewerByAClockThatWasSetBack(t *testing.T) {
+	first := merge.Event{ID: "$first", Time: 10, Dict: dict{"k": "first"}, Blind: true, Mark: "first"}
+	a, b, c := marked("$a", 11, dict{"k": "a"}, "$first"), marked("$b", 5, dict{"k": "b"}, "$a"), marked("$c", 6, dict{"k": "c"}, "$b")
+	current := first
+	current.Partial = true
+	h := history(current)
+	for _, e := range []merge.Event{a, b, c} { // as a sync brings them
+		h.AddPage([]merge.Event{e}, h.Now())
+	}
+	h.AddPage([]merge.Event{c, b, a, first}, h.Now())
+	assert.Equal(t, []id.EventID{"$c"}, ids(h.Heads()))
+	assert.Equal(t, "c", h.Merge().Dict["k"])
+}
+
 // What was pruned is not looked for again, also where the cut went through a fork.
 func TestPruneLeavesNothingOpen(t *testing.T) {
 	for most := 3; most < 12; most++ {
