@@ -81,20 +81,15 @@ func (r roomState) around(ctx context.Context, event id.EventID) (surroundings, 
 	}
 	url := r.client.BuildURLWithQuery(mautrix.ClientURLPath{"v3", "rooms", r.room, "context", event},
 		map[string]string{"limit": "1", "filter": string(filter)})
-	var body []byte
+	var around surroundings
 	// One that has just been acknowledged must not pass for one that nobody can place: it would count as the first.
-	err = untilThere(ctx, 6, func() (err error) {
-		body, err = r.ask(ctx, matrix.List, url)
-		return err
+	err = untilThere(ctx, 6, func() error {
+		return matrix.Get(ctx, r.client, matrix.Request{Method: http.MethodGet, URL: url, Limit: matrix.List}, &around)
 	})
 	if isStatus(err, http.StatusNotFound) || isStatus(err, http.StatusForbidden) { // purged since it was listed, or hidden
 		return surroundings{}, nil
 	} else if err != nil {
 		return surroundings{}, r.explain(ctx, what, err)
-	}
-	var around surroundings
-	if json.Unmarshal(body, &around) != nil {
-		return surroundings{}, nil
 	}
 	return around, nil
 }

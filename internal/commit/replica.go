@@ -110,6 +110,11 @@ func (r *Replica) ReadView(ctx context.Context, live bool, agree func(view, curr
 			return nil, err
 		}
 	}
+	if r.View() == nil { // it has rivals, and nobody has asked which of them was stored first
+		if err := r.Read(ctx, false); err != nil {
+			return nil, err
+		}
+	}
 	if view = r.View(); view == nil {
 		return replica.ViewOf(current), nil
 	}

@@ -283,6 +283,20 @@ var scenarios = []scenario{
 		}),
 	},
 	{
+		name:  "a process reads its own write while it asks which of two first events was stored first",
+		fault: "own writes",
+		plans: family(60, func(seed uint64, rng *rand.Rand) plan {
+			own := planned("a", at(some(rng, 5*ms), update, "k"), at(ms, update, "k"))
+			reader := []opPlan{at(60*ms+some(rng, 100*ms), get, "k"), at(some(rng, 100*ms), get, "k"), at(some(rng, 100*ms), get, "k")}
+			for i := range reader {
+				reader[i].ID = fmt.Sprint("a.1.", i)
+			}
+			own.Goroutines = append(own.Goroutines, reader)
+			return plan{Knobs: knobs{SameDepth: true, Shuffles: true, OneName: seed%2 == 0}, Processes: []processPlan{own, planned("b", at(some(rng, 5*ms), update, "k"))}}
+		}),
+		rules: slow("a", "PLACE"),
+	},
+	{
 		name:  "a dead writer hides a Pop, per key, behind a page of other keys' events",
 		fault: "deaths",
 		plans: []plan{{Knobs: knobs{OneName: true}, Incidents: []incident{{At: time.Second, Kind: "foreign", Count: 120}}, Processes: []processPlan{
@@ -308,6 +322,14 @@ func loses(k knobs, follows bool) plan {
 
 // powerGoes has b's second event stored while the levels change that take b's power.
 var powerGoes = []rule{{"b", "PUT", 1, func(q *request) { q.there, q.within = 599*ms-time.Since(began(q)), 40*ms }}}
+
+// slow has the homeserver take long over each request of a kind.
+func slow(process, kind string) (rules []rule) {
+	for number := range 20 {
+		rules = append(rules, rule{process, kind, number, func(q *request) { q.back = 300 * ms }})
+	}
+	return rules
+}
 
 // began is when the run of the request began.
 func began(q *request) time.Time { return q.process.world.began }

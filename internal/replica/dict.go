@@ -239,9 +239,9 @@ func (d *Dict) update() {
 	}
 }
 
-// current is nil where the history is not known to be whole.
+// current is nil where the history is not known to be whole, or where nobody has asked yet which of several rivals was stored first.
 func (d *Dict) current() *View {
-	if !d.loaded || len(d.history.Missing()) > 0 {
+	if !d.loaded || len(d.history.Missing()) > 0 || len(d.history.Unplaced("")) > 0 {
 		return nil
 	}
 	heads := d.history.Heads()

@@ -40,6 +40,7 @@ var scripts = []script{
 	{"a PUT that is delivered late undoes no later Put that is not listed yet", lateBeforeListed},
 	{"a PUT that is delivered late undoes no later Put, single writer that follows", lateSingleFollower},
 	{"a Put of the same value counts after one whose request was made again, behind another's Update", samePutAgain},
+	{"an Update counts by no guess which of two first events was stored first", unplaced},
 	{"a follower repairs a fork though its first request fails", repairFails},
 	{"an encrypted value is readable though its event was delivered twice", encryptedTwice},
 	{"a Put outlives one 408", once(faults.Fault{Kind: faults.Timeout})},
@@ -316,6 +317,54 @@ func samePutAgain(s *stage) error {
 		return err
 	}
 	return reads(s.Context(), b.Store, "k", 11)
+}
+
+// unplaced: two processes make the first event of a key at once, and the one that is to ask which was stored first gets a page of HTML.
+func unplaced(s *stage) error {
+	perKey := roomkv.WithPerKeyState()
+	held, released := make(chan struct{}), make(chan struct{})
+	hold, asked := sync.OnceFunc(func() {
+		close(held)
+		<-released
+	}), atomic.Int32{}
+	b := s.enter(func(_ int, req *http.Request) faults.Fault {
+		switch {
+		case isPut(req):
+			hold()
+		case strings.Contains(req.URL.Path, "/context/"):
+			asked.Add(1)
+			return faults.Fault{Kind: faults.HTML, Sent: true}
+		}
+		return faults.Fault{}
+	}, perKey)
+	update := func(store *roomkv.Store, token int) error {
+		return roomkv.Update(s.Context(), store, "list", func(old []int, _ bool) ([]int, error) { return append(old, token), nil })
+	}
+	done := make(chan error, 1)
+	go func() { done <- update(b.Store, 2) }()
+	<-held
+	err := update(s.enter(nil, perKey).Store, 1)
+	close(released)
+	guessed := <-done
+	switch {
+	case err != nil:
+		return err
+	case asked.Load() == 0:
+		return errors.New("nobody asked which was stored first")
+	case guessed == nil:
+		return errors.New("the Update is acknowledged, though nobody told which was stored first")
+	case !errors.Is(guessed, roomkv.ErrCorrupt):
+		return guessed
+	}
+	last := s.enter(nil, perKey).Store
+	if err := update(last, 3); err != nil {
+		return err
+	}
+	got, err := roomkv.Get[[]int](s.Context(), last, "list")
+	if err == nil && !slices.Contains(got, 1) {
+		err = fmt.Errorf("the list is %v, without what was acknowledged", got)
+	}
+	return err
 }
 
 // lateBeforeListed is lateAfterPut on a homeserver that takes long to list what it has acknowledged, as Dendrite under load.
