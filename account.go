@@ -15,6 +15,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/wire"
 )
@@ -446,7 +447,7 @@ func (r roomState) loadAccount(ctx context.Context) (wire.Account, error) {
 	}
 	content, err := wire.ParseAccount(body)
 	if err != nil {
-		return wire.Account{}, fail(ErrCorrupt, err, "the account data %s of %s for %s: %v", r.accountType(), r.client.UserID, r.room, err)
+		return wire.Account{}, fault.Of(ErrCorrupt, err, "the account data %s of %s for %s: %v", r.accountType(), r.client.UserID, r.room, err)
 	}
 	return content, nil
 }
@@ -472,6 +473,6 @@ func (r roomState) accountURL() string {
 }
 
 func (r roomState) accountTooLarge(size int, cause error) error {
-	return fail(ErrTooLarge, cause, "the account data for %s would have %d bytes, and what must fit into a room's state some day may have %d",
+	return fault.Of(ErrTooLarge, cause, "the account data for %s would have %d bytes, and what must fit into a room's state some day may have %d",
 		r.room, size, wire.MaxEvent)
 }

@@ -7,6 +7,7 @@ import (
 
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/merge"
 )
 
@@ -152,7 +153,7 @@ func (w *watch) resume(ctx context.Context, yield func(Change, error) bool) (lef
 		return false, err
 	}
 	if around.Start == "" {
-		return false, fail(ErrTooOld, nil, "the homeserver has no event %s in %s", w.from, w.room)
+		return false, fault.Of(ErrTooOld, nil, "the homeserver has no event %s in %s", w.from, w.room)
 	}
 	w.start = milestone{event: w.from, asked: true}
 	w.start.place, w.start.known = around.place()
@@ -253,7 +254,7 @@ func (w *watch) listed(ctx context.Context, since int64, resumes bool) (events [
 	case !resumes && (reached || w.last.event == ""):
 		missed = len(events)
 	default:
-		return nil, 0, fail(ErrTooOld, nil, "event %s is not among the latest of %s", w.last.event, w.room)
+		return nil, 0, fault.Of(ErrTooOld, nil, "event %s is not among the latest of %s", w.last.event, w.room)
 	}
 	return events, missed, nil
 }

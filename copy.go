@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"slices"
+
+	"github.com/roomkv/roomkv/internal/fault"
 )
 
 // CopyOption changes what [Copy] does.
@@ -84,7 +86,7 @@ type copying struct {
 func Copy(ctx context.Context, dst, src *Store, opts ...CopyOption) (Copied, error) {
 	c := copying{}
 	if dst == nil || src == nil {
-		return Copied{}, fail(ErrInvalidOption, nil, "the copy's source or destination is nil")
+		return Copied{}, fault.Of(ErrInvalidOption, nil, "the copy's source or destination is nil")
 	}
 	if err := apply(&c, opts); err != nil {
 		return Copied{}, err
@@ -103,7 +105,7 @@ func (c *copying) run(ctx context.Context, dst, src *Store) error {
 		return err
 	}
 	if from.beside(to) && from.core.layout == to.core.layout {
-		return fail(ErrInvalidOption, nil, "the copy's source and destination are the same memory in %s", to.room)
+		return fault.Of(ErrInvalidOption, nil, "the copy's source and destination are the same memory in %s", to.room)
 	}
 	c.from = source{from, to}
 	c.transfer = transfer{dst: dst, overwrite: c.overwrite, report: c.report}
@@ -207,7 +209,7 @@ func (c *copying) redactSource(ctx context.Context) error {
 		}
 		for i, entry := range entries {
 			if compared[i] != isEqual {
-				return fail(ErrConflict, nil, "%q has changed since it was copied, and the rest of the source was not redacted", entry.key)
+				return fault.Of(ErrConflict, nil, "%q has changed since it was copied, and the rest of the source was not redacted", entry.key)
 			}
 		}
 		redacted, err := c.from.erase(ctx, part.records)

@@ -3,7 +3,6 @@ package roomkv
 import (
 	"context"
 	"errors"
-	"fmt"
 	"reflect"
 	"runtime"
 	"runtime/debug"
@@ -11,6 +10,8 @@ import (
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/fault"
 )
 
 // fetcher is mautrix's crypto.OlmMachine. That package needs libolm or a build tag and so is not imported.
@@ -75,7 +76,7 @@ func guarded[T any](ctx context.Context, r roomState, what string, call func() (
 			why = ": " + own.Error()
 		}
 		r.log(ctx).Error().Stringer("room_id", r.room).Bytes("stack", debug.Stack()).Msg("The client's Crypto panicked" + why)
-		err = &failure{text: fmt.Sprintf("cannot %s in %s: the client's Crypto panicked%s", what, r.room, why), causes: []error{errPanicked}}
+		err = fault.Because(errPanicked, "cannot %s in %s: the client's Crypto panicked%s", what, r.room, why)
 	}()
 	return call()
 }

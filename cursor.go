@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/fault"
 )
 
 // How far back a list of events is read. A homeserver can give a token for another page for ever.
@@ -69,13 +71,13 @@ func (c cursor) letGo() string {
 func (c cursor) turn(room id.RoomID) (cursor, error) {
 	switch {
 	case c.pages >= maxPages:
-		return c, fail(ErrCorrupt, nil, "cannot look back in %s: the homeserver lists no end of events, after %d pages", room, c.pages)
+		return c, fault.Of(ErrCorrupt, nil, "cannot look back in %s: the homeserver lists no end of events, after %d pages", room, c.pages)
 	case c.empty >= maxEmpty:
-		return c, fail(ErrCorrupt, nil, "cannot look back in %s: the homeserver lists nothing of the memory on %d pages, and no end of them", room, c.empty)
+		return c, fault.Of(ErrCorrupt, nil, "cannot look back in %s: the homeserver lists nothing of the memory on %d pages, and no end of them", room, c.empty)
 	case c.held > maxHeld:
-		return c, fail(ErrCorrupt, nil, "cannot look back in %s: the homeserver lists more than %d bytes of events of the memory", room, maxHeld)
+		return c, fault.Of(ErrCorrupt, nil, "cannot look back in %s: the homeserver lists more than %d bytes of events of the memory", room, maxHeld)
 	case len(c.token) > maxToken:
-		return c, fail(ErrCorrupt, nil, "cannot look back in %s: the homeserver's token for a page has %d bytes", room, len(c.token))
+		return c, fault.Of(ErrCorrupt, nil, "cannot look back in %s: the homeserver's token for a page has %d bytes", room, len(c.token))
 	}
 	return c, nil
 }

@@ -14,6 +14,7 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/wire"
 )
@@ -45,16 +46,16 @@ func (r roomState) value(ctx context.Context, name string, stored json.RawMessag
 	read, err := wire.Decode(stored)
 	switch {
 	case err != nil:
-		return value{key: key}, fail(ErrCorrupt, err, "event %s in %s, key %q: %v", from, r.room, key, err)
+		return value{key: key}, fault.Of(ErrCorrupt, err, "event %s in %s, key %q: %v", from, r.room, key, err)
 	case read.Event != "":
 		return r.sealed(ctx, name, read.Event)
 	case read.Fields != nil && named:
 		return r.fields(ctx, key, read.Fields, from)
 	case !named:
-		return value{}, fail(ErrCorrupt, nil, "event %s in %s: what stands under %s is not in an encrypted event", from, r.room, name)
+		return value{}, fault.Of(ErrCorrupt, nil, "event %s in %s: what stands under %s is not in an encrypted event", from, r.room, name)
 	}
 	if err := r.trustsState(ctx); err != nil {
-		return value{key: key}, fail(ErrUntrusted, err, "event %s in %s, key %q: the value is not encrypted", from, r.room, key)
+		return value{key: key}, fault.Of(ErrUntrusted, err, "event %s in %s, key %q: the value is not encrypted", from, r.room, key)
 	}
 	text, err := r.text(ctx, read, attachmentOf{name: name, key: key, event: from})
 	return value{key: key, json: text}, err
@@ -72,14 +73,14 @@ func (r roomState) sealed(ctx context.Context, name string, from id.EventID) (va
 	read.sender, read.trust = event.sender, event.trust
 	inside, found := json.RawMessage(nil), false
 	if read.key, inside, found = r.inside(event, name); !found {
-		return read, fail(ErrCorrupt, nil, "event %s in %s is referred to and does not hold the key %s", from, r.room, describe(read.key, name))
+		return read, fault.Of(ErrCorrupt, nil, "event %s in %s is referred to and does not hold the key %s", from, r.room, describe(read.key, name))
 	}
 	if !r.trusts(event) {
-		return read, fail(ErrUntrusted, nil, "event %s in %s, key %q: %s sent it from a device whose trust is %s, below %s", from, r.room, read.key, event.sender, event.trust, r.core.minTrust)
+		return read, fault.Of(ErrUntrusted, nil, "event %s in %s, key %q: %s sent it from a device whose trust is %s, below %s", from, r.room, read.key, event.sender, event.trust, r.core.minTrust)
 	}
 	content, err := wire.Unseal(inside)
 	if err != nil {
-		return read, fail(ErrCorrupt, err, "event %s in %s, key %q: %v", from, r.room, read.key, err)
+		return read, fault.Of(ErrCorrupt, err, "event %s in %s, key %q: %v", from, r.room, read.key, err)
 	}
 	read.json, err = r.text(ctx, content, attachmentOf{name: name, key: read.key, event: from, encrypted: true})
 	return read, err
@@ -210,10 +211,10 @@ func (r roomState) open(ctx context.Context, at id.EventID) (*opened, error) {
 		return known, nil
 	}
 	if r.client.Crypto == nil {
-		return nil, fail(ErrUndecryptable, nil, "event %s in %s: the client has no Crypto", at, r.room)
+		return nil, fault.Of(ErrUndecryptable, nil, "event %s in %s: the client has no Crypto", at, r.room)
 	}
 	if _, ready := machineOf(r.client.Crypto); !ready {
-		return nil, fail(ErrUndecryptable, nil, "event %s in %s: %s", at, r.room, notReady)
+		return nil, fault.Of(ErrUndecryptable, nil, "event %s in %s: %s", at, r.room, notReady)
 	}
 	evt, err := r.encryptedEvent(ctx, at)
 	if err != nil {
@@ -224,14 +225,14 @@ func (r roomState) open(ctx context.Context, at id.EventID) (*opened, error) {
 		return nil, err
 	}
 	if decrypted == nil || decrypted.Type.Type != r.eventType.Type || decrypted.StateKey != nil {
-		return nil, fail(ErrCorrupt, nil, "event %s in %s is referred to and is not of type %s inside", at, r.room, r.eventType.Type)
+		return nil, fault.Of(ErrCorrupt, nil, "event %s in %s is referred to and is not of type %s inside", at, r.room, r.eventType.Type)
 	}
 	if info := decrypted.Mautrix; info.TrustState == id.TrustStateVerified && info.TrustSource == nil && evt.Sender != r.client.UserID {
-		return nil, fail(ErrCorrupt, nil, "event %s in %s was encrypted by this device, and the homeserver says that %s sent it", at, r.room, evt.Sender)
+		return nil, fault.Of(ErrCorrupt, nil, "event %s in %s was encrypted by this device, and the homeserver says that %s sent it", at, r.room, evt.Sender)
 	}
 	opened := &opened{sender: evt.Sender, trust: decrypted.Mautrix.TrustState, size: len(decrypted.Content.VeryRaw)}
 	if json.Unmarshal(decrypted.Content.VeryRaw, &opened.values) != nil || opened.values == nil {
-		return nil, fail(ErrCorrupt, nil, "event %s in %s holds something else than keys and values", at, r.room)
+		return nil, fault.Of(ErrCorrupt, nil, "event %s in %s holds something else than keys and values", at, r.room)
 	}
 	r.core.opened.put(r.at(at), opened)
 	r.core.encrypted.set(r.room, true, false)
@@ -248,20 +249,20 @@ func (r roomState) encryptedEvent(ctx context.Context, at id.EventID) (*event.Ev
 		case errors.Is(err, mautrix.MForbidden) && r.hasLeft(ctx):
 			return nil, r.notJoined("read values", err)
 		case errors.Is(err, mautrix.MNotFound), errors.Is(err, mautrix.MForbidden):
-			return nil, fail(ErrUndecryptable, err, "event %s in %s is not there, or may not be seen", at, r.room)
+			return nil, fault.Of(ErrUndecryptable, err, "event %s in %s is not there, or may not be seen", at, r.room)
 		case err != nil:
 			return nil, r.explain(ctx, fmt.Sprintf("read event %s", at), err)
 		}
 	}
 	switch {
 	case evt == nil || evt.ID != at || evt.RoomID != "" && evt.RoomID != r.room:
-		return nil, fail(ErrCorrupt, nil, "event %s is referred to in %s and is not in that room", at, r.room)
+		return nil, fault.Of(ErrCorrupt, nil, "event %s is referred to in %s and is not in that room", at, r.room)
 	case evt.Type.Type == event.EventEncrypted.Type && len(evt.Content.Raw) == 0:
-		return nil, fail(ErrUndecryptable, ErrRedacted, "event %s in %s was redacted", at, r.room)
+		return nil, fault.Of(ErrUndecryptable, ErrRedacted, "event %s in %s was redacted", at, r.room)
 	}
 	unreadable := evt.Content.ParseRaw(event.EventEncrypted)
 	if unreadable != nil || evt.Type.Type != event.EventEncrypted.Type || evt.StateKey != nil || evt.Content.AsEncrypted().Algorithm != id.AlgorithmMegolmV1 {
-		return nil, fail(ErrCorrupt, nil, "event %s in %s is referred to and is not encrypted with Megolm", at, r.room)
+		return nil, fault.Of(ErrCorrupt, nil, "event %s in %s is referred to and is not encrypted with Megolm", at, r.room)
 	}
 	evt.RoomID = r.room
 	return evt, nil
@@ -283,14 +284,11 @@ func (r roomState) decrypt(ctx context.Context, evt *event.Event) (*event.Event,
 		return decrypted, nil
 	}
 	if errors.Is(err, errPanicked) {
-		return nil, fail(ErrUndecryptable, err, "%v", err)
+		return nil, fault.Of(ErrUndecryptable, err, "%v", err)
 	}
 	content := evt.Content.AsEncrypted()
 	undecryptable := func(why string, causes ...error) error {
-		return &failure{
-			text:   fmt.Sprintf("%v: event %s in %s, session %s: %s", ErrUndecryptable, evt.ID, r.room, content.SessionID, why),
-			causes: append([]error{ErrUndecryptable, err}, causes...),
-		}
+		return fault.Of(ErrUndecryptable, errors.Join(append(causes, err)...), "event %s in %s, session %s: %s", evt.ID, r.room, content.SessionID, why)
 	}
 	// The backup may know the session from an earlier message on, so it is asked in any case.
 	if r.core.backup != nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"unicode/utf8"
 
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -20,16 +21,16 @@ func encode(key string, value any) (json.RawMessage, error) {
 		encoder := json.NewEncoder(&buffer)
 		encoder.SetEscapeHTML(false)
 		if err := encoder.Encode(value); err != nil {
-			return nil, fail(ErrInvalidValue, err, "the %T for key %q cannot be encoded as JSON", value, key)
+			return nil, fault.Of(ErrInvalidValue, err, "the %T for key %q cannot be encoded as JSON", value, key)
 		}
 		text = buffer.Bytes()
 	}
 	if losesText(value, text) {
-		return nil, fail(ErrInvalidValue, nil, "the %T for key %q has a text that is not valid UTF-8; encode it (as []byte, for example)", value, key)
+		return nil, fault.Of(ErrInvalidValue, nil, "the %T for key %q has a text that is not valid UTF-8; encode it (as []byte, for example)", value, key)
 	}
 	stored, err := wire.Encode(text)
 	if err != nil {
-		return nil, fail(ErrInvalidValue, err, "the %T for key %q is encoded as something else than JSON in UTF-8", value, key)
+		return nil, fault.Of(ErrInvalidValue, err, "the %T for key %q is encoded as something else than JSON in UTF-8", value, key)
 	}
 	return stored, nil
 }

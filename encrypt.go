@@ -15,6 +15,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/wire"
 )
@@ -41,11 +42,11 @@ func (p place) Sealer(ctx context.Context, again bool) (commit.Sealer, error) {
 	case err != nil:
 		return nil, fmt.Errorf("%w; nothing was written, for the room may be encrypted", err)
 	case !encrypted && p.core.secret != nil:
-		return nil, fail(ErrNoCrypto, nil, "%s is not encrypted, where the names of keys cannot be hidden, so nothing was written; encrypt the room, or leave out WithSealedKeys", p.room)
+		return nil, fault.Of(ErrNoCrypto, nil, "%s is not encrypted, where the names of keys cannot be hidden, so nothing was written; encrypt the room, or leave out WithSealedKeys", p.room)
 	case !encrypted:
 		return nil, nil
 	case p.client.Crypto == nil:
-		return nil, fail(ErrNoCrypto, nil, "%s is encrypted, or has encrypted values in its memory, and the client has no Crypto, so nothing was written; give it one (mautrix's cryptohelper), or write values that the homeserver can read with WithEncryption(false)", p.room)
+		return nil, fault.Of(ErrNoCrypto, nil, "%s is encrypted, or has encrypted values in its memory, and the client has no Crypto, so nothing was written; give it one (mautrix's cryptohelper), or write values that the homeserver can read with WithEncryption(false)", p.room)
 	}
 	return sealer{p.roomState}, nil
 }
@@ -54,7 +55,7 @@ func (p place) Sealer(ctx context.Context, again bool) (commit.Sealer, error) {
 func (s sealer) Check(value commit.Value) error {
 	content, err := s.content([]commit.Value{value})
 	if err == nil && len(content) > maxAlone {
-		err = fail(ErrTooLarge, nil, "%q in %s would be %d bytes before encryption, and at most about %d fit into an event of %d",
+		err = fault.Of(ErrTooLarge, nil, "%q in %s would be %d bytes before encryption, and at most about %d fit into an event of %d",
 			value.Key, s.room, len(content), maxAlone, wire.MaxEvent)
 	}
 	return err
@@ -89,7 +90,7 @@ func (s sealer) Holds(ctx context.Context, stored string, value commit.Value) bo
 // them.
 func (s sealer) Seal(ctx context.Context, values []commit.Value) (references map[string]string, err error) {
 	if _, ready := machineOf(s.client.Crypto); !ready {
-		return nil, fail(ErrNoCrypto, nil, "nothing was written to %s: %s", s.room, notReady)
+		return nil, fault.Of(ErrNoCrypto, nil, "nothing was written to %s: %s", s.room, notReady)
 	}
 	if err := s.prepare(ctx); err != nil {
 		return nil, err
@@ -138,12 +139,12 @@ func (s sealer) content(values []commit.Value) (json.RawMessage, error) {
 	for _, value := range values {
 		var err error
 		if inside[wire.Name(value.Key)], err = wire.Seal(json.RawMessage(value.Stored)); err != nil {
-			return nil, fail(ErrInvalidValue, err, "the value for key %q", value.Key)
+			return nil, fault.Of(ErrInvalidValue, err, "the value for key %q", value.Key)
 		}
 	}
 	content, err := json.Marshal(inside)
 	if err != nil {
-		return nil, fail(ErrInvalidValue, err, "a value cannot be encoded as JSON")
+		return nil, fault.Of(ErrInvalidValue, err, "a value cannot be encoded as JSON")
 	}
 	return json.RawMessage(wire.Canonical(content)), nil
 }
@@ -206,7 +207,7 @@ func (s sealer) sendOnce(ctx context.Context, content json.RawMessage) (id.Event
 		return "", s.explain(ctx, "encrypt", err)
 	}
 	if encrypted == nil || encrypted.Algorithm != id.AlgorithmMegolmV1 || encrypted.SessionID == "" {
-		return "", fail(ErrNoCrypto, nil, "the client's Crypto did not encrypt with Megolm for %s, so nothing was written", s.room)
+		return "", fault.Of(ErrNoCrypto, nil, "the client's Crypto did not encrypt with Megolm for %s, so nothing was written", s.room)
 	}
 	if s.core.backup != nil {
 		if err := s.core.backup.Save(ctx, s.room, encrypted.SessionID); err != nil {
@@ -218,11 +219,11 @@ func (s sealer) sendOnce(ctx context.Context, content json.RawMessage) (id.Event
 	err = matrix.Get(ctx, s.client, matrix.Request{Method: http.MethodPut, URL: url, JSON: encrypted}, &sent)
 	switch {
 	case isStatus(err, http.StatusRequestEntityTooLarge):
-		return "", fail(ErrTooLarge, err, "encrypted values for %s, %d bytes before encryption, do not fit into an event", s.room, len(content))
+		return "", fault.Of(ErrTooLarge, err, "encrypted values for %s, %d bytes before encryption, do not fit into an event", s.room, len(content))
 	case err != nil:
 		return "", s.explainSend(ctx, "send encrypted values", event.EventEncrypted, err)
 	case sent.EventID == "":
-		return "", &failure{text: fmt.Sprintf("cannot send encrypted values in %s: the homeserver's answer names no event", s.room)}
+		return "", fault.Because(nil, "cannot send encrypted values in %s: the homeserver's answer names no event", s.room)
 	}
 	return sent.EventID, nil
 }

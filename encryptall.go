@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -38,7 +39,7 @@ func (s *Store) EncryptAll(ctx context.Context) (changed int, err error) {
 func (r roomState) encryptAll(ctx context.Context) (changed int, err error) {
 	sealer, err := place{roomState: r}.Sealer(ctx, false)
 	if err == nil && sealer == nil {
-		err = fail(ErrNoCrypto, nil, "%s is not encrypted, or the store was made with WithEncryption(false)", r.room)
+		err = fault.Of(ErrNoCrypto, nil, "%s is not encrypted, or the store was made with WithEncryption(false)", r.room)
 	}
 	if err != nil {
 		return 0, err

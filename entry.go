@@ -11,6 +11,7 @@ import (
 
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/replica"
 )
 
@@ -39,7 +40,7 @@ type Entry struct {
 // Decode decodes the entry's value into dest as [Store.Get] does.
 func (e Entry) Decode(dest any) error {
 	if err := json.Unmarshal(e.Value, dest); err != nil {
-		return failDecode(e.Key, dest, err)
+		return fault.Decode(e.Key, dest, err)
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/roomkv/roomkv/internal/dump"
+	"github.com/roomkv/roomkv/internal/fault"
 )
 
 // ExportOption changes what [Store.Export] does.
@@ -61,7 +62,7 @@ type exporting struct {
 func (s *Store) Export(ctx context.Context, w io.Writer, opts ...ExportOption) (Exported, error) {
 	var e exporting
 	if w == nil {
-		return Exported{}, fail(ErrInvalidOption, nil, "the writer is nil")
+		return Exported{}, fault.Of(ErrInvalidOption, nil, "the writer is nil")
 	}
 	if err := apply(&e, opts); err != nil {
 		return Exported{}, err

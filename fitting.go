@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -108,7 +109,7 @@ func (r roomState) fitting(ctx context.Context, edit commit.Edit) commit.Edit {
 			}
 		}
 		if len(others) > 0 {
-			return nil, fail(ErrTooLarge, &crowded{others}, "the memory in %s is full, and gets full again as fast as its large values are moved out", r.room)
+			return nil, fault.Of(ErrTooLarge, &crowded{others}, "the memory in %s is full, and gets full again as fast as its large values are moved out", r.room)
 		}
 		for _, value := range chosen {
 			if changes[value.name], err = r.upload(ctx, value.name, edit.Values[value.name], value.text, false); err != nil {

@@ -12,6 +12,7 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/wire"
 )
@@ -83,12 +84,12 @@ type awaited struct {
 func (f *follower) start() error {
 	syncer, ok := f.core.client.Syncer.(mautrix.ExtensibleSyncer)
 	if !ok {
-		return fail(ErrInvalidOption, nil, "cannot follow: the client's Syncer is a %T, which takes no handlers", f.core.client.Syncer)
+		return fault.Of(ErrInvalidOption, nil, "cannot follow: the client's Syncer is a %T, which takes no handlers", f.core.client.Syncer)
 	}
 	encryption, upgrades := true, true
 	if filter := f.core.client.Syncer.GetFilterJSON(f.core.client.UserID); filter != nil && filter.Room != nil {
 		if !passes(filter.Room.Timeline, f.core.eventType) {
-			return fail(ErrInvalidOption, nil, "cannot follow: the filter of the client's Syncer leaves %s events out of the timeline", f.core.eventType.Type)
+			return fault.Of(ErrInvalidOption, nil, "cannot follow: the filter of the client's Syncer leaves %s events out of the timeline", f.core.eventType.Type)
 		}
 		encryption = passes(filter.Room.Timeline, event.StateEncryption) && passes(filter.Room.State, event.StateEncryption)
 		upgrades = passes(filter.Room.Timeline, event.StateTombstone) && passes(filter.Room.State, event.StateTombstone)

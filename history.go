@@ -10,6 +10,7 @@ import (
 
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/wire"
 )
@@ -312,7 +313,7 @@ func (l *line) at(h *merge.History, i int, has []string) *revision {
 		if !l.core.layout.oneKey() && l.newer != nil && *l.newer == has[i] {
 			return nil
 		}
-		rev.err = fail(ErrRedacted, nil, "event %s in %s", evt.ID, l.room)
+		rev.err = fault.Of(ErrRedacted, nil, "event %s in %s", evt.ID, l.room)
 	case read.Err != nil:
 		rev.err = read.Err
 	case h.Origin(evt.ID, l.name) != evt.ID:

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/roomkv/roomkv/internal/dump"
+	"github.com/roomkv/roomkv/internal/fault"
 )
 
 // ImportOption changes what [Store.Import] does.
@@ -77,7 +78,7 @@ type importing struct {
 func (s *Store) Import(ctx context.Context, r io.Reader, opts ...ImportOption) (Imported, error) {
 	var i importing
 	if r == nil {
-		return Imported{}, fail(ErrInvalidOption, nil, "the reader is nil")
+		return Imported{}, fault.Of(ErrInvalidOption, nil, "the reader is nil")
 	}
 	if err := apply(&i, opts); err != nil {
 		return Imported{}, err
@@ -107,7 +108,7 @@ func (i *importing) run(ctx context.Context, s *Store, r io.Reader) error {
 	var remove []string
 	if i.replace {
 		if i.unreadable > 0 {
-			return fail(ErrInvalidOption, nil, "%d values could not be read when the file was written, so that it does not say what the memory is to be; import it without ImportReplace", i.unreadable)
+			return fault.Of(ErrInvalidOption, nil, "%d values could not be read when the file was written, so that it does not say what the memory is to be; import it without ImportReplace", i.unreadable)
 		}
 		if remove, err = s.Keys(ctx); err != nil {
 			return err
@@ -172,7 +173,7 @@ func lines(ctx context.Context, rewind func() (io.Reader, error)) iter.Seq2[dump
 			}
 			if errors.Is(err, dump.ErrDamaged) {
 				_, text, _ := strings.Cut(err.Error(), ": ")
-				err = fail(ErrDamaged, nil, "%s", text)
+				err = fault.Of(ErrDamaged, nil, "%s", text)
 			}
 			if err == nil && line.Past {
 				continue
@@ -195,7 +196,7 @@ func (i *importing) verify(ctx context.Context, rewind func() (io.Reader, error)
 		if line.Value == nil {
 			i.unreadable++
 		} else if keys[line.Key] {
-			return nil, fail(ErrDamaged, nil, "two of its lines are of the same key")
+			return nil, fault.Of(ErrDamaged, nil, "two of its lines are of the same key")
 		} else {
 			keys[line.Key] = true
 		}

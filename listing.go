@@ -14,6 +14,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/matrix"
 )
 
@@ -171,7 +172,7 @@ func (r roomState) stream(ctx context.Context, url string, read func(*matrix.Dec
 	_, err := matrix.Do(ctx, r.client, matrix.Request{Method: http.MethodGet, URL: url, Limit: matrix.Whole, Read: matrix.Decoded(read)})
 	switch {
 	case errors.Is(err, errListed):
-		return fail(ErrTooLarge, nil, "the memory in %s is larger than the %d bytes that are read at once; Export and Copy read it part by part", r.room, maxListed)
+		return fault.Of(ErrTooLarge, nil, "the memory in %s is larger than the %d bytes that are read at once; Export and Copy read it part by part", r.room, maxListed)
 	case err != nil:
 		return r.explain(ctx, listing, err)
 	}

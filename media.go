@@ -20,6 +20,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/wire"
 )
@@ -129,11 +130,11 @@ func (r roomState) upload(ctx context.Context, name, key string, text json.RawMe
 	err := matrix.Get(ctx, r.client, matrix.Request{Method: http.MethodPost, URL: r.client.BuildURL(mautrix.MediaURLPath{"v3", "upload"}), Bytes: ciphertext}, &sent)
 	switch {
 	case isStatus(err, http.StatusRequestEntityTooLarge):
-		return nil, fail(ErrTooLarge, err, "the value for key %q in %s has %d bytes, which the homeserver does not take as an upload", key, r.room, len(text))
+		return nil, fault.Of(ErrTooLarge, err, "the value for key %q in %s has %d bytes, which the homeserver does not take as an upload", key, r.room, len(text))
 	case err != nil:
 		return nil, r.explain(ctx, "upload a value", err)
 	case !sent.ContentURI.IsValid():
-		return nil, &failure{text: fmt.Sprintf("cannot upload a value for %s: the homeserver's answer names no attachment", r.room)}
+		return nil, fault.Because(nil, "cannot upload a value for %s: the homeserver's answer names no attachment", r.room)
 	}
 	media := wire.Media{EncryptedFileInfo: event.EncryptedFileInfo{EncryptedFile: *file, URL: sent.ContentURI.CUString()}, Size: int64(len(text))}
 	stored := media.Stored()
@@ -169,7 +170,7 @@ func (r roomState) hasStill(ctx context.Context, known uploaded) bool {
 func (r roomState) checkSize(ctx context.Context, key string, size int64) error {
 	most, err := r.maxValue(ctx)
 	if err == nil && size > most {
-		err = fail(ErrTooLarge, nil, "the value for key %q in %s has %d bytes, and at most %d are allowed, by the homeserver for an upload or by WithMaxValue",
+		err = fault.Of(ErrTooLarge, nil, "the value for key %q in %s has %d bytes, and at most %d are allowed, by the homeserver for an upload or by WithMaxValue",
 			key, r.room, size, most)
 	}
 	return err
@@ -238,7 +239,7 @@ func (r roomState) text(ctx context.Context, read wire.Value, of attachmentOf) (
 	}
 	media, err := wire.ParseMedia(read.Media)
 	if err != nil {
-		return nil, fail(ErrCorrupt, err, "event %s in %s, key %q: %v", of.event, r.room, of.key, err)
+		return nil, fault.Of(ErrCorrupt, err, "event %s in %s, key %q: %v", of.event, r.room, of.key, err)
 	}
 	if err := r.checkSize(ctx, of.key, media.Size); err != nil {
 		return nil, err
@@ -252,9 +253,9 @@ func (r roomState) text(ctx context.Context, read wire.Value, of attachmentOf) (
 	switch err := media.DecryptInPlace(text); {
 	case err != nil:
 		r.core.media.forget(stored)
-		return nil, fail(ErrCorrupt, err, "event %s in %s, key %q: attachment %s is not what was uploaded: %v", of.event, r.room, of.key, media.URL, err)
+		return nil, fault.Of(ErrCorrupt, err, "event %s in %s, key %q: attachment %s is not what was uploaded: %v", of.event, r.room, of.key, media.URL, err)
 	case !json.Valid(text) || !utf8.Valid(text):
-		return nil, fail(ErrCorrupt, nil, "event %s in %s, key %q: attachment %s is not a JSON value", of.event, r.room, of.key, media.URL)
+		return nil, fault.Of(ErrCorrupt, nil, "event %s in %s, key %q: attachment %s is not a JSON value", of.event, r.room, of.key, media.URL)
 	}
 	r.core.media.put(attachmentID{r.room, of.name, of.encrypted, digest(text)}, stored)
 	return text, nil
@@ -278,7 +279,7 @@ func (r roomState) fetch(ctx context.Context, media wire.Media, of attachmentOf)
 	what := fmt.Sprintf("download attachment %s, the value for key %q", media.URL, of.key)
 	switch {
 	case errors.Is(err, mautrix.MNotFound), isStatus(err, http.StatusNotFound), isStatus(err, http.StatusGone), saysNo(err):
-		return nil, fail(ErrMissingMedia, err, "cannot %s in event %s in %s", what, of.event, r.room)
+		return nil, fault.Of(ErrMissingMedia, err, "cannot %s in event %s in %s", what, of.event, r.room)
 	case err != nil:
 		return nil, r.explain(ctx, what, err)
 	}
@@ -294,7 +295,7 @@ func saysNo(err error) bool {
 }
 
 func (r roomState) wrongSize(media wire.Media, of attachmentOf) error {
-	return fail(ErrCorrupt, nil, "event %s in %s, key %q: attachment %s does not have the %d bytes that it should", of.event, r.room, of.key, media.URL, media.Size)
+	return fault.Of(ErrCorrupt, nil, "event %s in %s, key %q: attachment %s does not have the %d bytes that it should", of.event, r.room, of.key, media.URL, media.Size)
 }
 
 // firstStep is how much memory is taken at first for an attachment, at most, in bytes.

@@ -10,6 +10,7 @@ import (
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
 
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/matrix"
 )
 
@@ -54,7 +55,7 @@ func (r roomState) learnMembers(ctx context.Context) error {
 					members = append(members, member)
 				}
 				if len(members) > maxMembers {
-					return fail(ErrTooLarge, nil, "%s has more than %d members, to whom a key to values cannot be sent", r.room, maxMembers)
+					return fault.Of(ErrTooLarge, nil, "%s has more than %d members, to whom a key to values cannot be sent", r.room, maxMembers)
 				}
 				return nil
 			})}.Read(decoder)
@@ -87,12 +88,12 @@ func (r roomState) learnEncryption(ctx context.Context) error {
 	case err != nil:
 		return err
 	case found == nil:
-		return fail(ErrNoCrypto, nil, "%s is encrypted, or has encrypted values in its memory, and the homeserver has no %s there, so nothing was written; "+
+		return fault.Of(ErrNoCrypto, nil, "%s is encrypted, or has encrypted values in its memory, and the homeserver has no %s there, so nothing was written; "+
 			"find out why, or write values that the homeserver can read with WithEncryption(false)", r.room, event.StateEncryption.Type)
 	}
 	evt := &event.Event{ID: found.ID, Sender: found.Sender, Type: event.StateEncryption, StateKey: found.StateKey, RoomID: r.room}
 	if json.Unmarshal(found.Content, &evt.Content) != nil || evt.Content.ParseRaw(evt.Type) != nil {
-		return fail(ErrCorrupt, nil, "event %s in %s does not say how the room is encrypted", found.ID, r.room)
+		return fault.Of(ErrCorrupt, nil, "event %s in %s does not say how the room is encrypted", found.ID, r.room)
 	}
 	mautrix.UpdateStateStore(ctx, r.client.StateStore, evt)
 	return nil

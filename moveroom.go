@@ -12,6 +12,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/replica"
 	"github.com/roomkv/roomkv/internal/wire"
 )
@@ -29,7 +30,7 @@ func (r roomState) moveFrom(ctx context.Context, old roomState, stone *tombstone
 	if o, err := old.away(ctx, false); err != nil {
 		return err
 	} else if o != nil && o.account.current().ID != "" {
-		return fail(ErrRoomUpgraded, nil, "the memory of %s is in account data at least in part, where it stays; Copy can take it to a store without WithRoomUpgrades", old.room)
+		return fault.Of(ErrRoomUpgraded, nil, "the memory of %s is in account data at least in part, where it stays; Copy can take it to a store without WithRoomUpgrades", old.room)
 	}
 	// Dendrite gives the room's first event, what it copies and the tombstone one time. Who upgrades a room by hand has their
 	// tombstone after the room, and can have written to it in between.
@@ -149,7 +150,7 @@ func (r roomState) load(ctx context.Context, old roomState, stone *tombstone, re
 			stored := found.stored
 			if elsewhere.JSON == nil {
 				if stored, err = wire.Encode(read.json); err != nil {
-					return load, fail(ErrCorrupt, err, "event %s in %s, key %q", found.event, old.room, read.key)
+					return load, fault.Of(ErrCorrupt, err, "event %s in %s, key %q", found.event, old.room, read.key)
 				}
 				if stored, err = r.keep(ctx, name, read.key, stored); err != nil { // an attachment is of one room
 					return load, err
@@ -225,7 +226,7 @@ func (r roomState) moveDict(ctx context.Context, l singleKey, old roomState, sto
 		}
 		return changes, nil
 	}}
-	return advise(r.dict(l.dict).Writer.Do(ctx, r.fitting(ctx, edit)), "delete keys in a copy, or move them to a store with WithPerKeyState")
+	return fault.Advise(r.dict(l.dict).Writer.Do(ctx, r.fitting(ctx, edit)), "delete keys in a copy, or move them to a store with WithPerKeyState")
 }
 
 // afresh is the dict as the homeserver has it now.

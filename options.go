@@ -11,6 +11,7 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -228,7 +229,7 @@ func WithRooms(rooms map[string]string) Option {
 func apply[S any, O ~func(*S)](to *S, options []O) error {
 	for _, option := range options {
 		if option == nil {
-			return fail(ErrInvalidOption, nil, "a %T is nil, or was made of what is", option)
+			return fault.Of(ErrInvalidOption, nil, "a %T is nil, or was made of what is", option)
 		}
 		option(to)
 	}
@@ -239,40 +240,40 @@ func apply[S any, O ~func(*S)](to *S, options []O) error {
 func (s *settings) check(self id.UserID) error {
 	switch {
 	case s.eventType == "":
-		return fail(ErrInvalidOption, nil, "the event type is empty")
+		return fault.Of(ErrInvalidOption, nil, "the event type is empty")
 	case !utf8.ValidString(s.eventType):
-		return fail(ErrInvalidOption, nil, "the event type is not valid UTF-8")
+		return fault.Of(ErrInvalidOption, nil, "the event type is not valid UTF-8")
 	case len(s.eventType) > wire.MaxType:
-		return fail(ErrInvalidOption, nil, "the event type is %d bytes long and may be %d", len(s.eventType), wire.MaxType)
+		return fault.Of(ErrInvalidOption, nil, "the event type is %d bytes long and may be %d", len(s.eventType), wire.MaxType)
 	case isSpecified(s.eventType):
-		return fail(ErrInvalidOption, nil, "the event type %s has a meaning in Matrix", s.eventType)
+		return fault.Of(ErrInvalidOption, nil, "the event type %s has a meaning in Matrix", s.eventType)
 	}
 	switch {
 	case s.maxValue < 0:
-		return fail(ErrInvalidOption, nil, "a value cannot have %d bytes", s.maxValue)
+		return fault.Of(ErrInvalidOption, nil, "a value cannot have %d bytes", s.maxValue)
 	case s.secret != nil && len(s.secret) < minSecret:
-		return fail(ErrInvalidOption, nil, "the secret has %d bytes and must have at least %d", len(s.secret), minSecret)
+		return fault.Of(ErrInvalidOption, nil, "the secret has %d bytes and must have at least %d", len(s.secret), minSecret)
 	case isNil(s.backup):
-		return fail(ErrInvalidOption, nil, "WithKeyBackup was given a nil %T", s.backup)
+		return fault.Of(ErrInvalidOption, nil, "WithKeyBackup was given a nil %T", s.backup)
 	case s.secret != nil && !s.encrypt:
-		return fail(ErrInvalidOption, nil, "keys cannot be sealed without encryption, for the encrypted events have them")
+		return fault.Of(ErrInvalidOption, nil, "keys cannot be sealed without encryption, for the encrypted events have them")
 	}
 	if single, ok := s.layout.(singleKey); ok {
 		switch key := single.dict; {
 		case !utf8.ValidString(key):
-			return fail(ErrInvalidOption, nil, "the state key is not valid UTF-8")
+			return fault.Of(ErrInvalidOption, nil, "the state key is not valid UTF-8")
 		case len(key) > wire.MaxStateKey:
-			return fail(ErrInvalidOption, nil, "the state key is %d bytes long and may be %d", len(key), wire.MaxStateKey)
+			return fault.Of(ErrInvalidOption, nil, "the state key is %d bytes long and may be %d", len(key), wire.MaxStateKey)
 		case strings.HasPrefix(key, "@") && key != self.String():
-			return fail(ErrInvalidOption, nil, "the state key %q begins with @, and only the user of that ID may write it", key)
+			return fault.Of(ErrInvalidOption, nil, "the state key %q begins with @, and only the user of that ID may write it", key)
 		}
 	}
 	for name, room := range s.rooms {
 		if name == "" || isRoom(name) {
-			return fail(ErrInvalidOption, nil, "%q cannot be the name of a room", name)
+			return fault.Of(ErrInvalidOption, nil, "%q cannot be the name of a room", name)
 		}
 		if !isRoom(room) {
-			return fail(ErrInvalidOption, nil, "the room named %q is %q, which is neither a room ID nor an alias", name, room)
+			return fault.Of(ErrInvalidOption, nil, "the room named %q is %q, which is neither a room ID nor an alias", name, room)
 		}
 	}
 	return nil
@@ -299,9 +300,9 @@ func (s *settings) lookUp(room string) (string, error) {
 		return configured, nil
 	}
 	if room == "" {
-		return "", fail(ErrUnknownRoom, nil, "no room was given")
+		return "", fault.Of(ErrUnknownRoom, nil, "no room was given")
 	}
-	return "", fail(ErrUnknownRoom, nil, "%q is neither a room ID (!…) nor an alias (#…) nor a name configured with WithRooms", room)
+	return "", fault.Of(ErrUnknownRoom, nil, "%q is neither a room ID (!…) nor an alias (#…) nor a name configured with WithRooms", room)
 }
 
 func isRoom(room string) bool {

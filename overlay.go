@@ -11,6 +11,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/replica"
 	"github.com/roomkv/roomkv/internal/wire"
@@ -465,7 +466,7 @@ func (o *overlay) Hold(ctx context.Context) (release func(), err error) {
 func (o *overlay) Send(ctx context.Context, content json.RawMessage) (sent id.EventID, once bool, err error) {
 	read, err := wire.ParseAccount(content)
 	if err != nil {
-		return "", false, fail(ErrCorrupt, err, "the account data for %s", o.room)
+		return "", false, fault.Of(ErrCorrupt, err, "the account data for %s", o.room)
 	}
 	stamped := o.account.stamp(read)
 	return eventOf(stamped), true, o.saveAccount(ctx, stamped)

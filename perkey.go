@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -95,7 +96,7 @@ func (l perKey) commitOne(ctx context.Context, state roomState, name string, edi
 			return err
 		}
 	}
-	err := advise(state.dict(l.stateKey(name)).Writer.Do(ctx, some), adviceOneKey)
+	err := fault.Advise(state.dict(l.stateKey(name)).Writer.Do(ctx, some), adviceOneKey)
 	if err == nil && state.done != nil {
 		state.done(name)
 	}

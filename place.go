@@ -14,6 +14,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/merge"
 )
@@ -144,7 +145,7 @@ func (p place) snapshot(evt *stateEvent) merge.Event {
 	read := merge.Event{ID: evt.ID, Sender: evt.Sender, Time: evt.Time, Dict: dict.Names(), Mark: dict.ParentsText,
 		Replaces: evt.Unsigned.ReplacesState, Redacted: evt.redacted(), Partial: !evt.listed}
 	if err != nil {
-		read.Err = fail(ErrCorrupt, err, "event %s, state %q in %s: %v", evt.ID, p.stateKey, p.room, err)
+		read.Err = fault.Of(ErrCorrupt, err, "event %s, state %q in %s: %v", evt.ID, p.stateKey, p.room, err)
 	}
 	p.core.encrypted.learn(p.room, read.Dict)
 	switch {

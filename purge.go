@@ -15,6 +15,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -145,7 +146,7 @@ func (p *purge) run(ctx context.Context) error {
 		}
 	}
 	for _, evt := range p.clear {
-		p.leave(evt.ID, fail(ErrConflict, nil, "event %s in %s was not redacted, for others go on writing the key", evt.ID, p.room))
+		p.leave(evt.ID, fault.Of(ErrConflict, nil, "event %s in %s was not redacted, for others go on writing the key", evt.ID, p.room))
 	}
 	return nil
 }
@@ -348,7 +349,7 @@ func (p *purge) unseal(ctx context.Context) (again bool, err error) {
 		case p.holds(opened), p.fields[at] && !p.holdsOther(opened):
 			found[at] = opened
 		case p.fields[at]:
-			p.leave(at, fail(ErrUndecryptable, nil, "event %s in %s was not redacted, for what it holds can be the value of another key", at, p.room))
+			p.leave(at, fault.Of(ErrUndecryptable, nil, "event %s in %s was not redacted, for what it holds can be the value of another key", at, p.room))
 		}
 	}
 	if len(found) == 0 {
@@ -364,7 +365,7 @@ func (p *purge) unseal(ctx context.Context) (again bool, err error) {
 			continue
 		}
 		if used[at] {
-			p.leave(at, fail(ErrUndecryptable, nil, "event %s in %s was not redacted, for the state refers to it for values of other keys", at, p.room))
+			p.leave(at, fault.Of(ErrUndecryptable, nil, "event %s in %s was not redacted, for the state refers to it for values of other keys", at, p.room))
 			continue
 		}
 		redacted, err := p.redactOne(ctx, at)
@@ -510,7 +511,7 @@ func (p *purge) mayNot(ctx context.Context, at id.EventID, cause error) error {
 	if p.levels == nil {
 		levels, err := p.powerLevels(ctx)
 		if err != nil {
-			return fail(ErrForbidden, cause, "cannot redact event %s in %s", at, p.room)
+			return fault.Of(ErrForbidden, cause, "cannot redact event %s in %s", at, p.room)
 		}
 		p.levels = levels
 	}

@@ -14,6 +14,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/retry"
 	"github.com/roomkv/roomkv/internal/wire"
@@ -23,27 +24,26 @@ import (
 // first answer left out, and does without where it gets none. What the request was to do is said in the
 // infinitive. The homeserver's own words are left out of the text, for it could repeat a value.
 func (r roomState) explain(ctx context.Context, what string, err error) error {
-	var known *failure
 	var interrupted *retry.Interrupted
 	var answer mautrix.HTTPError
 	switch {
-	case errors.As(err, &known):
+	case fault.Told(err):
 		return err
 	case errors.Is(err, matrix.ErrAnswer):
-		return fail(ErrCorrupt, err, "cannot %s in %s: %v", what, r.room, err)
+		return fault.Of(ErrCorrupt, err, "cannot %s in %s: %v", what, r.room, err)
 	case errors.As(err, &interrupted), !errors.As(err, &answer), answer.Response == nil, answer.WrappedError != nil:
-		return &failure{text: fmt.Sprintf("cannot %s in %s: %s", what, r.room, matrix.Describe(err)), causes: []error{err}}
+		return fault.Because(err, "cannot %s in %s: %s", what, r.room, matrix.Describe(err))
 	}
 	code := matrix.Describe(err)
 	// Dendrite answers a write to a room that it has never heard of with the second.
 	if !errors.Is(err, mautrix.MForbidden) && !errors.Is(err, mautrix.MUnsupportedRoomVersion) {
-		return &failure{text: fmt.Sprintf("cannot %s in %s: the homeserver answered %s", what, r.room, code), causes: []error{err}}
+		return fault.Because(err, "cannot %s in %s: the homeserver answered %s", what, r.room, code)
 	}
 
 	if r.hasLeft(ctx) {
 		return r.notJoined(what, err)
 	}
-	return fail(ErrForbidden, err, "cannot %s in %s: the homeserver answered %s", what, r.room, code)
+	return fault.Of(ErrForbidden, err, "cannot %s in %s: the homeserver answered %s", what, r.room, code)
 }
 
 // explainSend is explain for a request to send an event of that type, which takes power.
@@ -69,7 +69,7 @@ func (r roomState) explainRedact(ctx context.Context, at id.EventID, err error) 
 }
 
 func (r roomState) mayNotRedact(at id.EventID, levels *event.PowerLevelsEventContent, cause error) error {
-	return fail(ErrForbidden, cause, "cannot redact event %s in %s: that takes power level %d for one's own events and %d for others', and %s has %d",
+	return fault.Of(ErrForbidden, cause, "cannot redact event %s in %s: that takes power level %d for one's own events and %d for others', and %s has %d",
 		at, r.room, levels.GetEventLevel(event.EventRedaction), levels.Redact(), r.client.UserID, levels.GetUserLevel(r.client.UserID))
 }
 
@@ -85,7 +85,7 @@ func (r roomState) noPowerFor(what string, sends event.Type, need, have int, cau
 	if sends.IsState() {
 		kind = "state"
 	}
-	return fail(ErrForbidden, cause, "cannot %s in %s: sending %s %s there takes power level %d, and %s has %d",
+	return fault.Of(ErrForbidden, cause, "cannot %s in %s: sending %s %s there takes power level %d, and %s has %d",
 		what, r.room, sends.Type, kind, need, r.client.UserID, have)
 }
 
@@ -94,7 +94,7 @@ func (r roomState) notInState(ctx context.Context, what string) error {
 	if need, have, known := r.levels(ctx); known && have < need {
 		return r.noPower(what, need, have, nil)
 	}
-	return fail(ErrForbidden, nil, "cannot %s in %s: it has not left account data for the state yet", what, r.room)
+	return fault.Of(ErrForbidden, nil, "cannot %s in %s: it has not left account data for the state yet", what, r.room)
 }
 
 // levels are the power level that it takes to send the store's state, and the one that the user has, where the homeserver says.
@@ -125,7 +125,7 @@ func (r roomState) createEvent(ctx context.Context) (*event.Event, error) {
 	}
 	create := &event.Event{Type: event.StateCreate, RoomID: r.room}
 	if found == nil || json.Unmarshal(found.Content, &create.Content) != nil || create.Content.ParseRaw(create.Type) != nil {
-		return nil, fail(ErrCorrupt, nil, "%s has no event that tells who made it", r.room)
+		return nil, fault.Of(ErrCorrupt, nil, "%s has no event that tells who made it", r.room)
 	}
 	create.ID, create.Sender, create.StateKey = found.ID, found.Sender, found.StateKey
 	return create, nil
@@ -176,21 +176,13 @@ func (r roomState) mayWrite(ctx context.Context) bool {
 }
 
 func (r roomState) notJoined(what string, cause error) error {
-	return fail(ErrNotJoined, cause, "cannot %s in %s: %s is not in that room, or there is none of that ID; join it first",
+	return fault.Of(ErrNotJoined, cause, "cannot %s in %s: %s is not in that room, or there is none of that ID; join it first",
 		what, r.room, r.client.UserID)
 }
 
 func (r roomState) tooLarge(stateKey string, size int, cause error) error {
-	return fail(ErrTooLarge, cause, "the content of state %q in %s would be %d bytes, and a whole Matrix event, with its addresses and signatures, may have %d",
+	return fault.Of(ErrTooLarge, cause, "the content of state %q in %s would be %d bytes, and a whole Matrix event, with its addresses and signatures, may have %d",
 		stateKey, r.room, size, wire.MaxEvent)
-}
-
-// advise adds what the user can do to an ErrTooLarge.
-func advise(err error, advice string) error {
-	if errors.Is(err, ErrTooLarge) {
-		return fmt.Errorf("%w; %s", err, advice)
-	}
-	return err
 }
 
 func isStatus(err error, status int) bool {

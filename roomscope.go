@@ -10,6 +10,7 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/matrix"
 )
 
@@ -69,12 +70,12 @@ func (s *Store) roomID(ctx context.Context) (id.RoomID, error) {
 	err = matrix.Get(ctx, s.core.client, matrix.Request{Method: http.MethodGet, URL: url, Limit: matrix.Event}, &resolved)
 	switch {
 	case errors.Is(err, mautrix.MNotFound), errors.Is(err, mautrix.MInvalidParam):
-		return "", fail(ErrUnknownRoom, err, "no homeserver knows the alias %s", room)
+		return "", fault.Of(ErrUnknownRoom, err, "no homeserver knows the alias %s", room)
 	case err != nil && !errors.Is(err, matrix.ErrAnswer):
-		return "", &failure{text: "cannot resolve the alias " + room + ": " + matrix.Describe(err), causes: []error{err}}
+		return "", fault.Because(err, "cannot resolve the alias %s: %s", room, matrix.Describe(err))
 	}
 	if !strings.HasPrefix(resolved.RoomID.String(), "!") {
-		return "", fail(ErrUnknownRoom, nil, "the homeserver names no room ID for the alias %s", room)
+		return "", fault.Of(ErrUnknownRoom, nil, "the homeserver names no room ID for the alias %s", room)
 	}
 	s.core.aliases.Store(room, resolved.RoomID)
 	return resolved.RoomID, nil

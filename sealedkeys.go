@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -67,9 +68,9 @@ func (r roomState) checkSeal(seal string, sealed bool) error {
 	case !sealed || r.core.secret != nil && seal == string(r.seal()):
 		return nil
 	case r.core.secret == nil:
-		return fail(ErrWrongSecret, nil, "the keys in %s are sealed, which takes WithSealedKeys", r.room)
+		return fault.Of(ErrWrongSecret, nil, "the keys in %s are sealed, which takes WithSealedKeys", r.room)
 	default:
-		return fail(ErrWrongSecret, nil, "the keys in %s are sealed with another secret", r.room)
+		return fault.Of(ErrWrongSecret, nil, "the keys in %s are sealed with another secret", r.room)
 	}
 }
 
@@ -162,7 +163,7 @@ func (r roomState) putSeal(ctx context.Context, dict wire.Dict) error {
 func (r roomState) checkSealEvent(evt *stateEvent) (sealed bool, err error) {
 	dict, err := wire.ParseDict(evt.Content)
 	if err != nil {
-		return false, fail(ErrCorrupt, err, "event %s, state %q in %s: %v", evt.ID, *evt.StateKey, r.room, err)
+		return false, fault.Of(ErrCorrupt, err, "event %s, state %q in %s: %v", evt.ID, *evt.StateKey, r.room, err)
 	}
 	seal, sealed := dict.Names()[wire.SealName]
 	return sealed, r.checkSeal(seal, sealed)

@@ -6,6 +6,7 @@ import (
 	"errors"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -61,7 +62,7 @@ func (r roomState) makingRoom(ctx context.Context, writer *commit.Writer, advice
 		}
 		err := writer.Do(ctx, r.fitting(ctx, do))
 		if !errors.Is(err, ErrTooLarge) || attempt.GiveWay || try > roomTries && !attempt.Sent() {
-			return advise(err, advice)
+			return fault.Advise(err, advice)
 		}
 		if try > roomTries {
 			attempt.GiveWay = true
@@ -75,11 +76,11 @@ func (r roomState) makingRoom(ctx context.Context, writer *commit.Writer, advice
 			others = full.names
 		}
 		if failed := writer.Do(ctx, r.sealing(r.makeRoom(ctx, others, &moved))); failed != nil {
-			return advise(failed, advice)
+			return fault.Advise(failed, advice)
 		}
 		if full == nil && moved == 0 {
 			if !attempt.Sent() {
-				return advise(err, advice)
+				return fault.Advise(err, advice)
 			}
 			attempt.GiveWay = true
 		}

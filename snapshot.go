@@ -11,6 +11,7 @@ import (
 
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/replica"
 	"github.com/roomkv/roomkv/internal/wire"
@@ -64,7 +65,7 @@ func (s *Store) At(ctx context.Context, moment Moment) (*Snapshot, error) {
 		return nil, err
 	}
 	if moment == (Moment{}) {
-		return nil, fail(ErrNotFound, nil, "no revision was given")
+		return nil, fault.Of(ErrNotFound, nil, "no revision was given")
 	}
 	if err := state.checkRoom(ctx, false); err != nil {
 		return nil, err
@@ -109,13 +110,13 @@ func (s *search) run(ctx context.Context) error {
 	}
 	cut := func(stateKey string) bool { return !back.whole || s.follows(s.oldest[stateKey]) }
 	if !s.found && slices.ContainsFunc(slices.Collect(maps.Keys(s.current)), cut) {
-		return fail(ErrTooOld, nil, "the homeserver does not list revision %s in %s, nor all that was before", s.moment.revision, s.room)
+		return fault.Of(ErrTooOld, nil, "the homeserver does not list revision %s in %s, nor all that was before", s.moment.revision, s.room)
 	} else if !s.found {
-		return fail(ErrNotFound, nil, "revision %s is not of this memory in %s", s.moment.revision, s.room)
+		return fault.Of(ErrNotFound, nil, "revision %s is not of this memory in %s", s.moment.revision, s.room)
 	}
 	for stateKey := range s.current {
 		if back.ended && len(s.events[stateKey]) == 0 && cut(stateKey) {
-			return fail(ErrTooOld, nil, "the homeserver does not list what state %q in %s was then", stateKey, s.room)
+			return fault.Of(ErrTooOld, nil, "the homeserver does not list what state %q in %s was then", stateKey, s.room)
 		}
 	}
 	return nil
@@ -201,7 +202,7 @@ func (s *search) snapshot(ctx context.Context) (*Snapshot, error) {
 			return nil, err
 		}
 		if view.Err == nil && events[0].redacted() {
-			view.Err = fail(ErrRedacted, nil, "event %s in %s", view.Event, s.room)
+			view.Err = fault.Of(ErrRedacted, nil, "event %s in %s", view.Event, s.room)
 		}
 		if !s.core.layout.oneKey() {
 			if view.Err != nil {
@@ -337,11 +338,11 @@ func (s *Snapshot) All(ctx context.Context) iter.Seq2[Entry, error] {
 // of fails where the snapshot is not one of the memory.
 func (s *Snapshot) of(state roomState) error {
 	if s == nil {
-		return fail(ErrInvalidOption, nil, "the snapshot is nil")
+		return fault.Of(ErrInvalidOption, nil, "the snapshot is nil")
 	}
 	mine, other := s.state.core, state.core
 	if s.state.room != state.room || mine.eventType != other.eventType || mine.layout != other.layout || string(mine.secret) != string(other.secret) {
-		return fail(ErrInvalidOption, errors.New("another memory"), "the snapshot is of another memory than this one in %s; Copy takes values from one to another", state.room)
+		return fault.Of(ErrInvalidOption, errors.New("another memory"), "the snapshot is of another memory than this one in %s; Copy takes values from one to another", state.room)
 	}
 	return nil
 }

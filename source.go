@@ -8,6 +8,7 @@ import (
 
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -203,7 +204,7 @@ func (s source) erase(ctx context.Context, records []record) (redacted int, err 
 	case err != nil:
 		return 0, err
 	case others > 0:
-		return 0, fail(ErrConflict, nil, "%d state events of %s have changed since they were copied, and the rest of the source was not redacted", others, s.room)
+		return 0, fault.Of(ErrConflict, nil, "%d state events of %s have changed since they were copied, and the rest of the source was not redacted", others, s.room)
 	}
 	if _, err := s.redact(ctx, slices.Collect(maps.Keys(values)), nil); err != nil {
 		return 0, err

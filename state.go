@@ -14,6 +14,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/replica"
@@ -147,7 +148,7 @@ func (r roomState) get(ctx context.Context, stateKey string) (*stateEvent, error
 	case r.hasLeft(ctx): // Dendrite then gives the room's create event in place of one that is not there
 		return nil, r.notJoined(what, nil)
 	default:
-		return nil, fail(ErrCorrupt, nil, "cannot %s in %s: the homeserver gave something else", what, r.room)
+		return nil, fault.Of(ErrCorrupt, nil, "cannot %s in %s: the homeserver gave something else", what, r.room)
 	}
 }
 
@@ -171,7 +172,7 @@ func (r roomState) put(ctx context.Context, stateKey string, content json.RawMes
 		return "", false, r.explainSend(ctx, what, r.eventType, err)
 	}
 	if err != nil || sent.EventID == "" {
-		return "", false, &failure{text: fmt.Sprintf("cannot %s in %s, or perhaps could: the homeserver's answer names no event", what, r.room)}
+		return "", false, fault.Because(nil, "cannot %s in %s, or perhaps could: the homeserver's answer names no event", what, r.room)
 	}
 	return sent.EventID, attempts == 1, nil
 }

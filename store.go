@@ -17,6 +17,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -88,10 +89,10 @@ type core struct {
 // Errors: [ErrUnknownRoom] for a name that is not configured, [ErrInvalidOption].
 func New(client *mautrix.Client, room string, opts ...Option) (*Store, error) {
 	if client == nil {
-		return nil, fail(ErrInvalidOption, nil, "the client is nil")
+		return nil, fault.Of(ErrInvalidOption, nil, "the client is nil")
 	}
 	if client.HomeserverURL == nil || client.Client == nil {
-		return nil, fail(ErrInvalidOption, nil, "the client has no homeserver or no HTTP client; make it with mautrix.NewClient")
+		return nil, fault.Of(ErrInvalidOption, nil, "the client has no homeserver or no HTTP client; make it with mautrix.NewClient")
 	}
 	settings := defaults()
 	if err := apply(&settings, opts); err != nil {
@@ -135,7 +136,7 @@ func (s *Store) Get(ctx context.Context, key string, dest any) error {
 func Get[T any](ctx context.Context, s *Store, key string) (T, error) {
 	var value T
 	if s == nil {
-		return value, fail(ErrInvalidOption, nil, "the store is nil")
+		return value, fault.Of(ErrInvalidOption, nil, "the store is nil")
 	}
 	if err := s.Get(ctx, key, &value); err != nil {
 		var zero T
@@ -233,7 +234,7 @@ func (r roomState) putAll(ctx context.Context, stored map[string]json.RawMessage
 				err = r.fits(r.core.layout.stateKey(value.Name), len("{}")+wire.EntrySize(value.Name, value.Stored))
 			}
 			if err != nil {
-				return advise(err, adviceOneKey)
+				return fault.Advise(err, adviceOneKey)
 			}
 		}
 	}
@@ -405,7 +406,7 @@ func (s *Store) records(ctx context.Context) ([]record, roomState, error) {
 func (s *Store) state(ctx context.Context, keys ...string) (roomState, error) {
 	for _, key := range keys {
 		if !utf8.ValidString(key) {
-			return roomState{}, fail(ErrInvalidKey, nil, "%q is not valid UTF-8", key)
+			return roomState{}, fault.Of(ErrInvalidKey, nil, "%q is not valid UTF-8", key)
 		}
 	}
 	if err := ctx.Err(); err != nil {
@@ -423,5 +424,5 @@ func (s *Store) state(ctx context.Context, keys ...string) (roomState, error) {
 }
 
 func notFound(key string, room id.RoomID) error {
-	return fail(ErrNotFound, nil, "%q in %s", key, room)
+	return fault.Of(ErrNotFound, nil, "%q in %s", key, room)
 }

@@ -13,6 +13,7 @@ import (
 
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -211,7 +212,7 @@ func (t *transfer) store(ctx context.Context, entries []arriving) error {
 	for i, entry := range entries {
 		var err error
 		if stored[entry.key], err = wire.Encode(entry.value); err != nil {
-			return fail(ErrInvalidValue, err, "the value for key %q is not JSON", entry.key)
+			return fault.Of(ErrInvalidValue, err, "the value for key %q is not JSON", entry.key)
 		}
 		keys[i] = entry.key
 	}
@@ -278,10 +279,10 @@ func (t *transfer) verify(ctx context.Context, written []arriving) error {
 func (t *transfer) left() error {
 	err := t.tooLarge.err
 	if t.kept.n > 0 {
-		err = errors.Join(err, fail(ErrExists, nil, "%s, under which there is something else, which was kept", t.kept.named()))
+		err = errors.Join(err, fault.Of(ErrExists, nil, "%s, under which there is something else, which was kept", t.kept.named()))
 	}
 	if t.differed.n > 0 {
-		err = errors.Join(err, fail(ErrConflict, nil, "%s: read back, and not what was written", t.differed.named()))
+		err = errors.Join(err, fault.Of(ErrConflict, nil, "%s: read back, and not what was written", t.differed.named()))
 	}
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -28,7 +29,7 @@ import (
 // Errors: those of fn, of [Store.Get] but for [ErrNotFound], and of [Store.Put].
 func Update[T any](ctx context.Context, s *Store, key string, fn func(old T, found bool) (T, error)) error {
 	if s == nil || fn == nil {
-		return fail(ErrInvalidOption, nil, "the store or the function is nil")
+		return fault.Of(ErrInvalidOption, nil, "the store or the function is nil")
 	}
 	return s.change(ctx, key, commit.Edit{Calls: true, Values: stores}, func(base commit.Base, state roomState, name string) (json.RawMessage, error) {
 		var old T
@@ -60,7 +61,7 @@ func (s *Store) Create(ctx context.Context, key string, value any) error {
 	}
 	return s.change(ctx, key, commit.Edit{Values: stores}, func(base commit.Base, state roomState, name string) (json.RawMessage, error) {
 		if _, found := base.Stored(name); found {
-			return nil, fail(ErrExists, nil, "%q in %s", key, state.room)
+			return nil, fault.Of(ErrExists, nil, "%q in %s", key, state.room)
 		}
 		return stored, nil
 	})
@@ -87,11 +88,11 @@ func (s *Store) CompareAndPut(ctx context.Context, key string, value any, revisi
 		_, found := base.Stored(name)
 		switch {
 		case revision == "" && found:
-			return nil, fail(ErrConflict, nil, "%q in %s is there already", key, room)
+			return nil, fault.Of(ErrConflict, nil, "%q in %s is there already", key, room)
 		case revision != "" && !found:
-			return nil, fail(ErrConflict, nil, "%q in %s has been deleted since %s", key, room, revision)
+			return nil, fault.Of(ErrConflict, nil, "%q in %s has been deleted since %s", key, room, revision)
 		case revision != "" && !base.Unchanged(name, id.EventID(revision)):
-			return nil, fail(ErrConflict, nil, "%q in %s has changed since %s", key, room, revision)
+			return nil, fault.Of(ErrConflict, nil, "%q in %s has changed since %s", key, room, revision)
 		}
 		return stored, nil
 	})

@@ -12,6 +12,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/fault"
 )
 
 // maxUpgrades is how many upgrades of one room are followed. Two rooms can name each other.
@@ -31,7 +32,7 @@ func (s *Store) write(ctx context.Context, keys []string, do func(state roomStat
 			continue
 		}
 		if written && err != nil {
-			return fail(ErrRoomUpgraded, err, "it is not known whether the write was done before the memory was moved from the old room, for it cannot be done again: %s",
+			return fault.Of(ErrRoomUpgraded, err, "it is not known whether the write was done before the memory was moved from the old room, for it cannot be done again: %s",
 				strings.TrimPrefix(err.Error(), "roomkv: "))
 		}
 		return err
@@ -78,7 +79,7 @@ func (r roomState) home(ctx context.Context) (roomState, error) {
 		}
 		r = r.in(next)
 	}
-	return r, fail(ErrRoomUpgraded, nil, "%s is the last of %d rooms that were each replaced by the next", r.room, maxUpgrades)
+	return r, fault.Of(ErrRoomUpgraded, nil, "%s is the last of %d rooms that were each replaced by the next", r.room, maxUpgrades)
 }
 
 // enter joins the room's replacement, and finds out whether it is that.
@@ -117,7 +118,7 @@ var errNoReplacement = errors.New("no replacement")
 
 // replaced is the error of what would be written to a room whose replacement cannot be used.
 func (r roomState) replaced(by id.RoomID, why error) error {
-	return fail(ErrRoomUpgraded, why, "%s was replaced by %s, to which the store cannot move, so nothing was written: %s",
+	return fault.Of(ErrRoomUpgraded, why, "%s was replaced by %s, to which the store cannot move, so nothing was written: %s",
 		r.room, by, strings.TrimPrefix(why.Error(), "roomkv: "))
 }
 
@@ -135,7 +136,7 @@ func (r roomState) join(ctx context.Context, stone *tombstone) error {
 	}
 	create, err := next.created(ctx)
 	if err == nil && create.predecessor != r.room {
-		err = fail(ErrRoomUpgraded, errNoReplacement, "that room does not name %s as its predecessor", r.room)
+		err = fault.Of(ErrRoomUpgraded, errNoReplacement, "that room does not name %s as its predecessor", r.room)
 	}
 	if err != nil && joined && ctx.Err() == nil {
 		if failed := next.leaveRoom(ctx); failed != nil {
@@ -156,7 +157,7 @@ func (r roomState) created(ctx context.Context) (creation, error) {
 	r.eventType = event.StateCreate
 	evt, err := r.get(ctx, "")
 	if err == nil && evt == nil {
-		err = fail(ErrCorrupt, nil, "%s has no %s event", r.room, event.StateCreate.Type)
+		err = fault.Of(ErrCorrupt, nil, "%s has no %s event", r.room, event.StateCreate.Type)
 	}
 	if err != nil {
 		return creation{}, err
@@ -237,7 +238,7 @@ func (r roomState) mustStayEncrypted(ctx context.Context, old roomState) error {
 	}
 	is, err := r.core.encrypted.isEncrypted(ctx, r, true)
 	if err == nil && !is {
-		err = fail(ErrNoCrypto, nil, "%s is encrypted, and its replacement %s is not", old.room, r.room)
+		err = fault.Of(ErrNoCrypto, nil, "%s is encrypted, and its replacement %s is not", old.room, r.room)
 	}
 	if err != nil {
 		return fmt.Errorf("%w; nothing was moved", err)

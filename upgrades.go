@@ -12,6 +12,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/fault"
 )
 
 // tombstone is what says that a room was upgraded.
@@ -244,7 +245,7 @@ func (r roomState) alive(ctx context.Context) error {
 	}
 	stone, err := r.tombstone(ctx, askAgain)
 	if err == nil && stone != nil {
-		err = fail(ErrRoomUpgraded, errMeanwhile, "%s was replaced by %s, so nothing was written; open that, or use WithRoomUpgrades", r.room, stone.replacement)
+		err = fault.Of(ErrRoomUpgraded, errMeanwhile, "%s was replaced by %s, so nothing was written; open that, or use WithRoomUpgrades", r.room, stone.replacement)
 	}
 	return err
 }
@@ -264,9 +265,9 @@ func (r roomState) stillAlive(ctx context.Context) error {
 	stone, err := r.tombstone(ctx, within)
 	switch {
 	case err != nil:
-		return &failure{text: "it is not known whether " + r.room.String() + " was upgraded before what was written there was stored: " + err.Error(), causes: []error{err}}
+		return fault.Because(err, "it is not known whether %s was upgraded before what was written there was stored: %v", r.room, err)
 	case stone != nil:
-		return fail(ErrRoomUpgraded, errWritten, "%s was replaced by %s, and what was written may have been stored in the old room; open the new one, or use WithRoomUpgrades", r.room, stone.replacement)
+		return fault.Of(ErrRoomUpgraded, errWritten, "%s was replaced by %s, and what was written may have been stored in the old room; open the new one, or use WithRoomUpgrades", r.room, stone.replacement)
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/replica"
 	"github.com/roomkv/roomkv/internal/wire"
@@ -109,7 +110,7 @@ func (w *watch) run(ctx context.Context, s *Store, yield func(Change, error) boo
 		return err
 	}
 	if !s.core.follower.started.Load() {
-		return fail(ErrNotFollowing, nil, "call Follow before Watch")
+		return fault.Of(ErrNotFollowing, nil, "call Follow before Watch")
 	}
 	if err := w.checkRoom(ctx, false); err != nil {
 		return err
@@ -167,7 +168,7 @@ func (w *watch) run(ctx context.Context, s *Store, yield func(Change, error) boo
 func (w *watch) checkAlive(ctx context.Context, within time.Duration) error {
 	stone, err := w.tombstone(ctx, within)
 	if err == nil && stone != nil {
-		err = fail(ErrRoomUpgraded, w.dead, "%s was replaced by %s, and nothing changes there any more; open that, or watch again with WithRoomUpgrades", w.room, stone.replacement)
+		err = fault.Of(ErrRoomUpgraded, w.dead, "%s was replaced by %s, and nothing changes there any more; open that, or watch again with WithRoomUpgrades", w.room, stone.replacement)
 	}
 	return err
 }
