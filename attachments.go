@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/lru"
 )
 
 const (
@@ -36,7 +38,7 @@ type uploaded struct {
 // an upload may be. The zero value is ready, and methods are safe for concurrent use.
 type attachments struct {
 	mu    sync.Mutex
-	known lru[attachmentID, uploaded]
+	known lru.Cache[attachmentID, uploaded]
 
 	most  int64 // bytes, 0 where the homeserver does not say
 	asked time.Time
@@ -45,15 +47,15 @@ type attachments struct {
 func (a *attachments) get(at attachmentID) (known uploaded, ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.known.get(at)
+	return a.known.Get(at)
 }
 
 // put notes that the homeserver has the attachment.
 func (a *attachments) put(at attachmentID, stored json.RawMessage) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.known.most = maxAttachments
-	a.known.put(at, uploaded{stored: stored, there: time.Now()})
+	a.known.Most = maxAttachments
+	a.known.Put(at, uploaded{stored: stored, there: time.Now()})
 }
 
 // forget is for an attachment that the homeserver turns out not to have.
@@ -61,13 +63,13 @@ func (a *attachments) forget(stored json.RawMessage) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var gone []attachmentID
-	for at, known := range a.known.all {
+	for at, known := range a.known.All {
 		if string(known.stored) == string(stored) {
 			gone = append(gone, at)
 		}
 	}
 	for _, at := range gone {
-		a.known.forget(at)
+		a.known.Forget(at)
 	}
 }
 

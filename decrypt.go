@@ -15,6 +15,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/lru"
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/wire"
 )
@@ -148,47 +149,47 @@ type opened struct {
 // methods are safe for concurrent use.
 type openedEvents struct {
 	mu      sync.Mutex
-	events  lru[eventAt, *opened]
-	brought lru[eventAt, json.RawMessage] // as the sync brought them
-	missing lru[id.SessionID, time.Time]  // when a session was last waited for in vain
+	events  lru.Cache[eventAt, *opened]
+	brought lru.Cache[eventAt, json.RawMessage] // as the sync brought them
+	missing lru.Cache[id.SessionID, time.Time]  // when a session was last waited for in vain
 }
 
 // get is nil where the event is not known.
 func (o *openedEvents) get(at eventAt) *opened {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	known, _ := o.events.get(at)
+	known, _ := o.events.Get(at)
 	return known
 }
 
 func (o *openedEvents) put(at eventAt, event *opened) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.brought.forget(at)
-	o.events.most, o.events.size = maxOpened, func(event *opened) int { return event.size }
+	o.brought.Forget(at)
+	o.events.Most, o.events.Size = maxOpened, func(event *opened) int { return event.size }
 	event.there.Store(time.Now().UnixNano())
-	o.events.put(at, event)
+	o.events.Put(at, event)
 }
 
 func (o *openedEvents) bring(at eventAt, text json.RawMessage) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.brought.most, o.brought.size = maxBroughtSize, func(text json.RawMessage) int { return len(text) }
-	o.brought.put(at, text)
+	o.brought.Most, o.brought.Size = maxBroughtSize, func(text json.RawMessage) int { return len(text) }
+	o.brought.Put(at, text)
 }
 
 // forget is for an event that was redacted.
 func (o *openedEvents) forget(at eventAt) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.brought.forget(at)
-	o.events.forget(at)
+	o.brought.Forget(at)
+	o.events.Forget(at)
 }
 
 func (o *openedEvents) broughtAs(at eventAt) json.RawMessage {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	text, _ := o.brought.get(at)
+	text, _ := o.brought.Get(at)
 	return text
 }
 
@@ -197,11 +198,11 @@ func (o *openedEvents) broughtAs(at eventAt) json.RawMessage {
 func (o *openedEvents) miss(session id.SessionID, most time.Duration) (wait time.Duration, ask bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if at, ok := o.missing.get(session); ok && time.Since(at) < max(most, waitAgain) {
+	if at, ok := o.missing.Get(session); ok && time.Since(at) < max(most, waitAgain) {
 		return most - time.Since(at), false
 	}
-	o.missing.most = maxMissing
-	o.missing.put(session, time.Now())
+	o.missing.Most = maxMissing
+	o.missing.Put(session, time.Now())
 	return most, true
 }
 

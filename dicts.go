@@ -8,6 +8,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/lru"
 )
 
 // maxDicts is how many dicts are kept in mind: in the single-state-key layout one for each room, in the per-key layout
@@ -23,7 +24,7 @@ type dictID struct {
 // it: two writers of one dict would not know of each other. Methods are safe for concurrent use.
 type dicts struct {
 	mu   sync.Mutex
-	kept lru[dictID, *commit.Replica]            // those that stay
+	kept lru.Cache[dictID, *commit.Replica]      // those that stay
 	all  map[dictID]weak.Pointer[commit.Replica] // and those that somebody still has
 }
 
@@ -31,7 +32,7 @@ type dicts struct {
 func (d *dicts) get(at dictID, make func() *commit.Replica) *commit.Replica {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if kept, ok := d.kept.get(at); ok {
+	if kept, ok := d.kept.Get(at); ok {
 		return kept
 	}
 	known := d.all[at].Value()
@@ -48,8 +49,8 @@ func (d *dicts) get(at dictID, make func() *commit.Replica) *commit.Replica {
 			}
 		}, at)
 	}
-	d.kept.most = maxDicts
-	d.kept.put(at, known)
+	d.kept.Most = maxDicts
+	d.kept.Put(at, known)
 	return known
 }
 
@@ -66,7 +67,7 @@ func (d *dicts) clean(at dictID) {
 func (d *dicts) find(at dictID) *commit.Replica {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if kept, ok := d.kept.get(at); ok {
+	if kept, ok := d.kept.Get(at); ok {
 		return kept
 	}
 	return d.all[at].Value()
@@ -76,7 +77,7 @@ func (d *dicts) find(at dictID) *commit.Replica {
 func (d *dicts) forget(at dictID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.kept.forget(at)
+	d.kept.Forget(at)
 }
 
 // in gives the dicts of a room.

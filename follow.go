@@ -13,6 +13,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/lru"
 	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/wire"
 )
@@ -67,9 +68,9 @@ type follower struct {
 	ended    atomic.Pointer[<-chan struct{}]
 
 	mu       sync.RWMutex
-	next     string                    // the token of the response that must come now, if none is missed; empty where the last named none
-	waiting  map[id.RoomID]awaited     // what the sync must bring before it is believed again
-	brought  lru[id.EventID, struct{}] // what it has brought of late
+	next     string                          // the token of the response that must come now, if none is missed; empty where the last named none
+	waiting  map[id.RoomID]awaited           // what the sync must bring before it is believed again
+	brought  lru.Cache[id.EventID, struct{}] // what it has brought of late
 	watchers map[*watcher]bool
 
 	powerTaken map[id.RoomID]*powerTaken
@@ -139,7 +140,7 @@ func (f *follower) feeds(ctx context.Context, room id.RoomID) bool {
 func (f *follower) behind(room id.RoomID, event id.EventID) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if _, brought := f.brought.get(event); brought {
+	if _, brought := f.brought.Get(event); brought {
 		return
 	}
 	if f.waiting == nil {
@@ -434,8 +435,8 @@ func (f *follower) add(room id.RoomID, events []*stateEvent) {
 		if f.waiting[room].event == evt.ID {
 			delete(f.waiting, room)
 		}
-		f.brought.most = maxBrought
-		f.brought.put(evt.ID, struct{}{})
+		f.brought.Most = maxBrought
+		f.brought.Put(evt.ID, struct{}{})
 		for w := range f.watchers {
 			w.push(room, evt)
 		}
