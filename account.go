@@ -98,13 +98,13 @@ var accounts = struct {
 
 // accountOf is what is known for the room. Who uses two homeservers has two user IDs.
 func accountOf(r roomState) *account {
-	at := commit.Dict{Room: r.room, Type: r.accountType(), StateKey: "account data of " + r.client.UserID.String()}
+	at := commit.Dict{Room: r.ID, Type: r.accountType(), StateKey: "account data of " + r.Client.UserID.String()}
 	accounts.mu.Lock()
 	defer accounts.mu.Unlock()
 	known := accounts.all[at]
 	if known == nil {
 		power := at
-		power.StateKey = "power of " + r.client.UserID.String()
+		power.StateKey = "power of " + r.Client.UserID.String()
 		known = &account{dict: at, power: power}
 		accounts.all[at] = known
 	}
@@ -143,7 +143,7 @@ func (a *account) set(content wire.Account) {
 		a.last = max(a.last, over.Time)
 	}
 	for w := range a.watchers {
-		w.push(w.room, &stateEvent{account: &version{content, a.version}})
+		w.push(w.room, news{account: &version{content, a.version}})
 	}
 }
 
@@ -187,7 +187,7 @@ type version struct {
 	number int
 }
 
-// watch has the watcher told of what comes after the version that is returned.
+// watch has the watcher news of what comes after the version that is returned.
 func (a *account) watch(w *watcher) version {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -439,15 +439,15 @@ func (a *account) hasTaken(events []id.EventID) bool {
 
 // loadAccount asks for account data.
 func (r roomState) loadAccount(ctx context.Context) (wire.Account, error) {
-	body, err := r.ask(ctx, matrix.Event, r.accountURL())
+	body, err := r.Ask(ctx, matrix.MaxEvent, r.accountURL())
 	if errors.Is(err, mautrix.MNotFound) {
 		return wire.Account{}, nil
 	} else if err != nil {
-		return wire.Account{}, r.explain(ctx, "read account data", err)
+		return wire.Account{}, r.Explain(ctx, "read account data", err)
 	}
 	content, err := wire.ParseAccount(body)
 	if err != nil {
-		return wire.Account{}, fault.Of(ErrCorrupt, err, "the account data %s of %s for %s: %v", r.accountType(), r.client.UserID, r.room, err)
+		return wire.Account{}, fault.Of(ErrCorrupt, err, "the account data %s of %s for %s: %v", r.accountType(), r.Client.UserID, r.ID, err)
 	}
 	return content, nil
 }
@@ -456,23 +456,23 @@ func (r roomState) loadAccount(ctx context.Context) (wire.Account, error) {
 func (o *overlay) saveAccount(ctx context.Context, content wire.Account) error {
 	text := content.Content()
 	// A captive portal answers too, but no JSON.
-	err := matrix.Get(ctx, o.client, matrix.Request{Method: http.MethodPut, URL: o.accountURL(), JSON: text}, &struct{}{})
+	err := matrix.Get(ctx, o.Client, matrix.Request{Method: http.MethodPut, URL: o.accountURL(), JSON: text}, &struct{}{})
 	if err == nil {
 		o.account.set(content)
 		return nil
 	}
 	o.account.forget() // the homeserver can have it all the same
-	if isStatus(err, http.StatusRequestEntityTooLarge) {
+	if matrix.IsStatus(err, http.StatusRequestEntityTooLarge) {
 		return o.accountTooLarge(len(text), err)
 	}
-	return o.explain(ctx, "write account data", err)
+	return o.Explain(ctx, "write account data", err)
 }
 
 func (r roomState) accountURL() string {
-	return r.client.BuildClientURL("v3", "user", r.client.UserID, "rooms", r.room, "account_data", r.accountType())
+	return r.Client.BuildClientURL("v3", "user", r.Client.UserID, "rooms", r.ID, "account_data", r.accountType())
 }
 
 func (r roomState) accountTooLarge(size int, cause error) error {
 	return fault.Of(ErrTooLarge, cause, "the account data for %s would have %d bytes, and what must fit into a room's state some day may have %d",
-		r.room, size, wire.MaxEvent)
+		r.ID, size, wire.MaxEvent)
 }

@@ -9,6 +9,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/replica"
 	"github.com/roomkv/roomkv/internal/wire"
@@ -67,7 +68,7 @@ func (o *overlay) beneathAll(ctx context.Context) (beneath, error) {
 }
 
 // listed fills below with the state that a listing gives.
-func (o *overlay) listed(ctx context.Context, below beneath, list func(context.Context) (map[string]*stateEvent, error)) (beneath, error) {
+func (o *overlay) listed(ctx context.Context, below beneath, list func(context.Context) (map[string]*matrix.Event, error)) (beneath, error) {
 	events, err := list(ctx)
 	for stateKey, evt := range events {
 		if stateKey == wire.SealName && err == nil {
@@ -85,7 +86,7 @@ func (o *overlay) listed(ctx context.Context, below beneath, list func(context.C
 // there, and counts until then.
 func (o *overlay) view(ctx context.Context, stateKey string, writing bool) (*replica.View, error) {
 	oneKey := o.core.layout.oneKey()
-	if !oneKey && !writing && o.core.follower.live(o.room) {
+	if !oneKey && !writing && o.core.follower.live(o.ID) {
 		return o.roomState.view(ctx, stateKey, maps.Equal[map[string]string, map[string]string])
 	}
 	current, err := place{o.roomState, stateKey}.Current(ctx)
@@ -142,7 +143,7 @@ func (b beneath) moved(content wire.Account) bool {
 	if b.core.layout.oneKey() {
 		return false
 	}
-	return wire.IsMoved(json.RawMessage(b.at("").Names[wire.MovedName(b.client.UserID)]), content)
+	return wire.IsMoved(json.RawMessage(b.at("").Names[wire.MovedName(b.Client.UserID)]), content)
 }
 
 func (b beneath) base(name string) string {
@@ -164,7 +165,7 @@ func (b beneath) recordOf(content wire.Account, name string) *record {
 		return nil
 	}
 	over := content.Over[name]
-	return &record{name: name, stored: json.RawMessage(stored), event: revisionOf(over), sender: b.client.UserID,
+	return &record{name: name, stored: json.RawMessage(stored), event: revisionOf(over), sender: b.Client.UserID,
 		time: time.UnixMilli(over.Time), place: InAccountData}
 }
 
@@ -315,7 +316,7 @@ func (b both) Unchanged(name string, since id.EventID) (unchanged bool) {
 	if _, there := view.Names[name]; !there || view.Event == since {
 		return there
 	}
-	if d := b.below.core.dicts.find(dictID{b.below.room, b.below.core.layout.stateKey(name)}); d != nil {
+	if d := b.below.core.dicts.find(dictID{b.below.ID, b.below.core.layout.stateKey(name)}); d != nil {
 		d.Look(func(h *merge.History) { unchanged = h.Descends(since, h.Origin(h.Line(name), name)) })
 	}
 	return unchanged

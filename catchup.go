@@ -8,6 +8,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/merge"
 )
 
@@ -30,15 +31,15 @@ type milestone struct {
 	known bool
 }
 
-func milestoneOf(evt *stateEvent) milestone { return milestone{event: evt.ID, time: evt.Time} }
+func milestoneOf(evt *matrix.Event) milestone { return milestone{event: evt.ID, time: evt.Time} }
 
 // isLater tells whether the homeserver has stored the event after what was there when the watch began, where known is true.
-func (w *watch) isLater(ctx context.Context, evt *stateEvent) (later, known bool, err error) {
+func (w *watch) isLater(ctx context.Context, evt *matrix.Event) (later, known bool, err error) {
 	if w.start.event == "" {
 		return true, true, nil
 	}
 	if !w.start.asked {
-		if w.start.place, w.start.known, err = w.stored(ctx, w.start.event); err != nil {
+		if w.start.place, w.start.known, err = w.Stored(ctx, w.start.event); err != nil {
 			return false, false, err
 		}
 		w.start.asked = true
@@ -46,12 +47,12 @@ func (w *watch) isLater(ctx context.Context, evt *stateEvent) (later, known bool
 	if !w.start.known {
 		return false, false, nil
 	}
-	place, known, err := w.stored(ctx, evt.ID)
+	place, known, err := w.Stored(ctx, evt.ID)
 	return place > w.start.place, known, err
 }
 
 // isOld tells whether an event that the sync has brought was there when the watch began: the sync can be behind.
-func (w *watch) isOld(ctx context.Context, evt *stateEvent) (old bool, err error) {
+func (w *watch) isOld(ctx context.Context, evt *matrix.Event) (old bool, err error) {
 	d := w.dicts[*evt.StateKey]
 	if d == nil {
 		w.caught = true
@@ -73,14 +74,14 @@ func (w *watch) isOld(ctx context.Context, evt *stateEvent) (old bool, err error
 }
 
 // current are the memory's current events by state key.
-func (w *watch) current(ctx context.Context) (map[string]*stateEvent, error) {
+func (w *watch) current(ctx context.Context) (map[string]*matrix.Event, error) {
 	if !w.core.layout.oneKey() {
 		stateKey := w.core.layout.stateKey("")
 		evt, err := w.get(ctx, stateKey)
 		if evt == nil || err != nil {
 			return nil, err
 		}
-		return map[string]*stateEvent{stateKey: evt}, nil
+		return map[string]*matrix.Event{stateKey: evt}, nil
 	}
 	current, err := w.list(ctx)
 	for stateKey := range current {
@@ -92,7 +93,7 @@ func (w *watch) current(ctx context.Context) (map[string]*stateEvent, error) {
 }
 
 // newestOf is the one that was sent last, or nil.
-func newestOf(current map[string]*stateEvent) (newest *stateEvent) {
+func newestOf(current map[string]*matrix.Event) (newest *matrix.Event) {
 	for _, evt := range current {
 		if newest == nil || evt.Time > newest.Time {
 			newest = evt
@@ -112,11 +113,11 @@ func (w *watch) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	isListed := func(evt *stateEvent) bool {
-		return slices.ContainsFunc(recent.events, func(e *stateEvent) bool { return e.ID == evt.ID })
+	isListed := func(evt *matrix.Event) bool {
+		return slices.ContainsFunc(recent.Events, func(e *matrix.Event) bool { return e.ID == evt.ID })
 	}
 	if newest := newestOf(current); newest != nil && !isListed(newest) { // it is further back, or hidden, or others before it are not listed yet
-		around, err := w.around(ctx, newest.ID)
+		around, err := w.Around(ctx, newest.ID)
 		if err != nil {
 			return err
 		}
@@ -132,7 +133,7 @@ func (w *watch) begin(ctx context.Context) error {
 			w.add(evt)
 		}
 	}
-	for _, evt := range slices.Backward(recent.events) {
+	for _, evt := range slices.Backward(recent.Events) {
 		if w.core.layout.holds(*evt.StateKey) {
 			w.add(evt)
 		}
@@ -148,17 +149,17 @@ func (w *watch) resume(ctx context.Context, yield func(Change, error) bool) (lef
 	if err != nil {
 		return false, err
 	}
-	around, err := w.around(ctx, w.from) // which waits until it is listed
+	around, err := w.Around(ctx, w.from) // which waits until it is listed
 	if err != nil {
 		return false, err
 	}
 	if around.Start == "" {
-		return false, fault.Of(ErrTooOld, nil, "the homeserver has no event %s in %s", w.from, w.room)
+		return false, fault.Of(ErrTooOld, nil, "the homeserver has no event %s in %s", w.from, w.ID)
 	}
 	w.start = milestone{event: w.from, asked: true}
-	w.start.place, w.start.known = around.place()
+	w.start.place, w.start.known = around.Place()
 	if newest := newestOf(current); newest != nil && newest.ID != w.from {
-		if _, err := w.around(ctx, newest.ID); err != nil {
+		if _, err := w.Around(ctx, newest.ID); err != nil {
 			return false, err
 		}
 	}
@@ -189,7 +190,7 @@ func (w *watch) catchUp(ctx context.Context, since int64, resumes bool, yield fu
 	if resumes {
 		w.start.time, w.last.time = events[missed].Time, events[missed].Time
 	}
-	var fresh []*stateEvent // the oldest first
+	var fresh []*matrix.Event // the oldest first
 	for i, evt := range slices.Backward(events) {
 		if !w.core.layout.holds(*evt.StateKey) {
 			continue
@@ -222,7 +223,7 @@ func (w *watch) catchUp(ctx context.Context, since int64, resumes bool, yield fu
 
 // listed gives the memory's events, the newest first, back to the last one that was told, and how many are listed after that. When the
 // watch resumes they go back to where it is known what each dict was then.
-func (w *watch) listed(ctx context.Context, since int64, resumes bool) (events []*stateEvent, missed int, err error) {
+func (w *watch) listed(ctx context.Context, since int64, resumes bool) (events []*matrix.Event, missed int, err error) {
 	missed = -1
 	reached := false // whether they go back to what the sync had brought
 	from := ""
@@ -231,12 +232,12 @@ func (w *watch) listed(ctx context.Context, since int64, resumes bool) (events [
 		if err != nil {
 			return nil, 0, err
 		}
-		if i := slices.IndexFunc(page.events, func(evt *stateEvent) bool { return evt.ID == w.last.event }); i >= 0 && missed < 0 {
+		if i := slices.IndexFunc(page.Events, func(evt *matrix.Event) bool { return evt.ID == w.last.event }); i >= 0 && missed < 0 {
 			missed = len(events) + i
 		}
-		events = append(events, page.events...)
-		from = page.next
-		place := placeOf(cursorOf(from).token)
+		events = append(events, page.Events...)
+		from = page.Next
+		place := matrix.PlaceOf(matrix.Token(from))
 		reached = from == "" || 0 < place && place <= since
 		if missed >= 0 && !(resumes && w.lacks(events[:missed], events[missed:])) || missed < 0 && reached {
 			break
@@ -245,7 +246,7 @@ func (w *watch) listed(ctx context.Context, since int64, resumes bool) (events [
 	if missed >= 0 {
 		return events, missed, nil
 	}
-	missed = slices.IndexFunc(events, func(evt *stateEvent) bool {
+	missed = slices.IndexFunc(events, func(evt *matrix.Event) bool {
 		d := w.dicts[*evt.StateKey]
 		return d != nil && d.history.Had(evt.ID)
 	})
@@ -254,14 +255,14 @@ func (w *watch) listed(ctx context.Context, since int64, resumes bool) (events [
 	case !resumes && (reached || w.last.event == ""):
 		missed = len(events)
 	default:
-		return nil, 0, fault.Of(ErrTooOld, nil, "event %s is not among the latest of %s", w.last.event, w.room)
+		return nil, 0, fault.Of(ErrTooOld, nil, "event %s is not among the latest of %s", w.last.event, w.ID)
 	}
 	return events, missed, nil
 }
 
 // isFresh tells whether an event is to be told that is listed, after the last one that was told or not. It can be listed among events that
 // were stored before it, or after it: where it was sent at about the same time it counts which of them was stored first.
-func (w *watch) isFresh(ctx context.Context, evt *stateEvent, after, resumes bool) (bool, error) {
+func (w *watch) isFresh(ctx context.Context, evt *matrix.Event, after, resumes bool) (bool, error) {
 	late := lateness.Milliseconds()
 	if after && (!resumes || evt.Time > w.last.time+late) || !after && evt.Time < w.last.time-late {
 		return after, nil
@@ -274,9 +275,9 @@ func (w *watch) isFresh(ctx context.Context, evt *stateEvent, after, resumes boo
 }
 
 // lacks tells whether some of the missed events are of dicts of which nothing older is known.
-func (w *watch) lacks(missed, older []*stateEvent) bool {
-	return slices.ContainsFunc(missed, func(evt *stateEvent) bool {
+func (w *watch) lacks(missed, older []*matrix.Event) bool {
+	return slices.ContainsFunc(missed, func(evt *matrix.Event) bool {
 		return w.dicts[*evt.StateKey] == nil && w.core.layout.holds(*evt.StateKey) &&
-			!slices.ContainsFunc(older, func(o *stateEvent) bool { return *o.StateKey == *evt.StateKey })
+			!slices.ContainsFunc(older, func(o *matrix.Event) bool { return *o.StateKey == *evt.StateKey })
 	})
 }

@@ -105,7 +105,7 @@ func (c *copying) run(ctx context.Context, dst, src *Store) error {
 		return err
 	}
 	if from.beside(to) && from.core.layout == to.core.layout {
-		return fault.Of(ErrInvalidOption, nil, "the copy's source and destination are the same memory in %s", to.room)
+		return fault.Of(ErrInvalidOption, nil, "the copy's source and destination are the same memory in %s", to.ID)
 	}
 	c.from = source{from, to}
 	c.transfer = transfer{dst: dst, overwrite: c.overwrite, report: c.report}

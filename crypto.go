@@ -46,7 +46,7 @@ const notReady = "the client's Crypto is not ready; call its Init first"
 // was just shared, and mautrix shares another one when it is asked again.
 func (r roomState) encrypt(ctx context.Context, content any) (*event.EncryptedEventContent, error) {
 	encrypt := func() (*event.EncryptedEventContent, error) {
-		return r.client.Crypto.Encrypt(ctx, r.room, r.contentType(), content)
+		return r.Client.Crypto.Encrypt(ctx, r.ID, r.contentType(), content)
 	}
 	encrypted, err := guarded(ctx, r, "encrypt", encrypt)
 	if err != nil && ctx.Err() == nil && !errors.As(err, new(mautrix.HTTPError)) && !errors.Is(err, errPanicked) {
@@ -57,7 +57,7 @@ func (r roomState) encrypt(ctx context.Context, content any) (*event.EncryptedEv
 
 // decryptOnce decrypts an event with what the client has.
 func (r roomState) decryptOnce(ctx context.Context, evt *event.Event) (*event.Event, error) {
-	return guarded(ctx, r, "decrypt event "+evt.ID.String(), func() (*event.Event, error) { return r.client.Crypto.Decrypt(ctx, evt) })
+	return guarded(ctx, r, "decrypt event "+evt.ID.String(), func() (*event.Event, error) { return r.Client.Crypto.Decrypt(ctx, evt) })
 }
 
 // errPanicked is beneath the error of a panic.
@@ -75,8 +75,8 @@ func guarded[T any](ctx context.Context, r roomState, what string, call func() (
 		if own, ok := panicked.(runtime.Error); ok {
 			why = ": " + own.Error()
 		}
-		r.log(ctx).Error().Stringer("room_id", r.room).Bytes("stack", debug.Stack()).Msg("The client's Crypto panicked" + why)
-		err = fault.Because(errPanicked, "cannot %s in %s: the client's Crypto panicked%s", what, r.room, why)
+		r.log(ctx).Error().Stringer("room_id", r.ID).Bytes("stack", debug.Stack()).Msg("The client's Crypto panicked" + why)
+		err = fault.Because(errPanicked, "cannot %s in %s: the client's Crypto panicked%s", what, r.ID, why)
 	}()
 	return call()
 }

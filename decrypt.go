@@ -47,16 +47,16 @@ func (r roomState) value(ctx context.Context, name string, stored json.RawMessag
 	read, err := wire.Decode(stored)
 	switch {
 	case err != nil:
-		return value{key: key}, fault.Of(ErrCorrupt, err, "event %s in %s, key %q: %v", from, r.room, key, err)
+		return value{key: key}, fault.Of(ErrCorrupt, err, "event %s in %s, key %q: %v", from, r.ID, key, err)
 	case read.Event != "":
 		return r.sealed(ctx, name, read.Event)
 	case read.Fields != nil && named:
 		return r.fields(ctx, key, read.Fields, from)
 	case !named:
-		return value{}, fault.Of(ErrCorrupt, nil, "event %s in %s: what stands under %s is not in an encrypted event", from, r.room, name)
+		return value{}, fault.Of(ErrCorrupt, nil, "event %s in %s: what stands under %s is not in an encrypted event", from, r.ID, name)
 	}
 	if err := r.trustsState(ctx); err != nil {
-		return value{key: key}, fault.Of(ErrUntrusted, err, "event %s in %s, key %q: the value is not encrypted", from, r.room, key)
+		return value{key: key}, fault.Of(ErrUntrusted, err, "event %s in %s, key %q: the value is not encrypted", from, r.ID, key)
 	}
 	text, err := r.text(ctx, read, attachmentOf{name: name, key: key, event: from})
 	return value{key: key, json: text}, err
@@ -74,14 +74,14 @@ func (r roomState) sealed(ctx context.Context, name string, from id.EventID) (va
 	read.sender, read.trust = event.sender, event.trust
 	inside, found := json.RawMessage(nil), false
 	if read.key, inside, found = r.inside(event, name); !found {
-		return read, fault.Of(ErrCorrupt, nil, "event %s in %s is referred to and does not hold the key %s", from, r.room, describe(read.key, name))
+		return read, fault.Of(ErrCorrupt, nil, "event %s in %s is referred to and does not hold the key %s", from, r.ID, describe(read.key, name))
 	}
 	if !r.trusts(event) {
-		return read, fault.Of(ErrUntrusted, nil, "event %s in %s, key %q: %s sent it from a device whose trust is %s, below %s", from, r.room, read.key, event.sender, event.trust, r.core.minTrust)
+		return read, fault.Of(ErrUntrusted, nil, "event %s in %s, key %q: %s sent it from a device whose trust is %s, below %s", from, r.ID, read.key, event.sender, event.trust, r.core.minTrust)
 	}
 	content, err := wire.Unseal(inside)
 	if err != nil {
-		return read, fault.Of(ErrCorrupt, err, "event %s in %s, key %q: %v", from, r.room, read.key, err)
+		return read, fault.Of(ErrCorrupt, err, "event %s in %s, key %q: %v", from, r.ID, read.key, err)
 	}
 	read.json, err = r.text(ctx, content, attachmentOf{name: name, key: read.key, event: from, encrypted: true})
 	return read, err
@@ -133,7 +133,7 @@ type eventAt struct {
 	id   id.EventID
 }
 
-func (r roomState) at(event id.EventID) eventAt { return eventAt{r.room, event} }
+func (r roomState) at(event id.EventID) eventAt { return eventAt{r.ID, event} }
 
 // opened is what an encrypted event holds, which does not change.
 type opened struct {
@@ -211,11 +211,11 @@ func (r roomState) open(ctx context.Context, at id.EventID) (*opened, error) {
 	if known := r.core.opened.get(r.at(at)); known != nil && r.trusts(known) { // else it may be trusted by now
 		return known, nil
 	}
-	if r.client.Crypto == nil {
-		return nil, fault.Of(ErrUndecryptable, nil, "event %s in %s: the client has no Crypto", at, r.room)
+	if r.Client.Crypto == nil {
+		return nil, fault.Of(ErrUndecryptable, nil, "event %s in %s: the client has no Crypto", at, r.ID)
 	}
-	if _, ready := machineOf(r.client.Crypto); !ready {
-		return nil, fault.Of(ErrUndecryptable, nil, "event %s in %s: %s", at, r.room, notReady)
+	if _, ready := machineOf(r.Client.Crypto); !ready {
+		return nil, fault.Of(ErrUndecryptable, nil, "event %s in %s: %s", at, r.ID, notReady)
 	}
 	evt, err := r.encryptedEvent(ctx, at)
 	if err != nil {
@@ -226,17 +226,17 @@ func (r roomState) open(ctx context.Context, at id.EventID) (*opened, error) {
 		return nil, err
 	}
 	if decrypted == nil || decrypted.Type.Type != r.eventType.Type || decrypted.StateKey != nil {
-		return nil, fault.Of(ErrCorrupt, nil, "event %s in %s is referred to and is not of type %s inside", at, r.room, r.eventType.Type)
+		return nil, fault.Of(ErrCorrupt, nil, "event %s in %s is referred to and is not of type %s inside", at, r.ID, r.eventType.Type)
 	}
-	if info := decrypted.Mautrix; info.TrustState == id.TrustStateVerified && info.TrustSource == nil && evt.Sender != r.client.UserID {
-		return nil, fault.Of(ErrCorrupt, nil, "event %s in %s was encrypted by this device, and the homeserver says that %s sent it", at, r.room, evt.Sender)
+	if info := decrypted.Mautrix; info.TrustState == id.TrustStateVerified && info.TrustSource == nil && evt.Sender != r.Client.UserID {
+		return nil, fault.Of(ErrCorrupt, nil, "event %s in %s was encrypted by this device, and the homeserver says that %s sent it", at, r.ID, evt.Sender)
 	}
 	opened := &opened{sender: evt.Sender, trust: decrypted.Mautrix.TrustState, size: len(decrypted.Content.VeryRaw)}
 	if json.Unmarshal(decrypted.Content.VeryRaw, &opened.values) != nil || opened.values == nil {
-		return nil, fault.Of(ErrCorrupt, nil, "event %s in %s holds something else than keys and values", at, r.room)
+		return nil, fault.Of(ErrCorrupt, nil, "event %s in %s holds something else than keys and values", at, r.ID)
 	}
 	r.core.opened.put(r.at(at), opened)
-	r.core.encrypted.set(r.room, true, false)
+	r.core.encrypted.set(r.ID, true, false)
 	return opened, nil
 }
 
@@ -247,33 +247,33 @@ func (r roomState) encryptedEvent(ctx context.Context, at id.EventID) (*event.Ev
 		var err error
 		evt, err = r.getEvent(ctx, at)
 		switch {
-		case errors.Is(err, mautrix.MForbidden) && r.hasLeft(ctx):
-			return nil, r.notJoined("read values", err)
+		case errors.Is(err, mautrix.MForbidden) && r.HasLeft(ctx):
+			return nil, r.NotJoined("read values", err)
 		case errors.Is(err, mautrix.MNotFound), errors.Is(err, mautrix.MForbidden):
-			return nil, fault.Of(ErrUndecryptable, err, "event %s in %s is not there, or may not be seen", at, r.room)
+			return nil, fault.Of(ErrUndecryptable, err, "event %s in %s is not there, or may not be seen", at, r.ID)
 		case err != nil:
-			return nil, r.explain(ctx, fmt.Sprintf("read event %s", at), err)
+			return nil, r.Explain(ctx, fmt.Sprintf("read event %s", at), err)
 		}
 	}
 	switch {
-	case evt == nil || evt.ID != at || evt.RoomID != "" && evt.RoomID != r.room:
-		return nil, fault.Of(ErrCorrupt, nil, "event %s is referred to in %s and is not in that room", at, r.room)
+	case evt == nil || evt.ID != at || evt.RoomID != "" && evt.RoomID != r.ID:
+		return nil, fault.Of(ErrCorrupt, nil, "event %s is referred to in %s and is not in that room", at, r.ID)
 	case evt.Type.Type == event.EventEncrypted.Type && len(evt.Content.Raw) == 0:
-		return nil, fault.Of(ErrUndecryptable, ErrRedacted, "event %s in %s was redacted", at, r.room)
+		return nil, fault.Of(ErrUndecryptable, ErrRedacted, "event %s in %s was redacted", at, r.ID)
 	}
 	unreadable := evt.Content.ParseRaw(event.EventEncrypted)
 	if unreadable != nil || evt.Type.Type != event.EventEncrypted.Type || evt.StateKey != nil || evt.Content.AsEncrypted().Algorithm != id.AlgorithmMegolmV1 {
-		return nil, fault.Of(ErrCorrupt, nil, "event %s in %s is referred to and is not encrypted with Megolm", at, r.room)
+		return nil, fault.Of(ErrCorrupt, nil, "event %s in %s is referred to and is not encrypted with Megolm", at, r.ID)
 	}
-	evt.RoomID = r.room
+	evt.RoomID = r.ID
 	return evt, nil
 }
 
 // getEvent asks again for an event that is not there.
 func (r roomState) getEvent(ctx context.Context, at id.EventID) (evt *event.Event, err error) {
-	url := r.client.BuildClientURL("v3", "rooms", r.room, "event", at)
-	err = untilThere(ctx, 3, func() error {
-		return matrix.Get(ctx, r.client, matrix.Request{Method: http.MethodGet, URL: url, Limit: matrix.Event}, &evt)
+	url := r.Client.BuildClientURL("v3", "rooms", r.ID, "event", at)
+	err = matrix.UntilThere(ctx, 3, func() error {
+		return matrix.Get(ctx, r.Client, matrix.Request{Method: http.MethodGet, URL: url, Limit: matrix.MaxEvent}, &evt)
 	})
 	return evt, err
 }
@@ -289,11 +289,11 @@ func (r roomState) decrypt(ctx context.Context, evt *event.Event) (*event.Event,
 	}
 	content := evt.Content.AsEncrypted()
 	undecryptable := func(why string, causes ...error) error {
-		return fault.Of(ErrUndecryptable, errors.Join(append(causes, err)...), "event %s in %s, session %s: %s", evt.ID, r.room, content.SessionID, why)
+		return fault.Of(ErrUndecryptable, errors.Join(append(causes, err)...), "event %s in %s, session %s: %s", evt.ID, r.ID, content.SessionID, why)
 	}
 	// The backup may know the session from an earlier message on, so it is asked in any case.
 	if r.core.backup != nil {
-		found, failed := r.core.backup.Restore(ctx, r.room, content.SessionID)
+		found, failed := r.core.backup.Restore(ctx, r.ID, content.SessionID)
 		if failed != nil {
 			return nil, undecryptable("the session's key was not got from the backup", failed)
 		}
@@ -306,7 +306,7 @@ func (r roomState) decrypt(ctx context.Context, evt *event.Event) (*event.Event,
 	//lint:ignore SA1019 mautrix asks by them and still sends them
 	senderKey, device := content.SenderKey, content.DeviceID
 	has := func(wait time.Duration) bool {
-		return r.client.Crypto.WaitForSession(ctx, r.room, senderKey, content.SessionID, wait)
+		return r.Client.Crypto.WaitForSession(ctx, r.ID, senderKey, content.SessionID, wait)
 	}
 	if has(0) {
 		if decrypted = r.decryptDuplicate(ctx, evt); decrypted != nil {
@@ -319,7 +319,7 @@ func (r roomState) decrypt(ctx context.Context, evt *event.Event) (*event.Event,
 		wait = min(wait, time.Until(r.waitUntil))
 	}
 	if ask {
-		r.client.Crypto.RequestSession(ctx, r.room, senderKey, content.SessionID, evt.Sender, device)
+		r.Client.Crypto.RequestSession(ctx, r.ID, senderKey, content.SessionID, evt.Sender, device)
 	}
 	// The sync brings keys only when its handlers have returned.
 	if wait > 0 && ctx.Value(mautrix.SyncTokenContextKey) == nil && has(wait) {

@@ -16,6 +16,7 @@ import (
 	"maunium.net/go/mautrix"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/matrix"
 )
 
 // idle is a dict of which the registry alone knows.
@@ -62,7 +63,7 @@ func TestStoresAreCollected(t *testing.T) {
 		require.NoError(t, err)
 		store, err := New(client, "!room:example.org")
 		require.NoError(t, err)
-		state := roomState{core: store.core, client: store.core.client, room: "!room:example.org", eventType: store.core.eventType}
+		state := roomState{core: store.core, Room: matrix.Room{Client: store.core.client, ID: "!room:example.org"}, eventType: store.core.eventType}
 		state.dict("").View()
 		runtime.AddCleanup(store.core, func(bool) { close(collected) }, true)
 	}()

@@ -28,16 +28,16 @@ func (r roomState) decryptDuplicate(ctx context.Context, evt *event.Event) *even
 	if err != nil {
 		return nil
 	}
-	url := r.client.BuildURLWithQuery(mautrix.ClientURLPath{"v3", "rooms", r.room, "context", evt.ID},
+	url := r.Client.BuildURLWithQuery(mautrix.ClientURLPath{"v3", "rooms", r.ID, "context", evt.ID},
 		map[string]string{"limit": strconv.Itoa(aroundDuplicate), "filter": string(filter)})
 	var same []*event.Event
-	find := elements(func(other *stateEvent) error {
+	find := matrix.Events(func(other *matrix.Event) error {
 		if found := r.duplicate(evt, other); found != nil && len(same) < aroundDuplicate {
 			same = append(same, found)
 		}
 		return nil
 	})
-	_, err = matrix.Do(ctx, r.client, matrix.Request{Method: http.MethodGet, URL: url, Limit: matrix.Page, Read: matrix.Decoded(func(decoder *matrix.Decoder) error {
+	_, err = matrix.Do(ctx, r.Client, matrix.Request{Method: http.MethodGet, URL: url, Limit: matrix.MaxPage, Read: matrix.Decoded(func(decoder *matrix.Decoder) error {
 		same = nil
 		return matrix.Members{"events_before": find, "events_after": find}.Read(decoder)
 	})})
@@ -53,11 +53,11 @@ func (r roomState) decryptDuplicate(ctx context.Context, evt *event.Event) *even
 }
 
 // duplicate is the other event where that has the same ciphertext, else nil.
-func (r roomState) duplicate(evt *event.Event, other *stateEvent) *event.Event {
+func (r roomState) duplicate(evt *event.Event, other *matrix.Event) *event.Event {
 	if other == nil || other.ID == evt.ID || other.Sender != evt.Sender || other.Type != event.EventEncrypted.Type || other.StateKey != nil {
 		return nil
 	}
-	found := &event.Event{ID: other.ID, Sender: other.Sender, Timestamp: other.Time, Type: event.EventEncrypted, RoomID: r.room}
+	found := &event.Event{ID: other.ID, Sender: other.Sender, Timestamp: other.Time, Type: event.EventEncrypted, RoomID: r.ID}
 	if json.Unmarshal(other.Content, &found.Content) != nil || found.Content.ParseRaw(event.EventEncrypted) != nil {
 		return nil
 	}

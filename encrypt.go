@@ -42,11 +42,11 @@ func (p place) Sealer(ctx context.Context, again bool) (commit.Sealer, error) {
 	case err != nil:
 		return nil, fmt.Errorf("%w; nothing was written, for the room may be encrypted", err)
 	case !encrypted && p.core.secret != nil:
-		return nil, fault.Of(ErrNoCrypto, nil, "%s is not encrypted, where the names of keys cannot be hidden, so nothing was written; encrypt the room, or leave out WithSealedKeys", p.room)
+		return nil, fault.Of(ErrNoCrypto, nil, "%s is not encrypted, where the names of keys cannot be hidden, so nothing was written; encrypt the room, or leave out WithSealedKeys", p.ID)
 	case !encrypted:
 		return nil, nil
-	case p.client.Crypto == nil:
-		return nil, fault.Of(ErrNoCrypto, nil, "%s is encrypted, or has encrypted values in its memory, and the client has no Crypto, so nothing was written; give it one (mautrix's cryptohelper), or write values that the homeserver can read with WithEncryption(false)", p.room)
+	case p.Client.Crypto == nil:
+		return nil, fault.Of(ErrNoCrypto, nil, "%s is encrypted, or has encrypted values in its memory, and the client has no Crypto, so nothing was written; give it one (mautrix's cryptohelper), or write values that the homeserver can read with WithEncryption(false)", p.ID)
 	}
 	return sealer{p.roomState}, nil
 }
@@ -56,7 +56,7 @@ func (s sealer) Check(value commit.Value) error {
 	content, err := s.content([]commit.Value{value})
 	if err == nil && len(content) > maxAlone {
 		err = fault.Of(ErrTooLarge, nil, "%q in %s would be %d bytes before encryption, and at most about %d fit into an event of %d",
-			value.Key, s.room, len(content), maxAlone, wire.MaxEvent)
+			value.Key, s.ID, len(content), maxAlone, wire.MaxEvent)
 	}
 	return err
 }
@@ -77,7 +77,7 @@ func (s sealer) Holds(ctx context.Context, stored string, value commit.Value) bo
 	if err != nil || !found || !wire.Same(there, inside) || !s.trusts(event) {
 		return false
 	}
-	if s.core.follower.live(s.room) || time.Since(time.Unix(0, event.there.Load())) < askAgain {
+	if s.core.follower.live(s.ID) || time.Since(time.Unix(0, event.there.Load())) < askAgain {
 		return true
 	}
 	if _, err = s.encryptedEvent(ctx, reference.Event); err == nil {
@@ -89,8 +89,8 @@ func (s sealer) Holds(ctx context.Context, stored string, value commit.Value) bo
 // Seal implements [commit.Sealer]. Values that were sent when a later one fails stay in the room, and nothing refers to
 // them.
 func (s sealer) Seal(ctx context.Context, values []commit.Value) (references map[string]string, err error) {
-	if _, ready := machineOf(s.client.Crypto); !ready {
-		return nil, fault.Of(ErrNoCrypto, nil, "nothing was written to %s: %s", s.room, notReady)
+	if _, ready := machineOf(s.Client.Crypto); !ready {
+		return nil, fault.Of(ErrNoCrypto, nil, "nothing was written to %s: %s", s.ID, notReady)
 	}
 	if err := s.prepare(ctx); err != nil {
 		return nil, err
@@ -155,31 +155,31 @@ func (s sealer) content(values []commit.Value) (json.RawMessage, error) {
 // none, and mautrix's own in memory must not be read then (v0.31.0).
 func (s sealer) prepare(ctx context.Context) error {
 	const what = "learn who is to read the values"
-	store := s.client.StateStore
+	store := s.Client.StateStore
 	if store == nil { // then it is none of mautrix's encryption
 		return nil
 	}
-	unlock, err := commit.Lock(ctx, commit.Dict{Room: s.room, Type: event.StateMember.Type})
+	unlock, err := commit.Lock(ctx, commit.Dict{Room: s.ID, Type: event.StateMember.Type})
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	encrypted, err := store.IsEncrypted(ctx, s.room)
+	encrypted, err := store.IsEncrypted(ctx, s.ID)
 	if err == nil && !encrypted {
 		err = s.learnEncryption(ctx)
 	}
 	complete := false
 	if err == nil {
-		complete, err = store.HasFetchedMembers(ctx, s.room)
+		complete, err = store.HasFetchedMembers(ctx, s.ID)
 	}
 	if err == nil && !complete {
-		err = s.learnMembers(ctx)
+		err = s.LearnMembers(ctx)
 	}
 	if err == nil {
-		_, err = guarded(ctx, s.roomState, "learn of the user's devices", func() (struct{}, error) { return struct{}{}, s.core.devices.refresh(ctx, s.client) })
+		_, err = guarded(ctx, s.roomState, "learn of the user's devices", func() (struct{}, error) { return struct{}{}, s.core.devices.refresh(ctx, s.Client) })
 	}
 	if err != nil {
-		return s.explain(ctx, what, err)
+		return s.Explain(ctx, what, err)
 	}
 	return nil
 }
@@ -187,14 +187,14 @@ func (s sealer) prepare(ctx context.Context) error {
 // send sends content in an encrypted event, once the key to it is where the store's options want it. Each attempt encrypts anew: a
 // homeserver that has stored an event and not said so would else have two with one Megolm message, of which clients read one.
 func (s sealer) send(ctx context.Context, content json.RawMessage) (sent id.EventID, err error) {
-	err = matrix.Try(ctx, s.client, func(ctx context.Context) error {
+	err = matrix.Try(ctx, s.Client, func(ctx context.Context) error {
 		sent, err = s.sendOnce(ctx, content)
 		return err
 	})
 	if err != nil {
 		return "", err
 	}
-	opened := &opened{sender: s.client.UserID, trust: id.TrustStateVerified, size: len(content)}
+	opened := &opened{sender: s.Client.UserID, trust: id.TrustStateVerified, size: len(content)}
 	if err := json.Unmarshal(content, &opened.values); err == nil {
 		s.core.opened.put(s.at(sent), opened)
 	}
@@ -204,26 +204,26 @@ func (s sealer) send(ctx context.Context, content json.RawMessage) (sent id.Even
 func (s sealer) sendOnce(ctx context.Context, content json.RawMessage) (id.EventID, error) {
 	encrypted, err := s.encrypt(ctx, content)
 	if err != nil {
-		return "", s.explain(ctx, "encrypt", err)
+		return "", s.Explain(ctx, "encrypt", err)
 	}
 	if encrypted == nil || encrypted.Algorithm != id.AlgorithmMegolmV1 || encrypted.SessionID == "" {
-		return "", fault.Of(ErrNoCrypto, nil, "the client's Crypto did not encrypt with Megolm for %s, so nothing was written", s.room)
+		return "", fault.Of(ErrNoCrypto, nil, "the client's Crypto did not encrypt with Megolm for %s, so nothing was written", s.ID)
 	}
 	if s.core.backup != nil {
-		if err := s.core.backup.Save(ctx, s.room, encrypted.SessionID); err != nil {
-			return "", s.explain(ctx, fmt.Sprintf("back up session %s, so that nothing was written", encrypted.SessionID), err)
+		if err := s.core.backup.Save(ctx, s.ID, encrypted.SessionID); err != nil {
+			return "", s.Explain(ctx, fmt.Sprintf("back up session %s, so that nothing was written", encrypted.SessionID), err)
 		}
 	}
-	url := s.client.BuildClientURL("v3", "rooms", s.room, "send", event.EventEncrypted.Type, s.client.TxnID())
+	url := s.Client.BuildClientURL("v3", "rooms", s.ID, "send", event.EventEncrypted.Type, s.Client.TxnID())
 	var sent mautrix.RespSendEvent
-	err = matrix.Get(ctx, s.client, matrix.Request{Method: http.MethodPut, URL: url, JSON: encrypted}, &sent)
+	err = matrix.Get(ctx, s.Client, matrix.Request{Method: http.MethodPut, URL: url, JSON: encrypted}, &sent)
 	switch {
-	case isStatus(err, http.StatusRequestEntityTooLarge):
-		return "", fault.Of(ErrTooLarge, err, "encrypted values for %s, %d bytes before encryption, do not fit into an event", s.room, len(content))
+	case matrix.IsStatus(err, http.StatusRequestEntityTooLarge):
+		return "", fault.Of(ErrTooLarge, err, "encrypted values for %s, %d bytes before encryption, do not fit into an event", s.ID, len(content))
 	case err != nil:
-		return "", s.explainSend(ctx, "send encrypted values", event.EventEncrypted, err)
+		return "", s.ExplainSend(ctx, "send encrypted values", event.EventEncrypted, err)
 	case sent.EventID == "":
-		return "", fault.Because(nil, "cannot send encrypted values in %s: the homeserver's answer names no event", s.room)
+		return "", fault.Because(nil, "cannot send encrypted values in %s: the homeserver's answer names no event", s.ID)
 	}
 	return sent.EventID, nil
 }

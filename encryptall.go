@@ -39,7 +39,7 @@ func (s *Store) EncryptAll(ctx context.Context) (changed int, err error) {
 func (r roomState) encryptAll(ctx context.Context) (changed int, err error) {
 	sealer, err := place{roomState: r}.Sealer(ctx, false)
 	if err == nil && sealer == nil {
-		err = fault.Of(ErrNoCrypto, nil, "%s is not encrypted, or the store was made with WithEncryption(false)", r.room)
+		err = fault.Of(ErrNoCrypto, nil, "%s is not encrypted, or the store was made with WithEncryption(false)", r.ID)
 	}
 	if err != nil {
 		return 0, err

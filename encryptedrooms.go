@@ -120,9 +120,9 @@ func isEventID(event id.EventID) bool {
 func (e *encryptedRooms) proven(ctx context.Context, state roomState) (bool, error) {
 	for {
 		e.mu.Lock()
-		known := e.references[state.room]
+		known := e.references[state.ID]
 		if known == nil || len(known.unseen) == 0 {
-			encrypted := e.encrypted[state.room]
+			encrypted := e.encrypted[state.ID]
 			e.mu.Unlock()
 			return encrypted, nil
 		}
@@ -145,40 +145,40 @@ func (e *encryptedRooms) proven(ctx context.Context, state roomState) (bool, err
 // isEncryptedEvent tells whether the room has the event, and it is encrypted.
 func (r roomState) isEncryptedEvent(ctx context.Context, at id.EventID) (bool, error) {
 	var evt *event.Event
-	url := r.client.BuildClientURL("v3", "rooms", r.room, "event", at)
-	err := matrix.Get(ctx, r.client, matrix.Request{Method: http.MethodGet, URL: url, Limit: matrix.Event}, &evt)
+	url := r.Client.BuildClientURL("v3", "rooms", r.ID, "event", at)
+	err := matrix.Get(ctx, r.Client, matrix.Request{Method: http.MethodGet, URL: url, Limit: matrix.MaxEvent}, &evt)
 	var answer mautrix.HTTPError
 	refused := errors.As(err, &answer) && answer.Response != nil && answer.Response.StatusCode/100 == 4 &&
-		!isStatus(err, http.StatusUnauthorized) && !isStatus(err, http.StatusRequestTimeout) && !isStatus(err, http.StatusTooManyRequests)
+		!matrix.IsStatus(err, http.StatusUnauthorized) && !matrix.IsStatus(err, http.StatusRequestTimeout) && !matrix.IsStatus(err, http.StatusTooManyRequests)
 	switch {
 	case refused, errors.Is(err, matrix.ErrAnswer):
 		return false, nil
 	case err != nil:
-		return false, r.explain(ctx, fmt.Sprintf("read event %s", at), err)
+		return false, r.Explain(ctx, fmt.Sprintf("read event %s", at), err)
 	}
-	return evt != nil && evt.ID == at && (evt.RoomID == "" || evt.RoomID == r.room) && evt.Type.Type == event.EventEncrypted.Type && evt.StateKey == nil, nil
+	return evt != nil && evt.ID == at && (evt.RoomID == "" || evt.RoomID == r.ID) && evt.Type.Type == event.EventEncrypted.Type && evt.StateKey == nil, nil
 }
 
 // list looks through the memory for references, once for each room. It is for the per-key layout, where a write need not read anything:
 // in the other one each write has read the dict that it changes. A client without a Crypto is not meant for encrypted rooms, and saves
 // the request.
 func (e *encryptedRooms) list(ctx context.Context, state roomState) error {
-	if _, listed := e.listed.Load(state.room); listed || state.client.Crypto == nil || !state.core.layout.oneKey() {
+	if _, listed := e.listed.Load(state.ID); listed || state.Client.Crypto == nil || !state.core.layout.oneKey() {
 		return nil
 	}
-	_, err := state.scan(ctx, func() visit {
-		return func(evt *stateEvent, _ bool) error {
+	_, err := state.scan(ctx, func() matrix.Visit {
+		return func(evt *matrix.Event, _ bool) error {
 			if state.core.layout.holds(*evt.StateKey) {
 				_ = place{state, *evt.StateKey}.snapshot(evt) // learns of references
 			}
 			return nil
 		}
 	})
-	if isStatus(err, http.StatusNotFound) { // it hides the memory, or is no whole homeserver
+	if matrix.IsStatus(err, http.StatusNotFound) { // it hides the memory, or is no whole homeserver
 		err = nil
 	}
 	if err == nil {
-		e.listed.Store(state.room, true)
+		e.listed.Store(state.ID, true)
 	}
 	return err
 }
@@ -196,14 +196,14 @@ func (e *encryptedRooms) doubt() {
 // counts more than the homeserver's no.
 func (e *encryptedRooms) isEncrypted(ctx context.Context, state roomState, again bool) (bool, error) {
 	within := askAgain
-	if state.client.Crypto != nil && !again {
+	if state.Client.Crypto != nil && !again {
 		within = 0
 	}
-	live := state.core.follower.tellsEncryption(state.room)
-	encrypted, known := e.get(state.room, live, within)
-	if !encrypted && state.client.StateStore != nil {
+	live := state.core.follower.tellsEncryption(state.ID)
+	encrypted, known := e.get(state.ID, live, within)
+	if !encrypted && state.Client.StateStore != nil {
 		// An error here leaves it to the homeserver.
-		synced, err := state.client.StateStore.IsEncrypted(ctx, state.room)
+		synced, err := state.Client.StateStore.IsEncrypted(ctx, state.ID)
 		encrypted = err == nil && synced
 	}
 	if !encrypted && known {
@@ -215,12 +215,12 @@ func (e *encryptedRooms) isEncrypted(ctx context.Context, state roomState, again
 	if !encrypted {
 		// One of those who want to know asks, and the others hear its answer.
 		began := time.Now()
-		unlock, err := commit.Lock(ctx, commit.Dict{Room: state.room, Type: event.StateEncryption.Type})
+		unlock, err := commit.Lock(ctx, commit.Dict{Room: state.ID, Type: event.StateEncryption.Type})
 		if err != nil {
 			return false, err
 		}
 		defer unlock()
-		if encrypted, known = e.get(state.room, live, time.Since(began)); known {
+		if encrypted, known = e.get(state.ID, live, time.Since(began)); known {
 			return encrypted, nil
 		}
 		asked := state
@@ -238,6 +238,6 @@ func (e *encryptedRooms) isEncrypted(ctx context.Context, state roomState, again
 			}
 		}
 	}
-	e.set(state.room, encrypted, live)
+	e.set(state.ID, encrypted, live)
 	return encrypted, nil
 }

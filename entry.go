@@ -52,11 +52,11 @@ func (r roomState) entry(ctx context.Context, name, key string) (Entry, error) {
 		return Entry{}, err
 	}
 	if found == nil {
-		return Entry{}, notFound(key, r.room)
+		return Entry{}, notFound(key, r.ID)
 	}
 	entry, err := r.read(ctx, found)
 	if entry.Key = key; errors.Is(err, ErrNotFound) {
-		return Entry{}, notFound(key, r.room)
+		return Entry{}, notFound(key, r.ID)
 	}
 	return entry, err
 }
@@ -101,7 +101,7 @@ func (r roomState) read(ctx context.Context, found *record) (Entry, error) {
 	case failed != nil || now != nil && (now.err != nil || string(now.stored) == string(found.stored)):
 		return entry, err
 	case now == nil:
-		return Entry{}, notFound(entry.Key, r.room)
+		return Entry{}, notFound(entry.Key, r.ID)
 	}
 	return now.entry(ctx, r)
 }

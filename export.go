@@ -76,7 +76,7 @@ func (e *exporting) run(ctx context.Context, s *Store, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	header := dump.Header{Room: state.room.String(), EventType: state.eventType.Type, History: e.history, Time: time.Now().Truncate(time.Millisecond)}
+	header := dump.Header{Room: state.ID.String(), EventType: state.eventType.Type, History: e.history, Time: time.Now().Truncate(time.Millisecond)}
 	if e.to, err = dump.NewWriter(w, header); err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ func (r roomState) fields(ctx context.Context, key string, fields map[string]jso
 		read, err := wire.Decode(stored)
 		if err != nil || read.Event == "" { // one that was stored before the room was encrypted
 			if err := r.trustsState(ctx); err != nil {
-				return all, fault.Of(ErrUntrusted, err, "event %s in %s, key %q: a field of the value is not encrypted", from, r.room, key)
+				return all, fault.Of(ErrUntrusted, err, "event %s in %s, key %q: a field of the value is not encrypted", from, r.ID, key)
 			}
 			values[field] = stored
 			continue
@@ -35,7 +35,7 @@ func (r roomState) fields(ctx context.Context, key string, fields map[string]jso
 	}
 	text, err := json.Marshal(values)
 	if err != nil {
-		return all, fault.Of(ErrCorrupt, err, "event %s in %s, key %q", from, r.room, key)
+		return all, fault.Of(ErrCorrupt, err, "event %s in %s, key %q", from, r.ID, key)
 	}
 	all.json = text
 	return all, nil

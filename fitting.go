@@ -109,7 +109,7 @@ func (r roomState) fitting(ctx context.Context, edit commit.Edit) commit.Edit {
 			}
 		}
 		if len(others) > 0 {
-			return nil, fault.Of(ErrTooLarge, &crowded{others}, "the memory in %s is full, and gets full again as fast as its large values are moved out", r.room)
+			return nil, fault.Of(ErrTooLarge, &crowded{others}, "the memory in %s is full, and gets full again as fast as its large values are moved out", r.ID)
 		}
 		for _, value := range chosen {
 			if changes[value.name], err = r.upload(ctx, value.name, edit.Values[value.name], value.text, false); err != nil {
@@ -130,7 +130,7 @@ func (r roomState) asBefore(ctx context.Context, base commit.Base, changes map[s
 			continue
 		}
 		if now, err := wire.Decode(stored); err == nil && now.JSON != nil {
-			known, ok := r.core.media.get(attachmentID{r.room, name, false, digest(now.JSON)})
+			known, ok := r.core.media.get(attachmentID{r.ID, name, false, digest(now.JSON)})
 			if ok && wire.Same(known.stored, old) && r.hasStill(ctx, known) {
 				as[name] = old
 			}

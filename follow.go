@@ -14,6 +14,7 @@ import (
 
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/lru"
+	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/wire"
 )
@@ -153,7 +154,7 @@ func (f *follower) behind(room id.RoomID, event id.EventID) {
 func (f *follower) onSync(ctx context.Context, resp *mautrix.RespSync, since string) bool {
 	ended := ctx.Done()
 	f.ended.Store(&ended)
-	f.since.Store(placeOf(since))
+	f.since.Store(matrix.PlaceOf(since))
 	if f.misses(since, resp.NextBatch) {
 		f.doubt()
 	}
@@ -200,7 +201,7 @@ func (f *follower) doubt() {
 	defer f.mu.Unlock()
 	clear(f.waiting)
 	for w := range f.watchers {
-		w.push(w.room, nil)
+		w.push(w.room, news{})
 	}
 }
 
@@ -226,7 +227,7 @@ func (f *follower) skip(room id.RoomID) {
 	defer f.mu.Unlock()
 	delete(f.waiting, room)
 	for w := range f.watchers {
-		w.push(room, nil)
+		w.push(room, news{})
 	}
 }
 
@@ -241,7 +242,7 @@ func (f *follower) feed(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
 	if f.upgrade(room, joined) { // first, for a write that the sync brings is done
 		defer f.lookBack(room) // last, for a watch ends with that
 	}
-	var own []*stateEvent
+	var own []*matrix.Event
 	for _, evt := range joined.Timeline.Events {
 		if evt.Type.Type == event.EventEncrypted.Type {
 			f.bring(room, evt)
@@ -285,7 +286,7 @@ func (f *follower) reconsider(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
 	at := f.powerTaken[room]
 	of := at != nil && time.Since(at.heard) < powerSettles // whether there was something of late
 	for _, evt := range joined.Timeline.Events {           // after a gap in it all is read again
-		from, takes := takesPower(evt)
+		from, takes := matrix.TakesPower(evt)
 		if !takes {
 			continue
 		}
@@ -353,7 +354,7 @@ func (f *follower) account(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
 			o.account.heard(content)
 		}
 	}
-	levels := func(evt *event.Event) bool { return isRooms(evt, event.StatePowerLevels) }
+	levels := func(evt *event.Event) bool { return matrix.IsRooms(evt, event.StatePowerLevels) }
 	if slices.ContainsFunc(slices.Concat(joined.Timeline.Events, joined.State.Events), levels) {
 		go o.powerChanged()
 	}
@@ -371,14 +372,9 @@ func (f *follower) bring(room id.RoomID, evt *event.Event) {
 
 // encrypt notes that a room is encrypted, whatever the event's content.
 func (f *follower) encrypt(room id.RoomID, evt *event.Event) {
-	if isRooms(evt, event.StateEncryption) {
+	if matrix.IsRooms(evt, event.StateEncryption) {
 		f.core.encrypted.set(room, true, true)
 	}
-}
-
-// isRooms is [stateEvent.isRooms] of an event of the sync.
-func isRooms(evt *event.Event, eventType event.Type) bool {
-	return evt.Type.Type == eventType.Type && evt.StateKey != nil && *evt.StateKey == ""
 }
 
 // upgrade notes that the room may have been upgraded, and tells whether it may.
@@ -388,7 +384,7 @@ func (f *follower) upgrade(room id.RoomID, joined *mautrix.SyncJoinedRoom) (upgr
 		all = append(all, joined.StateAfter.Events...)
 	}
 	for _, evt := range all {
-		if isRooms(evt, event.StateTombstone) {
+		if matrix.IsRooms(evt, event.StateTombstone) {
 			f.core.upgrades.doubt(room, evt.ID)
 			upgraded = true
 		}
@@ -403,7 +399,7 @@ func (f *follower) tellsUpgrades(room id.RoomID) bool { return f.upgrades.Load()
 func (f *follower) tellsEncryption(room id.RoomID) bool { return f.encryption.Load() && f.live(room) }
 
 // stateEvent is the event as the homeserver gave it, where it is one of the store's.
-func (f *follower) stateEvent(evt *event.Event) *stateEvent {
+func (f *follower) stateEvent(evt *event.Event) *matrix.Event {
 	if evt.Type.Type != f.core.eventType.Type || evt.StateKey == nil || !f.core.layout.holds(*evt.StateKey) {
 		return nil
 	}
@@ -411,14 +407,14 @@ func (f *follower) stateEvent(evt *event.Event) *stateEvent {
 	if content == nil {
 		content, _ = json.Marshal(evt.Content.Raw) // a syncer that has been at it
 	}
-	own := &stateEvent{ID: evt.ID, Sender: evt.Sender, Time: evt.Timestamp, Type: evt.Type.Type, StateKey: evt.StateKey, Content: content, listed: true}
+	own := &matrix.Event{ID: evt.ID, Sender: evt.Sender, Time: evt.Timestamp, Type: evt.Type.Type, StateKey: evt.StateKey, Content: content, Listed: true}
 	own.Unsigned.ReplacesState = evt.Unsigned.ReplacesState
 	return own
 }
 
 // add takes what one response has of the room, each dict's events at once: within a response Dendrite does not list events of the same
 // depth in the order in which it stored them, and a writer that saw its own without the rival before it was told that it stands.
-func (f *follower) add(room id.RoomID, events []*stateEvent) {
+func (f *follower) add(room id.RoomID, events []*matrix.Event) {
 	read := map[dictID][]merge.Event{}
 	for _, evt := range events {
 		at := dictID{room, *evt.StateKey}
@@ -438,7 +434,7 @@ func (f *follower) add(room id.RoomID, events []*stateEvent) {
 		f.brought.Most = maxBrought
 		f.brought.Put(evt.ID, struct{}{})
 		for w := range f.watchers {
-			w.push(room, evt)
+			w.push(room, news{event: evt})
 		}
 	}
 }
@@ -460,10 +456,10 @@ func (f *follower) lookBack(room id.RoomID) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	for w := range f.watchers {
-		w.push(room, nil)
+		w.push(room, news{})
 	}
 }
 
 func (f *follower) place(room id.RoomID, stateKey string) place {
-	return place{roomState{core: f.core, client: f.core.client, room: room, eventType: f.core.eventType}, stateKey}
+	return place{roomState{core: f.core, Room: matrix.Room{Client: f.core.client, ID: room}, eventType: f.core.eventType}, stateKey}
 }

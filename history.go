@@ -11,6 +11,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/wire"
 )
@@ -78,7 +79,7 @@ const (
 
 // begin gives the latest events, the newest first. What is current and was sent after them all is one of them: Dendrite lists
 // an event some milliseconds after it has acknowledged it.
-func (p *past) begin(ctx context.Context, current ...*stateEvent) (events []*stateEvent, err error) {
+func (p *past) begin(ctx context.Context, current ...*matrix.Event) (events []*matrix.Event, err error) {
 	const firstPause = 10 * time.Millisecond
 	for pause := firstPause; ; pause *= 2 {
 		p.from, p.limit, p.ended, p.whole = "", firstPage, false, false
@@ -89,7 +90,7 @@ func (p *past) begin(ctx context.Context, current ...*stateEvent) (events []*sta
 				return nil, err
 			}
 		}
-		late := slices.DeleteFunc(slices.Clone(current), func(evt *stateEvent) bool {
+		late := slices.DeleteFunc(slices.Clone(current), func(evt *matrix.Event) bool {
 			return p.given[evt.ID] || len(events) > 0 && evt.Time <= events[0].Time
 		})
 		if pause > firstPause { // mostly it is listed by now, and nobody has to be asked
@@ -102,9 +103,9 @@ func (p *past) begin(ctx context.Context, current ...*stateEvent) (events []*sta
 			return events, nil
 		}
 		if pause > 200*time.Millisecond {
-			slices.SortFunc(late, func(a, b *stateEvent) int { return cmp.Compare(b.Time, a.Time) })
+			slices.SortFunc(late, func(a, b *matrix.Event) int { return cmp.Compare(b.Time, a.Time) })
 			for _, evt := range late {
-				evt.listed = true
+				evt.Listed = true
 				p.early = append(p.early, evt.ID)
 			}
 			return slices.Concat(late, events), nil
@@ -119,17 +120,17 @@ func (p *past) begin(ctx context.Context, current ...*stateEvent) (events []*sta
 
 // unlisted leaves those of the late events that the homeserver has not stored before the latest one that it lists. The others are
 // on a later page: the clock of the homeserver that sent them is ahead.
-func (p *past) unlisted(ctx context.Context, late, events []*stateEvent) ([]*stateEvent, error) {
+func (p *past) unlisted(ctx context.Context, late, events []*matrix.Event) ([]*matrix.Event, error) {
 	if len(late) == 0 || len(events) == 0 {
 		return late, nil
 	}
-	latest, known, err := p.stored(ctx, events[0].ID)
+	latest, known, err := p.Stored(ctx, events[0].ID)
 	if err != nil || !known {
 		return late, err
 	}
-	var unlisted []*stateEvent
+	var unlisted []*matrix.Event
 	for _, evt := range late {
-		at, known, err := p.stored(ctx, evt.ID)
+		at, known, err := p.Stored(ctx, evt.ID)
 		if err != nil {
 			return nil, err
 		}
@@ -141,7 +142,7 @@ func (p *past) unlisted(ctx context.Context, late, events []*stateEvent) ([]*sta
 }
 
 // turn gives the next page. It can be empty and not the last.
-func (p *past) turn(ctx context.Context) ([]*stateEvent, error) {
+func (p *past) turn(ctx context.Context) ([]*matrix.Event, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -149,10 +150,9 @@ func (p *past) turn(ctx context.Context) ([]*stateEvent, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.been[cursorOf(p.from).token] = true
-	next := cursorOf(page.next)
-	p.from, p.ended, p.whole = next.letGo(), p.been[next.token], page.first
-	events := slices.DeleteFunc(page.events, func(evt *stateEvent) bool { return p.given[evt.ID] || slices.Contains(p.early, evt.ID) })
+	p.been[matrix.Token(p.from)] = true
+	p.from, p.ended, p.whole = matrix.LetGo(page.Next), p.been[matrix.Token(page.Next)], page.First
+	events := slices.DeleteFunc(page.Events, func(evt *matrix.Event) bool { return p.given[evt.ID] || slices.Contains(p.early, evt.ID) })
 	clear(p.given)
 	size := 0
 	for _, evt := range events {
@@ -170,7 +170,7 @@ func (p *past) turn(ctx context.Context) ([]*stateEvent, error) {
 type revision struct {
 	record
 	deleted bool
-	evt     *stateEvent
+	evt     *pastEvent
 }
 
 func (r *revision) entry(ctx context.Context, room roomState) (Entry, error) {
@@ -203,7 +203,7 @@ func (r roomState) revisions(ctx context.Context, name string) iter.Seq2[*revisi
 		for ; err == nil; events, err = back.turn(ctx) {
 			for _, evt := range events {
 				if *evt.StateKey == stateKey {
-					line.events = append(line.events, evt)
+					line.events = append(line.events, r.readPast(evt))
 				}
 			}
 			for _, rev := range line.judge(back.ended) {
@@ -223,8 +223,8 @@ func (r roomState) revisions(ctx context.Context, name string) iter.Seq2[*revisi
 type line struct {
 	place
 	name   string
-	events []*stateEvent // those that are not judged yet, the newest first
-	newer  *string       // what the last event that was judged and not redacted has, nil before that
+	events []*pastEvent // those that are not judged yet, the newest first
+	newer  *string      // what the last event that was judged and not redacted has, nil before that
 }
 
 // absent stands for what an event has that lacks the name; no JSON is empty.
@@ -233,13 +233,15 @@ const absent = ""
 // mostRivals bounds how many events wait for their parents to be found.
 const mostRivals = 500
 
-// snapshot reads an event, once for all lines that it is in.
-func (l *line) snapshot(evt *stateEvent) merge.Event {
-	if evt.read == nil {
-		read := l.place.snapshot(evt)
-		evt.read = &read
-	}
-	return *evt.read
+// pastEvent is an event and what it says.
+type pastEvent struct {
+	*matrix.Event
+	read merge.Event
+}
+
+// readPast reads an event, once for all lines that it is in.
+func (r roomState) readPast(evt *matrix.Event) *pastEvent {
+	return &pastEvent{evt, place{r, *evt.StateKey}.snapshot(evt)}
 }
 
 // judge gives the revisions among the events of which it can be told by now, the newest first, and forgets these.
@@ -249,8 +251,8 @@ func (l *line) judge(ended bool) []*revision {
 	older := absent
 	unread := 0 // from there on nothing says what was before those that were redacted
 	for i, evt := range slices.Backward(l.events) {
-		read := l.snapshot(evt)
-		if !evt.redacted() && read.Err == nil {
+		read := evt.read
+		if !evt.Redacted() && read.Err == nil {
 			older = absent
 			if stored, ok := read.Dict[l.name]; ok {
 				older = stored
@@ -260,7 +262,7 @@ func (l *line) judge(ended bool) []*revision {
 		has[i] = older
 	}
 	for i, evt := range l.events {
-		read := l.snapshot(evt)
+		read := evt.read
 		read.Err, read.Redacted = nil, false
 		if read.Dict = map[string]string{}; has[i] != absent {
 			read.Dict[l.name] = has[i]
@@ -270,7 +272,7 @@ func (l *line) judge(ended bool) []*revision {
 	n := len(l.events)
 	if !ended {
 		n = min(max(0, n-rivals), unread)
-		if i := slices.IndexFunc(l.events[:n], func(evt *stateEvent) bool { return !h.Known(evt.ID) }); i >= 0 && len(l.events) < mostRivals {
+		if i := slices.IndexFunc(l.events[:n], func(evt *pastEvent) bool { return !h.Known(evt.ID) }); i >= 0 && len(l.events) < mostRivals {
 			n = i
 		}
 		n = l.whole(&h, n)
@@ -280,12 +282,12 @@ func (l *line) judge(ended bool) []*revision {
 		if rev := l.at(&h, i, has); rev != nil {
 			found = append(found, rev)
 		}
-		if !evt.redacted() {
+		if !evt.Redacted() {
 			l.newer = &has[i]
 		}
 	}
 	for i := 1; i < len(found); i++ {
-		for j := i; j > 0 && counts(&h, found[j].evt, found[j-1].evt, l); j-- {
+		for j := i; j > 0 && counts(&h, found[j].evt, found[j-1].evt); j-- {
 			found[j-1], found[j] = found[j], found[j-1]
 		}
 	}
@@ -296,7 +298,7 @@ func (l *line) judge(ended bool) []*revision {
 // whole is how many of the first n events can be judged without parting rivals: all of them descend from what comes next.
 func (l *line) whole(h *merge.History, n int) int {
 	for most := n; n > max(0, most-rivals); n-- {
-		if !slices.ContainsFunc(l.events[max(0, n-rivals):n], func(evt *stateEvent) bool { return !h.Descends(evt.ID, l.events[n].ID) }) {
+		if !slices.ContainsFunc(l.events[max(0, n-rivals):n], func(evt *pastEvent) bool { return !h.Descends(evt.ID, l.events[n].ID) }) {
 			return n
 		}
 	}
@@ -307,13 +309,13 @@ func (l *line) whole(h *merge.History, n int) int {
 func (l *line) at(h *merge.History, i int, has []string) *revision {
 	evt := l.events[i]
 	rev := &revision{record: record{name: l.name, event: evt.ID, sender: evt.Sender, time: time.UnixMilli(evt.Time)}, evt: evt}
-	read := l.snapshot(evt)
+	read := evt.read
 	switch {
-	case evt.redacted():
+	case evt.Redacted():
 		if !l.core.layout.oneKey() && l.newer != nil && *l.newer == has[i] {
 			return nil
 		}
-		rev.err = fault.Of(ErrRedacted, nil, "event %s in %s", evt.ID, l.room)
+		rev.err = fault.Of(ErrRedacted, nil, "event %s in %s", evt.ID, l.ID)
 	case read.Err != nil:
 		rev.err = read.Err
 	case h.Origin(evt.ID, l.name) != evt.ID:
@@ -326,11 +328,11 @@ func (l *line) at(h *merge.History, i int, has []string) *revision {
 }
 
 // counts tells whether a counts rather than b, which the homeserver lists as the later one, where neither has seen the other.
-func counts(h *merge.History, a, b *stateEvent, l *line) bool {
+func counts(h *merge.History, a, b *pastEvent) bool {
 	if h.Descends(a.ID, b.ID) || h.Descends(b.ID, a.ID) {
 		return false
 	}
-	first, second := l.snapshot(a), l.snapshot(b)
+	first, second := a.read, b.read
 	if first.Conditional || second.Conditional {
 		return !first.Conditional || second.Conditional
 	}

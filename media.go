@@ -115,7 +115,7 @@ func (r roomState) isLarge(encrypted bool, name, key string, stored json.RawMess
 // upload encrypts a value, brings it to the media repository, and gives what is stored in its place. A value that this
 // process has brought there, or read from there, for the same key is not uploaded again while it is there.
 func (r roomState) upload(ctx context.Context, name, key string, text json.RawMessage, encrypted bool) (json.RawMessage, error) {
-	at := attachmentID{r.room, name, encrypted, digest(text)}
+	at := attachmentID{r.ID, name, encrypted, digest(text)}
 	if known, ok := r.core.media.get(at); ok && r.hasStill(ctx, known) {
 		r.core.media.put(at, known.stored)
 		return known.stored, nil
@@ -127,14 +127,14 @@ func (r roomState) upload(ctx context.Context, name, key string, text json.RawMe
 	ciphertext := bytes.Clone(text)
 	file.EncryptInPlace(ciphertext)
 	var sent mautrix.RespMediaUpload
-	err := matrix.Get(ctx, r.client, matrix.Request{Method: http.MethodPost, URL: r.client.BuildURL(mautrix.MediaURLPath{"v3", "upload"}), Bytes: ciphertext}, &sent)
+	err := matrix.Get(ctx, r.Client, matrix.Request{Method: http.MethodPost, URL: r.Client.BuildURL(mautrix.MediaURLPath{"v3", "upload"}), Bytes: ciphertext}, &sent)
 	switch {
-	case isStatus(err, http.StatusRequestEntityTooLarge):
-		return nil, fault.Of(ErrTooLarge, err, "the value for key %q in %s has %d bytes, which the homeserver does not take as an upload", key, r.room, len(text))
+	case matrix.IsStatus(err, http.StatusRequestEntityTooLarge):
+		return nil, fault.Of(ErrTooLarge, err, "the value for key %q in %s has %d bytes, which the homeserver does not take as an upload", key, r.ID, len(text))
 	case err != nil:
-		return nil, r.explain(ctx, "upload a value", err)
+		return nil, r.Explain(ctx, "upload a value", err)
 	case !sent.ContentURI.IsValid():
-		return nil, fault.Because(nil, "cannot upload a value for %s: the homeserver's answer names no attachment", r.room)
+		return nil, fault.Because(nil, "cannot upload a value for %s: the homeserver's answer names no attachment", r.ID)
 	}
 	media := wire.Media{EncryptedFileInfo: event.EncryptedFileInfo{EncryptedFile: *file, URL: sent.ContentURI.CUString()}, Size: int64(len(text))}
 	stored := media.Stored()
@@ -171,7 +171,7 @@ func (r roomState) checkSize(ctx context.Context, key string, size int64) error 
 	most, err := r.maxValue(ctx)
 	if err == nil && size > most {
 		err = fault.Of(ErrTooLarge, nil, "the value for key %q in %s has %d bytes, and at most %d are allowed, by the homeserver for an upload or by WithMaxValue",
-			key, r.room, size, most)
+			key, r.ID, size, most)
 	}
 	return err
 }
@@ -196,7 +196,7 @@ func (r roomState) maxValue(ctx context.Context) (int64, error) {
 	if !known && r.core.settings.maxValue == 0 {
 		config, err := r.mediaConfig(ctx)
 		if err != nil {
-			return 0, r.explain(ctx, "learn how large an upload may be", err)
+			return 0, r.Explain(ctx, "learn how large an upload may be", err)
 		}
 		most = config.UploadSize
 		r.core.media.setLimit(most)
@@ -208,10 +208,10 @@ func (r roomState) maxValue(ctx context.Context) (int64, error) {
 // specification.
 func (r roomState) mediaConfig(ctx context.Context) (config mautrix.RespMediaConfig, err error) {
 	for _, url := range []string{
-		r.client.BuildClientURL("v1", "media", "config"),
-		r.client.BuildURL(mautrix.MediaURLPath{"v3", "config"}),
+		r.Client.BuildClientURL("v1", "media", "config"),
+		r.Client.BuildURL(mautrix.MediaURLPath{"v3", "config"}),
 	} {
-		err = matrix.Get(ctx, r.client, matrix.Request{Method: http.MethodGet, URL: url}, &config)
+		err = matrix.Get(ctx, r.Client, matrix.Request{Method: http.MethodGet, URL: url}, &config)
 		if !lacksEndpoint(err) {
 			return config, err
 		}
@@ -221,8 +221,8 @@ func (r roomState) mediaConfig(ctx context.Context) (config mautrix.RespMediaCon
 
 // lacksEndpoint tells whether the homeserver does not know what it was asked for.
 func lacksEndpoint(err error) bool {
-	return errors.Is(err, mautrix.MUnrecognized) || isStatus(err, http.StatusMethodNotAllowed) ||
-		isStatus(err, http.StatusNotFound) && !errors.Is(err, mautrix.MNotFound)
+	return errors.Is(err, mautrix.MUnrecognized) || matrix.IsStatus(err, http.StatusMethodNotAllowed) ||
+		matrix.IsStatus(err, http.StatusNotFound) && !errors.Is(err, mautrix.MNotFound)
 }
 
 // attachmentOf says what a value in an attachment is, for errors and to know it again.
@@ -239,7 +239,7 @@ func (r roomState) text(ctx context.Context, read wire.Value, of attachmentOf) (
 	}
 	media, err := wire.ParseMedia(read.Media)
 	if err != nil {
-		return nil, fault.Of(ErrCorrupt, err, "event %s in %s, key %q: %v", of.event, r.room, of.key, err)
+		return nil, fault.Of(ErrCorrupt, err, "event %s in %s, key %q: %v", of.event, r.ID, of.key, err)
 	}
 	if err := r.checkSize(ctx, of.key, media.Size); err != nil {
 		return nil, err
@@ -253,11 +253,11 @@ func (r roomState) text(ctx context.Context, read wire.Value, of attachmentOf) (
 	switch err := media.DecryptInPlace(text); {
 	case err != nil:
 		r.core.media.forget(stored)
-		return nil, fault.Of(ErrCorrupt, err, "event %s in %s, key %q: attachment %s is not what was uploaded: %v", of.event, r.room, of.key, media.URL, err)
+		return nil, fault.Of(ErrCorrupt, err, "event %s in %s, key %q: attachment %s is not what was uploaded: %v", of.event, r.ID, of.key, media.URL, err)
 	case !json.Valid(text) || !utf8.Valid(text):
-		return nil, fault.Of(ErrCorrupt, nil, "event %s in %s, key %q: attachment %s is not a JSON value", of.event, r.room, of.key, media.URL)
+		return nil, fault.Of(ErrCorrupt, nil, "event %s in %s, key %q: attachment %s is not a JSON value", of.event, r.ID, of.key, media.URL)
 	}
-	r.core.media.put(attachmentID{r.room, of.name, of.encrypted, digest(text)}, stored)
+	r.core.media.put(attachmentID{r.ID, of.name, of.encrypted, digest(text)}, stored)
 	return text, nil
 }
 
@@ -278,10 +278,10 @@ func (r roomState) fetch(ctx context.Context, media wire.Media, of attachmentOf)
 	}
 	what := fmt.Sprintf("download attachment %s, the value for key %q", media.URL, of.key)
 	switch {
-	case errors.Is(err, mautrix.MNotFound), isStatus(err, http.StatusNotFound), isStatus(err, http.StatusGone), saysNo(err):
-		return nil, fault.Of(ErrMissingMedia, err, "cannot %s in event %s in %s", what, of.event, r.room)
+	case errors.Is(err, mautrix.MNotFound), matrix.IsStatus(err, http.StatusNotFound), matrix.IsStatus(err, http.StatusGone), saysNo(err):
+		return nil, fault.Of(ErrMissingMedia, err, "cannot %s in event %s in %s", what, of.event, r.ID)
 	case err != nil:
-		return nil, r.explain(ctx, what, err)
+		return nil, r.Explain(ctx, what, err)
 	}
 	return text, nil
 }
@@ -295,7 +295,7 @@ func saysNo(err error) bool {
 }
 
 func (r roomState) wrongSize(media wire.Media, of attachmentOf) error {
-	return fault.Of(ErrCorrupt, nil, "event %s in %s, key %q: attachment %s does not have the %d bytes that it should", of.event, r.room, of.key, media.URL, media.Size)
+	return fault.Of(ErrCorrupt, nil, "event %s in %s, key %q: attachment %s does not have the %d bytes that it should", of.event, r.ID, of.key, media.URL, media.Size)
 }
 
 // firstStep is how much memory is taken at first for an attachment, at most, in bytes.
@@ -334,10 +334,10 @@ func (r roomState) download(ctx context.Context, media wire.Media, read func(res
 		return err
 	}
 	for _, url := range []string{
-		r.client.BuildClientURL("v1", "media", "download", uri.Homeserver, uri.FileID),
-		r.client.BuildURL(mautrix.MediaURLPath{"v3", "download", uri.Homeserver, uri.FileID}),
+		r.Client.BuildClientURL("v1", "media", "download", uri.Homeserver, uri.FileID),
+		r.Client.BuildURL(mautrix.MediaURLPath{"v3", "download", uri.Homeserver, uri.FileID}),
 	} {
-		_, err = matrix.Do(ctx, r.client, matrix.Request{Method: http.MethodGet, URL: url, Limit: media.Size + 1, Elsewhere: true, Read: read})
+		_, err = matrix.Do(ctx, r.Client, matrix.Request{Method: http.MethodGet, URL: url, Limit: media.Size + 1, Elsewhere: true, Read: read})
 		if !lacksEndpoint(err) {
 			return err
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/replica"
 	"github.com/roomkv/roomkv/internal/wire"
 )
@@ -30,11 +31,11 @@ func (r roomState) moveFrom(ctx context.Context, old roomState, stone *tombstone
 	if o, err := old.away(ctx, false); err != nil {
 		return err
 	} else if o != nil && o.account.current().ID != "" {
-		return fault.Of(ErrRoomUpgraded, nil, "the memory of %s is in account data at least in part, where it stays; Copy can take it to a store without WithRoomUpgrades", old.room)
+		return fault.Of(ErrRoomUpgraded, nil, "the memory of %s is in account data at least in part, where it stays; Copy can take it to a store without WithRoomUpgrades", old.ID)
 	}
 	// Dendrite gives the room's first event, what it copies and the tombstone one time. Who upgrades a room by hand has their
 	// tombstone after the room, and can have written to it in between.
-	copied := func(evt *stateEvent) bool {
+	copied := func(evt *matrix.Event) bool {
 		return evt.Sender == create.sender && evt.Time == create.time && evt.Time == stone.time
 	}
 	if single, ok := r.core.layout.(singleKey); ok {
@@ -150,7 +151,7 @@ func (r roomState) load(ctx context.Context, old roomState, stone *tombstone, re
 			stored := found.stored
 			if elsewhere.JSON == nil {
 				if stored, err = wire.Encode(read.json); err != nil {
-					return load, fault.Of(ErrCorrupt, err, "event %s in %s, key %q", found.event, old.room, read.key)
+					return load, fault.Of(ErrCorrupt, err, "event %s in %s, key %q", found.event, old.ID, read.key)
 				}
 				if stored, err = r.keep(ctx, name, read.key, stored); err != nil { // an attachment is of one room
 					return load, err
@@ -164,13 +165,13 @@ func (r roomState) load(ctx context.Context, old roomState, stone *tombstone, re
 		}
 	}
 	if left > 0 {
-		r.log(ctx).Warn().Stringer("room_id", old.room).Stringer("replacement", r.room).Int("keys", left).Msg("Values that cannot be read stay in the room that was upgraded")
+		r.log(ctx).Warn().Stringer("room_id", old.ID).Stringer("replacement", r.ID).Int("keys", left).Msg("Values that cannot be read stay in the room that was upgraded")
 	}
 	return load, nil
 }
 
 // moveDict is moveFrom for the single-state-key layout.
-func (r roomState) moveDict(ctx context.Context, l singleKey, old roomState, stone *tombstone, copied func(*stateEvent) bool) error {
+func (r roomState) moveDict(ctx context.Context, l singleKey, old roomState, stone *tombstone, copied func(*matrix.Event) bool) error {
 	current, err := r.get(ctx, l.dict)
 	if err != nil {
 		return err
@@ -178,7 +179,7 @@ func (r roomState) moveDict(ctx context.Context, l singleKey, old roomState, sto
 	if current != nil {
 		// What was redacted is empty and stays so. Others leave at least their field of parents.
 		dict, err := wire.ParseDict(current.Content)
-		if err == nil && (wire.MovedFrom(json.RawMessage(dict.Names()[wire.PredecessorName]), old.room) || !copied(current) && wire.Same(current.Content, json.RawMessage(`{}`))) {
+		if err == nil && (wire.MovedFrom(json.RawMessage(dict.Names()[wire.PredecessorName]), old.ID) || !copied(current) && wire.Same(current.Content, json.RawMessage(`{}`))) {
 			return nil
 		}
 	}
@@ -198,7 +199,7 @@ func (r roomState) moveDict(ctx context.Context, l singleKey, old roomState, sto
 		return err
 	}
 	edit := commit.Edit{Conditional: true, Values: load.keys, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
-		if from, there := base.Stored(wire.PredecessorName); there && wire.MovedFrom(from, old.room) {
+		if from, there := base.Stored(wire.PredecessorName); there && wire.MovedFrom(from, old.ID) {
 			return nil, nil
 		}
 		untouched := func(name string) bool {
@@ -206,7 +207,7 @@ func (r roomState) moveDict(ctx context.Context, l singleKey, old roomState, sto
 			before, wasThere := was[name]
 			return there == wasThere && string(now) == before
 		}
-		changes := map[string]json.RawMessage{wire.PredecessorName: wire.Predecessor(old.room)}
+		changes := map[string]json.RawMessage{wire.PredecessorName: wire.Predecessor(old.ID)}
 		for name := range was {
 			if _, plain := wire.KeyOf(name); (plain || wire.IsSealed(name) || name == wire.SealName) && untouched(name) {
 				changes[name] = nil
@@ -243,11 +244,11 @@ func (r roomState) afresh(ctx context.Context, stateKey string) (*replica.View, 
 }
 
 // copyOf is what the homeserver has copied, by name: the current event, or one before it.
-func (r roomState) copyOf(ctx context.Context, current *stateEvent, copied func(*stateEvent) bool) (map[string]string, error) {
+func (r roomState) copyOf(ctx context.Context, current *matrix.Event, copied func(*matrix.Event) bool) (map[string]string, error) {
 	if current == nil {
 		return nil, nil
 	}
-	names := func(evt *stateEvent) map[string]string { return place{r, *evt.StateKey}.snapshot(evt).Dict }
+	names := func(evt *matrix.Event) map[string]string { return place{r, *evt.StateKey}.snapshot(evt).Dict }
 	if copied(current) {
 		return names(current), nil
 	}
@@ -257,12 +258,12 @@ func (r roomState) copyOf(ctx context.Context, current *stateEvent, copied func(
 		if err != nil {
 			return nil, err
 		}
-		for _, evt := range page.events {
+		for _, evt := range page.Events {
 			if *evt.StateKey == *current.StateKey && copied(evt) {
 				return names(evt), nil
 			}
 		}
-		if from = page.next; from == "" {
+		if from = page.Next; from == "" {
 			break
 		}
 	}
@@ -270,14 +271,14 @@ func (r roomState) copyOf(ctx context.Context, current *stateEvent, copied func(
 }
 
 // moveKeys is moveFrom for the per-key layout.
-func (r roomState) moveKeys(ctx context.Context, old roomState, stone *tombstone, copied func(*stateEvent) bool) error {
+func (r roomState) moveKeys(ctx context.Context, old roomState, stone *tombstone, copied func(*matrix.Event) bool) error {
 	here, err := r.all(ctx)
 	if err != nil {
 		return err
 	}
 	if evt := here[wire.PredecessorName]; evt != nil {
 		dict, err := wire.ParseDict(evt.Content)
-		if err == nil && wire.MovedFrom(json.RawMessage(dict.Names()[wire.PredecessorName]), old.room) {
+		if err == nil && wire.MovedFrom(json.RawMessage(dict.Names()[wire.PredecessorName]), old.ID) {
 			return nil
 		}
 	}
@@ -290,7 +291,7 @@ func (r roomState) moveKeys(ctx context.Context, old roomState, stone *tombstone
 			return err
 		}
 	}
-	maps.DeleteFunc(there, func(stateKey string, _ *stateEvent) bool { return !r.core.layout.holds(stateKey) })
+	maps.DeleteFunc(there, func(stateKey string, _ *matrix.Event) bool { return !r.core.layout.holds(stateKey) })
 	views, err := old.merged(ctx, there, stone)
 	if err != nil {
 		return err
@@ -341,13 +342,13 @@ func (r roomState) moveKeys(ctx context.Context, old roomState, stone *tombstone
 	if err != nil {
 		return err
 	}
-	moved := wire.OfNames(map[string]string{wire.PredecessorName: string(wire.Predecessor(old.room))})
-	_, _, err = r.put(ctx, wire.PredecessorName, moved.Content())
+	moved := wire.OfNames(map[string]string{wire.PredecessorName: string(wire.Predecessor(old.ID))})
+	_, _, err = r.PutState(ctx, r.eventType, wire.PredecessorName, moved.Content())
 	return err
 }
 
 // sealAnew replaces a seal that the homeserver has copied, which is that of the old room.
-func (r roomState) sealAnew(ctx context.Context, seal *stateEvent, copied func(*stateEvent) bool) error {
+func (r roomState) sealAnew(ctx context.Context, seal *matrix.Event, copied func(*matrix.Event) bool) error {
 	if seal == nil || !copied(seal) {
 		return nil
 	}

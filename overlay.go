@@ -12,6 +12,7 @@ import (
 
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/replica"
 	"github.com/roomkv/roomkv/internal/wire"
@@ -36,13 +37,13 @@ type overlay struct {
 
 // overlay finds the room's overlay or makes it.
 func (r roomState) overlay() *overlay {
-	if known, ok := r.core.overlays.Load(r.room); ok {
+	if known, ok := r.core.overlays.Load(r.ID); ok {
 		return known.(*overlay)
 	}
-	state := roomState{core: r.core, client: r.client, room: r.room, eventType: r.eventType}
+	state := roomState{core: r.core, Room: matrix.Room{Client: r.Client, ID: r.ID}, eventType: r.eventType}
 	o := &overlay{roomState: state, account: accountOf(state), known: new(replica.Dict)}
 	o.writer = commit.NewWriter(o.known, o, commit.Mode{Single: true, Drop: r.core.redact})
-	known, _ := r.core.overlays.LoadOrStore(r.room, o)
+	known, _ := r.core.overlays.LoadOrStore(r.ID, o)
 	return known.(*overlay)
 }
 
@@ -154,7 +155,7 @@ func (o *overlay) mayReturn(name string) bool {
 	if moved || err == nil && there {
 		return true
 	}
-	if d := o.core.dicts.find(dictID{o.room, stateKey}); d != nil && d.View() != nil {
+	if d := o.core.dicts.find(dictID{o.ID, stateKey}); d != nil && d.View() != nil {
 		_, there = d.View().Names[name]
 		return there
 	}
@@ -182,7 +183,7 @@ func (o *overlay) powerChanged() {
 		}
 	}
 	if err != nil {
-		o.log(ctx).Warn().Err(err).Stringer("room_id", o.room).Msg("The memory was not moved as the power to write it has changed")
+		o.log(ctx).Warn().Err(err).Stringer("room_id", o.ID).Msg("The memory was not moved as the power to write it has changed")
 	}
 }
 
@@ -196,7 +197,7 @@ func (o *overlay) move(ctx context.Context) error {
 		err = o.tryMove(ctx)
 	}
 	if errors.Is(err, ErrForbidden) || errors.Is(err, ErrTooLarge) { // the power can have come back since
-		o.log(ctx).Warn().Err(err).Stringer("room_id", o.room).Msg("The memory stays in account data")
+		o.log(ctx).Warn().Err(err).Stringer("room_id", o.ID).Msg("The memory stays in account data")
 		return o.sink(ctx)
 	}
 	return err
@@ -274,7 +275,7 @@ func (o *overlay) moveNames(ctx context.Context, content wire.Account, names []s
 		}
 	}
 	values := clearValues(content, names)
-	mark := wire.MovedName(o.client.UserID)
+	mark := wire.MovedName(o.Client.UserID)
 	return o.core.layout.commit(moving(ctx), o.roomState, names, func(names []string) commit.Edit {
 		again := o.core.layout.oneKey() && o.account.isPlaced(content, names[0])
 		_, there := content.Names[names[0]]
@@ -314,7 +315,7 @@ func (o *overlay) isOwn(name string, event id.EventID) (own bool) {
 		return true
 	}
 	o.dict(stateKey).Look(func(h *merge.History) {
-		own = slices.ContainsFunc(h.Heads(), func(head *merge.Event) bool { return head.ID == event && head.Sender == o.client.UserID })
+		own = slices.ContainsFunc(h.Heads(), func(head *merge.Event) bool { return head.ID == event && head.Sender == o.Client.UserID })
 	})
 	return own
 }
@@ -420,7 +421,7 @@ func (o *overlay) Current(context.Context) (*merge.Event, error) {
 	if content.ID == "" {
 		return nil, nil
 	}
-	return &merge.Event{ID: eventOf(content), Sender: o.client.UserID, Dict: content.All()}, nil
+	return &merge.Event{ID: eventOf(content), Sender: o.Client.UserID, Dict: content.All()}, nil
 }
 
 // Recent implements [commit.Room]: there is no history.
@@ -466,7 +467,7 @@ func (o *overlay) Hold(ctx context.Context) (release func(), err error) {
 func (o *overlay) Send(ctx context.Context, content json.RawMessage) (sent id.EventID, once bool, err error) {
 	read, err := wire.ParseAccount(content)
 	if err != nil {
-		return "", false, fault.Of(ErrCorrupt, err, "the account data for %s", o.room)
+		return "", false, fault.Of(ErrCorrupt, err, "the account data for %s", o.ID)
 	}
 	stamped := o.account.stamp(read)
 	return eventOf(stamped), true, o.saveAccount(ctx, stamped)
@@ -495,7 +496,7 @@ func (*overlay) TooLarge(err error) bool { return errors.Is(err, ErrTooLarge) }
 func (o *overlay) NotSent(error) bool { return true }
 
 // RefusesContent implements [commit.Room].
-func (*overlay) RefusesContent(err error) (refused, sure bool) { return refusesContent(err) }
+func (*overlay) RefusesContent(err error) (refused, sure bool) { return matrix.RefusesContent(err) }
 
 // Synced implements [commit.Room]: the sync brings account data, but not in the order of writes.
 func (*overlay) Synced(context.Context) bool { return false }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -98,7 +99,7 @@ type purge struct {
 	roomState
 	names  map[string]map[string]string // by state key: the key of each name
 	seen   map[id.EventID]bool          // state events
-	clear  []*stateEvent                // state events to redact, the oldest first
+	clear  []*matrix.Event              // state events to redact, the oldest first
 	sealed map[id.EventID]bool          // encrypted events to look into: whether that is still to be done
 	fields map[id.EventID]bool          // those that hold fields of a value, which do not have its key
 	others map[string]bool              // names that are not purged
@@ -146,22 +147,22 @@ func (p *purge) run(ctx context.Context) error {
 		}
 	}
 	for _, evt := range p.clear {
-		p.leave(evt.ID, fault.Of(ErrConflict, nil, "event %s in %s was not redacted, for others go on writing the key", evt.ID, p.room))
+		p.leave(evt.ID, fault.Of(ErrConflict, nil, "event %s in %s was not redacted, for others go on writing the key", evt.ID, p.ID))
 	}
 	return nil
 }
 
 // current are the current events of the keys' dicts, by state key. With sealed keys it looks for plain names in a listing: in the
 // per-key layout a request for one would tell the homeserver the key.
-func (p *purge) current(ctx context.Context) (current map[string]*stateEvent, err error) {
+func (p *purge) current(ctx context.Context) (current map[string]*matrix.Event, err error) {
 	hides := p.core.secret != nil && p.core.layout.oneKey()
-	var listed map[string]*stateEvent
+	var listed map[string]*matrix.Event
 	if hides {
 		if listed, err = p.list(ctx); err != nil {
 			return nil, err
 		}
 	}
-	current = make(map[string]*stateEvent, len(p.names))
+	current = make(map[string]*matrix.Event, len(p.names))
 	for stateKey := range p.names {
 		evt := listed[stateKey]
 		if !hides || wire.IsSealed(stateKey) {
@@ -177,10 +178,10 @@ func (p *purge) current(ctx context.Context) (current map[string]*stateEvent, er
 }
 
 // look reads the state events that were not seen before.
-func (p *purge) look(ctx context.Context, current map[string]*stateEvent) error {
+func (p *purge) look(ctx context.Context, current map[string]*matrix.Event) error {
 	back := past{roomState: p.roomState}
 	first := len(p.seen) == 0
-	var found []*stateEvent
+	var found []*matrix.Event
 	events, err := back.begin(ctx, slices.Collect(maps.Values(current))...)
 	for ; err == nil; events, err = back.turn(ctx) {
 		fresh := false
@@ -191,7 +192,7 @@ func (p *purge) look(ctx context.Context, current map[string]*stateEvent) error 
 			p.seen[evt.ID], fresh = true, true
 			p.noteOthers(evt)
 			if p.shows(evt) {
-				found = append(found, &stateEvent{ID: evt.ID, StateKey: evt.StateKey}) // contents would be the whole history
+				found = append(found, &matrix.Event{ID: evt.ID, StateKey: evt.StateKey}) // contents would be the whole history
 			}
 		}
 		if back.ended || len(events) > 0 && !fresh {
@@ -206,7 +207,7 @@ func (p *purge) look(ctx context.Context, current map[string]*stateEvent) error 
 
 // shows tells whether a value stands in a state event, or in what the homeserver shows beside it. Synapse goes on showing that
 // beside an event that was redacted before the one that it shows was, until it is redacted once more.
-func (p *purge) shows(evt *stateEvent) bool {
+func (p *purge) shows(evt *matrix.Event) bool {
 	stateKey := *evt.StateKey
 	if p.names[stateKey] == nil {
 		return false
@@ -220,7 +221,7 @@ func (p *purge) shows(evt *stateEvent) bool {
 }
 
 // noteOthers notes the names in a state event that are not purged.
-func (p *purge) noteOthers(evt *stateEvent) {
+func (p *purge) noteOthers(evt *matrix.Event) {
 	dict, err := p.core.layout.parse(*evt.StateKey, evt.Content)
 	if err != nil {
 		return
@@ -273,10 +274,10 @@ func (p *purge) attachment(read wire.Value) {
 
 // remove takes the keys out of what is current, and writes that once more where the homeserver shows a value beside it. It merges
 // what somebody has left unmerged of a dict that is to be redacted in part, or that refers to what is to be redacted.
-func (p *purge) remove(ctx context.Context, current map[string]*stateEvent) (wrote bool, err error) {
+func (p *purge) remove(ctx context.Context, current map[string]*matrix.Event) (wrote bool, err error) {
 	for stateKey, evt := range current {
 		names, _ := p.find(stateKey, evt.Content)
-		shows := slices.ContainsFunc(p.clear, func(shown *stateEvent) bool { return shown.ID == evt.ID })
+		shows := slices.ContainsFunc(p.clear, func(shown *matrix.Event) bool { return shown.ID == evt.ID })
 		edit := commit.Edit{Afresh: true, Apply: func(commit.Base) (map[string]json.RawMessage, error) {
 			changes := make(map[string]json.RawMessage, len(names))
 			for _, name := range names {
@@ -288,7 +289,7 @@ func (p *purge) remove(ctx context.Context, current map[string]*stateEvent) (wro
 		case len(names) > 0:
 		case shows:
 			edit.Conditional, edit.Barrier = true, true
-		case p.core.layout.oneKey() || len(p.used) == 0 && !slices.ContainsFunc(p.clear, func(evt *stateEvent) bool { return *evt.StateKey == stateKey }):
+		case p.core.layout.oneKey() || len(p.used) == 0 && !slices.ContainsFunc(p.clear, func(evt *matrix.Event) bool { return *evt.StateKey == stateKey }):
 			continue
 		default:
 			edit.Conditional = true
@@ -313,7 +314,7 @@ func (p *purge) empty(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var kept []*stateEvent
+	var kept []*matrix.Event
 	for _, evt := range p.clear {
 		now, view := current[*evt.StateKey], p.dict(*evt.StateKey).View()
 		if now != nil && now.ID == evt.ID || view != nil && view.Event == evt.ID {
@@ -349,7 +350,7 @@ func (p *purge) unseal(ctx context.Context) (again bool, err error) {
 		case p.holds(opened), p.fields[at] && !p.holdsOther(opened):
 			found[at] = opened
 		case p.fields[at]:
-			p.leave(at, fault.Of(ErrUndecryptable, nil, "event %s in %s was not redacted, for what it holds can be the value of another key", at, p.room))
+			p.leave(at, fault.Of(ErrUndecryptable, nil, "event %s in %s was not redacted, for what it holds can be the value of another key", at, p.ID))
 		}
 	}
 	if len(found) == 0 {
@@ -365,7 +366,7 @@ func (p *purge) unseal(ctx context.Context) (again bool, err error) {
 			continue
 		}
 		if used[at] {
-			p.leave(at, fault.Of(ErrUndecryptable, nil, "event %s in %s was not redacted, for the state refers to it for values of other keys", at, p.room))
+			p.leave(at, fault.Of(ErrUndecryptable, nil, "event %s in %s was not redacted, for the state refers to it for values of other keys", at, p.ID))
 			continue
 		}
 		redacted, err := p.redactOne(ctx, at)
@@ -488,7 +489,7 @@ func (p *purge) sealAnew(ctx context.Context, values []commit.Value, from map[st
 
 // redactOne redacts an event, and gives how many that were. The error ends the purge.
 func (p *purge) redactOne(ctx context.Context, at id.EventID) (redacted int, err error) {
-	err = p.redactEvent(ctx, at)
+	err = p.Redact(ctx, at)
 	switch {
 	case err == nil:
 		return 1, nil
@@ -496,8 +497,8 @@ func (p *purge) redactOne(ctx context.Context, at id.EventID) (redacted int, err
 		return 0, ctx.Err()
 	case errors.Is(err, mautrix.MForbidden):
 		p.leave(at, p.mayNot(ctx, at, err))
-	case !isStatus(err, http.StatusNotFound):
-		p.leave(at, p.explain(ctx, "redact", err))
+	case !matrix.IsStatus(err, http.StatusNotFound):
+		p.leave(at, p.Explain(ctx, "redact", err))
 	}
 	return 0, nil
 }
@@ -509,11 +510,11 @@ func (p *purge) leave(at id.EventID, err error) {
 // mayNot says which power a redaction takes.
 func (p *purge) mayNot(ctx context.Context, at id.EventID, cause error) error {
 	if p.levels == nil {
-		levels, err := p.powerLevels(ctx)
+		levels, err := p.PowerLevels(ctx)
 		if err != nil {
-			return fault.Of(ErrForbidden, cause, "cannot redact event %s in %s", at, p.room)
+			return fault.Of(ErrForbidden, cause, "cannot redact event %s in %s", at, p.ID)
 		}
 		p.levels = levels
 	}
-	return p.mayNotRedact(at, p.levels, cause)
+	return p.MayNotRedact(at, p.levels, cause)
 }

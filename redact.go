@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net/http"
 	"slices"
 	"sync"
 
@@ -66,7 +65,7 @@ func (r roomState) drop(ctx context.Context, stored []string, besides ...string)
 	for _, text := range stored {
 		events = append(events, wire.References(json.RawMessage(text))...)
 	}
-	events = append(events, r.core.drops.take(r.room)...)
+	events = append(events, r.core.drops.take(r.ID)...)
 	slices.Sort(events)
 	if events = slices.Compact(events); len(events) == 0 {
 		return
@@ -80,8 +79,8 @@ func (r roomState) drop(ctx context.Context, stored []string, besides ...string)
 		failed, err = r.redact(ctx, events, r.referred(current))
 	}
 	if err != nil {
-		r.core.drops.keep(r.room, failed)
-		r.log(ctx).Warn().Err(err).Stringer("room_id", r.room).Int("events", len(failed)).Msg("Old values were not redacted")
+		r.core.drops.keep(r.ID, failed)
+		r.log(ctx).Warn().Err(err).Stringer("room_id", r.ID).Int("events", len(failed)).Msg("Old values were not redacted")
 	}
 }
 
@@ -98,28 +97,22 @@ func (r roomState) redact(ctx context.Context, events []id.EventID, used map[id.
 		case errors.Is(err, ErrCorrupt), errors.Is(err, ErrRedacted):
 			continue
 		case err == nil:
-			err = r.redactEvent(ctx, event)
+			err = r.Redact(ctx, event)
 		}
 		switch {
 		case errors.Is(err, ErrUndecryptable):
 			last = err
 		case errors.Is(err, mautrix.MForbidden):
-			last = r.explainRedact(ctx, event, err) // and will be tomorrow
+			last = r.ExplainRedact(ctx, event, err) // and will be tomorrow
 		case err != nil:
-			failed, last = append(failed, event), r.explain(ctx, "redact", err)
+			failed, last = append(failed, event), r.Explain(ctx, "redact", err)
 		}
 	}
 	return failed, last
 }
 
-// redactEvent redacts an event. Again does no harm.
-func (r roomState) redactEvent(ctx context.Context, event id.EventID) error {
-	url := r.client.BuildClientURL("v3", "rooms", r.room, "redact", event, r.client.TxnID())
-	return matrix.Get(ctx, r.client, matrix.Request{Method: http.MethodPut, URL: url}, &mautrix.RespSendEvent{})
-}
-
 // referred are the events that the state refers to.
-func (r roomState) referred(current map[string]*stateEvent) map[id.EventID]bool {
+func (r roomState) referred(current map[string]*matrix.Event) map[id.EventID]bool {
 	used := map[id.EventID]bool{}
 	for _, evt := range current {
 		var names map[string]json.RawMessage
@@ -140,5 +133,5 @@ func (r roomState) log(ctx context.Context) *zerolog.Logger {
 	if log := zerolog.Ctx(ctx); log.GetLevel() != zerolog.Disabled && log != zerolog.DefaultContextLogger {
 		return log
 	}
-	return &r.client.Log
+	return &r.Client.Log
 }

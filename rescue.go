@@ -8,6 +8,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/replica"
 )
@@ -96,8 +97,8 @@ func (o *overlay) said(ctx context.Context, stateKey string, sent recent, stands
 	}
 	apart.Do(func(h *merge.History) {
 		if !stands && !h.Has(sent.event) { // thrown away
-			h.Add(place{o.roomState, stateKey}.snapshot(&stateEvent{ID: sent.event, Sender: o.client.UserID, Time: sent.at.UnixMilli(),
-				StateKey: &stateKey, Content: sent.content, listed: true}))
+			h.Add(place{o.roomState, stateKey}.snapshot(&matrix.Event{ID: sent.event, Sender: o.Client.UserID, Time: sent.at.UnixMilli(),
+				StateKey: &stateKey, Content: sent.content, Listed: true}))
 			if len(h.Missing()) > 0 {
 				h.GiveUp()
 			}

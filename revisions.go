@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -36,8 +37,8 @@ func (r roomState) pastNames(ctx context.Context) (map[string]string, error) {
 }
 
 // pastEvents are the memory's events, the newest first.
-func (r roomState) pastEvents(ctx context.Context) iter.Seq2[*stateEvent, error] {
-	return func(yield func(*stateEvent, error) bool) {
+func (r roomState) pastEvents(ctx context.Context) iter.Seq2[*matrix.Event, error] {
+	return func(yield func(*matrix.Event, error) bool) {
 		current, err := r.heads(ctx)
 		if err != nil {
 			yield(nil, err)
@@ -84,8 +85,11 @@ func (r roomState) allRevisions(ctx context.Context, names []string) iter.Seq2[*
 				return
 			}
 			of := lines[*evt.StateKey]
-			for _, line := range of {
-				line.events = append(line.events, evt)
+			if len(of) > 0 {
+				read := r.readPast(evt)
+				for _, line := range of {
+					line.events = append(line.events, read)
+				}
 			}
 			if len(of) > 0 && len(of[0].events)%(2*rivals) == 0 && !judge(of, false) {
 				return

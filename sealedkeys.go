@@ -10,6 +10,7 @@ import (
 
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -52,7 +53,7 @@ func (r roomState) seal() json.RawMessage {
 // keyed is a hash of the text with the secret, for this room and event type and one purpose. Lengths keep the parts apart.
 func (r roomState) keyed(purpose, text string) (digest [sha256.Size]byte) {
 	hash := hmac.New(sha256.New, r.core.secret)
-	for _, part := range []string{"roomkv", purpose, r.room.String(), r.eventType.Type, text} {
+	for _, part := range []string{"roomkv", purpose, r.ID.String(), r.eventType.Type, text} {
 		var length [8]byte
 		binary.BigEndian.PutUint64(length[:], uint64(len(part)))
 		hash.Write(length[:])
@@ -68,9 +69,9 @@ func (r roomState) checkSeal(seal string, sealed bool) error {
 	case !sealed || r.core.secret != nil && seal == string(r.seal()):
 		return nil
 	case r.core.secret == nil:
-		return fault.Of(ErrWrongSecret, nil, "the keys in %s are sealed, which takes WithSealedKeys", r.room)
+		return fault.Of(ErrWrongSecret, nil, "the keys in %s are sealed, which takes WithSealedKeys", r.ID)
 	default:
-		return fault.Of(ErrWrongSecret, nil, "the keys in %s are sealed with another secret", r.room)
+		return fault.Of(ErrWrongSecret, nil, "the keys in %s are sealed with another secret", r.ID)
 	}
 }
 
@@ -113,7 +114,7 @@ func (r roomState) checkRoom(ctx context.Context, writing bool) error {
 	if !r.core.layout.oneKey() || r.core.secret == nil && !writing {
 		return nil
 	}
-	if _, checked := r.core.seals.Load(r.room); checked {
+	if _, checked := r.core.seals.Load(r.ID); checked {
 		return nil
 	}
 	if writing {
@@ -122,7 +123,7 @@ func (r roomState) checkRoom(ctx context.Context, writing bool) error {
 			return err
 		}
 	}
-	unlock, err := commit.Lock(ctx, commit.Dict{Room: r.room, Type: r.eventType.Type, StateKey: wire.SealName})
+	unlock, err := commit.Lock(ctx, commit.Dict{Room: r.ID, Type: r.eventType.Type, StateKey: wire.SealName})
 	if err != nil {
 		return err
 	}
@@ -144,7 +145,7 @@ func (r roomState) checkRoom(ctx context.Context, writing bool) error {
 		sealed = true
 	}
 	if sealed || writing { // else somebody else can yet seal it
-		r.core.seals.Store(r.room, true)
+		r.core.seals.Store(r.ID, true)
 	}
 	return nil
 }
@@ -152,18 +153,18 @@ func (r roomState) checkRoom(ctx context.Context, writing bool) error {
 // putSeal stores the seal of the per-key layout. A listing that does not show it yet is asked for it, as it shows the values that this
 // process writes next.
 func (r roomState) putSeal(ctx context.Context, dict wire.Dict) error {
-	sent, _, err := r.put(ctx, wire.SealName, dict.Content())
+	sent, _, err := r.PutState(ctx, r.eventType, wire.SealName, dict.Content())
 	if err == nil {
-		written.Add(commit.Dict{Room: r.room, Type: r.eventType.Type, StateKey: wire.SealName}, sent)
+		written.Add(commit.Dict{Room: r.ID, Type: r.eventType.Type, StateKey: wire.SealName}, sent)
 	}
 	return err
 }
 
 // checkSealEvent tells whether the event has a seal, and fails where that is another secret's.
-func (r roomState) checkSealEvent(evt *stateEvent) (sealed bool, err error) {
+func (r roomState) checkSealEvent(evt *matrix.Event) (sealed bool, err error) {
 	dict, err := wire.ParseDict(evt.Content)
 	if err != nil {
-		return false, fault.Of(ErrCorrupt, err, "event %s, state %q in %s: %v", evt.ID, *evt.StateKey, r.room, err)
+		return false, fault.Of(ErrCorrupt, err, "event %s, state %q in %s: %v", evt.ID, *evt.StateKey, r.ID, err)
 	}
 	seal, sealed := dict.Names()[wire.SealName]
 	return sealed, r.checkSeal(seal, sealed)

@@ -12,6 +12,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/replica"
 	"github.com/roomkv/roomkv/internal/wire"
@@ -70,7 +71,7 @@ func (s *Store) At(ctx context.Context, moment Moment) (*Snapshot, error) {
 	if err := state.checkRoom(ctx, false); err != nil {
 		return nil, err
 	}
-	search := search{roomState: state, moment: moment, found: moment.timed, events: map[string][]*stateEvent{}, oldest: map[string]*stateEvent{}}
+	search := search{roomState: state, moment: moment, found: moment.timed, events: map[string][]*matrix.Event{}, oldest: map[string]*matrix.Event{}}
 	if err := search.run(ctx); err != nil {
 		return nil, err
 	}
@@ -81,10 +82,10 @@ func (s *Store) At(ctx context.Context, moment Moment) (*Snapshot, error) {
 type search struct {
 	roomState
 	moment  Moment
-	found   bool                     // whether the revision's event was
-	events  map[string][]*stateEvent // by state key: those at or before the moment, the newest first
-	current map[string]*stateEvent   // by state key
-	oldest  map[string]*stateEvent   // by state key: the last that was listed
+	found   bool                       // whether the revision's event was
+	events  map[string][]*matrix.Event // by state key: those at or before the moment, the newest first
+	current map[string]*matrix.Event   // by state key
+	oldest  map[string]*matrix.Event   // by state key: the last that was listed
 }
 
 // farBack bounds how many events of one dict are looked at beyond the moment where writers have left no merge.
@@ -110,13 +111,13 @@ func (s *search) run(ctx context.Context) error {
 	}
 	cut := func(stateKey string) bool { return !back.whole || s.follows(s.oldest[stateKey]) }
 	if !s.found && slices.ContainsFunc(slices.Collect(maps.Keys(s.current)), cut) {
-		return fault.Of(ErrTooOld, nil, "the homeserver does not list revision %s in %s, nor all that was before", s.moment.revision, s.room)
+		return fault.Of(ErrTooOld, nil, "the homeserver does not list revision %s in %s, nor all that was before", s.moment.revision, s.ID)
 	} else if !s.found {
-		return fault.Of(ErrNotFound, nil, "revision %s is not of this memory in %s", s.moment.revision, s.room)
+		return fault.Of(ErrNotFound, nil, "revision %s is not of this memory in %s", s.moment.revision, s.ID)
 	}
 	for stateKey := range s.current {
 		if back.ended && len(s.events[stateKey]) == 0 && cut(stateKey) {
-			return fault.Of(ErrTooOld, nil, "the homeserver does not list what state %q in %s was then", stateKey, s.room)
+			return fault.Of(ErrTooOld, nil, "the homeserver does not list what state %q in %s was then", stateKey, s.ID)
 		}
 	}
 	return nil
@@ -124,7 +125,7 @@ func (s *search) run(ctx context.Context) error {
 
 // follows tells whether something was before the event, as far as it says so. The room's first event is no sign that
 // nothing is left out: Dendrite lists that to a member who may see nothing else of that time.
-func (s *search) follows(evt *stateEvent) bool {
+func (s *search) follows(evt *matrix.Event) bool {
 	if evt == nil {
 		return true
 	}
@@ -133,21 +134,21 @@ func (s *search) follows(evt *stateEvent) bool {
 }
 
 // heads are the current events of all dicts.
-func (r roomState) heads(ctx context.Context) (map[string]*stateEvent, error) {
+func (r roomState) heads(ctx context.Context) (map[string]*matrix.Event, error) {
 	if single, ok := r.core.layout.(singleKey); ok {
 		evt, err := r.get(ctx, single.dict)
 		if err != nil || evt == nil {
 			return nil, err
 		}
-		return map[string]*stateEvent{single.dict: evt}, nil
+		return map[string]*matrix.Event{single.dict: evt}, nil
 	}
 	current, err := r.list(ctx)
-	maps.DeleteFunc(current, func(stateKey string, _ *stateEvent) bool { return !r.core.layout.holds(stateKey) })
+	maps.DeleteFunc(current, func(stateKey string, _ *matrix.Event) bool { return !r.core.layout.holds(stateKey) })
 	return current, err
 }
 
 // add takes an event that is older than those before.
-func (s *search) add(evt *stateEvent) {
+func (s *search) add(evt *matrix.Event) {
 	stateKey := *evt.StateKey
 	if !s.core.layout.holds(stateKey) {
 		return
@@ -186,7 +187,7 @@ func (s *search) enough() bool {
 func (s *search) history(stateKey string) *merge.History {
 	h := new(merge.History)
 	for i, evt := range s.events[stateKey] {
-		if i > 0 && evt.redacted() {
+		if i > 0 && evt.Redacted() {
 			break
 		}
 		h.AddOlder(place{s.roomState, stateKey}.snapshot(evt))
@@ -201,8 +202,8 @@ func (s *search) snapshot(ctx context.Context) (*Snapshot, error) {
 		if err != nil {
 			return nil, err
 		}
-		if view.Err == nil && events[0].redacted() {
-			view.Err = fault.Of(ErrRedacted, nil, "event %s in %s", view.Event, s.room)
+		if view.Err == nil && events[0].Redacted() {
+			view.Err = fault.Of(ErrRedacted, nil, "event %s in %s", view.Event, s.ID)
 		}
 		if !s.core.layout.oneKey() {
 			if view.Err != nil {
@@ -243,7 +244,7 @@ func (s *search) view(ctx context.Context, stateKey string) (*replica.View, erro
 	}
 	for unplaced := h.Unplaced(""); len(unplaced) > 0; unplaced = h.Unplaced("") {
 		for _, event := range unplaced {
-			at, known, err := s.stored(ctx, event)
+			at, known, err := s.Stored(ctx, event)
 			if err != nil {
 				return nil, err
 			}
@@ -293,7 +294,7 @@ func (s *Snapshot) Entry(ctx context.Context, key string) (Entry, error) {
 		found, ok = s.broken[s.state.core.layout.stateKey(name)]
 	}
 	if !ok {
-		return Entry{}, notFound(key, s.state.room)
+		return Entry{}, notFound(key, s.state.ID)
 	}
 	entry, err := found.entry(ctx, s.state)
 	entry.Key = key
@@ -341,8 +342,8 @@ func (s *Snapshot) of(state roomState) error {
 		return fault.Of(ErrInvalidOption, nil, "the snapshot is nil")
 	}
 	mine, other := s.state.core, state.core
-	if s.state.room != state.room || mine.eventType != other.eventType || mine.layout != other.layout || string(mine.secret) != string(other.secret) {
-		return fault.Of(ErrInvalidOption, errors.New("another memory"), "the snapshot is of another memory than this one in %s; Copy takes values from one to another", state.room)
+	if s.state.ID != state.ID || mine.eventType != other.eventType || mine.layout != other.layout || string(mine.secret) != string(other.secret) {
+		return fault.Of(ErrInvalidOption, errors.New("another memory"), "the snapshot is of another memory than this one in %s; Copy takes values from one to another", state.ID)
 	}
 	return nil
 }

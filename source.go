@@ -9,6 +9,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -62,21 +63,21 @@ func (s source) parts(ctx context.Context) iter.Seq2[part, error] {
 // after reads a part of the per-key layout, that after a state key, and tells how many keys are left after the last one. The
 // sync is not asked: it can be behind.
 func (s source) after(ctx context.Context, stateKey string) (records []record, left int, last string, err error) {
-	var some picker
-	var seal *stateEvent
+	var some matrix.Picker
+	var seal *matrix.Event
 	all := 0
-	err = s.scanAll(ctx, func() visit {
-		some = picker{most: partEvents, size: partSize, wants: func(at string) bool {
+	err = s.scanAll(ctx, func() matrix.Visit {
+		some = matrix.Picker{Most: partEvents, Size: partSize, Wants: func(at string) bool {
 			return s.core.layout.holds(at) && at > stateKey && !s.isTheirs(at)
 		}}
 		seal, all = nil, 0
-		return func(evt *stateEvent, late bool) error {
+		return func(evt *matrix.Event, late bool) error {
 			switch {
 			case *evt.StateKey == wire.SealName:
 				seal = evt
-			case some.wants(*evt.StateKey) && !evt.empty():
+			case some.Wants(*evt.StateKey) && !isEmpty(evt):
 				all++
-				return some.add(evt, late)
+				return some.Add(evt, late)
 			}
 			return nil
 		}
@@ -87,14 +88,14 @@ func (s source) after(ctx context.Context, stateKey string) (records []record, l
 	if err != nil {
 		return nil, 0, "", err
 	}
-	events, more := some.take()
+	events, more := some.Take()
 	for _, at := range slices.Sorted(maps.Keys(events)) {
 		records = append(records, recordsOf(s.viewOf(events[at], at))...)
 	}
 	if more {
 		left = all - len(events)
 	}
-	return records, left, some.bound, nil
+	return records, left, some.Last, nil
 }
 
 // now reads the dict of the single-state-key layout as the homeserver has it.
@@ -139,9 +140,9 @@ func (r roomState) readNames(ctx context.Context, names []string) (map[string]re
 		}
 		return found, err
 	}
-	err := r.scanAll(ctx, func() visit {
+	err := r.scanAll(ctx, func() matrix.Visit {
 		clear(found)
-		return func(evt *stateEvent, _ bool) error {
+		return func(evt *matrix.Event, _ bool) error {
 			if name, ok := wanted[*evt.StateKey]; ok {
 				if record := recordOf(r.viewOf(evt, *evt.StateKey), name); record != nil {
 					found[name] = *record
@@ -155,7 +156,7 @@ func (r roomState) readNames(ctx context.Context, names []string) (map[string]re
 
 // beside tells whether both stores keep their state events in the same place, so that the one can see the other's.
 func (r roomState) beside(other roomState) bool {
-	return r.room == other.room && r.eventType.Type == other.eventType.Type
+	return r.ID == other.ID && r.eventType.Type == other.eventType.Type
 }
 
 // isTheirs tells whether the state event with the state key is the dict that the memory is copied to.
@@ -168,9 +169,9 @@ func (s source) isAt(key string) bool {
 	return s.beside(s.to) && s.to.core.layout.oneKey() && !s.core.layout.oneKey() && s.core.layout.holds(s.to.core.layout.stateKey(s.to.name(key)))
 }
 
-// empty tells whether the event holds nothing, as one whose key was deleted.
-func (e *stateEvent) empty() bool {
-	dict, err := wire.ParsePerKey(*e.StateKey, e.Content)
+// isEmpty tells whether the event holds nothing, as one whose key was deleted.
+func isEmpty(evt *matrix.Event) bool {
+	dict, err := wire.ParsePerKey(*evt.StateKey, evt.Content)
 	return err == nil && len(dict.Names()) == 0
 }
 
@@ -186,11 +187,11 @@ func (s source) erase(ctx context.Context, records []record) (redacted int, err 
 		}
 	}
 	others := 0
-	err = s.scanAll(ctx, func() visit {
+	err = s.scanAll(ctx, func() matrix.Visit {
 		others = 0
-		return func(evt *stateEvent, _ bool) error {
+		return func(evt *matrix.Event, _ bool) error {
 			if events[*evt.StateKey] != evt.ID {
-				for event := range s.referred(map[string]*stateEvent{*evt.StateKey: evt}) {
+				for event := range s.referred(map[string]*matrix.Event{*evt.StateKey: evt}) {
 					delete(values, event)
 				}
 				if events[*evt.StateKey] != "" {
@@ -204,17 +205,17 @@ func (s source) erase(ctx context.Context, records []record) (redacted int, err 
 	case err != nil:
 		return 0, err
 	case others > 0:
-		return 0, fault.Of(ErrConflict, nil, "%d state events of %s have changed since they were copied, and the rest of the source was not redacted", others, s.room)
+		return 0, fault.Of(ErrConflict, nil, "%d state events of %s have changed since they were copied, and the rest of the source was not redacted", others, s.ID)
 	}
 	if _, err := s.redact(ctx, slices.Collect(maps.Keys(values)), nil); err != nil {
 		return 0, err
 	}
 	for stateKey, event := range events {
-		if err := s.redactEvent(ctx, event); err != nil {
-			return redacted, s.explainRedact(ctx, event, err)
+		if err := s.Redact(ctx, event); err != nil {
+			return redacted, s.ExplainRedact(ctx, event, err)
 		}
 		redacted++
-		if d := s.core.dicts.find(dictID{s.room, stateKey}); d != nil {
+		if d := s.core.dicts.find(dictID{s.ID, stateKey}); d != nil {
 			d.Forget()
 		}
 	}

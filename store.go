@@ -18,6 +18,7 @@ import (
 
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -231,7 +232,7 @@ func (r roomState) putAll(ctx context.Context, stored map[string]json.RawMessage
 			if own != nil {
 				err = own.Check(value)
 			} else {
-				err = r.fits(r.core.layout.stateKey(value.Name), len("{}")+wire.EntrySize(value.Name, value.Stored))
+				err = r.Fits(r.core.layout.stateKey(value.Name), len("{}")+wire.EntrySize(value.Name, value.Stored))
 			}
 			if err != nil {
 				return fault.Advise(err, adviceOneKey)
@@ -300,7 +301,7 @@ func (s *Store) Pop(ctx context.Context, key string, dest any) error {
 		popped = nil
 		value, found, err := state.valueIn(ctx, base, name)
 		if err == nil && !found {
-			err = notFound(key, state.room)
+			err = notFound(key, state.ID)
 		}
 		if err != nil {
 			return nil, err
@@ -413,7 +414,7 @@ func (s *Store) state(ctx context.Context, keys ...string) (roomState, error) {
 		return roomState{}, err
 	}
 	room, err := s.roomID(ctx)
-	state := roomState{core: s.core, client: s.core.client, room: room, eventType: s.core.eventType}
+	state := roomState{core: s.core, Room: matrix.Room{Client: s.core.client, ID: room}, eventType: s.core.eventType}
 	if err == nil && s.core.followUpgrades {
 		state, err = state.home(ctx)
 	}

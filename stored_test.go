@@ -1,9 +1,7 @@
 package roomkv
 
 import (
-	"encoding/json"
 	"fmt"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -16,36 +14,6 @@ import (
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
 )
 
-func TestPlaceInATokenOfAKnownForm(t *testing.T) {
-	for _, test := range []struct {
-		name, start string
-		before      int
-		place       int64
-		known       bool
-	}{
-		{"Synapse", "t9-41136_0_0_0_0_0_0_0_0_0_0_0_0_0", 0, 41136, true},
-		{"Synapse, the room alone", "t9-41136", 0, 41136, true},
-		{"Synapse, an event from before the join", "t9--17_0_0", 0, -17, true},
-		{"Synapse, but the token is another event's", "t9-41136_0_0", 1, 0, false},
-		{"Synapse, with the positions of several writers", "m41136~1.41137~2.41139_0_0", 0, 0, false},
-		{"Synapse, of a sync", "s41136_0_0", 0, 0, false},
-		{"Dendrite", "t9_41136", 1, 41136, true},
-		{"Dendrite, where the event before is hidden", "t9_41136", 0, 41136, true},
-		{"none", "", 0, 0, false},
-		{"a number", "41136", 0, 0, false},
-		{"no number", "t9-x", 0, 0, false},
-		{"too large a number", "t9_" + strings.Repeat("9", 30), 0, 0, false},
-		{"something else", "t9_41136_7", 0, 0, false},
-		{"something around it", " t9_41136", 0, 0, false},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			place, known := surroundings{Start: test.start, Before: make([]json.RawMessage, test.before)}.place()
-			assert.Equal(t, test.known, known)
-			assert.Equal(t, test.place, place)
-		})
-	}
-}
-
 // Places are in the order of storage, also where that is not the order of the list, and do not change.
 func TestPlacesAreInTheOrderOfStorage(t *testing.T) {
 	ctx := t.Context()
@@ -56,7 +24,7 @@ func TestPlacesAreInTheOrderOfStorage(t *testing.T) {
 	state, err := store.state(ctx)
 	require.NoError(t, err)
 	place := func(event id.EventID) int64 {
-		place, known, err := state.stored(ctx, event)
+		place, known, err := state.Stored(ctx, event)
 		require.NoError(t, err)
 		require.True(t, known)
 		return place
@@ -80,7 +48,7 @@ func TestPlacesAreInTheOrderOfStorage(t *testing.T) {
 		group.Wait()
 		require.Eventually(t, func() bool { // Dendrite knows of an event some milliseconds after it has acknowledged it
 			for _, event := range sent {
-				if _, known, err := state.stored(ctx, event); err != nil || !known {
+				if _, known, err := state.Stored(ctx, event); err != nil || !known {
 					return false
 				}
 			}
@@ -105,7 +73,7 @@ func TestPlacesAreInTheOrderOfStorage(t *testing.T) {
 			seen[again] = true
 		}
 	}
-	_, known, err := state.stored(ctx, "$unknown")
+	_, known, err := state.Stored(ctx, "$unknown")
 	require.NoError(t, err)
 	assert.False(t, known)
 }

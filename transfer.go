@@ -133,11 +133,11 @@ func (t *transfer) flush(ctx context.Context) error {
 // few. While the store follows, reads come from there.
 func (t *transfer) forget(ctx context.Context, written []arriving) error {
 	to, err := t.dst.state(ctx)
-	if err != nil || !to.core.layout.oneKey() || to.core.follower.live(to.room) {
+	if err != nil || !to.core.layout.oneKey() || to.core.follower.live(to.ID) {
 		return err
 	}
 	for _, entry := range written {
-		to.core.dicts.forget(dictID{to.room, to.core.layout.stateKey(to.name(entry.key))})
+		to.core.dicts.forget(dictID{to.ID, to.core.layout.stateKey(to.name(entry.key))})
 	}
 	return nil
 }

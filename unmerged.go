@@ -7,6 +7,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/replica"
 )
@@ -26,7 +27,7 @@ const (
 
 // merged is what the current events in a room with a tombstone say, by state key, together with what was acknowledged beside those that
 // nobody has merged.
-func (r roomState) merged(ctx context.Context, current map[string]*stateEvent, stone *tombstone) (map[string]*replica.View, error) {
+func (r roomState) merged(ctx context.Context, current map[string]*matrix.Event, stone *tombstone) (map[string]*replica.View, error) {
 	views := map[string]*replica.View{}
 	newest := int64(0)
 	for stateKey, evt := range current {
@@ -111,14 +112,14 @@ func (r roomState) since(ctx context.Context, of map[string]id.EventID, time int
 		if err != nil {
 			return nil, false, err
 		}
-		older := len(page.events) > 0
-		for _, evt := range page.events {
+		older := len(page.Events) > 0
+		for _, evt := range page.Events {
 			if stateKey := *evt.StateKey; of[stateKey] != "" {
 				listed[stateKey] = append(listed[stateKey], place{r, stateKey}.snapshot(evt))
 			}
 			older = older && evt.Time < time
 		}
-		if from = page.next; from == "" || older {
+		if from = page.Next; from == "" || older {
 			return listed, true, nil
 		}
 	}

@@ -61,7 +61,7 @@ func (s *Store) Create(ctx context.Context, key string, value any) error {
 	}
 	return s.change(ctx, key, commit.Edit{Values: stores}, func(base commit.Base, state roomState, name string) (json.RawMessage, error) {
 		if _, found := base.Stored(name); found {
-			return nil, fault.Of(ErrExists, nil, "%q in %s", key, state.room)
+			return nil, fault.Of(ErrExists, nil, "%q in %s", key, state.ID)
 		}
 		return stored, nil
 	})
@@ -84,7 +84,7 @@ func (s *Store) CompareAndPut(ctx context.Context, key string, value any, revisi
 		return err
 	}
 	return s.change(ctx, key, commit.Edit{Values: stores, Since: id.EventID(revision)}, func(base commit.Base, state roomState, name string) (json.RawMessage, error) {
-		room := state.room
+		room := state.ID
 		_, found := base.Stored(name)
 		switch {
 		case revision == "" && found:

@@ -58,7 +58,7 @@ func (r roomState) commit(ctx context.Context, names []string, edit func(names [
 // cannot be used, it is the last room that can, and dead says why.
 func (r roomState) home(ctx context.Context) (roomState, error) {
 	for range maxUpgrades {
-		next := r.core.upgrades.entered(r.room)
+		next := r.core.upgrades.entered(r.ID)
 		if next == "" {
 			stone, err := r.tombstone(ctx, askAgain)
 			if err != nil {
@@ -79,36 +79,36 @@ func (r roomState) home(ctx context.Context) (roomState, error) {
 		}
 		r = r.in(next)
 	}
-	return r, fault.Of(ErrRoomUpgraded, nil, "%s is the last of %d rooms that were each replaced by the next", r.room, maxUpgrades)
+	return r, fault.Of(ErrRoomUpgraded, nil, "%s is the last of %d rooms that were each replaced by the next", r.ID, maxUpgrades)
 }
 
 // enter joins the room's replacement, and finds out whether it is that.
 func (r roomState) enter(ctx context.Context, stone *tombstone) error {
-	unlock, err := r.core.upgrades.lock(ctx, r.room)
+	unlock, err := r.core.upgrades.lock(ctx, r.ID)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if r.core.upgrades.entered(r.room) == stone.replacement {
+	if r.core.upgrades.entered(r.ID) == stone.replacement {
 		return nil
 	}
-	if err := r.core.upgrades.rejection(r.room, stone); err != nil {
+	if err := r.core.upgrades.rejection(r.ID, stone); err != nil {
 		return err
 	}
-	if err := r.core.upgrades.failure(r.room); err != nil {
+	if err := r.core.upgrades.failure(r.ID); err != nil {
 		return err
 	}
 	if err = r.join(ctx, stone); err == nil {
-		r.core.upgrades.in(r.room, func(about *upgrade) { about.entered, about.failed = stone.replacement, nil })
+		r.core.upgrades.in(r.ID, func(about *upgrade) { about.entered, about.failed = stone.replacement, nil })
 		return nil
 	}
 	none := errors.Is(err, errNoReplacement)
 	err = r.replaced(stone.replacement, err)
 	switch {
 	case none:
-		r.core.upgrades.reject(r.room, stone, err)
+		r.core.upgrades.reject(r.ID, stone, err)
 	case ctx.Err() == nil:
-		r.core.upgrades.fail(r.room, err)
+		r.core.upgrades.fail(r.ID, err)
 	}
 	return err
 }
@@ -119,7 +119,7 @@ var errNoReplacement = errors.New("no replacement")
 // replaced is the error of what would be written to a room whose replacement cannot be used.
 func (r roomState) replaced(by id.RoomID, why error) error {
 	return fault.Of(ErrRoomUpgraded, why, "%s was replaced by %s, to which the store cannot move, so nothing was written: %s",
-		r.room, by, strings.TrimPrefix(why.Error(), "roomkv: "))
+		r.ID, by, strings.TrimPrefix(why.Error(), "roomkv: "))
 }
 
 // join joins the replacement, and leaves it again where it is none: a tombstone can name any room, and a room any predecessor,
@@ -127,19 +127,19 @@ func (r roomState) replaced(by id.RoomID, why error) error {
 func (r roomState) join(ctx context.Context, stone *tombstone) error {
 	next := r.in(stone.replacement)
 	joined := false
-	if next.hasLeft(ctx) {
+	if next.HasLeft(ctx) {
 		// Once, for who may not join now is not going to wait for it.
-		if err := next.enterRoom(mautrix.WithMaxRetries(ctx, 0), stone.sender.Homeserver()); err != nil {
-			return next.explain(ctx, "join", err)
+		if err := next.Enter(mautrix.WithMaxRetries(ctx, 0), stone.sender.Homeserver()); err != nil {
+			return next.Explain(ctx, "join", err)
 		}
 		joined = true
 	}
 	create, err := next.created(ctx)
-	if err == nil && create.predecessor != r.room {
-		err = fault.Of(ErrRoomUpgraded, errNoReplacement, "that room does not name %s as its predecessor", r.room)
+	if err == nil && create.predecessor != r.ID {
+		err = fault.Of(ErrRoomUpgraded, errNoReplacement, "that room does not name %s as its predecessor", r.ID)
 	}
 	if err != nil && joined && ctx.Err() == nil {
-		if failed := next.leaveRoom(ctx); failed != nil {
+		if failed := next.Leave(ctx); failed != nil {
 			err = errors.Join(err, failed)
 		}
 	}
@@ -157,7 +157,7 @@ func (r roomState) created(ctx context.Context) (creation, error) {
 	r.eventType = event.StateCreate
 	evt, err := r.get(ctx, "")
 	if err == nil && evt == nil {
-		err = fault.Of(ErrCorrupt, nil, "%s has no %s event", r.room, event.StateCreate.Type)
+		err = fault.Of(ErrCorrupt, nil, "%s has no %s event", r.ID, event.StateCreate.Type)
 	}
 	if err != nil {
 		return creation{}, err
@@ -172,15 +172,15 @@ func (r roomState) created(ctx context.Context) (creation, error) {
 // settled makes sure that the memory is in the room that its predecessors had. Where it cannot be moved there, it gives the room
 // that has it, and dead says why.
 func (r roomState) settled(ctx context.Context, most int) (roomState, error) {
-	if r.core.upgrades.settled(r.room) {
+	if r.core.upgrades.settled(r.ID) {
 		return r, nil
 	}
-	unlock, err := r.core.upgrades.lock(ctx, r.room)
+	unlock, err := r.core.upgrades.lock(ctx, r.ID)
 	if err != nil {
 		return r, err
 	}
 	defer unlock()
-	if r.core.upgrades.settled(r.room) {
+	if r.core.upgrades.settled(r.ID) {
 		return r, nil
 	}
 	create, err := r.created(ctx)
@@ -188,7 +188,7 @@ func (r roomState) settled(ctx context.Context, most int) (roomState, error) {
 		return r, err
 	}
 	if create.predecessor == "" || most == 0 {
-		r.core.upgrades.settle(r.room, true)
+		r.core.upgrades.settle(r.ID, true)
 		return r, nil
 	}
 	old := r.in(create.predecessor)
@@ -197,19 +197,19 @@ func (r roomState) settled(ctx context.Context, most int) (roomState, error) {
 	case ctx.Err() != nil:
 		return r, ctx.Err()
 	case errors.Is(err, ErrNotJoined), errors.Is(err, ErrForbidden):
-		r.core.upgrades.settle(r.room, true) // nothing can be read there
+		r.core.upgrades.settle(r.ID, true) // nothing can be read there
 		return r, nil
 	case err != nil:
 		return r, err
-	case stone == nil || stone.replacement != r.room:
-		r.core.upgrades.settle(r.room, false) // not yet, while the room is being upgraded
+	case stone == nil || stone.replacement != r.ID:
+		r.core.upgrades.settle(r.ID, false) // not yet, while the room is being upgraded
 		return r, nil
 	}
 	if old, err = old.settled(ctx, most-1); err != nil {
 		return r, err
 	}
 	if err = old.dead; err == nil {
-		err = r.core.upgrades.failure(old.room)
+		err = r.core.upgrades.failure(old.ID)
 	}
 	if err == nil {
 		err = r.moveFrom(moving(ctx), old, stone, create)
@@ -217,11 +217,11 @@ func (r roomState) settled(ctx context.Context, most int) (roomState, error) {
 		case ctx.Err() != nil:
 			return r, ctx.Err()
 		case err == nil:
-			r.core.upgrades.settle(r.room, true)
+			r.core.upgrades.settle(r.ID, true)
 			return r, nil
 		}
-		err = old.replaced(r.room, err)
-		r.core.upgrades.fail(old.room, err)
+		err = old.replaced(r.ID, err)
+		r.core.upgrades.fail(old.ID, err)
 	}
 	old.dead = err
 	return old, nil
@@ -238,7 +238,7 @@ func (r roomState) mustStayEncrypted(ctx context.Context, old roomState) error {
 	}
 	is, err := r.core.encrypted.isEncrypted(ctx, r, true)
 	if err == nil && !is {
-		err = fault.Of(ErrNoCrypto, nil, "%s is encrypted, and its replacement %s is not", old.room, r.room)
+		err = fault.Of(ErrNoCrypto, nil, "%s is encrypted, and its replacement %s is not", old.ID, r.ID)
 	}
 	if err != nil {
 		return fmt.Errorf("%w; nothing was moved", err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/matrix"
 )
 
 // tombstone is what says that a room was upgraded.
@@ -25,7 +26,7 @@ type tombstone struct {
 }
 
 // tombstoneOf is nil where the event says nothing, as after a redaction.
-func tombstoneOf(evt *stateEvent) *tombstone {
+func tombstoneOf(evt *matrix.Event) *tombstone {
 	var content event.TombstoneEventContent
 	if evt == nil || json.Unmarshal(evt.Content, &content) != nil || !strings.HasPrefix(content.ReplacementRoom.String(), "!") {
 		return nil
@@ -203,30 +204,30 @@ func (u *upgrades) invited(room id.RoomID) {
 // tombstone is the room's, or nil where it was not upgraded. The homeserver is asked where it was not for so long and no sync
 // tells, and within no time in any case.
 func (r roomState) tombstone(ctx context.Context, within time.Duration) (*tombstone, error) {
-	live := r.core.follower.tellsUpgrades(r.room)
-	if stone, known := r.core.upgrades.get(r.room, live && within > 0, within); known {
+	live := r.core.follower.tellsUpgrades(r.ID)
+	if stone, known := r.core.upgrades.get(r.ID, live && within > 0, within); known {
 		return stone, nil
 	}
 	// One of those who want to know asks, and the others hear its answer.
 	began := time.Now()
-	unlock, err := commit.Lock(ctx, commit.Dict{Room: r.room, Type: event.StateTombstone.Type})
+	unlock, err := commit.Lock(ctx, commit.Dict{Room: r.ID, Type: event.StateTombstone.Type})
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	if stone, known := r.core.upgrades.get(r.room, false, time.Since(began)); known {
+	if stone, known := r.core.upgrades.get(r.ID, false, time.Since(began)); known {
 		return stone, nil
 	}
-	asked, doubts := answer{time.Now(), live}, r.core.upgrades.doubtsAbout(r.room)
+	asked, doubts := answer{time.Now(), live}, r.core.upgrades.doubtsAbout(r.ID)
 	r.eventType = event.StateTombstone
 	evt, err := r.get(ctx, "")
 	if err != nil {
 		return nil, err
 	}
 	stone := tombstoneOf(evt)
-	r.core.upgrades.set(r.room, stone, asked, doubts)
+	r.core.upgrades.set(r.ID, stone, asked, doubts)
 	if stone != nil { // a sync's filter can leave tombstones out
-		r.core.follower.lookBack(r.room)
+		r.core.follower.lookBack(r.ID)
 	}
 	return stone, nil
 }
@@ -245,7 +246,7 @@ func (r roomState) alive(ctx context.Context) error {
 	}
 	stone, err := r.tombstone(ctx, askAgain)
 	if err == nil && stone != nil {
-		err = fault.Of(ErrRoomUpgraded, errMeanwhile, "%s was replaced by %s, so nothing was written; open that, or use WithRoomUpgrades", r.room, stone.replacement)
+		err = fault.Of(ErrRoomUpgraded, errMeanwhile, "%s was replaced by %s, so nothing was written; open that, or use WithRoomUpgrades", r.ID, stone.replacement)
 	}
 	return err
 }
@@ -259,15 +260,15 @@ func (r roomState) stillAlive(ctx context.Context) error {
 	switch {
 	case r.core.followUpgrades:
 		within = 0
-	case !r.core.upgrades.doubted(r.room):
+	case !r.core.upgrades.doubted(r.ID):
 		return nil
 	}
 	stone, err := r.tombstone(ctx, within)
 	switch {
 	case err != nil:
-		return fault.Because(err, "it is not known whether %s was upgraded before what was written there was stored: %v", r.room, err)
+		return fault.Because(err, "it is not known whether %s was upgraded before what was written there was stored: %v", r.ID, err)
 	case stone != nil:
-		return fault.Of(ErrRoomUpgraded, errWritten, "%s was replaced by %s, and what was written may have been stored in the old room; open the new one, or use WithRoomUpgrades", r.room, stone.replacement)
+		return fault.Of(ErrRoomUpgraded, errWritten, "%s was replaced by %s, and what was written may have been stored in the old room; open the new one, or use WithRoomUpgrades", r.ID, stone.replacement)
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/replica"
 	"github.com/roomkv/roomkv/internal/wire"
@@ -115,7 +116,7 @@ func (w *watch) run(ctx context.Context, s *Store, yield func(Change, error) boo
 	if err := w.checkRoom(ctx, false); err != nil {
 		return err
 	}
-	queue := s.core.follower.watch(w.room)
+	queue := s.core.follower.watch(w.ID)
 	defer s.core.follower.unwatch(queue)
 	if s.core.fallback {
 		w.account = w.overlay()
@@ -140,21 +141,21 @@ func (w *watch) run(ctx context.Context, s *Store, yield func(Change, error) boo
 		err = w.checkAlive(ctx, 0) // the sync may have told of it before the watch began
 	}
 	for err == nil {
-		events, since, ended := queue.take(ctx)
+		all, since, ended := queue.take(ctx)
 		if ended != nil {
 			return ended
 		}
-		for _, evt := range events {
+		for _, some := range all {
 			left := false
 			switch {
-			case evt == nil:
+			case some == news{}:
 				if left, err = w.catchUp(ctx, since, false, yield); !left && err == nil {
 					err = w.checkAlive(ctx, askAgain)
 				}
-			case evt.account != nil:
-				left, err = w.tellAccount(ctx, *evt.account, yield)
+			case some.account != nil:
+				left, err = w.tellAccount(ctx, *some.account, yield)
 			default:
-				left, err = w.bring(ctx, evt, yield)
+				left, err = w.bring(ctx, some.event, yield)
 			}
 			if left || err != nil {
 				return err
@@ -168,13 +169,13 @@ func (w *watch) run(ctx context.Context, s *Store, yield func(Change, error) boo
 func (w *watch) checkAlive(ctx context.Context, within time.Duration) error {
 	stone, err := w.tombstone(ctx, within)
 	if err == nil && stone != nil {
-		err = fault.Of(ErrRoomUpgraded, w.dead, "%s was replaced by %s, and nothing changes there any more; open that, or watch again with WithRoomUpgrades", w.room, stone.replacement)
+		err = fault.Of(ErrRoomUpgraded, w.dead, "%s was replaced by %s, and nothing changes there any more; open that, or watch again with WithRoomUpgrades", w.ID, stone.replacement)
 	}
 	return err
 }
 
 // add takes an event in and gives what it changed.
-func (w *watch) add(evt *stateEvent) (names []string, before, after map[string]string) {
+func (w *watch) add(evt *matrix.Event) (names []string, before, after map[string]string) {
 	d := w.dicts[*evt.StateKey]
 	if d == nil {
 		d = new(watched)
@@ -217,7 +218,7 @@ func (w *watch) update(stateKey string, d *watched) (names []string, before, aft
 }
 
 // bring is tell for an event that the sync has brought, which can have been there before.
-func (w *watch) bring(ctx context.Context, evt *stateEvent, yield func(Change, error) bool) (left bool, err error) {
+func (w *watch) bring(ctx context.Context, evt *matrix.Event, yield func(Change, error) bool) (left bool, err error) {
 	if !w.caught {
 		if old, err := w.isOld(ctx, evt); old || err != nil {
 			return false, err
@@ -228,7 +229,7 @@ func (w *watch) bring(ctx context.Context, evt *stateEvent, yield func(Change, e
 }
 
 // tell takes an event in and yields what it changed.
-func (w *watch) tell(ctx context.Context, evt *stateEvent, yield func(Change, error) bool) (left bool, err error) {
+func (w *watch) tell(ctx context.Context, evt *matrix.Event, yield func(Change, error) bool) (left bool, err error) {
 	names, before, after := w.add(evt)
 	if err := w.checkNames(after); err != nil {
 		return false, err
@@ -257,7 +258,7 @@ func (w *watch) tellAccount(ctx context.Context, now version, yield func(Change,
 		return false, err
 	}
 	return w.yield(ctx, names, before, after, func(name string) Change {
-		change := Change{Sender: w.client.UserID, Time: time.Now().Truncate(time.Millisecond), Place: InAccountData}
+		change := Change{Sender: w.Client.UserID, Time: time.Now().Truncate(time.Millisecond), Place: InAccountData}
 		if over, ok := now.Over[name]; ok {
 			change.Revision, change.Time = Revision(revisionOf(over)), time.UnixMilli(over.Time)
 		}

@@ -5,6 +5,8 @@ import (
 	"sync"
 
 	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/matrix"
 )
 
 // maxQueued is how many events wait for a slow watch. What comes when there are more is read from the homeserver
@@ -17,7 +19,7 @@ type watcher struct {
 	follower *follower
 
 	mu    sync.Mutex
-	queue []*stateEvent // nil for events that were skipped
+	queue []news
 	since int64         // where the homeserver had stored the last event that the sync had brought before, 0 where nothing tells
 	wake  chan struct{} // has an element while there may be something in the queue
 }
@@ -39,8 +41,14 @@ func (f *follower) unwatch(w *watcher) {
 	delete(f.watchers, w)
 }
 
-// push adds an event, or nil where events of the room were skipped.
-func (w *watcher) push(room id.RoomID, evt *stateEvent) {
+// news is what a watch is news of: an event, or what account data has now. It is empty where events of the room were skipped.
+type news struct {
+	event   *matrix.Event
+	account *version
+}
+
+// push adds something to the queue.
+func (w *watcher) push(room id.RoomID, some news) {
 	if room != w.room {
 		return
 	}
@@ -50,9 +58,9 @@ func (w *watcher) push(room id.RoomID, evt *stateEvent) {
 		w.since = w.follower.since.Load()
 	}
 	if len(w.queue) >= maxQueued {
-		w.queue, evt = nil, nil
+		w.queue, some = nil, news{}
 	}
-	w.queue = append(w.queue, evt)
+	w.queue = append(w.queue, some)
 	select {
 	case w.wake <- struct{}{}:
 	default:
@@ -60,7 +68,7 @@ func (w *watcher) push(room id.RoomID, evt *stateEvent) {
 }
 
 // take waits for something in the queue. What the homeserver had stored up to since was brought before.
-func (w *watcher) take(ctx context.Context) (events []*stateEvent, since int64, err error) {
+func (w *watcher) take(ctx context.Context) (all []news, since int64, err error) {
 	select {
 	case <-w.wake:
 	case <-ctx.Done():
@@ -68,6 +76,6 @@ func (w *watcher) take(ctx context.Context) (events []*stateEvent, since int64, 
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	events, w.queue = w.queue, nil
-	return events, w.since, nil
+	all, w.queue = w.queue, nil
+	return all, w.since, nil
 }

@@ -24,7 +24,7 @@ func send(ctx context.Context, client *mautrix.Client, method, url string, body 
 
 // stream makes a request whose answer is read part by part.
 func stream(ctx context.Context, client *mautrix.Client, url string, read func(*matrix.Decoder) error) error {
-	_, err := matrix.Do(ctx, client, matrix.Request{Method: http.MethodGet, URL: url, Limit: matrix.Whole, Read: matrix.Decoded(read)})
+	_, err := matrix.Do(ctx, client, matrix.Request{Method: http.MethodGet, URL: url, Limit: matrix.MaxWhole, Read: matrix.Decoded(read)})
 	return err
 }
 

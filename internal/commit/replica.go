@@ -9,6 +9,7 @@ import (
 
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/replica"
 )
@@ -25,7 +26,7 @@ var (
 	// ErrAgain ends an edit that must begin again, because the dict is written elsewhere, or what it depends on has changed.
 	ErrAgain = errors.New("roomkv: the memory is written elsewhere by now")
 
-	// ErrRefused is in the error of a [Room] whose homeserver has not taken state.
+	// fault.ErrRefused is in the error of a [Room] whose homeserver has not taken state.
 	ErrRefused = errors.New("state was refused")
 )
 
@@ -50,7 +51,7 @@ func NewReplica(room Room, mode Mode) *Replica {
 func (r *Replica) Read(ctx context.Context, afresh bool) error {
 	for try := 1; ; try++ {
 		err := r.Writer.Do(ctx, Edit{ReadOnly: true, Conditional: true, Afresh: afresh})
-		if !errors.Is(err, ErrAgain) && (!errors.Is(err, ErrRefused) || try >= powerTries) {
+		if !errors.Is(err, ErrAgain) && (!errors.Is(err, fault.ErrRefused) || try >= powerTries) {
 			r.repairLater(ctx)
 			return err
 		}

@@ -14,7 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/merge"
 )
 
@@ -236,7 +236,7 @@ var (
 	errNetwork = errors.New("the connection broke")
 	errGateway = errors.New("HTTP 504")
 	errEnded   = errors.New("the run has ended")
-	errDenied  = fmt.Errorf("HTTP 403: %w", commit.ErrRefused)
+	errDenied  = fmt.Errorf("HTTP 403: %w", fault.ErrRefused)
 )
 
 type askerKey struct{}

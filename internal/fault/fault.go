@@ -34,6 +34,9 @@ var (
 	ErrNoCrypto      = errors.New("no encryption")
 	ErrRoomUpgraded  = errors.New("room was upgraded")
 	ErrInvalidOption = errors.New("invalid option")
+
+	// ErrRefused is beneath an ErrForbidden where it is state that the homeserver has not taken. It is not of the public ones.
+	ErrRefused = errors.New("state was refused")
 )
 
 // failure is an error with a text of its own and others beneath it that are found but not printed, for

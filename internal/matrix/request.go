@@ -21,7 +21,7 @@ type Request struct {
 	URL    string
 	JSON   any    // the body, where it is not nil
 	Bytes  []byte // the body, where it is no JSON
-	Limit  int64  // how large the answer may be, in bytes; [Small] where it is 0
+	Limit  int64  // how large the answer may be, in bytes; [MaxSmall] where it is 0
 
 	// Elsewhere: the homeserver may redirect the request, which is then made without the user's token. Else a redirect is an error.
 	Elsewhere bool
@@ -54,7 +54,7 @@ func Get(ctx context.Context, client *mautrix.Client, req Request, into any) err
 
 func once(ctx context.Context, client *mautrix.Client, req Request) (answer []byte, err error) {
 	var unread error // by Read, in whose error can be what was read, which mautrix would log
-	limit := cmp.Or(req.Limit, Small)
+	limit := cmp.Or(req.Limit, MaxSmall)
 	full := mautrix.FullRequest{Method: req.Method, URL: req.URL, RequestJSON: req.JSON, SensitiveContent: true, MaxAttempts: 1}
 	if full.Client = straight(client.Client); req.Elsewhere {
 		full.Client = anonymous(client.Client)

@@ -1,4 +1,4 @@
-package roomkv
+package matrix
 
 import (
 	"context"
@@ -9,8 +9,6 @@ import (
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
-
-	"github.com/roomkv/roomkv/internal/matrix"
 )
 
 // Where a pagination token of a homeserver that numbers the events that it stores has the number of one. What comes
@@ -21,9 +19,9 @@ var (
 	syncToken     = regexp.MustCompile(`^s(\d+)(?:_.*)?$`) // of both
 )
 
-// placeOf is where the homeserver had stored the last event before a position in a sync, or in a list that goes back. It is 0 where the
+// PlaceOf is where the homeserver had stored the last event before a position in a sync, or in a list that goes back. It is 0 where the
 // token does not tell.
-func placeOf(token string) (place int64) {
+func PlaceOf(token string) (place int64) {
 	for _, form := range []*regexp.Regexp{synapseToken, dendriteToken, syncToken} {
 		if match := form.FindStringSubmatch(token); match != nil {
 			place, _ = strconv.ParseInt(match[1], 10, 64)
@@ -32,19 +30,19 @@ func placeOf(token string) (place int64) {
 	return place
 }
 
-// surroundings are what a homeserver gives of the events around one: it, and at most one other.
-type surroundings struct {
+// Surroundings are what a homeserver gives of the events around one: it, and at most one other.
+type Surroundings struct {
 	Start  string            `json:"start"`
 	Before []json.RawMessage `json:"events_before"`
 }
 
-// place is where the homeserver has stored the event among all others, of any room. It is not known where the token has
+// Place is where the homeserver has stored the event among all others, of any room. It is not known where the token has
 // another form than those of Synapse and Dendrite: to Matrix, tokens are opaque.
 //
 // Half of a limit of 1 is 0 events before and 1 after on Synapse, whose start then is the token of the event itself. On
 // Dendrite the limit is for each side, and start is the token of what was stored before the event in this room. That
 // orders events just as well.
-func (s surroundings) place() (place int64, known bool) {
+func (s Surroundings) Place() (place int64, known bool) {
 	match := dendriteToken.FindStringSubmatch(s.Start)
 	if match == nil && len(s.Before) == 0 {
 		match = synapseToken.FindStringSubmatch(s.Start)
@@ -59,37 +57,37 @@ func (s surroundings) place() (place int64, known bool) {
 	return place, true
 }
 
-// stored asks where the homeserver has stored an event that it has listed. Synapse lists events by their depth, which it
+// Stored asks where the homeserver has stored an event that it has listed. Synapse lists events by their depth, which it
 // chooses before it stores them: one that took long is listed before those that it has acknowledged meanwhile.
-func (r roomState) stored(ctx context.Context, event id.EventID) (place int64, known bool, err error) {
-	around, err := r.around(ctx, event)
+func (r Room) Stored(ctx context.Context, event id.EventID) (place int64, known bool, err error) {
+	around, err := r.Around(ctx, event)
 	if err != nil {
 		return 0, false, err
 	}
-	place, known = around.place()
+	place, known = around.Place()
 	return place, known, nil
 }
 
-// around asks for what the homeserver lists around an event. There is nothing where it does not give the event, or not any more.
-func (r roomState) around(ctx context.Context, event id.EventID) (surroundings, error) {
+// Around asks for what the homeserver lists around an event. There is nothing where it does not give the event, or not any more.
+func (r Room) Around(ctx context.Context, event id.EventID) (Surroundings, error) {
 	const what = "tell the order of events"
 	// The response has the room's state too, of which nobody can want any that is not in this room. Synapse reads the
 	// members all the same, unless they are to be lazy.
-	filter, err := json.Marshal(map[string]any{"not_rooms": []id.RoomID{r.room}, "lazy_load_members": true})
+	filter, err := json.Marshal(map[string]any{"not_rooms": []id.RoomID{r.ID}, "lazy_load_members": true})
 	if err != nil {
-		return surroundings{}, err
+		return Surroundings{}, err
 	}
-	url := r.client.BuildURLWithQuery(mautrix.ClientURLPath{"v3", "rooms", r.room, "context", event},
+	url := r.Client.BuildURLWithQuery(mautrix.ClientURLPath{"v3", "rooms", r.ID, "context", event},
 		map[string]string{"limit": "1", "filter": string(filter)})
-	var around surroundings
+	var around Surroundings
 	// One that has just been acknowledged must not pass for one that nobody can place: it would count as the first.
-	err = untilThere(ctx, 6, func() error {
-		return matrix.Get(ctx, r.client, matrix.Request{Method: http.MethodGet, URL: url, Limit: matrix.List}, &around)
+	err = UntilThere(ctx, 6, func() error {
+		return Get(ctx, r.Client, Request{Method: http.MethodGet, URL: url, Limit: MaxList}, &around)
 	})
-	if isStatus(err, http.StatusNotFound) || isStatus(err, http.StatusForbidden) { // purged since it was listed, or hidden
-		return surroundings{}, nil
+	if IsStatus(err, http.StatusNotFound) || IsStatus(err, http.StatusForbidden) { // purged since it was listed, or hidden
+		return Surroundings{}, nil
 	} else if err != nil {
-		return surroundings{}, r.explain(ctx, what, err)
+		return Surroundings{}, r.Explain(ctx, what, err)
 	}
 	return around, nil
 }

@@ -1,4 +1,4 @@
-package roomkv
+package matrix
 
 import (
 	"fmt"
@@ -49,20 +49,24 @@ func (c cursor) String() string {
 }
 
 // next is the cursor of the page after that at c, which has these events of the memory. It is empty where the homeserver names none.
-func (c cursor) next(token string, events []*stateEvent) string {
+func (c cursor) next(token string, events []*Event) string {
 	c.pages++
 	if c.empty++; len(events) > 0 {
 		c.empty = 0
 	}
 	for _, evt := range events {
-		c.held += evt.size()
+		c.held += evt.Size()
 	}
 	c.token = token
 	return c.String()
 }
 
-// letGo is the cursor for who no longer holds what was on the pages before it.
-func (c cursor) letGo() string {
+// Token is the homeserver's token in a [Page.Next].
+func Token(next string) string { return cursorOf(next).token }
+
+// LetGo is a [Page.Next] for who no longer holds what was on the pages before it.
+func LetGo(next string) string {
+	c := cursorOf(next)
 	c.held = 0
 	return c.String()
 }
@@ -71,13 +75,13 @@ func (c cursor) letGo() string {
 func (c cursor) turn(room id.RoomID) (cursor, error) {
 	switch {
 	case c.pages >= maxPages:
-		return c, fault.Of(ErrCorrupt, nil, "cannot look back in %s: the homeserver lists no end of events, after %d pages", room, c.pages)
+		return c, fault.Of(fault.ErrCorrupt, nil, "cannot look back in %s: the homeserver lists no end of events, after %d pages", room, c.pages)
 	case c.empty >= maxEmpty:
-		return c, fault.Of(ErrCorrupt, nil, "cannot look back in %s: the homeserver lists nothing of the memory on %d pages, and no end of them", room, c.empty)
+		return c, fault.Of(fault.ErrCorrupt, nil, "cannot look back in %s: the homeserver lists nothing of the memory on %d pages, and no end of them", room, c.empty)
 	case c.held > maxHeld:
-		return c, fault.Of(ErrCorrupt, nil, "cannot look back in %s: the homeserver lists more than %d bytes of events of the memory", room, maxHeld)
+		return c, fault.Of(fault.ErrCorrupt, nil, "cannot look back in %s: the homeserver lists more than %d bytes of events of the memory", room, maxHeld)
 	case len(c.token) > maxToken:
-		return c, fault.Of(ErrCorrupt, nil, "cannot look back in %s: the homeserver's token for a page has %d bytes", room, len(c.token))
+		return c, fault.Of(fault.ErrCorrupt, nil, "cannot look back in %s: the homeserver's token for a page has %d bytes", room, len(c.token))
 	}
 	return c, nil
 }

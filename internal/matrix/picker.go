@@ -1,4 +1,4 @@
-package roomkv
+package matrix
 
 import (
 	"errors"
@@ -15,27 +15,27 @@ const (
 // errListed is for a listing that has more.
 var errListed = errors.New("too many events, or too large ones")
 
-// picker collects state events by state key from a listing. The zero value wants all, up to maxListed.
-type picker struct {
-	wants func(stateKey string) bool // nil for any
+// Picker collects state events by state key from a listing. The zero value wants all, up to maxListed.
+type Picker struct {
+	Wants func(stateKey string) bool // nil for any
 
-	// most and size bound how many events are taken, and how long they are in all, in bytes: the first ones in the
+	// Most and Size bound how many events are taken, and how long they are in all, in bytes: the first ones in the
 	// order of their state keys, and at least one. 0 is no bound.
-	most, size int
+	Most, Size int
 
 	events map[string]picked
 	bytes  int
-	bound  string // the last state key that there is room for, where more is true
+	Last   string // the last state key that there is room for, where more is true
 	more   bool
 }
 
 type picked struct {
-	event *stateEvent
+	event *Event
 	late  bool
 }
 
-// add is for [roomState.scan].
-func (p *picker) add(evt *stateEvent, late bool) error {
+// Add is a [Visit].
+func (p *Picker) Add(evt *Event, late bool) error {
 	if !p.takes(*evt.StateKey) {
 		return nil
 	}
@@ -44,13 +44,13 @@ func (p *picker) add(evt *stateEvent, late bool) error {
 	case ok && known.late && !late:
 		return nil
 	case ok:
-		p.bytes -= known.event.size()
+		p.bytes -= known.event.Size()
 	case p.events == nil:
 		p.events = map[string]picked{}
 	}
 	p.events[*evt.StateKey] = picked{evt, late}
-	p.bytes += evt.size()
-	if p.most > 0 && (len(p.events) > 2*p.most || p.bytes > 2*p.size) {
+	p.bytes += evt.Size()
+	if p.Most > 0 && (len(p.events) > 2*p.Most || p.bytes > 2*p.Size) {
 		p.cut()
 	}
 	if p.bytes+eventCost*len(p.events) > maxListed {
@@ -60,32 +60,32 @@ func (p *picker) add(evt *stateEvent, late bool) error {
 }
 
 // takes tells whether an event with the state key is wanted and has room.
-func (p *picker) takes(stateKey string) bool {
-	return (p.wants == nil || p.wants(stateKey)) && (!p.more || stateKey <= p.bound)
+func (p *Picker) takes(stateKey string) bool {
+	return (p.Wants == nil || p.Wants(stateKey)) && (!p.more || stateKey <= p.Last)
 }
 
 // cut leaves what there is room for.
-func (p *picker) cut() {
+func (p *Picker) cut() {
 	bytes, full := 0, false
 	for i, stateKey := range slices.Sorted(maps.Keys(p.events)) {
-		size := p.events[stateKey].event.size()
-		if full = full || i > 0 && (i >= p.most || bytes+size > p.size); full {
+		size := p.events[stateKey].event.Size()
+		if full = full || i > 0 && (i >= p.Most || bytes+size > p.Size); full {
 			p.more = true
 			delete(p.events, stateKey)
 			continue
 		}
-		p.bound = stateKey
+		p.Last = stateKey
 		bytes += size
 	}
 	p.bytes = bytes
 }
 
-// take gives the events, and whether there are more.
-func (p *picker) take() (events map[string]*stateEvent, more bool) {
-	if p.most > 0 {
+// Take gives the events, and whether there are more.
+func (p *Picker) Take() (events map[string]*Event, more bool) {
+	if p.Most > 0 {
 		p.cut()
 	}
-	events = make(map[string]*stateEvent, len(p.events))
+	events = make(map[string]*Event, len(p.events))
 	for stateKey, known := range p.events {
 		events[stateKey] = known.event
 	}

@@ -1,4 +1,4 @@
-package roomkv
+package matrix
 
 import (
 	"strings"
@@ -6,6 +6,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/roomkv/roomkv/internal/fault"
 )
 
 func TestCursor(t *testing.T) {
@@ -13,18 +15,18 @@ func TestCursor(t *testing.T) {
 	assert.Equal(t, cursor{token: "t1-2 3 4 5"}, cursorOf("t1-2 3 4 5"), "from elsewhere")
 	assert.Empty(t, cursor{}.next("", nil))
 	stateKey := "key"
-	event := &stateEvent{ID: "$e", StateKey: &stateKey}
+	event := &Event{ID: "$e", StateKey: &stateKey}
 	at := cursorOf(cursor{}.next("a token with spaces 1 2 3", nil))
 	assert.Equal(t, cursor{pages: 1, empty: 1, token: "a token with spaces 1 2 3"}, at)
-	at = cursorOf(at.next("2", []*stateEvent{event}))
-	assert.Equal(t, cursor{pages: 2, held: event.size(), token: "2"}, at)
-	assert.Equal(t, cursor{pages: 2, token: "2"}, cursorOf(at.letGo()))
+	at = cursorOf(at.next("2", []*Event{event}))
+	assert.Equal(t, cursor{pages: 2, held: event.Size(), token: "2"}, at)
+	assert.Equal(t, cursor{pages: 2, token: "2"}, cursorOf(LetGo(at.String())))
 	at = cursorOf(at.next("3", nil))
-	assert.Equal(t, cursor{pages: 3, empty: 1, held: event.size(), token: "3"}, at)
+	assert.Equal(t, cursor{pages: 3, empty: 1, held: event.Size(), token: "3"}, at)
 	_, err := at.turn("!room:example.org")
 	require.NoError(t, err)
 	for _, at := range []cursor{{pages: maxPages}, {empty: maxEmpty}, {held: maxHeld + 1}, {token: strings.Repeat("x", maxToken+1)}} {
 		_, err := at.turn("!room:example.org")
-		require.ErrorIs(t, err, ErrCorrupt)
+		require.ErrorIs(t, err, fault.ErrCorrupt)
 	}
 }

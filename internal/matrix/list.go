@@ -1,0 +1,138 @@
+package matrix
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/fault"
+)
+
+// timelineLimit is how many of the latest events a listing looks at beside the state, the most that Synapse gives by
+// default. They cost something only where a later one has taken their place.
+const timelineLimit = 100
+
+// listing is what a listing does, for its errors.
+const listing = "list the keys"
+
+// Visit is given the events of a listing, one after the other. Its error ends that.
+type Visit func(evt *Event, late bool) error
+
+// Scan visits the current events of the type as an initial sync shows them, as they arrive. It begins anew where the answer
+// breaks off. Of two events with one state key the later counts: one that is late comes from the timeline, before or after the others.
+// It gives the times, in Unix milliseconds, at which the power levels changed among the latest events.
+//
+// Where the sync leaves out a room that the user is in, Scan reads the whole state, members and all: Dendrite's sync learns
+// of a room a moment after the user has joined it, and of nothing more once an event has put it out of step.
+func (r Room) Scan(ctx context.Context, eventType event.Type, begin func() Visit) (powers []int64, err error) {
+	found := false
+	err = r.stream(ctx, r.Client.BuildURLWithQuery(
+		mautrix.ClientURLPath{"v3", "sync"},
+		map[string]string{"filter": r.listFilter(eventType), "set_presence": string(event.PresenceOffline)},
+	), func(decoder *Decoder) error {
+		found, powers = false, nil
+		visit := begin()
+		each := func(late bool) func(*Decoder) error {
+			return Events(func(evt *Event) error {
+				if evt.isState(eventType) {
+					evt.Unsigned.Before = nil
+					return visit(evt, late)
+				}
+				if late && evt.ChangesPower() {
+					powers = append(powers, evt.Time)
+				}
+				return nil
+			})
+		}
+		room := Members{r.ID.String(): func(decoder *Decoder) error {
+			found = true
+			return Members{
+				"state":    Members{"events": each(false)}.Read,
+				"timeline": Members{"events": each(true)}.Read,
+			}.Read(decoder)
+		}}
+		return Members{"rooms": Members{"join": room.Read}.Read}.Read(decoder)
+	})
+	if found || err != nil {
+		return powers, err
+	}
+	if r.HasLeft(ctx) {
+		return nil, r.NotJoined(listing, nil)
+	}
+	return nil, r.ScanAll(ctx, eventType, begin)
+}
+
+// ScanAll is Scan by the whole state, members and all: a sync can be behind, and on Synapse shows the state of one branch of
+// the room's history.
+func (r Room) ScanAll(ctx context.Context, eventType event.Type, begin func() Visit) error {
+	return r.stream(ctx, r.Client.BuildClientURL("v3", "rooms", r.ID, "state"), func(decoder *Decoder) error {
+		visit := begin()
+		return Events(func(evt *Event) error {
+			if !evt.isState(eventType) {
+				return nil
+			}
+			evt.Unsigned.Before = nil
+			return visit(evt, false)
+		})(decoder)
+	})
+}
+
+// Events reads an array of events.
+func Events(each func(*Event) error) func(*Decoder) error {
+	return Elements(func(decoder *Decoder) error {
+		var evt *Event
+		if err := decoder.Decode(&evt); err != nil {
+			return err
+		}
+		return each(evt)
+	})
+}
+
+// stream makes a request whose answer is read while it arrives, and anew where it breaks off.
+func (r Room) stream(ctx context.Context, url string, read func(*Decoder) error) error {
+	_, err := Do(ctx, r.Client, Request{Method: http.MethodGet, URL: url, Limit: MaxWhole, Read: Decoded(read)})
+	switch {
+	case errors.Is(err, errListed):
+		return fault.Of(fault.ErrTooLarge, nil, "the memory in %s is larger than the %d bytes that are read at once; Export and Copy read it part by part", r.ID, maxListed)
+	case err != nil:
+		return r.Explain(ctx, listing, err)
+	}
+	return nil
+}
+
+// listFilter is written out, for mautrix's Filter omits empty lists, and an absent list matches everything.
+//
+// Every room has a create event, without which Synapse would leave out a room that has no memory yet.
+//
+// The timeline is there for Synapse: "state" is what was current before the timeline's first event, and
+// without a timeline after the room's latest event, which leaves out what was sent at the same time as that. But the timeline
+// also has what a change of the power levels at the same time has kept out of the state, so it shows these too.
+//
+// Nothing can match account_data.not_types. The random name in it makes each filter another one, because Synapse
+// answers the same initial sync of a device from a cache for two minutes (sync_response_cache_duration),
+// without what was written since.
+func (r Room) listFilter(eventType event.Type) string {
+	type part map[string]any
+	none := part{"types": []string{}}
+	filter, err := json.Marshal(part{
+		"presence":     none,
+		"account_data": part{"types": []string{}, "not_types": []string{"roomkv." + rand.Text()}},
+		"room": part{
+			"rooms":        []id.RoomID{r.ID},
+			"state":        part{"types": []string{eventType.Type, event.StateCreate.Type}},
+			"timeline":     part{"types": []string{eventType.Type, event.StatePowerLevels.Type}, "limit": timelineLimit},
+			"ephemeral":    none,
+			"account_data": none,
+		},
+	})
+	if err != nil {
+		panic(err) // strings and numbers always encode
+	}
+	return string(filter)
+}

@@ -1,0 +1,159 @@
+package matrix
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+)
+
+// manyEvents is how many events a page asks for where people have talked for long, and anyEvents how many of what they said where that was
+// for longer. Dendrite bounds the limit of a request by 100, but not that of its filter.
+const (
+	manyEvents = 1000
+	anyEvents  = 500
+)
+
+// Page is a part of the room's events.
+type Page struct {
+	Events []*Event // the state events of the type that was asked for, the newest first
+	Next   string   // where the next page begins, empty where there is none
+	First  bool     // whether the room's first event was there
+	Oldest int64    // when the last of the events was sent, or without any when the user's own were at the latest, 0 without these too
+
+	// What the page says of the room besides.
+	Encrypted  bool         // the room was encrypted
+	Tombstones []id.EventID // that say the room was replaced
+}
+
+// Back gives a page of the room's state events of the type, from a [Page.Next] on, or from the latest where that is empty. It can have fewer events than were asked for, or none, and not
+// be the last: Dendrite counts those that the filter leaves out. Where these are all, it does not say where the next page begins: it is
+// asked for more then, step by step, as they can be large, and for some of any type at last.
+func (r Room) Back(ctx context.Context, eventType event.Type, from string, limit int) (Page, error) {
+	filter := pageFilter(eventType, limit)
+	at, err := cursorOf(from).turn(r.ID)
+	if err != nil {
+		return Page{}, err
+	}
+	answer, err := r.messages(ctx, at.token, filter)
+	for err == nil && len(answer.chunk) == 0 && answer.end == "" && filter.Types != nil {
+		if filter.Limit < manyEvents {
+			filter.Limit = min(8*filter.Limit, manyEvents)
+		} else {
+			filter = mautrix.FilterPart{Limit: anyEvents}
+		}
+		answer, err = r.messages(ctx, at.token, filter)
+	}
+	if err != nil {
+		return Page{}, err
+	}
+	found := r.page(eventType, answer)
+	if !found.First && answer.end != at.token {
+		found.Next = at.next(answer.end, found.Events)
+	}
+	return found, nil
+}
+
+// Latest gives those of the room's latest events, as many as one request tells, that are state events of the type. It names no next page.
+func (r Room) Latest(ctx context.Context, eventType event.Type, limit int) (Page, error) {
+	answer, err := r.messages(ctx, "", pageFilter(eventType, limit))
+	if err != nil {
+		return Page{}, err
+	}
+	return r.page(eventType, answer), nil
+}
+
+// pageFilter lets through the events of the type, and those that say something of the room.
+func pageFilter(eventType event.Type, limit int) mautrix.FilterPart {
+	return mautrix.FilterPart{Limit: limit, Types: []event.Type{eventType, event.StateEncryption, event.StateTombstone, event.StateCreate}}
+}
+
+func (r Room) page(eventType event.Type, answer messages) (found Page) {
+	var latest int64 // of the user's own events: any other member can send messages, and memberships, as of long ago
+	for _, evt := range answer.chunk {
+		if evt.Sender == r.Client.UserID {
+			latest = max(latest, evt.Time)
+		}
+		if evt.StateKey == nil {
+			continue
+		}
+		switch {
+		case evt.Type == eventType.Type:
+			evt.Listed = true
+			found.Events, found.Oldest = append(found.Events, evt), evt.Time
+		case evt.IsRooms(event.StateEncryption): // a chance to learn of it that costs nothing
+			found.Encrypted = true
+		case evt.IsRooms(event.StateTombstone):
+			found.Tombstones = append(found.Tombstones, evt.ID)
+		case evt.IsRooms(event.StateCreate): // there is nothing before it, which homeservers find out only when they are asked
+			found.First = true
+		}
+	}
+	found.Oldest = cmp.Or(found.Oldest, latest)
+	return found
+}
+
+// messages is the homeserver's answer with a page of events, the newest first.
+type messages struct {
+	chunk []*Event
+	end   string
+}
+
+// How much a page may have: so many events where fewer are asked for, as homeservers can give more than that, and so many bytes for
+// each, up to [MaxPage].
+const (
+	maxPageEvents = 2000
+	bytesOfEvent  = 256 << 10
+)
+
+// messages asks for a page, and for a smaller one where that is too large.
+func (r Room) messages(ctx context.Context, from string, filter mautrix.FilterPart) (messages, error) {
+	const what = "look back"
+	for {
+		answer, err := r.messagesOnce(ctx, from, filter)
+		switch {
+		case err == nil:
+			return answer, nil
+		case errors.Is(err, mautrix.ErrBodyReadReachedLimit) && filter.Limit > 1:
+			filter.Limit = max(1, filter.Limit/8)
+		default:
+			return messages{}, r.Explain(ctx, what, err)
+		}
+	}
+}
+
+func (r Room) messagesOnce(ctx context.Context, from string, filter mautrix.FilterPart) (answer messages, err error) {
+	text, err := json.Marshal(filter)
+	if err != nil {
+		return messages{}, err
+	}
+	query := map[string]string{"dir": string(mautrix.DirectionBackward), "limit": strconv.Itoa(filter.Limit), "filter": string(text)}
+	if from != "" {
+		query["from"] = from
+	}
+	url := r.Client.BuildURLWithQuery(mautrix.ClientURLPath{"v3", "rooms", r.ID, "messages"}, query)
+	limit := min(MaxEvent+int64(filter.Limit)*bytesOfEvent, MaxPage)
+	_, err = Do(ctx, r.Client, Request{Method: http.MethodGet, URL: url, Limit: limit, Read: Decoded(func(decoder *Decoder) error {
+		answer = messages{}
+		return Members{
+			"chunk": Events(func(evt *Event) error {
+				if len(answer.chunk) == maxPageEvents {
+					return fmt.Errorf("%w: it has more than %d events", ErrAnswer, maxPageEvents)
+				}
+				if evt != nil && evt.ID != "" {
+					answer.chunk = append(answer.chunk, evt)
+				}
+				return nil
+			}),
+			"end": func(decoder *Decoder) error { return decoder.Decode(&answer.end) },
+		}.Read(decoder)
+	})})
+	return answer, err
+}
