@@ -17,6 +17,7 @@ import (
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/lru"
 	"github.com/roomkv/roomkv/internal/matrix"
+	"github.com/roomkv/roomkv/internal/media"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -58,7 +59,7 @@ func (r roomState) value(ctx context.Context, name string, stored json.RawMessag
 	if err := r.trustsState(ctx); err != nil {
 		return value{key: key}, fault.Of(ErrUntrusted, err, "event %s in %s, key %q: the value is not encrypted", from, r.ID, key)
 	}
-	text, err := r.text(ctx, read, attachmentOf{name: name, key: key, event: from})
+	text, err := r.text(ctx, read, media.Of{Name: name, Key: key, Event: from})
 	return value{key: key, json: text}, err
 }
 
@@ -83,7 +84,7 @@ func (r roomState) sealed(ctx context.Context, name string, from id.EventID) (va
 	if err != nil {
 		return read, fault.Of(ErrCorrupt, err, "event %s in %s, key %q: %v", from, r.ID, read.key, err)
 	}
-	read.json, err = r.text(ctx, content, attachmentOf{name: name, key: read.key, event: from, encrypted: true})
+	read.json, err = r.text(ctx, content, media.Of{Name: name, Key: read.key, Event: from, Encrypted: true})
 	return read, err
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/media"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -120,7 +121,7 @@ func (r roomState) move(ctx context.Context, found record) (m move, needed bool,
 		opened, err = r.value(ctx, found.name, found.stored, found.event)
 		read.JSON = opened.json
 	default: // the state shows the keys to an attachment, so that it takes another
-		read.JSON, err = r.text(ctx, read, attachmentOf{name: found.name, key: key, event: found.event})
+		read.JSON, err = r.text(ctx, read, media.Of{Name: found.name, Key: key, Event: found.event})
 	}
 	if err == nil {
 		m.stored, err = wire.Encode(read.JSON)

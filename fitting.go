@@ -10,6 +10,7 @@ import (
 
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/media"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -112,7 +113,7 @@ func (r roomState) fitting(ctx context.Context, edit commit.Edit) commit.Edit {
 			return nil, fault.Of(ErrTooLarge, &crowded{others}, "the memory in %s is full, and gets full again as fast as its large values are moved out", r.ID)
 		}
 		for _, value := range chosen {
-			if changes[value.name], err = r.upload(ctx, value.name, edit.Values[value.name], value.text, false); err != nil {
+			if changes[value.name], err = r.upload(ctx, media.Of{Name: value.name, Key: edit.Values[value.name]}, value.text); err != nil {
 				return nil, err
 			}
 		}
@@ -130,8 +131,7 @@ func (r roomState) asBefore(ctx context.Context, base commit.Base, changes map[s
 			continue
 		}
 		if now, err := wire.Decode(stored); err == nil && now.JSON != nil {
-			known, ok := r.core.media.get(attachmentID{r.ID, name, false, digest(now.JSON)})
-			if ok && wire.Same(known.stored, old) && r.hasStill(ctx, known) {
+			if r.core.media.Holds(ctx, r.Room, media.Of{Name: name}, now.JSON, old) {
 				as[name] = old
 			}
 		}
@@ -170,7 +170,7 @@ func (r roomState) makeRoom(ctx context.Context, names []string, moved *int) com
 		changes := make(map[string]json.RawMessage, len(chosen))
 		for _, value := range chosen {
 			key, _ := wire.KeyOf(value.name)
-			stored, err := r.upload(ctx, value.name, key, value.text, false)
+			stored, err := r.upload(ctx, media.Of{Name: value.name, Key: key}, value.text)
 			if err != nil {
 				return nil, err
 			}

@@ -14,6 +14,7 @@ import (
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/matrix"
+	"github.com/roomkv/roomkv/internal/media"
 	"github.com/roomkv/roomkv/internal/replica"
 	"github.com/roomkv/roomkv/internal/wire"
 )
@@ -75,7 +76,7 @@ func isLost(err error) bool {
 // withheld cannot be read at this moment.
 func isWithheld(err error) bool {
 	return errors.Is(err, ErrUndecryptable) && !errors.Is(err, ErrRedacted) || errors.Is(err, ErrUntrusted) || errors.Is(err, ErrTooLarge) ||
-		errors.Is(err, ErrMissingMedia) && saysNo(err)
+		errors.Is(err, ErrMissingMedia) && media.SaysNo(err)
 }
 
 func withheld(err error) error {

@@ -17,8 +17,10 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/encode"
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/matrix"
+	"github.com/roomkv/roomkv/internal/media"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -71,7 +73,7 @@ type core struct {
 	opened    openedEvents
 	devices   ownDevices
 	seals     sync.Map // id.RoomID → true, where the room's seal is known to be the store's, or to be missing as its secret is
-	media     attachments
+	media     media.Keeper
 	drops     drops
 	dicts     dicts
 	overlays  sync.Map // id.RoomID → *overlay
@@ -113,6 +115,7 @@ func New(client *mautrix.Client, room string, opts ...Option) (*Store, error) {
 		client:    client,
 		eventType: event.Type{Type: settings.eventType, Class: event.StateEventType},
 	}
+	core.media.MaxValue = settings.maxValue
 	core.follower.core = core
 	return &Store{core: core, room: room}, nil
 }
@@ -190,7 +193,7 @@ func (s *Store) PutAll(ctx context.Context, values map[string]any) error {
 	stored := make(map[string]json.RawMessage, len(values)) // by key
 	keys := make([]string, 0, len(values))
 	for key, value := range values {
-		text, err := encode(key, value)
+		text, err := encode.Value(key, value)
 		if err != nil {
 			return err
 		}

@@ -14,6 +14,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/media"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -256,7 +257,7 @@ func compactDigest(value json.RawMessage) [sha256.Size]byte {
 			value = compact.Bytes()
 		}
 	}
-	return digest(value)
+	return media.Digest(value)
 }
 
 // verify reads back what was written.

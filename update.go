@@ -8,7 +8,9 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/encode"
 	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/media"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -44,7 +46,7 @@ func Update[T any](ctx context.Context, s *Store, key string, fn func(old T, fou
 		if err != nil {
 			return nil, err
 		}
-		return encode(key, changed)
+		return encode.Value(key, changed)
 	})
 }
 
@@ -55,7 +57,7 @@ func Update[T any](ctx context.Context, s *Store, key string, fn func(old T, fou
 //
 // Errors: [ErrExists], and those of [Store.Put].
 func (s *Store) Create(ctx context.Context, key string, value any) error {
-	stored, err := encode(key, value)
+	stored, err := encode.Value(key, value)
 	if err != nil {
 		return err
 	}
@@ -79,7 +81,7 @@ func (s *Store) Create(ctx context.Context, key string, value any) error {
 //
 // Errors: [ErrConflict], also where the key has been deleted, and those of [Store.Put].
 func (s *Store) CompareAndPut(ctx context.Context, key string, value any, revision Revision) error {
-	stored, err := encode(key, value)
+	stored, err := encode.Value(key, value)
 	if err != nil {
 		return err
 	}
@@ -147,7 +149,7 @@ func (r roomState) valueIn(ctx context.Context, base commit.Base, name string) (
 	if base.Fresh(name) { // not sealed yet
 		read, err := wire.Decode(stored)
 		if err == nil {
-			read.JSON, err = r.text(ctx, read, attachmentOf{name: name, event: base.Event()})
+			read.JSON, err = r.text(ctx, read, media.Of{Name: name, Event: base.Event()})
 		}
 		return read.JSON, true, err
 	}

@@ -1,4 +1,4 @@
-package roomkv
+package encode
 
 import (
 	"bytes"

@@ -1,4 +1,5 @@
-package roomkv
+// Package encode turns Go values into what a memory stores.
+package encode
 
 import (
 	"bytes"
@@ -13,24 +14,24 @@ import (
 // chunk is how much of a large string is encoded at a time, in bytes.
 const chunk = 32 << 10
 
-// encode gives the stored form of a value. Its text keeps <, > and & as they are, for people read it too.
-func encode(key string, value any) (json.RawMessage, error) {
+// Value gives the stored form of the value for a key, or an error of kind [fault.ErrInvalidValue] without the value in its text. What it gives keeps <, > and & as they are, for people read it too.
+func Value(key string, value any) (json.RawMessage, error) {
 	text, ok := encodeLarge(value)
 	if !ok {
 		var buffer bytes.Buffer
 		encoder := json.NewEncoder(&buffer)
 		encoder.SetEscapeHTML(false)
 		if err := encoder.Encode(value); err != nil {
-			return nil, fault.Of(ErrInvalidValue, err, "the %T for key %q cannot be encoded as JSON", value, key)
+			return nil, fault.Of(fault.ErrInvalidValue, err, "the %T for key %q cannot be encoded as JSON", value, key)
 		}
 		text = buffer.Bytes()
 	}
 	if losesText(value, text) {
-		return nil, fault.Of(ErrInvalidValue, nil, "the %T for key %q has a text that is not valid UTF-8; encode it (as []byte, for example)", value, key)
+		return nil, fault.Of(fault.ErrInvalidValue, nil, "the %T for key %q has a text that is not valid UTF-8; encode it (as []byte, for example)", value, key)
 	}
 	stored, err := wire.Encode(text)
 	if err != nil {
-		return nil, fault.Of(ErrInvalidValue, err, "the %T for key %q is encoded as something else than JSON in UTF-8", value, key)
+		return nil, fault.Of(fault.ErrInvalidValue, err, "the %T for key %q is encoded as something else than JSON in UTF-8", value, key)
 	}
 	return stored, nil
 }

@@ -1,4 +1,4 @@
-package roomkv
+package encode
 
 import (
 	"bytes"
@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -76,8 +77,8 @@ func TestInvalidTextIsNoValue(t *testing.T) {
 		"by pointer": &nesting{Pointer: &pointerMarshaler{bad}}, "slice of values": []pointerMarshaler{{bad}},
 		"text": textMarshaler{bad}, "text inside": map[string]any{"a": &textMarshaler{bad}},
 	} {
-		stored, err := encode("key", value)
-		require.ErrorIs(t, err, ErrInvalidValue, "%s: %s", name, stored)
+		stored, err := Value("key", value)
+		require.ErrorIs(t, err, fault.ErrInvalidValue, "%s: %s", name, stored)
 		require.NotContains(t, err.Error(), "a\\")
 	}
 	for name, value := range map[string]any{
@@ -88,7 +89,7 @@ func TestInvalidTextIsNoValue(t *testing.T) {
 		"left out": []any{nesting{Left: bad, hidden: bad}, json.RawMessage(`"\ufffd"`)}, "nothing": []any{nil, (*string)(nil), nesting{}, `\ufffd`},
 		"bytes": []any{[]byte(bad), json.RawMessage(`"\ufffd"`)},
 	} {
-		stored, err := encode("key", value)
+		stored, err := Value("key", value)
 		require.NoError(t, err, name)
 		want, err := json.Marshal(value)
 		require.NoError(t, err)
