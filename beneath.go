@@ -316,7 +316,7 @@ func (b both) Unchanged(name string, since id.EventID) (unchanged bool) {
 	if _, there := view.Names[name]; !there || view.Event == since {
 		return there
 	}
-	if d := b.below.core.dicts.find(dictID{b.below.ID, b.below.core.layout.stateKey(name)}); d != nil {
+	if d := b.below.replica(b.below.core.layout.stateKey(name)); d != nil {
 		d.Look(func(h *merge.History) { unchanged = h.Descends(since, h.Origin(h.Line(name), name)) })
 	}
 	return unchanged

@@ -12,6 +12,7 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/lru"
 	"github.com/roomkv/roomkv/internal/matrix"
@@ -194,7 +195,7 @@ func (f *follower) doubt() {
 		o.(*overlay).account.forget()
 		return true
 	})
-	for _, d := range f.core.dicts.everywhere() {
+	for _, d := range f.core.dicts.All() {
 		d.Forget()
 	}
 	f.mu.Lock()
@@ -220,7 +221,7 @@ func (f *follower) stopWaiting() {
 
 // skip is for when events of a room can have been missed.
 func (f *follower) skip(room id.RoomID) {
-	for _, d := range f.core.dicts.in(room) {
+	for _, d := range f.core.dicts.In(room) {
 		d.Forget()
 	}
 	f.mu.Lock()
@@ -269,7 +270,7 @@ func (f *follower) feed(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
 		if own == nil {
 			continue
 		}
-		if d := f.core.dicts.find(dictID{room, *own.StateKey}); d != nil {
+		if d := f.core.dicts.Find(f.address(room, *own.StateKey)); d != nil {
 			d.Resolved(own.ID)
 		}
 	}
@@ -325,7 +326,7 @@ func (f *follower) readAgain(room id.RoomID, at *powerTaken) {
 		if !again {
 			return
 		}
-		for _, d := range f.core.dicts.in(room) {
+		for _, d := range f.core.dicts.In(room) {
 			d.Reconsider(context.Background(), from, since)
 		}
 	}
@@ -362,7 +363,7 @@ func (f *follower) account(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
 
 // bring keeps an encrypted event for the read that comes when the state refers to it.
 func (f *follower) bring(room id.RoomID, evt *event.Event) {
-	if len(f.core.dicts.in(room)) == 0 { // all that is said in rooms without memory would come here too
+	if len(f.core.dicts.In(room)) == 0 { // all that is said in rooms without memory would come here too
 		return
 	}
 	if text, err := json.Marshal(evt); err == nil {
@@ -398,6 +399,10 @@ func (f *follower) tellsUpgrades(room id.RoomID) bool { return f.upgrades.Load()
 // tellsEncryption tells whether the sync would tell of it if the room became encrypted.
 func (f *follower) tellsEncryption(room id.RoomID) bool { return f.encryption.Load() && f.live(room) }
 
+func (f *follower) address(room id.RoomID, stateKey string) commit.Dict {
+	return commit.Dict{Room: room, Type: f.core.eventType.Type, StateKey: stateKey}
+}
+
 // stateEvent is the event as the homeserver gave it, where it is one of the store's.
 func (f *follower) stateEvent(evt *event.Event) *matrix.Event {
 	if evt.Type.Type != f.core.eventType.Type || evt.StateKey == nil || !f.core.layout.holds(*evt.StateKey) {
@@ -415,13 +420,13 @@ func (f *follower) stateEvent(evt *event.Event) *matrix.Event {
 // add takes what one response has of the room, each dict's events at once: within a response Dendrite does not list events of the same
 // depth in the order in which it stored them, and a writer that saw its own without the rival before it was told that it stands.
 func (f *follower) add(room id.RoomID, events []*matrix.Event) {
-	read := map[dictID][]merge.Event{}
+	read := map[commit.Dict][]merge.Event{}
 	for _, evt := range events {
-		at := dictID{room, *evt.StateKey}
+		at := f.address(room, *evt.StateKey)
 		read[at] = append(read[at], f.place(room, *evt.StateKey).snapshot(evt))
 	}
 	for at, events := range read {
-		if d := f.core.dicts.find(at); d != nil {
+		if d := f.core.dicts.Find(at); d != nil {
 			d.Bring(events...)
 		}
 	}
@@ -445,7 +450,7 @@ func (f *follower) redact(room id.RoomID, redaction *event.Event) {
 		redacted = id.EventID(inContent)
 	}
 	f.core.opened.forget(eventAt{room, redacted})
-	for _, d := range f.core.dicts.in(room) {
+	for _, d := range f.core.dicts.In(room) {
 		d.Redacted(redacted)
 	}
 	f.lookBack(room)

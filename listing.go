@@ -59,7 +59,7 @@ func (r roomState) list(ctx context.Context) (map[string]*matrix.Event, error) {
 			events[stateKey] = evt
 		}
 		if own, ok := pending[stateKey]; ok && (evt == nil || evt.ID != own) {
-			written.Forget(commit.Dict{Room: r.ID, Type: r.eventType.Type, StateKey: stateKey}, own) // somebody else has written since
+			written.Forget(r.address(stateKey), own) // somebody else has written since
 		}
 	}
 	return events, nil
@@ -110,7 +110,7 @@ func (r roomState) existing(ctx context.Context, names []string) ([]string, erro
 
 // knows tells whether this process knows of something under the name, which a rival can hide in the state.
 func (r roomState) knows(stateKey, name string) bool {
-	d := r.core.dicts.find(dictID{r.ID, stateKey})
+	d := r.replica(stateKey)
 	if d == nil {
 		return false
 	}

@@ -155,7 +155,7 @@ func (o *overlay) mayReturn(name string) bool {
 	if moved || err == nil && there {
 		return true
 	}
-	if d := o.core.dicts.find(dictID{o.ID, stateKey}); d != nil && d.View() != nil {
+	if d := o.replica(stateKey); d != nil && d.View() != nil {
 		_, there = d.View().Names[name]
 		return there
 	}

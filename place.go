@@ -95,7 +95,7 @@ func (p place) Send(ctx context.Context, content json.RawMessage) (sent id.Event
 	}
 	sent, once, err = p.PutState(ctx, p.eventType, p.stateKey, content)
 	if err == nil && p.core.layout.oneKey() {
-		written.Add(commit.Dict{Room: p.ID, Type: p.eventType.Type, StateKey: p.stateKey}, sent)
+		written.Add(p.address(p.stateKey), sent)
 		if p.core.fallback {
 			p.overlay().account.sent(p.stateKey, sent, content)
 		}

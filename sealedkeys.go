@@ -123,7 +123,7 @@ func (r roomState) checkRoom(ctx context.Context, writing bool) error {
 			return err
 		}
 	}
-	unlock, err := commit.Lock(ctx, commit.Dict{Room: r.ID, Type: r.eventType.Type, StateKey: wire.SealName})
+	unlock, err := commit.Lock(ctx, r.address(wire.SealName))
 	if err != nil {
 		return err
 	}
@@ -155,7 +155,7 @@ func (r roomState) checkRoom(ctx context.Context, writing bool) error {
 func (r roomState) putSeal(ctx context.Context, dict wire.Dict) error {
 	sent, _, err := r.PutState(ctx, r.eventType, wire.SealName, dict.Content())
 	if err == nil {
-		written.Add(commit.Dict{Room: r.ID, Type: r.eventType.Type, StateKey: wire.SealName}, sent)
+		written.Add(r.address(wire.SealName), sent)
 	}
 	return err
 }

@@ -215,7 +215,7 @@ func (s source) erase(ctx context.Context, records []record) (redacted int, err 
 			return redacted, s.ExplainRedact(ctx, event, err)
 		}
 		redacted++
-		if d := s.core.dicts.find(dictID{s.ID, stateKey}); d != nil {
+		if d := s.replica(stateKey); d != nil {
 			d.Forget()
 		}
 	}

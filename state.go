@@ -40,9 +40,19 @@ func (r roomState) notWaiting() roomState {
 	return r
 }
 
+// address names the dict under the state key.
+func (r roomState) address(stateKey string) commit.Dict {
+	return commit.Dict{Room: r.ID, Type: r.eventType.Type, StateKey: stateKey}
+}
+
+// replica is what this process knows of the dict under the state key, nil where nobody has asked.
+func (r roomState) replica(stateKey string) *commit.Replica {
+	return r.core.dicts.Find(r.address(stateKey))
+}
+
 // dict is what the state event with the state key holds.
 func (r roomState) dict(stateKey string) *commit.Replica {
-	return r.core.dicts.get(dictID{r.ID, stateKey}, func() *commit.Replica {
+	return r.core.dicts.Get(r.address(stateKey), func() *commit.Replica {
 		mode := commit.Mode{Single: r.core.singleWriter, OneName: r.core.layout.oneKey(), Doubt: r.core.fallback, Drop: r.core.redact}
 		return commit.NewReplica(place{r, stateKey}, mode)
 	})
@@ -51,7 +61,7 @@ func (r roomState) dict(stateKey string) *commit.Replica {
 // view reads the dict under the state key; see [commit.Replica.ReadView]. What nobody asks for again is not kept.
 func (r roomState) view(ctx context.Context, stateKey string, agree func(view, current map[string]string) bool) (*replica.View, error) {
 	live := r.core.follower.live(r.ID)
-	d := r.core.dicts.find(dictID{r.ID, stateKey})
+	d := r.replica(stateKey)
 	if live {
 		d = r.dict(stateKey)
 	}

@@ -75,7 +75,7 @@ type core struct {
 	seals     sync.Map // id.RoomID → true, where the room's seal is known to be the store's, or to be missing as its secret is
 	media     media.Keeper
 	drops     drops
-	dicts     dicts
+	dicts     commit.Replicas
 	overlays  sync.Map // id.RoomID → *overlay
 	follower  follower
 }

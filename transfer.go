@@ -138,7 +138,7 @@ func (t *transfer) forget(ctx context.Context, written []arriving) error {
 		return err
 	}
 	for _, entry := range written {
-		to.core.dicts.forget(dictID{to.ID, to.core.layout.stateKey(to.name(entry.key))})
+		to.core.dicts.Forget(to.address(to.core.layout.stateKey(to.name(entry.key))))
 	}
 	return nil
 }

@@ -19,42 +19,6 @@ import (
 	"github.com/roomkv/roomkv/internal/matrix"
 )
 
-// idle is a dict of which the registry alone knows.
-func idle() *commit.Replica { return commit.NewReplica(nil, commit.Mode{}) }
-
-func fill(d *dicts) {
-	for n := range maxDicts {
-		d.get(dictID{"!room:example.org", fmt.Sprint("other ", n)}, idle)
-	}
-}
-
-// However many others come, whoever still has a dict has the one that there is.
-func TestDictInUseIsTheOnlyOne(t *testing.T) {
-	var d dicts
-	at := dictID{"!room:example.org", "key"}
-	held := d.get(at, idle)
-	fill(&d)
-	runtime.GC()
-	assert.Same(t, held, d.find(at))
-	assert.Contains(t, d.in(at.room), held, "the sync feeds it")
-	assert.Same(t, held, d.get(at, idle))
-	runtime.KeepAlive(held)
-}
-
-// What nobody uses takes no memory for long.
-func TestDictsAreBounded(t *testing.T) {
-	var d dicts
-	for n := range 3 * maxDicts {
-		d.get(dictID{"!room:example.org", fmt.Sprint(n)}, idle)
-	}
-	deadline := time.Now().Add(10 * time.Second)
-	for len(d.in("!room:example.org")) > maxDicts {
-		require.True(t, time.Now().Before(deadline))
-		runtime.GC()
-		time.Sleep(10 * time.Millisecond)
-	}
-}
-
 // Nor does a store that nobody uses.
 func TestStoresAreCollected(t *testing.T) {
 	collected := make(chan bool)
@@ -132,7 +96,7 @@ func TestManyKeysBesideABusyOne(t *testing.T) {
 	var group sync.WaitGroup
 	group.Go(func() { assert.NoError(t, increment(sync.OnceFunc(func() { close(busy); <-free }))) })
 	<-busy
-	for n := range maxDicts + 1 {
+	for n := range commit.MaxReplicas + 1 {
 		require.NoError(t, store.Put(t.Context(), fmt.Sprint(n), n))
 	}
 	runtime.GC()
