@@ -226,9 +226,7 @@ func (w *watch) catchUp(ctx context.Context, since int64, resumes bool, yield fu
 func (w *watch) listed(ctx context.Context, since int64, resumes bool) (events []*matrix.Event, missed int, err error) {
 	missed = -1
 	reached := false // whether they go back to what the sync had brought
-	from := ""
-	for turned := 0; turned < watchPages && (turned == 0 || from != ""); turned++ {
-		page, err := w.page(ctx, from, watchPage)
+	for page, err := range w.pages(ctx, watchPages) {
 		if err != nil {
 			return nil, 0, err
 		}
@@ -236,9 +234,8 @@ func (w *watch) listed(ctx context.Context, since int64, resumes bool) (events [
 			missed = len(events) + i
 		}
 		events = append(events, page.Events...)
-		from = page.Next
-		place := matrix.PlaceOf(matrix.Token(from))
-		reached = from == "" || 0 < place && place <= since
+		place := matrix.PlaceOf(matrix.Token(page.Next))
+		reached = page.Next == "" || 0 < place && place <= since
 		if missed >= 0 && !(resumes && w.lacks(events[:missed], events[missed:])) || missed < 0 && reached {
 			break
 		}

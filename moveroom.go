@@ -253,9 +253,7 @@ func (r roomState) copyOf(ctx context.Context, current *matrix.Event, copied fun
 	if copied(current) {
 		return names(current), nil
 	}
-	from := ""
-	for range watchPages {
-		page, err := r.page(ctx, from, watchPage)
+	for page, err := range r.pages(ctx, watchPages) {
 		if err != nil {
 			return nil, err
 		}
@@ -263,9 +261,6 @@ func (r roomState) copyOf(ctx context.Context, current *matrix.Event, copied fun
 			if *evt.StateKey == *current.StateKey && copied(evt) {
 				return names(evt), nil
 			}
-		}
-		if from = page.Next; from == "" {
-			break
 		}
 	}
 	return nil, nil

@@ -2,6 +2,7 @@ package roomkv
 
 import (
 	"context"
+	"iter"
 	"time"
 
 	"maunium.net/go/mautrix/event"
@@ -97,6 +98,20 @@ func (r roomState) page(ctx context.Context, from string, limit int) (matrix.Pag
 	page, err := r.Back(ctx, r.eventType, from, limit)
 	r.learn(page)
 	return page, err
+}
+
+// pages are the memory's latest events, at most so many pages of them, from the latest back to the room's first one; see [matrix.Room.Back].
+func (r roomState) pages(ctx context.Context, most int) iter.Seq2[matrix.Page, error] {
+	return func(yield func(matrix.Page, error) bool) {
+		from := ""
+		for range most {
+			page, err := r.page(ctx, from, watchPage)
+			if !yield(page, err) || err != nil || page.Next == "" {
+				return
+			}
+			from = page.Next
+		}
+	}
 }
 
 // learn notes what a page says of the room, a chance that costs nothing.

@@ -106,9 +106,7 @@ func (r roomState) forked(ctx context.Context, current map[string]id.EventID, si
 // far.
 func (r roomState) since(ctx context.Context, of map[string]id.EventID, time int64) (listed map[string][]merge.Event, whole bool, err error) {
 	listed = map[string][]merge.Event{}
-	from := ""
-	for range watchPages {
-		page, err := r.page(ctx, from, watchPage)
+	for page, err := range r.pages(ctx, watchPages) {
 		if err != nil {
 			return nil, false, err
 		}
@@ -119,7 +117,7 @@ func (r roomState) since(ctx context.Context, of map[string]id.EventID, time int
 			}
 			older = older && evt.Time < time
 		}
-		if from = page.Next; from == "" || older {
+		if page.Next == "" || older {
 			return listed, true, nil
 		}
 	}
