@@ -339,12 +339,17 @@ func (w *world) checkEnd() {
 		if w.unguarded(key) || w.alone && w.redacted && len(w.powerless) > 0 { // what its writer could not merge may hold what was redacted
 			continue
 		}
-		if w.redacted {
-		} else if err := w.linear(key, truth[key]); errors.Is(err, errUndecided) {
-			w.undecided++
-		} else if err != nil {
-			w.fail("order", "%v", err)
-			return
+		if !w.redacted {
+			err := w.linear(key, truth[key])
+			undecided := errors.Is(err, errUndecided)
+			w.record(key, truth[key], undecided)
+			switch {
+			case undecided:
+				w.undecided++
+			case err != nil:
+				w.fail("order", "%v", err)
+				return
+			}
 		}
 		w.checkCurrent(key, truth[key])
 		for _, p := range w.processes {

@@ -70,8 +70,9 @@ type world struct {
 	stopped   chan struct{} // closed when the loop has ended
 	redacted  bool          // whether what was acknowledged was taken away
 	powerless []powerless
-	undecided int // keys with too many possible orders
-	known     int // how many events histories have
+	undecided int          // keys with too many possible orders
+	recorded  []keyHistory // keys whose operations were put in an order, or tried to
+	known     int          // how many events histories have
 	histories map[string]*merge.History
 	changed   map[string]bool
 	merged    map[string]map[string][]string

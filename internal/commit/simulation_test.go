@@ -25,6 +25,7 @@ type outcome struct {
 	failure   *failure
 	trace     []string
 	undecided int
+	recorded  []keyHistory
 	steps     int
 }
 
@@ -62,7 +63,7 @@ func (w *world) finish() {
 }
 
 func (w *world) outcome() outcome {
-	o := outcome{trace: w.trace, undecided: w.undecided, steps: w.steps}
+	o := outcome{trace: w.trace, undecided: w.undecided, recorded: w.recorded, steps: w.steps}
 	if w.failure != nil {
 		o.failure = w.failure.(*failure)
 	}
@@ -187,12 +188,13 @@ func (w *world) quiet(alone bool) {
 }
 
 // TestSimulation makes random runs of the commit protocol. A failing one is shrunk and told. -seeds=N makes so many of each kind of
-// homeserver, -seed=K the one of that number.
+// homeserver, -seed=K the one of that number. -histories=FILE keeps the operations of each key for internal/linearizability.
 func TestSimulation(t *testing.T) {
 	first, count := uint64(0), *seeds
 	if *oneSeed >= 0 {
 		first, count = uint64(*oneSeed), 1
 	}
+	kept := openHistories(t)
 	for _, forking := range []bool{false, true} {
 		name := "ordered"
 		if forking {
@@ -215,6 +217,7 @@ func TestSimulation(t *testing.T) {
 							result := run(t, p)
 							undecided.Add(int64(result.undecided))
 							steps.Add(int64(result.steps))
+							kept.write(t, first+uint64(i), result.recorded)
 							if result.failure == nil {
 								continue
 							}
