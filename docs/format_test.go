@@ -24,6 +24,7 @@ import (
 	"github.com/roomkv/roomkv/internal/fakehs"
 	"github.com/roomkv/roomkv/internal/fakehs/fakehstest"
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
+	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -31,6 +32,7 @@ import (
 var kinds = map[string]func(t *testing.T, text string){
 	"dict":        checkDict,
 	"stale":       checkStale,
+	"merge":       checkMerge,
 	"per-key":     checkPerKey,
 	"inside":      checkInside,
 	"media":       checkMedia,
@@ -130,6 +132,31 @@ func checkStale(t *testing.T, text string) {
 	require.NoError(t, err)
 	assert.Nil(t, dict.Parents)
 	assert.NotEmpty(t, dict.ParentsText)
+}
+
+// checkMerge: the events are merged to the content beside them.
+func checkMerge(t *testing.T, text string) {
+	var example struct {
+		Events []struct {
+			ID      id.EventID      `json:"event_id"`
+			Time    int64           `json:"origin_server_ts"`
+			Content json.RawMessage `json:"content"`
+		} `json:"events"`
+		Merge json.RawMessage `json:"merge"`
+	}
+	require.NoError(t, json.Unmarshal([]byte(text), &example))
+	var history merge.History
+	for i, e := range example.Events {
+		dict := read(t, string(e.Content))
+		history.Add(merge.Event{ID: e.ID, Time: e.Time, Dict: dict.Names(), Mark: dict.ParentsText, Marked: true,
+			Parents: dict.Parents.Events, Yields: dict.Parents.Yields, Conditional: dict.Parents.Conditional})
+		history.Place(e.ID, int64(i), true)
+	}
+	read(t, string(example.Merge))
+	merged := history.Merge()
+	dict := wire.OfNames(merged.Dict)
+	dict.Parents = &wire.Parents{Events: merged.Parents, Yields: merged.Yields}
+	assert.JSONEq(t, string(example.Merge), string(dict.Content()))
 }
 
 // stateEvent is an example that shows a whole event.
