@@ -21,14 +21,15 @@ const maxMedia = 50 << 20
 const ownName = "localhost"
 
 // Paths are relative to the server's folder, where Dendrite is started. SQLite writes to a database that
-// nobody will read again after a crash, so it need not wait for the disk. A server that federates talks to
-// its peer of a Pair, which is on a loopback address and has a certificate that nobody vouches for.
+// nobody will read again after a crash of the machine, so it need not wait for the disk. JetStream's queues are on the disk, as in life:
+// what Dendrite acknowledges can be in a queue alone, and a queue in memory would be lost when the server is killed. A server that
+// federates talks to its peer of a Pair, which is on a loopback address and has a certificate that nobody vouches for.
 var configTemplate = template.Must(template.New(configFile).Parse(`version: 2
 global:
   server_name: {{.Name}}
   private_key: ` + keyFile + `
   disable_federation: {{not .Federates}}
-  jetstream: {in_memory: true, storage_path: .}
+  jetstream: {storage_path: .}
   report_stats: {enabled: false}
 client_api:
   registration_disabled: false

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/homeserver"
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
@@ -113,6 +114,80 @@ func TestKilledServerRunsAgain(t *testing.T) {
 	}
 	require.NoError(t, server.Restart(t.Context()), "a server that runs is left alone")
 	assert.True(t, answers(server.URL))
+}
+
+// Dendrite acknowledges room events and to-device messages while they wait in a queue for what serves them: GET /event, GET /messages and sync.
+// Those that wait when the server is killed come late, at the latest when the queue gives them out again, after 30 seconds.
+func TestKilledServerKeepsWhatItAcknowledged(t *testing.T) {
+	server := ownServer(t)
+	defer func() { assert.NoError(t, server.Close()) }()
+	sender, err := server.Register(t.Context(), "bot")
+	require.NoError(t, err)
+	receiver, err := server.NewDevice(t.Context(), sender.UserID)
+	require.NoError(t, err)
+
+	const senders = 8
+	var rooms []id.RoomID
+	for range senders {
+		rooms = append(rooms, hstest.Room(t, sender))
+	}
+	var mu sync.Mutex
+	events := map[id.EventID]id.RoomID{} // that were acknowledged and not found yet
+	messages := map[string]bool{}
+	for round := range 3 {
+		var group sync.WaitGroup
+		for i, room := range rooms {
+			group.Go(func() {
+				for {
+					sent, err := sender.SendText(t.Context(), room, "text")
+					if err != nil {
+						return
+					}
+					mu.Lock()
+					events[sent.EventID] = room
+					mu.Unlock()
+				}
+			})
+			group.Go(func() {
+				for j := 0; ; j++ {
+					name := fmt.Sprint(round, " ", i, " ", j)
+					_, err := sender.SendToDevice(t.Context(), event.Type{Type: "com.example.test", Class: event.ToDeviceEventType}, &mautrix.ReqSendToDevice{
+						Messages: map[id.UserID]map[id.DeviceID]*event.Content{receiver.UserID: {receiver.DeviceID: {Raw: map[string]any{"name": name}}}},
+					})
+					if err != nil {
+						return
+					}
+					mu.Lock()
+					messages[name] = true
+					mu.Unlock()
+				}
+			})
+		}
+		time.Sleep(time.Second)
+		require.NoError(t, server.Kill())
+		group.Wait()
+		require.NoError(t, server.Restart(t.Context()))
+	}
+	assert.NotEmpty(t, events)
+	assert.NotEmpty(t, messages)
+
+	since := ""
+	for end := time.Now().Add(60 * time.Second); time.Now().Before(end) && len(events)+len(messages) > 0; time.Sleep(100 * time.Millisecond) {
+		for sent, room := range events {
+			if _, err := sender.GetEvent(t.Context(), room, sent); err == nil {
+				delete(events, sent)
+			}
+		}
+		sync, err := receiver.SyncRequest(t.Context(), 0, since, "", false, "")
+		require.NoError(t, err)
+		since = sync.NextBatch
+		for _, evt := range sync.ToDevice.Events {
+			name, _ := evt.Content.Raw["name"].(string)
+			delete(messages, name)
+		}
+	}
+	assert.Empty(t, events, "events that were acknowledged")
+	assert.Empty(t, messages, "to-device messages that were acknowledged")
 }
 
 func TestSeveralServersAtOnce(t *testing.T) {

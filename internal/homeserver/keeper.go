@@ -122,7 +122,8 @@ func keep(dir, binary, address string) {
 	_ = os.RemoveAll(dir)
 }
 
-// run runs the server until it ends by itself or there are no more orders.
+// run runs the server until it ends by itself or there are no more orders. One that ends by itself after it was killed is started again, as a
+// service manager does: Dendrite can panic as it starts on what waits in its queues, for it reads these before all of it is ready (v0.15.2).
 func run(dir, binary, address string, orders <-chan byte) {
 	log, err := os.Create(filepath.Join(dir, logFile))
 	if err != nil {
@@ -141,7 +142,7 @@ func run(dir, binary, address string, orders <-chan byte) {
 		return
 	}
 	go func() { _ = shield(listener, inner) }()
-	for {
+	for restarted := false; ; restarted = true {
 		cmd := exec.Command(binary, "-config", configFile, "-http-bind-address", inner, "-really-enable-open-registration")
 		cmd.Dir = dir
 		cmd.Stdout, cmd.Stderr = log, log
@@ -154,14 +155,15 @@ func run(dir, binary, address string, orders <-chan byte) {
 			_ = cmd.Wait()
 			close(ended)
 		}()
-		if !supervise(cmd.Process, ended, orders) {
+		if !supervise(cmd.Process, ended, orders, restarted) {
 			return
 		}
 	}
 }
 
-// supervise follows orders for one life of the server, and tells whether it is to have another. A server that is killed has nothing to save.
-func supervise(server *os.Process, ended <-chan struct{}, orders <-chan byte) (again bool) {
+// supervise follows orders for one life of the server, and tells whether it is to have another; restarted, it has one though it ends by itself.
+// A server that is killed has nothing to save.
+func supervise(server *os.Process, ended <-chan struct{}, orders <-chan byte, restarted bool) (again bool) {
 	killed := false
 	for {
 		exited := ended
@@ -170,7 +172,7 @@ func supervise(server *os.Process, ended <-chan struct{}, orders <-chan byte) (a
 		}
 		select {
 		case <-exited:
-			return false
+			return restarted
 		case order, more := <-orders:
 			if order == orderKill || !more {
 				_ = server.Kill()

@@ -35,6 +35,7 @@ type Server struct {
 	URL string // base URL of the client-server API, without a trailing slash
 
 	stop      func() error
+	dir       string   // its folder; empty where the server was not started here
 	keeper    *keeper  // nil where the server was not started here
 	passwords sync.Map // id.UserID → string, of the users that Register made
 }
@@ -89,9 +90,8 @@ func start(ctx context.Context, binary, name string) (*Server, error) {
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	server := &Server{URL: "http://" + address, stop: sync.OnceValue(keeper.stop), keeper: keeper}
-	if err := server.waitReady(ctx, keeper.exited); err != nil {
-		err = fmt.Errorf("dendrite on %s: %w\n%s", address, err, logTail(dir))
+	server := &Server{URL: "http://" + address, stop: sync.OnceValue(keeper.stop), dir: dir, keeper: keeper}
+	if err := server.waitReady(ctx); err != nil {
 		return nil, errors.Join(err, server.Close())
 	}
 	return server, nil
@@ -105,13 +105,12 @@ func (s *Server) Close() error { return s.stop() }
 // connection. A server that runs no more is left alone.
 func (s *Server) Kill() error { return s.order(orderKill) }
 
-// Restart starts a server again that was killed, on its data and at the same URL, and returns when it answers. An event that Dendrite had
-// acknowledged a few milliseconds before it was killed is in the room's state, but can be missing in its lists and its sync for good.
+// Restart starts a server again that was killed, on its data and at the same URL, and returns when it answers.
 func (s *Server) Restart(ctx context.Context) error {
 	if err := s.order(orderStart); err != nil {
 		return err
 	}
-	return s.waitReady(ctx, s.keeper.exited)
+	return s.waitReady(ctx)
 }
 
 func (s *Server) order(what byte) error {
@@ -121,7 +120,15 @@ func (s *Server) order(what byte) error {
 	return s.keeper.order(what)
 }
 
-func (s *Server) waitReady(ctx context.Context, exited <-chan struct{}) error {
+// waitReady returns when the server answers. The error has the end of what the server printed.
+func (s *Server) waitReady(ctx context.Context) error {
+	if err := s.waitAnswer(ctx); err != nil {
+		return fmt.Errorf("dendrite at %s: %w\n%s", s.URL, err, logTail(s.dir))
+	}
+	return nil
+}
+
+func (s *Server) waitAnswer(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	for {
@@ -136,7 +143,7 @@ func (s *Server) waitReady(ctx context.Context, exited <-chan struct{}) error {
 			}
 		}
 		select {
-		case <-exited:
+		case <-s.keeper.exited:
 			return errors.New("it ended before it was ready")
 		case <-ctx.Done():
 			return fmt.Errorf("not ready within %s: %w", startTimeout, ctx.Err())
