@@ -31,6 +31,9 @@ const (
 	// how many such sessions are remembered.
 	waitAgain  = time.Minute
 	maxMissing = 1024
+
+	// withheldPause is between two looks for a session that was withheld.
+	withheldPause = 100 * time.Millisecond
 )
 
 // value is a value with what is known of where it was.
@@ -309,7 +312,7 @@ func (r roomState) decrypt(ctx context.Context, evt *event.Event) (*event.Event,
 	has := func(wait time.Duration) bool {
 		return r.Client.Crypto.WaitForSession(ctx, r.ID, senderKey, content.SessionID, wait)
 	}
-	if has(0) {
+	if has(0) && !sessionWithheld(err) {
 		if decrypted = r.decryptDuplicate(ctx, evt); decrypted != nil {
 			return decrypted, nil
 		}
@@ -323,13 +326,24 @@ func (r roomState) decrypt(ctx context.Context, evt *event.Event) (*event.Event,
 		r.Client.Crypto.RequestSession(ctx, r.ID, senderKey, content.SessionID, evt.Sender, device)
 	}
 	// The sync brings keys only when its handlers have returned.
-	if wait > 0 && ctx.Value(mautrix.SyncTokenContextKey) == nil && has(wait) {
+	inSync := ctx.Value(mautrix.SyncTokenContextKey) != nil
+	for end := time.Now().Add(wait); !inSync && time.Now().Before(end) && ctx.Err() == nil && has(time.Until(end)); time.Sleep(withheldPause) {
 		if decrypted, err = r.decryptOnce(ctx, evt); err == nil {
 			return decrypted, nil
+		}
+		if !sessionWithheld(err) {
+			break
 		}
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, undecryptable("the session's key has not come yet", err)
 	}
+	if sessionWithheld(err) {
+		return nil, undecryptable("a device has withheld the session's key, which was asked for; what is answered comes with the client's sync")
+	}
 	return nil, undecryptable("the session's key is missing and was asked for; the answer comes with the client's sync")
 }
+
+// sessionWithheld tells whether the client has no session because a device has said that it does not send one, which mautrix's
+// WaitForSession takes for a session (v0.32.0). The session can still come: who had no one-time key to send it with sends it when asked.
+func sessionWithheld(err error) bool { return errors.Is(err, &event.RoomKeyWithheldEventContent{}) }

@@ -1,9 +1,11 @@
 package load_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -43,6 +45,10 @@ var scripts = []script{
 	{"an Update counts by no guess which of two first events was stored first", unplaced},
 	{"a follower repairs a fork though its first request fails", repairFails},
 	{"an encrypted value is readable though its event was delivered twice", encryptedTwice},
+	{"an encrypted value is readable though a device was not listed at first", keyless("/keys/query")},
+	{"an encrypted value is readable though a one-time key was not claimed at first", keyless("/keys/claim")},
+	{"an encrypted value is readable though its session was not shared at first", keyless("/sendToDevice/m.room.encrypted/")},
+	{"an encrypted value is readable though a device had no one-time key at first", withheld},
 	{"a Put outlives one 408", once(faults.Fault{Kind: faults.Timeout})},
 	{"a Put outlives one 500", once(faults.Fault{Kind: faults.Internal})},
 	{"a Put outlives one 502", once(faults.Fault{Kind: faults.BadGateway})},
@@ -504,16 +510,7 @@ func repairFails(s *stage) error {
 func encryptedTwice(s *stage) error {
 	hstest.Crypto(s.T, s.client)
 	s.room = hstest.EncryptedRoom(s.T, s.client)
-	ctx, cancel := context.WithCancel(s.Context())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_ = s.client.SyncWithContext(ctx)
-	}()
-	defer func() {
-		cancel()
-		<-ended
-	}()
+	defer s.sync(s.client)()
 	device, err := s.on.NewDevice(s.Context(), s.client.UserID)
 	require.NoError(s, err)
 	hstest.Crypto(s.T, device)
@@ -539,6 +536,133 @@ func encryptedTwice(s *stage) error {
 		errs = append(errs, reads(s.Context(), reader, fmt.Sprint(i), i))
 	}
 	return errors.Join(errs...)
+}
+
+// keyless: what befalls the requests by which a Megolm session reaches another device keeps none of the values from that device that are acknowledged.
+func keyless(path string) func(*stage) error {
+	return func(s *stage) error {
+		var errs []error
+		for _, fault := range []faults.Fault{
+			{Kind: faults.Drop}, {Kind: faults.Lose}, {Kind: faults.Truncated, Part: 0.5}, {Kind: faults.HTML}, {Kind: faults.Internal, Sent: true},
+		} {
+			for _, times := range []int32{1, 6} { // one attempt of a request, and all attempts of one Put
+				if err := s.shareAfter(path, fault, times); err != nil {
+					errs = append(errs, fmt.Errorf("%q, sent=%t, %d times: %w", fault.Kind, fault.Sent, times, err))
+				}
+			}
+		}
+		return errors.Join(errs...)
+	}
+}
+
+// shareAfter has a device write a value that another device of the user and another user read, after its first requests to the path have failed.
+func (s *stage) shareAfter(path string, fault faults.Fault, times int32) error {
+	var befell atomic.Int32
+	cast := s.cast()
+	transport := faults.Under(cast.writer, func(_ int, req *http.Request) faults.Fault {
+		if strings.Contains(req.URL.Path, path) && befell.Add(1) <= times {
+			return fault
+		}
+		return faults.Fault{}
+	}, nil)
+	transport.Begin()
+	defer transport.Wait()
+	if err := cast.share(s); err != nil {
+		return err
+	}
+	if befell.Load() < times {
+		return errors.New("the fault befell nothing")
+	}
+	return nil
+}
+
+// withheld: where another user's device has no one-time key left, mautrix tells that device that the session is withheld from it, and sends
+// the session when it is asked for.
+func withheld(s *stage) error {
+	cast := s.cast()
+	defer s.sync(cast.writer)()
+	next := cmp.Or(cast.writer.Client.Transport, http.DefaultTransport)
+	var once atomic.Bool
+	client := *cast.writer.Client
+	cast.writer.Client = &client
+	client.Transport = roundTrip(func(req *http.Request) (*http.Response, error) {
+		if !strings.HasSuffix(req.URL.Path, "/keys/claim") || !once.CompareAndSwap(false, true) {
+			return next.RoundTrip(req)
+		}
+		return &http.Response{StatusCode: http.StatusOK, Request: req, Header: http.Header{"Content-Type": {"application/json"}},
+			Body: io.NopCloser(strings.NewReader(`{"one_time_keys":{}}`))}, nil
+	})
+	cast.readers = cast.readers[1:] // the user's own devices get a session only once they are verified
+	if err := cast.share(s); err != nil {
+		return err
+	}
+	if !once.Load() {
+		return errors.New("nobody claimed a one-time key")
+	}
+	return nil
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+// cast are devices in an encrypted room. The readers sync, and are another device of the writer's user and one of another user.
+type cast struct {
+	room    id.RoomID
+	writer  *mautrix.Client
+	readers []*mautrix.Client
+}
+
+func (s *stage) cast() *cast {
+	var own [2]*mautrix.Client
+	var err error
+	for i := range own {
+		own[i], err = s.on.Register(s.Context(), "script")
+		require.NoError(s, err)
+	}
+	c := &cast{room: hstest.EncryptedRoom(s.T, own[0], own[1].UserID), readers: own[:]}
+	_, err = own[1].JoinRoomByID(s.Context(), c.room)
+	require.NoError(s, err)
+	c.writer, err = s.on.NewDevice(s.Context(), own[0].UserID)
+	require.NoError(s, err)
+	for _, client := range c.readers {
+		hstest.Crypto(s.T, client)
+		s.Cleanup(s.sync(client))
+	}
+	hstest.Crypto(s.T, c.writer)
+	c.writer.DefaultHTTPBackoff, c.writer.DefaultHTTPRetries = 20*time.Millisecond, 2
+	return c
+}
+
+// share has the writer put a value until that is acknowledged, and tells what is wrong where a reader does not read it.
+func (c *cast) share(s *stage) error {
+	writer, err := roomkv.New(c.writer, c.room.String())
+	require.NoError(s, err)
+	for try := 1; ; try++ {
+		if err = writer.Put(s.Context(), "k", try); err != nil && try < 6 {
+			continue
+		}
+		for _, client := range c.readers {
+			reader, failed := roomkv.New(client, c.room.String())
+			require.NoError(s, failed)
+			err = errors.Join(err, reads(s.Context(), reader, "k", try))
+		}
+		return err
+	}
+}
+
+// sync syncs until stop is called.
+func (s *stage) sync(client *mautrix.Client) (stop func()) {
+	ctx, cancel := context.WithCancel(s.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = client.SyncWithContext(ctx)
+	}()
+	return func() {
+		cancel()
+		<-ended
+	}
 }
 
 // befallen is a process of which one fault befalls the first PUT, and one each the first request to read and to look back.
