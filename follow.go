@@ -367,7 +367,7 @@ func (f *follower) bring(room id.RoomID, evt *event.Event) {
 		return
 	}
 	if text, err := json.Marshal(evt); err == nil {
-		f.core.opened.bring(eventAt{room, evt.ID}, text)
+		f.core.megolm.Bring(room, evt.ID, text)
 	}
 }
 
@@ -449,7 +449,7 @@ func (f *follower) redact(room id.RoomID, redaction *event.Event) {
 	if inContent, ok := redaction.Content.Raw["redacts"].(string); ok && redacted == "" { // since room version 11
 		redacted = id.EventID(inContent)
 	}
-	f.core.opened.forget(eventAt{room, redacted})
+	f.core.megolm.Forget(room, redacted)
 	for _, d := range f.core.dicts.In(room) {
 		d.Redacted(redacted)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/media"
+	"github.com/roomkv/roomkv/internal/seal"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -61,7 +62,7 @@ func (r roomState) keepAll(ctx context.Context, stored map[string]json.RawMessag
 func (r roomState) outside(ctx context.Context, name, key string, stored json.RawMessage) (text json.RawMessage, encrypted bool, err error) {
 	const longest = len(`%41`) // what a byte of a key can become inside an encrypted event, where one of a value becomes two at most
 	nameSize := wire.EntrySize(name, "") + len(key)
-	if longest*(nameSize+len(stored)) < maxShared || nameSize+2*wire.MediaSize > maxInline { // the latter is too large in any case
+	if longest*(nameSize+len(stored)) < seal.MaxShared || nameSize+2*wire.MediaSize > maxInline { // the latter is too large in any case
 		return nil, false, nil
 	}
 	sealer, err := place{roomState: r}.Sealer(ctx, true)
@@ -87,8 +88,8 @@ func (r roomState) isLarge(encrypted bool, name, key string, stored json.RawMess
 	if len(stored) > maxInline { // as text of JSON that would be a little less, but for a value so large that does not matter
 		return true
 	}
-	content, err := sealer{r}.content([]commit.Value{{Name: name, Key: key, Stored: string(stored)}})
-	return err == nil && len(content) > maxShared
+	size, err := seal.Size(commit.Value{Name: name, Key: key, Stored: string(stored)})
+	return err == nil && size > seal.MaxShared
 }
 
 // checkLarge fails where a value that is to be stored is larger than it may be. The homeserver's limit is of those that are uploaded.

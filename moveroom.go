@@ -166,7 +166,7 @@ func (r roomState) load(ctx context.Context, old roomState, stone *tombstone, re
 		}
 	}
 	if left > 0 {
-		r.log(ctx).Warn().Stringer("room_id", old.ID).Stringer("replacement", r.ID).Int("keys", left).Msg("Values that cannot be read stay in the room that was upgraded")
+		r.Log(ctx).Warn().Stringer("room_id", old.ID).Stringer("replacement", r.ID).Int("keys", left).Msg("Values that cannot be read stay in the room that was upgraded")
 	}
 	return load, nil
 }

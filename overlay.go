@@ -183,7 +183,7 @@ func (o *overlay) powerChanged() {
 		}
 	}
 	if err != nil {
-		o.log(ctx).Warn().Err(err).Stringer("room_id", o.ID).Msg("The memory was not moved as the power to write it has changed")
+		o.Log(ctx).Warn().Err(err).Stringer("room_id", o.ID).Msg("The memory was not moved as the power to write it has changed")
 	}
 }
 
@@ -197,7 +197,7 @@ func (o *overlay) move(ctx context.Context) error {
 		err = o.tryMove(ctx)
 	}
 	if errors.Is(err, ErrForbidden) || errors.Is(err, ErrTooLarge) { // the power can have come back since
-		o.log(ctx).Warn().Err(err).Stringer("room_id", o.ID).Msg("The memory stays in account data")
+		o.Log(ctx).Warn().Err(err).Stringer("room_id", o.ID).Msg("The memory stays in account data")
 		return o.sink(ctx)
 	}
 	return err

@@ -17,6 +17,7 @@ import (
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/matrix"
+	"github.com/roomkv/roomkv/internal/seal"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -334,13 +335,13 @@ func (p *purge) empty(ctx context.Context) error {
 // unseal redacts the encrypted events, and tells whether there are some that it has to see again. The state can name any event, and
 // only those that hold a purged key are redacted.
 func (p *purge) unseal(ctx context.Context) (again bool, err error) {
-	found := map[id.EventID]*opened{}
+	found := map[id.EventID]*seal.Opened{}
 	for at, todo := range p.sealed {
 		if !todo {
 			continue
 		}
 		p.sealed[at] = false
-		opened, err := p.notWaiting().open(ctx, at)
+		opened, err := p.notWaiting().megolm().Open(ctx, at)
 		switch {
 		case errors.Is(err, ErrRedacted), errors.Is(err, ErrCorrupt):
 		case ctx.Err() != nil:
@@ -374,16 +375,16 @@ func (p *purge) unseal(ctx context.Context) (again bool, err error) {
 			return false, err
 		}
 		p.done.Encrypted += redacted
-		p.core.opened.forget(p.at(at))
+		p.core.megolm.Forget(p.ID, at)
 	}
 	return again, nil
 }
 
 // holds tells whether an encrypted event holds a purged key, and notes its attachments.
-func (p *purge) holds(event *opened) (holds bool) {
+func (p *purge) holds(event *seal.Opened) (holds bool) {
 	for _, names := range p.names {
 		for _, key := range names {
-			inside, there := wire.Inside(event.values, key)
+			inside, there := wire.Inside(event.Values, key)
 			if holds = holds || there; there {
 				if read, err := wire.Unseal(inside); err == nil {
 					p.attachment(read)
@@ -396,8 +397,8 @@ func (p *purge) holds(event *opened) (holds bool) {
 
 // holdsOther tells whether an encrypted event can hold the value of a key that is not purged. Whoever may write state can call any
 // event a field of a purged one.
-func (p *purge) holdsOther(event *opened) bool {
-	for inside := range event.values {
+func (p *purge) holdsOther(event *seal.Opened) bool {
+	for inside := range event.Values {
 		key, ok := wire.KeyOf(inside)
 		if ok && (p.others[wire.Name(key)] || p.others[p.name(key)]) {
 			return true
@@ -408,7 +409,7 @@ func (p *purge) holdsOther(event *opened) bool {
 
 // reseal encrypts anew what is current and shares an encrypted event with a purged key. It gives the events that the state refers to
 // then.
-func (p *purge) reseal(ctx context.Context, events map[id.EventID]*opened) (used map[id.EventID]bool, err error) {
+func (p *purge) reseal(ctx context.Context, events map[id.EventID]*seal.Opened) (used map[id.EventID]bool, err error) {
 	records, err := p.core.layout.readAll(ctx, p.roomState)
 	if err != nil {
 		return nil, err
@@ -417,7 +418,7 @@ func (p *purge) reseal(ctx context.Context, events map[id.EventID]*opened) (used
 	var values []commit.Value
 	for _, found := range records {
 		read, err := wire.Decode(found.stored)
-		if found.err != nil || err != nil || events[read.Event] == nil || !p.trusts(events[read.Event]) || p.isPurged(found.name) {
+		if found.err != nil || err != nil || events[read.Event] == nil || !p.megolm().Trusts(events[read.Event]) || p.isPurged(found.name) {
 			continue
 		}
 		key, inside, there := p.inside(events[read.Event], found.name)
@@ -469,13 +470,13 @@ func (p *purge) sealAnew(ctx context.Context, values []commit.Value, from map[st
 	for _, value := range values {
 		byName[value.Name] = value
 	}
-	batch := newSealBatch(p.roomState, values)
+	batch := seal.NewBatch(p.sealer, values)
 	return p.commit(ctx, slices.Collect(maps.Keys(byName)), func(names []string) commit.Edit {
 		keys := make(map[string]string, len(names))
 		for _, name := range names {
 			keys[name] = byName[name].Key
 		}
-		return commit.Edit{Conditional: true, Anew: true, Values: keys, Sealer: batch.sealer, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
+		return commit.Edit{Conditional: true, Anew: true, Values: keys, Sealer: batch.Sealer, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
 			changes := map[string]json.RawMessage{}
 			for _, name := range names {
 				if stored, there := base.Stored(name); there && wire.Canonical(stored) == wire.Canonical(json.RawMessage(from[name])) {

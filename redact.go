@@ -7,7 +7,6 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
 
@@ -80,7 +79,7 @@ func (r roomState) drop(ctx context.Context, stored []string, besides ...string)
 	}
 	if err != nil {
 		r.core.drops.keep(r.ID, failed)
-		r.log(ctx).Warn().Err(err).Stringer("room_id", r.ID).Int("events", len(failed)).Msg("Old values were not redacted")
+		r.Log(ctx).Warn().Err(err).Stringer("room_id", r.ID).Int("events", len(failed)).Msg("Old values were not redacted")
 	}
 }
 
@@ -92,7 +91,7 @@ func (r roomState) redact(ctx context.Context, events []id.EventID, used map[id.
 			continue
 		}
 		// The state can name any event, and only the store's own are the store's to redact.
-		_, err := r.notWaiting().open(ctx, event)
+		_, err := r.notWaiting().megolm().Open(ctx, event)
 		switch {
 		case errors.Is(err, ErrCorrupt), errors.Is(err, ErrRedacted):
 			continue
@@ -126,12 +125,4 @@ func (r roomState) referred(current map[string]*matrix.Event) map[id.EventID]boo
 		}
 	}
 	return used
-}
-
-// log is the context's logger or else the client's, as in mautrix.
-func (r roomState) log(ctx context.Context) *zerolog.Logger {
-	if log := zerolog.Ctx(ctx); log.GetLevel() != zerolog.Disabled && log != zerolog.DefaultContextLogger {
-		return log
-	}
-	return &r.Client.Log
 }

@@ -35,7 +35,7 @@ func (o *overlay) rescue(ctx context.Context, stateKey string, sent recent) erro
 	}
 	stands := evt != nil && evt.ID == sent.event
 	if evt != nil && !stands {
-		event, err := o.getEvent(ctx, sent.event)
+		event, err := o.GetEvent(ctx, sent.event)
 		stands = err == nil && evt.Time >= event.Timestamp // somebody has written later
 	}
 	edits := o.account.unsettled(stateKey)

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/seal"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -67,10 +68,10 @@ func (r roomState) restore(ctx context.Context, snapshot *Snapshot) (changed int
 	}
 	if r.core.layout.oneKey() {
 		names := slices.Sorted(maps.Keys(was.apply(r.visible(current))))
-		batch := newSealBatch(r, was.inClear(names))
+		batch := seal.NewBatch(r.sealer, was.inClear(names))
 		for _, name := range names {
 			err := r.commit(ctx, []string{name}, func([]string) commit.Edit {
-				return commit.Edit{Values: was.clear, Anew: true, Sealer: batch.sealer, Apply: func(commit.Base) (map[string]json.RawMessage, error) {
+				return commit.Edit{Values: was.clear, Anew: true, Sealer: batch.Sealer, Apply: func(commit.Base) (map[string]json.RawMessage, error) {
 					return map[string]json.RawMessage{name: was.stored[name]}, nil
 				}}
 			})
@@ -132,7 +133,7 @@ func (r roomState) restorable(ctx context.Context, snapshot *Snapshot, current m
 		case err != nil, read.Fields != nil: // a bad value is restored as bad as it was, and one of opsdroid's as it stored it
 		case read.Event != "":
 			if _, asked := gone[stored]; !asked {
-				_, err := r.encryptedEvent(ctx, read.Event)
+				_, err := r.megolm().Event(ctx, read.Event)
 				if err != nil && ctx.Err() != nil {
 					return nil, err
 				}

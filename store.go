@@ -21,6 +21,7 @@ import (
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/media"
+	"github.com/roomkv/roomkv/internal/seal"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -70,8 +71,7 @@ type core struct {
 	aliases   sync.Map // alias → id.RoomID
 	encrypted encryptedRooms
 	upgrades  upgrades
-	opened    openedEvents
-	devices   ownDevices
+	megolm    seal.Megolm
 	seals     sync.Map // id.RoomID → true, where the room's seal is known to be the store's, or to be missing as its secret is
 	media     media.Keeper
 	drops     drops
@@ -116,6 +116,11 @@ func New(client *mautrix.Client, room string, opts ...Option) (*Store, error) {
 		eventType: event.Type{Type: settings.eventType, Class: event.StateEventType},
 	}
 	core.media.MaxValue = settings.maxValue
+	core.megolm = seal.Megolm{
+		Type: settings.eventType, Backup: settings.backup, KeyWait: settings.keyWait, MinTrust: settings.minTrust,
+		Live:      core.follower.live,
+		Encrypted: func(room id.RoomID) { core.encrypted.set(room, true, false) },
+	}
 	core.follower.core = core
 	return &Store{core: core, room: room}, nil
 }
@@ -229,7 +234,7 @@ func (r roomState) putAll(ctx context.Context, stored map[string]json.RawMessage
 			values[i] = commit.Value{Name: name, Key: keyOf[name], Stored: wire.Canonical(stored[keyOf[name]])}
 		}
 		if several {
-			sealer = newSealBatch(r, values).sealer
+			sealer = seal.NewBatch(r.sealer, values).Sealer
 		}
 		for _, value := range values {
 			if own != nil {

@@ -348,6 +348,6 @@ func (r roomState) reopen(records map[string]record) {
 		}
 	}
 	for event := range events {
-		r.core.opened.forget(r.at(event))
+		r.core.megolm.Forget(r.ID, event)
 	}
 }

@@ -26,13 +26,15 @@ var order = []string{
 	"internal/commit",  // how a dict is written
 	"internal/matrix",  // requests to a homeserver
 	"internal/media",   // values outside of events
+	"internal/seal",    // values in Megolm events
+	"internal/seal",    // Megolm
 	"",                 // package roomkv
 	"keybackup",        // Megolm sessions in the key backup
 }
 
 // forTests are packages that only tests and programs of the repository import.
 var forTests = []string{
-	"internal/architecture", "internal/bench", "internal/fakehs", "internal/faults", "internal/homeserver", "internal/hostile", "internal/mutants", "examples",
+	"docs", "internal/architecture", "internal/bench", "internal/fakehs", "internal/faults", "internal/homeserver", "internal/hostile", "internal/mutants", "examples",
 }
 
 func isForTests(pkg string) bool {

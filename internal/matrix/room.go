@@ -12,6 +12,8 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
+	"github.com/rs/zerolog"
+
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/wire"
 )
@@ -109,4 +111,21 @@ func UntilThere(ctx context.Context, times int, ask func() error) error {
 func (r Room) Redact(ctx context.Context, event id.EventID) error {
 	url := r.Client.BuildClientURL("v3", "rooms", r.ID, "redact", event, r.Client.TxnID())
 	return Get(ctx, r.Client, Request{Method: http.MethodPut, URL: url}, &mautrix.RespSendEvent{})
+}
+
+// Log is the context's logger or else the client's, as in mautrix.
+func (r Room) Log(ctx context.Context) *zerolog.Logger {
+	if log := zerolog.Ctx(ctx); log.GetLevel() != zerolog.Disabled && log != zerolog.DefaultContextLogger {
+		return log
+	}
+	return &r.Client.Log
+}
+
+// GetEvent asks for an event, and again for one that is not there.
+func (r Room) GetEvent(ctx context.Context, at id.EventID) (evt *event.Event, err error) {
+	url := r.Client.BuildClientURL("v3", "rooms", r.ID, "event", at)
+	err = UntilThere(ctx, 3, func() error {
+		return Get(ctx, r.Client, Request{Method: http.MethodGet, URL: url, Limit: MaxEvent}, &evt)
+	})
+	return evt, err
 }

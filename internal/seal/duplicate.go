@@ -1,4 +1,4 @@
-package roomkv
+package seal
 
 import (
 	"bytes"
@@ -23,7 +23,7 @@ const aroundDuplicate = 50
 //
 // The protection against replays guards nothing here. Whoever repeats a ciphertext in another event, for the state to name that, can
 // have the state name the first one.
-func (r roomState) decryptDuplicate(ctx context.Context, evt *event.Event) *event.Event {
+func (r Room) decryptDuplicate(ctx context.Context, evt *event.Event) *event.Event {
 	filter, err := json.Marshal(mautrix.FilterPart{Types: []event.Type{event.EventEncrypted}})
 	if err != nil {
 		return nil
@@ -53,7 +53,7 @@ func (r roomState) decryptDuplicate(ctx context.Context, evt *event.Event) *even
 }
 
 // duplicate is the other event where that has the same ciphertext, else nil.
-func (r roomState) duplicate(evt *event.Event, other *matrix.Event) *event.Event {
+func (r Room) duplicate(evt *event.Event, other *matrix.Event) *event.Event {
 	if other == nil || other.ID == evt.ID || other.Sender != evt.Sender || other.Type != event.EventEncrypted.Type || other.StateKey != nil {
 		return nil
 	}

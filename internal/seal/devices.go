@@ -1,4 +1,4 @@
-package roomkv
+package seal
 
 import (
 	"context"

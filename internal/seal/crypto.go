@@ -1,4 +1,4 @@
-package roomkv
+package seal
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/matrix"
 )
 
 // fetcher is mautrix's crypto.OlmMachine. That package needs libolm or a build tag and so is not imported.
@@ -44,20 +45,20 @@ const notReady = "the client's Crypto is not ready; call its Init first"
 
 // encrypt encrypts the content of an event of the store's type. A sync that brings a new member or device can take a session away that
 // was just shared, and mautrix shares another one when it is asked again.
-func (r roomState) encrypt(ctx context.Context, content any) (*event.EncryptedEventContent, error) {
+func (r Room) encrypt(ctx context.Context, content any) (*event.EncryptedEventContent, error) {
 	encrypt := func() (*event.EncryptedEventContent, error) {
-		return r.Client.Crypto.Encrypt(ctx, r.ID, r.contentType(), content)
+		return r.Client.Crypto.Encrypt(ctx, r.ID, ContentType(r.Type), content)
 	}
-	encrypted, err := guarded(ctx, r, "encrypt", encrypt)
+	encrypted, err := guarded(ctx, r.Room, "encrypt", encrypt)
 	if err != nil && ctx.Err() == nil && !errors.As(err, new(mautrix.HTTPError)) && !errors.Is(err, errPanicked) {
-		encrypted, err = guarded(ctx, r, "encrypt", encrypt)
+		encrypted, err = guarded(ctx, r.Room, "encrypt", encrypt)
 	}
 	return encrypted, err
 }
 
 // decryptOnce decrypts an event with what the client has.
-func (r roomState) decryptOnce(ctx context.Context, evt *event.Event) (*event.Event, error) {
-	return guarded(ctx, r, "decrypt event "+evt.ID.String(), func() (*event.Event, error) { return r.Client.Crypto.Decrypt(ctx, evt) })
+func (r Room) decryptOnce(ctx context.Context, evt *event.Event) (*event.Event, error) {
+	return guarded(ctx, r.Room, "decrypt event "+evt.ID.String(), func() (*event.Event, error) { return r.Client.Crypto.Decrypt(ctx, evt) })
 }
 
 // errPanicked is beneath the error of a panic.
@@ -65,7 +66,7 @@ var errPanicked = errors.New("panic")
 
 // guarded calls the client's Crypto and makes an error of its panic: a write goes on in a goroutine where nobody else could recover
 // from it, and an event of a homeserver's could cause it. What it panics with can hold a value, and is left out but for Go's own errors.
-func guarded[T any](ctx context.Context, r roomState, what string, call func() (T, error)) (result T, err error) {
+func guarded[T any](ctx context.Context, r matrix.Room, what string, call func() (T, error)) (result T, err error) {
 	defer func() {
 		panicked := recover()
 		if panicked == nil {
@@ -75,7 +76,7 @@ func guarded[T any](ctx context.Context, r roomState, what string, call func() (
 		if own, ok := panicked.(runtime.Error); ok {
 			why = ": " + own.Error()
 		}
-		r.log(ctx).Error().Stringer("room_id", r.ID).Bytes("stack", debug.Stack()).Msg("The client's Crypto panicked" + why)
+		r.Log(ctx).Error().Stringer("room_id", r.ID).Bytes("stack", debug.Stack()).Msg("The client's Crypto panicked" + why)
 		err = fault.Because(errPanicked, "cannot %s in %s: the client's Crypto panicked%s", what, r.ID, why)
 	}()
 	return call()

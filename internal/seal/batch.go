@@ -1,4 +1,4 @@
-package roomkv
+package seal
 
 import (
 	"context"
@@ -7,10 +7,10 @@ import (
 	"github.com/roomkv/roomkv/internal/commit"
 )
 
-// sealBatch seals values that have a state event each and are written together: as many as fit share an encrypted event,
+// Batch seals values that have a state event each and are written together: as many as fit share an encrypted event,
 // which is sent when the first of them is needed. Which ones share does not depend on which that is.
-type sealBatch struct {
-	room   roomState
+type Batch struct {
+	alone  func(ctx context.Context) (commit.Sealer, error)
 	values []commit.Value
 
 	turn   chan struct{} // holds an element while somebody seals; guards the rest
@@ -24,13 +24,14 @@ type sealGroup struct {
 	done   bool
 }
 
-func newSealBatch(room roomState, values []commit.Value) *sealBatch {
-	return &sealBatch{room: room, values: values, turn: make(chan struct{}, 1), sealed: map[commit.Value]string{}}
+// NewBatch makes a batch of values. Alone gives the sealer of each by itself, or nil where values are not to be encrypted.
+func NewBatch(alone func(ctx context.Context) (commit.Sealer, error), values []commit.Value) *Batch {
+	return &Batch{alone: alone, values: values, turn: make(chan struct{}, 1), sealed: map[commit.Value]string{}}
 }
 
-// sealer is for [commit.Edit]. Whoever made the batch has just asked whether the room is encrypted.
-func (b *sealBatch) sealer(ctx context.Context, _ bool) (commit.Sealer, error) {
-	found, err := place{roomState: b.room}.Sealer(ctx, true)
+// Sealer is for [commit.Edit]. Whoever made the batch has just asked whether the room is encrypted.
+func (b *Batch) Sealer(ctx context.Context, _ bool) (commit.Sealer, error) {
+	found, err := b.alone(ctx)
 	alone, ok := found.(sealer)
 	if err != nil || !ok {
 		return nil, err
@@ -41,7 +42,7 @@ func (b *sealBatch) sealer(ctx context.Context, _ bool) (commit.Sealer, error) {
 // batchSealer implements [commit.Sealer]. Values that are not of the batch are sealed as ever.
 type batchSealer struct {
 	sealer
-	batch *sealBatch
+	batch *Batch
 }
 
 // Seal implements [commit.Sealer]. A reference is given once: where a value is sealed again, others may have dropped the first.
@@ -83,7 +84,7 @@ func (s batchSealer) Seal(ctx context.Context, values []commit.Value) (map[strin
 }
 
 // divide decides which values share an event.
-func (b *sealBatch) divide(sealer sealer) error {
+func (b *Batch) divide(sealer sealer) error {
 	if b.groups != nil {
 		return nil
 	}
@@ -103,7 +104,7 @@ func (b *sealBatch) divide(sealer sealer) error {
 	return nil
 }
 
-func (b *sealBatch) seal(ctx context.Context, sealer sealer, group *sealGroup) error {
+func (b *Batch) seal(ctx context.Context, sealer sealer, group *sealGroup) error {
 	sealed, err := sealer.Seal(ctx, slices.Clone(group.values)) // it sorts what it is given
 	if err != nil {
 		return err
