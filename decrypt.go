@@ -97,7 +97,7 @@ func (r roomState) trustsState(ctx context.Context) error {
 	if r.core.minTrust == nil {
 		return nil
 	}
-	encrypted, err := r.core.encrypted.isEncrypted(ctx, r, true)
+	encrypted, err := r.isEncrypted(ctx, true)
 	if err == nil && encrypted {
 		err = errors.New("the room is encrypted")
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/seal"
 )
 
@@ -17,7 +18,7 @@ func (p place) Sealer(ctx context.Context, again bool) (commit.Sealer, error) {
 	if !p.core.encrypt {
 		return nil, nil
 	}
-	encrypted, err := p.core.encrypted.isEncrypted(ctx, p.roomState, again)
+	encrypted, err := p.isEncrypted(ctx, again)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("%w; nothing was written, for the room may be encrypted", err)
@@ -39,6 +40,27 @@ func (r roomState) megolm() seal.Room {
 // sealer is the room's sealer, for who has just asked whether the room is encrypted. It is nil where values are not to be encrypted.
 func (r roomState) sealer(ctx context.Context) (commit.Sealer, error) {
 	return place{roomState: r}.Sealer(ctx, true)
+}
+
+// isEncrypted tells whether the room is encrypted; see [seal.Rooms.IsEncrypted].
+func (r roomState) isEncrypted(ctx context.Context, again bool) (bool, error) {
+	about := seal.Question{Again: again, Live: r.core.follower.tellsEncryption(r.ID)}
+	if r.core.layout.oneKey() { // else each write has read the dict that it changes
+		about.Look = r.lookForReferences
+	}
+	return r.core.encrypted.IsEncrypted(ctx, r.Room, about)
+}
+
+func (r roomState) lookForReferences(ctx context.Context) error {
+	_, err := r.scan(ctx, func() matrix.Visit {
+		return func(evt *matrix.Event, _ bool) error {
+			if r.core.layout.holds(*evt.StateKey) {
+				_ = place{r, *evt.StateKey}.snapshot(evt) // learns of references
+			}
+			return nil
+		}
+	})
+	return err
 }
 
 // mautrix warns of each event that it decrypts for which it has no Go type, and so of each value that the sync brings back. The map is

@@ -189,7 +189,7 @@ func (f *follower) misses(since, next string) bool {
 
 // doubt is for when a whole response can have been missed: nothing is believed that the sync would have changed.
 func (f *follower) doubt() {
-	f.core.encrypted.doubt()
+	f.core.encrypted.Doubt()
 	f.core.upgrades.doubtAll()
 	f.core.overlays.Range(func(_, o any) bool {
 		o.(*overlay).account.forget()
@@ -374,7 +374,7 @@ func (f *follower) bring(room id.RoomID, evt *event.Event) {
 // encrypt notes that a room is encrypted, whatever the event's content.
 func (f *follower) encrypt(room id.RoomID, evt *event.Event) {
 	if matrix.IsRooms(evt, event.StateEncryption) {
-		f.core.encrypted.set(room, true, true)
+		f.core.encrypted.Set(room, true, true)
 	}
 }
 

@@ -141,7 +141,7 @@ func (p place) snapshot(evt *matrix.Event) merge.Event {
 	if err != nil {
 		read.Err = fault.Of(ErrCorrupt, err, "event %s, state %q in %s: %v", evt.ID, p.stateKey, p.ID, err)
 	}
-	p.core.encrypted.learn(p.ID, read.Dict)
+	p.core.encrypted.Learn(p.ID, read.Dict)
 	switch {
 	case dict.Parents == nil:
 	case dict.Parents.Events == nil:

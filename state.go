@@ -117,7 +117,7 @@ func (r roomState) pages(ctx context.Context, most int) iter.Seq2[matrix.Page, e
 // learn notes what a page says of the room, a chance that costs nothing.
 func (r roomState) learn(page matrix.Page) {
 	if page.Encrypted {
-		r.core.encrypted.set(r.ID, true, false)
+		r.core.encrypted.Set(r.ID, true, false)
 	}
 	for _, tombstone := range page.Tombstones {
 		r.core.upgrades.doubt(r.ID, tombstone)

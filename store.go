@@ -69,7 +69,7 @@ type core struct {
 	client    *mautrix.Client
 	eventType event.Type
 	aliases   sync.Map // alias → id.RoomID
-	encrypted encryptedRooms
+	encrypted seal.Rooms
 	upgrades  upgrades
 	megolm    seal.Megolm
 	seals     sync.Map // id.RoomID → true, where the room's seal is known to be the store's, or to be missing as its secret is
@@ -119,7 +119,7 @@ func New(client *mautrix.Client, room string, opts ...Option) (*Store, error) {
 	core.megolm = seal.Megolm{
 		Type: settings.eventType, Backup: settings.backup, KeyWait: settings.keyWait, MinTrust: settings.minTrust,
 		Live:      core.follower.live,
-		Encrypted: func(room id.RoomID) { core.encrypted.set(room, true, false) },
+		Encrypted: func(room id.RoomID) { core.encrypted.Set(room, true, false) },
 	}
 	core.follower.core = core
 	return &Store{core: core, room: room}, nil

@@ -232,11 +232,11 @@ func (r roomState) mustStayEncrypted(ctx context.Context, old roomState) error {
 	if !r.core.encrypt {
 		return nil
 	}
-	was, err := r.core.encrypted.isEncrypted(ctx, old, true)
+	was, err := old.isEncrypted(ctx, true)
 	if err != nil || !was {
 		return err
 	}
-	is, err := r.core.encrypted.isEncrypted(ctx, r, true)
+	is, err := r.isEncrypted(ctx, true)
 	if err == nil && !is {
 		err = fault.Of(ErrNoCrypto, nil, "%s is encrypted, and its replacement %s is not", old.ID, r.ID)
 	}

@@ -43,6 +43,15 @@ type upgrades struct {
 // firstPause is how long it takes at first until a replacement that could not be used is tried again.
 const firstPause = 300 * time.Millisecond
 
+// askAgain is how long the homeserver's word that a room was not upgraded counts where the client's sync would not tell that it was since.
+const askAgain = 10 * time.Second
+
+// answer is the homeserver's word that a room was not upgraded.
+type answer struct {
+	at   time.Time
+	live bool // whether the sync has told of all changes since
+}
+
 // upgrade is what is known of one room.
 type upgrade struct {
 	known     bool       // whether the homeserver was asked, and there was no doubt since

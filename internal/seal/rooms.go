@@ -1,4 +1,4 @@
-package roomkv
+package seal
 
 import (
 	"context"
@@ -24,9 +24,9 @@ import (
 // would not tell that the room is now. A client that can is asked for each write.
 const askAgain = 10 * time.Second
 
-// encryptedRooms remembers what the homeserver said about rooms' encryption, and what their memories show of it. The zero value is ready,
+// Rooms remembers what the homeserver said about rooms' encryption, and what their memories show of it. The zero value is ready,
 // and methods are safe for concurrent use.
-type encryptedRooms struct {
+type Rooms struct {
 	mu        sync.Mutex
 	encrypted map[id.RoomID]bool // for good: a room cannot be made unencrypted again
 	clear     map[id.RoomID]answer
@@ -42,7 +42,7 @@ type answer struct {
 }
 
 // get is not known where the homeserver has not been asked for so long, nor while the sync tells of changes.
-func (e *encryptedRooms) get(room id.RoomID, live bool, within time.Duration) (encrypted, known bool) {
+func (e *Rooms) get(room id.RoomID, live bool, within time.Duration) (encrypted, known bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.encrypted[room] {
@@ -52,8 +52,8 @@ func (e *encryptedRooms) get(room id.RoomID, live bool, within time.Duration) (e
 	return false, ok && (no.live && live || time.Since(no.at) < within)
 }
 
-// set notes what the homeserver answered, and whether the sync was going on when it was asked.
-func (e *encryptedRooms) set(room id.RoomID, encrypted, live bool) {
+// Set notes what the homeserver answered, and whether the sync was going on when it was asked.
+func (e *Rooms) Set(room id.RoomID, encrypted, live bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.encrypted == nil {
@@ -80,8 +80,8 @@ type references struct {
 	refuted map[id.EventID]bool
 }
 
-// learn notes references.
-func (e *encryptedRooms) learn(room id.RoomID, names map[string]string) {
+// Learn notes the references that stand in a memory.
+func (e *Rooms) Learn(room id.RoomID, names map[string]string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.encrypted[room] {
@@ -117,18 +117,18 @@ func isEventID(event id.EventID) bool {
 
 // proven tells whether the memory refers to an event that is encrypted, whatever the homeserver says of the room: nobody stores a reference in
 // another room. What refers to nothing, or to something else, proves nothing, and is looked at once.
-func (e *encryptedRooms) proven(ctx context.Context, state roomState) (bool, error) {
+func (e *Rooms) proven(ctx context.Context, room matrix.Room) (bool, error) {
 	for {
 		e.mu.Lock()
-		known := e.references[state.ID]
+		known := e.references[room.ID]
 		if known == nil || len(known.unseen) == 0 {
-			encrypted := e.encrypted[state.ID]
+			encrypted := e.encrypted[room.ID]
 			e.mu.Unlock()
 			return encrypted, nil
 		}
 		event := known.unseen[0]
 		e.mu.Unlock()
-		encrypted, err := state.isEncryptedEvent(ctx, event)
+		encrypted, err := isEncryptedEvent(ctx, room, event)
 		if encrypted || err != nil {
 			return encrypted, err
 		}
@@ -143,7 +143,7 @@ func (e *encryptedRooms) proven(ctx context.Context, state roomState) (bool, err
 }
 
 // isEncryptedEvent tells whether the room has the event, and it is encrypted.
-func (r roomState) isEncryptedEvent(ctx context.Context, at id.EventID) (bool, error) {
+func isEncryptedEvent(ctx context.Context, r matrix.Room, at id.EventID) (bool, error) {
 	var evt *event.Event
 	url := r.Client.BuildClientURL("v3", "rooms", r.ID, "event", at)
 	err := matrix.Get(ctx, r.Client, matrix.Request{Method: http.MethodGet, URL: url, Limit: matrix.MaxEvent}, &evt)
@@ -159,55 +159,54 @@ func (r roomState) isEncryptedEvent(ctx context.Context, at id.EventID) (bool, e
 	return evt != nil && evt.ID == at && (evt.RoomID == "" || evt.RoomID == r.ID) && evt.Type.Type == event.EventEncrypted.Type && evt.StateKey == nil, nil
 }
 
-// list looks through the memory for references, once for each room. It is for the per-key layout, where a write need not read anything:
-// in the other one each write has read the dict that it changes. A client without a Crypto is not meant for encrypted rooms, and saves
-// the request.
-func (e *encryptedRooms) list(ctx context.Context, state roomState) error {
-	if _, listed := e.listed.Load(state.ID); listed || state.Client.Crypto == nil || !state.core.layout.oneKey() {
-		return nil
-	}
-	_, err := state.scan(ctx, func() matrix.Visit {
-		return func(evt *matrix.Event, _ bool) error {
-			if state.core.layout.holds(*evt.StateKey) {
-				_ = place{state, *evt.StateKey}.snapshot(evt) // learns of references
-			}
-			return nil
-		}
-	})
-	if matrix.IsStatus(err, http.StatusNotFound) { // it hides the memory, or is no whole homeserver
-		err = nil
-	}
-	if err == nil {
-		e.listed.Store(state.ID, true)
-	}
-	return err
-}
-
-// doubt is for a sync of which responses were missed: it has not told of all changes.
-func (e *encryptedRooms) doubt() {
+// Doubt is for a sync of which responses were missed: it has not told of all changes.
+func (e *Rooms) Doubt() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	clear(e.clear)
 }
 
-// isEncrypted asks the homeserver, and again if the answer was no and no sync tells of changes: after a while where the client
+// Question is what is asked about a room's encryption.
+type Question struct {
+	Again bool // whether it is for the sake of a write that has asked before
+	Live  bool // whether the sync tells of changes
+
+	// Look looks through the memory for references, and calls Learn. It is nil where each write has read what it changes.
+	Look func(ctx context.Context) error
+}
+
+// look looks through the memory, once for each room. A client without a Crypto is not meant for encrypted rooms, and saves the request.
+func (e *Rooms) look(ctx context.Context, room matrix.Room, look func(ctx context.Context) error) error {
+	if _, listed := e.listed.Load(room.ID); listed || room.Client.Crypto == nil || look == nil {
+		return nil
+	}
+	err := look(ctx)
+	if matrix.IsStatus(err, http.StatusNotFound) { // it hides the memory, or is no whole homeserver
+		err = nil
+	}
+	if err == nil {
+		e.listed.Store(room.ID, true)
+	}
+	return err
+}
+
+// IsEncrypted asks the homeserver, and again if the answer was no and no sync tells of changes: after a while where the client
 // could not encrypt anyway, and else each time but for the same write's sake. Sooner than that, the client's state store can know that
 // the room became encrypted; what that store does not know it calls unencrypted, so its no counts for nothing. What the memory shows
 // counts more than the homeserver's no.
-func (e *encryptedRooms) isEncrypted(ctx context.Context, state roomState, again bool) (bool, error) {
+func (e *Rooms) IsEncrypted(ctx context.Context, room matrix.Room, about Question) (bool, error) {
 	within := askAgain
-	if state.Client.Crypto != nil && !again {
+	if room.Client.Crypto != nil && !about.Again {
 		within = 0
 	}
-	live := state.core.follower.tellsEncryption(state.ID)
-	encrypted, known := e.get(state.ID, live, within)
-	if !encrypted && state.Client.StateStore != nil {
+	encrypted, known := e.get(room.ID, about.Live, within)
+	if !encrypted && room.Client.StateStore != nil {
 		// An error here leaves it to the homeserver.
-		synced, err := state.Client.StateStore.IsEncrypted(ctx, state.ID)
+		synced, err := room.Client.StateStore.IsEncrypted(ctx, room.ID)
 		encrypted = err == nil && synced
 	}
 	if !encrypted && known {
-		if proven, err := e.proven(ctx, state); err != nil || !proven {
+		if proven, err := e.proven(ctx, room); err != nil || !proven {
 			return false, err
 		}
 		encrypted = true
@@ -215,29 +214,27 @@ func (e *encryptedRooms) isEncrypted(ctx context.Context, state roomState, again
 	if !encrypted {
 		// One of those who want to know asks, and the others hear its answer.
 		began := time.Now()
-		unlock, err := commit.Lock(ctx, commit.Dict{Room: state.ID, Type: event.StateEncryption.Type})
+		unlock, err := commit.Lock(ctx, commit.Dict{Room: room.ID, Type: event.StateEncryption.Type})
 		if err != nil {
 			return false, err
 		}
 		defer unlock()
-		if encrypted, known = e.get(state.ID, live, time.Since(began)); known {
+		if encrypted, known = e.get(room.ID, about.Live, time.Since(began)); known {
 			return encrypted, nil
 		}
-		asked := state
-		asked.eventType = event.StateEncryption
-		evt, err := asked.get(ctx, "")
+		evt, err := room.State(ctx, event.StateEncryption, "")
 		if err != nil {
 			return false, err
 		}
 		if encrypted = evt != nil; !encrypted {
-			if err := e.list(ctx, state); err != nil {
+			if err := e.look(ctx, room, about.Look); err != nil {
 				return false, err
 			}
-			if encrypted, err = e.proven(ctx, state); err != nil {
+			if encrypted, err = e.proven(ctx, room); err != nil {
 				return false, err
 			}
 		}
 	}
-	e.set(state.ID, encrypted, live)
+	e.Set(room.ID, encrypted, about.Live)
 	return encrypted, nil
 }

@@ -1,4 +1,4 @@
-package roomkv
+package seal
 
 import (
 	"testing"
@@ -10,19 +10,19 @@ import (
 
 func TestEncryptedRoomsForgetsNoButNotYes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var rooms encryptedRooms
+		var rooms Rooms
 		const room = "!room:example.org"
 		state := func() [2]bool {
 			encrypted, known := rooms.get(room, false, askAgain)
 			return [2]bool{encrypted, known}
 		}
 		assert.Equal(t, [2]bool{false, false}, state())
-		rooms.set(room, false, false)
+		rooms.Set(room, false, false)
 		assert.Equal(t, [2]bool{false, true}, state())
 		time.Sleep(askAgain)
 		assert.Equal(t, [2]bool{false, false}, state(), "somebody may have encrypted it since")
-		rooms.set(room, true, false)
-		rooms.set(room, false, false)
+		rooms.Set(room, true, false)
+		rooms.Set(room, false, false)
 		time.Sleep(1000 * time.Hour)
 		assert.Equal(t, [2]bool{true, true}, state(), "what was encrypted stays it, whatever the homeserver says")
 	})
