@@ -40,8 +40,40 @@ func (h *History) MergeFirst(most int) Merged {
 		latest = h.without(heads, func(n *node) bool { return n.dropped })
 	}
 	merged := h.merge(latest)
+	h.leaveOut(&merged, heads, latest)
 	merged.Parents = idsOf(h.named(heads, most))
 	return merged
+}
+
+// leaveOut records which conditional changes a merge of these heads leaves out, because only the latest are merged. Its parents do not tell.
+func (h *History) leaveOut(merged *Merged, heads, latest []*node) {
+	in := newBitset(len(h.order))
+	for _, n := range latest {
+		in.add(n.index)
+		in.addAll(n.past)
+	}
+	for _, n := range h.order {
+		leads := func(head *node) bool { return head == n || head.past.has(n.index) }
+		if in.has(n.index) || !n.Conditional || !slices.ContainsFunc(heads, leads) {
+			continue
+		}
+		for name, o := range h.at(n) {
+			if o.from == n {
+				merged.yield(n.ID, name)
+			}
+		}
+		slices.Sort(merged.Yields[n.ID])
+	}
+}
+
+// yield notes that what the event did to the name does not count.
+func (m *Merged) yield(event id.EventID, name string) {
+	if m.Yields == nil {
+		m.Yields = Yields{}
+	}
+	if !m.Yields.has(event, name) {
+		m.Yields[event] = append(m.Yields[event], name)
+	}
 }
 
 // named are the heads that a merge names: with one that was redacted, of which only a guess tells what its writer had merged, that guess, as
@@ -73,6 +105,7 @@ func (h *History) MergeWithout(events []id.EventID) (merged Merged, ok bool) {
 		}
 	}
 	merged = h.merge(latest)
+	h.leaveOut(&merged, h.heads, latest)
 	merged.Parents = idsOf(h.heads)
 	return merged, true
 }
@@ -103,12 +136,7 @@ func (h *History) merge(heads []*node) (merged Merged) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(rules)) {
 		for _, event := range rules[name].lost {
-			if merged.Yields == nil {
-				merged.Yields = Yields{}
-			}
-			if !merged.Yields.has(event, name) {
-				merged.Yields[event] = append(merged.Yields[event], name)
-			}
+			merged.yield(event, name)
 		}
 	}
 	return merged

@@ -698,6 +698,24 @@ func TestCurrentIsListedLater(t *testing.T) {
 	assert.Equal(t, "a", h.Merge().Dict["k"])
 }
 
+// What the homeserver has left out of the state does not count in the merge, and everybody can tell so by the merge alone.
+func TestMergeTellsWhatItLeavesOut(t *testing.T) {
+	a, b := conditional("$a", 1, dict{"k": "a"}), conditional("$b", 2, dict{"k": "b", "other": "b"})
+	h := history(a, b)
+	h.Drop("$a")
+	merged := h.Merge()
+	assert.Equal(t, dict{"k": "b", "other": "b"}, merged.Dict)
+	assert.Equal(t, []id.EventID{"$a", "$b"}, merged.Parents)
+	assert.Equal(t, merge.Yields{"$a": {"k"}}, merged.Yields)
+	m := marked("$m", 3, merged.Dict, merged.Parents...)
+	m.Yields = merged.Yields
+	for _, h := range []*merge.History{h, history(a, b)} {
+		h.Add(m)
+		assert.True(t, h.Stands("$b", "k"), "it is not made again")
+		assert.False(t, h.Stands("$a", "k"))
+	}
+}
+
 // The homeserver's clock is set back after the current event was read: what is made from that has an earlier time, and is newer all the same.
 func TestNewerByAClockThatWasSetBack(t *testing.T) {
 	first := merge.Event{ID: "$first", Time: 10, Dict: dict{"k": "first"}, Blind: true, Mark: "first"}
