@@ -271,12 +271,26 @@ func (c *commit) remember(ctx context.Context) error {
 		if err := c.find(ctx, c.own); err != nil {
 			return err
 		}
+		for _, p := range c.all {
+			if err := c.reachSent(ctx, p); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
 
-// resume makes sure that it is known whether an edit counts that was sent in an attempt before.
+// resume is for an edit that was sent in an attempt before.
 func (c *commit) resume(ctx context.Context, p *pending) error {
+	err := c.reachSent(ctx, p)
+	if err == nil && len(p.in) > 0 {
+		c.own = p.in[len(p.in)-1]
+	}
+	return err
+}
+
+// reachSent looks back to all events that an edit was sent in, without which nothing tells whether it counts.
+func (c *commit) reachSent(ctx context.Context, p *pending) error {
 	for _, sent := range p.in {
 		if err := c.reach(ctx, sent); err != nil {
 			return err
@@ -286,7 +300,6 @@ func (c *commit) resume(ctx context.Context, p *pending) error {
 		if !known {
 			return errUnseen
 		}
-		c.own = sent
 	}
 	return nil
 }
