@@ -96,7 +96,7 @@ func (c *commit) bring(ctx context.Context, event id.EventID) (seen bool, err er
 		if c.epoch != c.dict.Epoch() {
 			return true, c.remember(ctx)
 		}
-		c.dict.Look(func(h *merge.History) { seen = h.Has(event) && len(h.Missing()) == 0 })
+		c.dict.Look(func(h *merge.History) { seen = h.Listed(event) && len(h.Missing()) == 0 }) // a read can have met it in the state before
 		if seen {
 			c.looked = time.Now()
 			return true, nil

@@ -240,10 +240,17 @@ func (h *History) Counts(event id.EventID, name string, in id.EventID) bool {
 }
 
 func (h *History) counts(target *node, name string, in *node) bool {
+	// A merge can have found that the change does not count. That holds unless the change is in what is there: then another merge has found that
+	// it does.
+	found := func() bool {
+		return slices.ContainsFunc(h.order, func(m *node) bool { return in.past.has(m.index) && m.Yields.has(target.ID, name) })
+	}
+	replaced := false // whether something has taken its place that need not have seen it
 	for n := in; n != nil; {
 		if n == target {
-			return true
+			return !replaced || !found()
 		}
+		replaced = replaced || !n.Conditional && h.at(n)[name].from == n
 		if n.Yields.has(target.ID, name) {
 			return false
 		}
@@ -268,7 +275,7 @@ func (h *History) counts(target *node, name string, in *node) bool {
 			return false
 		}
 		if overwritten(lines, chosen, target) {
-			return true
+			return !found()
 		}
 		n = chosen.parent
 	}

@@ -716,6 +716,21 @@ func TestMergeTellsWhatItLeavesOut(t *testing.T) {
 	}
 }
 
+// Two conditional changes are rivals, and a merge finds that the later one does not count. That holds also where the value that both had changed
+// was put and deleted since, and the merge is not on the way from there.
+func TestWhatAMergeHasFoundHolds(t *testing.T) {
+	blind := func(event id.EventID, time int64, d dict) merge.Event {
+		return merge.Event{ID: event, Time: time, Dict: d, Blind: true, Mark: "blind " + event.String()}
+	}
+	found := marked("$found", 6, dict{"k": "put"}, "$first", "$put")
+	found.Yields = merge.Yields{"$second": {"k"}}
+	h := history(
+		conditional("$root", 1, dict{"k": "root"}), conditional("$first", 2, dict{"k": "first"}, "$root"), conditional("$second", 3, dict{"k": "second"}, "$root"),
+		blind("$put", 4, dict{"k": "put"}), blind("$delete", 5, dict{}), found, marked("$end", 7, dict{}, "$delete", "$found"),
+	)
+	assert.False(t, h.Stands("$second", "k"))
+}
+
 // The homeserver's clock is set back after the current event was read: what is made from that has an earlier time, and is newer all the same.
 func TestNewerByAClockThatWasSetBack(t *testing.T) {
 	first := merge.Event{ID: "$first", Time: 10, Dict: dict{"k": "first"}, Blind: true, Mark: "first"}
