@@ -86,7 +86,7 @@ func (o *overlay) listed(ctx context.Context, below beneath, list func(context.C
 // there, and counts until then.
 func (o *overlay) view(ctx context.Context, stateKey string, writing bool) (*replica.View, error) {
 	oneKey := o.core.layout.oneKey()
-	if !oneKey && !writing && o.core.follower.live(o.ID) {
+	if !oneKey && !writing && o.core.follower.Live(o.ID) {
 		return o.roomState.view(ctx, stateKey, maps.Equal[map[string]string, map[string]string])
 	}
 	current, err := place{o.roomState, stateKey}.Current(ctx)

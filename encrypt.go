@@ -44,7 +44,7 @@ func (r roomState) sealer(ctx context.Context) (commit.Sealer, error) {
 
 // isEncrypted tells whether the room is encrypted; see [seal.Rooms.IsEncrypted].
 func (r roomState) isEncrypted(ctx context.Context, again bool) (bool, error) {
-	about := seal.Question{Again: again, Live: r.core.follower.tellsEncryption(r.ID)}
+	about := seal.Question{Again: again, Live: r.core.follower.TellsEncryption(r.ID)}
 	if r.core.layout.oneKey() { // else each write has read the dict that it changes
 		about.Look = r.lookForReferences
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"maunium.net/go/mautrix"
@@ -13,24 +12,9 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
-	"github.com/roomkv/roomkv/internal/fault"
-	"github.com/roomkv/roomkv/internal/lru"
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/wire"
-)
-
-const (
-	// maxSilence is how long the client's sync can say nothing and still be believed to go on. mautrix asks the
-	// homeserver to answer within 30 seconds.
-	maxSilence = 40 * time.Second
-
-	// maxBrought is how many events are remembered that the sync brought last.
-	maxBrought = 5000
-
-	// maxWait is how many responses of the sync may lack an event that the homeserver lists. Each but the first was asked for when that was
-	// listed already. One that they all lack the sync leaves out.
-	maxWait = 3
 )
 
 // Follow makes the store, and all others that come from the same [New], read from memory, which the client's sync
@@ -55,140 +39,19 @@ const (
 // reach each other, is merged when that comes to light, which takes a moment and a write.
 //
 // The error is [ErrInvalidOption].
-func (s *Store) Follow() error { return s.core.follower.start() }
+func (s *Store) Follow() error { return s.core.follower.Start() }
 
-// follower feeds dicts with what the client's sync brings.
-type follower struct {
+// feed gives the replicas, and what else is known of rooms, what the client's sync brings. It implements [follow.Sink].
+type feed struct {
 	core *core
 
-	started    atomic.Bool
-	encryption atomic.Bool // whether the sync's filter lets the room's encryption through
-	upgrades   atomic.Bool // and its tombstone
-
-	since    atomic.Int64 // where the homeserver had stored the last event before those of the last response, 0 where nothing tells
-	response atomic.Int64 // when the last response came, in Unix nanoseconds
-	ended    atomic.Pointer[<-chan struct{}]
-
-	mu       sync.RWMutex
-	next     string                          // the token of the response that must come now, if none is missed; empty where the last named none
-	waiting  map[id.RoomID]awaited           // what the sync must bring before it is believed again
-	brought  lru.Cache[id.EventID, struct{}] // what it has brought of late
-	watchers map[*watcher]bool
-
+	mu         sync.RWMutex
+	watchers   map[*watcher]bool
 	powerTaken map[id.RoomID]*powerTaken
 }
 
-// awaited is an event that the sync must bring.
-type awaited struct {
-	event     id.EventID
-	responses int // that have come without it
-}
-
-func (f *follower) start() error {
-	syncer, ok := f.core.client.Syncer.(mautrix.ExtensibleSyncer)
-	if !ok {
-		return fault.Of(ErrInvalidOption, nil, "cannot follow: the client's Syncer is a %T, which takes no handlers", f.core.client.Syncer)
-	}
-	encryption, upgrades := true, true
-	if filter := f.core.client.Syncer.GetFilterJSON(f.core.client.UserID); filter != nil && filter.Room != nil {
-		if !passes(filter.Room.Timeline, f.core.eventType) {
-			return fault.Of(ErrInvalidOption, nil, "cannot follow: the filter of the client's Syncer leaves %s events out of the timeline", f.core.eventType.Type)
-		}
-		encryption = passes(filter.Room.Timeline, event.StateEncryption) && passes(filter.Room.State, event.StateEncryption)
-		upgrades = passes(filter.Room.Timeline, event.StateTombstone) && passes(filter.Room.State, event.StateTombstone)
-	}
-	f.encryption.Store(encryption)
-	f.upgrades.Store(upgrades)
-	if !f.started.Swap(true) {
-		syncer.OnSync(f.onSync)
-	}
-	return nil
-}
-
-// passes tells whether a sync's filter lets events of the type through.
-func passes(filter *mautrix.FilterPart, eventType event.Type) bool {
-	if filter == nil {
-		return true
-	}
-	is := func(t event.Type) bool { return t.Type == eventType.Type || t.Type == "*" }
-	return (len(filter.Types) == 0 || slices.ContainsFunc(filter.Types, is)) && !slices.ContainsFunc(filter.NotTypes, is)
-}
-
-// live tells whether dicts of the room are fed.
-func (f *follower) live(room id.RoomID) bool {
-	if !f.started.Load() || time.Since(time.Unix(0, f.response.Load())) > maxSilence {
-		return false
-	}
-	if ended := f.ended.Load(); ended != nil {
-		select {
-		case <-*ended:
-			return false
-		default:
-		}
-	}
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	_, waits := f.waiting[room]
-	return !waits
-}
-
-// feeds tells whether something sent in ctx will be fed. The sync goes on only when the handlers of its last response
-// have returned, so whatever they wait for does not come.
-func (f *follower) feeds(ctx context.Context, room id.RoomID) bool {
-	return ctx.Value(mautrix.SyncTokenContextKey) == nil && f.live(room)
-}
-
-// behind notes that the sync has yet to bring an event that the homeserver lists.
-func (f *follower) behind(room id.RoomID, event id.EventID) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if _, brought := f.brought.Get(event); brought {
-		return
-	}
-	if f.waiting == nil {
-		f.waiting = map[id.RoomID]awaited{}
-	}
-	f.waiting[room] = awaited{event: event}
-}
-
-// onSync is a [mautrix.SyncHandler].
-func (f *follower) onSync(ctx context.Context, resp *mautrix.RespSync, since string) bool {
-	ended := ctx.Done()
-	f.ended.Store(&ended)
-	f.since.Store(matrix.PlaceOf(since))
-	if f.misses(since, resp.NextBatch) {
-		f.doubt()
-	}
-	for room := range resp.Rooms.Leave {
-		f.skip(room)
-	}
-	for room := range resp.Rooms.Invite {
-		f.core.upgrades.invited(room)
-	}
-	for room, joined := range resp.Rooms.Join {
-		if joined.Timeline.Limited || f.rejoins(joined.Timeline.Events) {
-			f.skip(room)
-		}
-		f.feed(room, joined)
-		f.account(room, joined)
-	}
-	f.stopWaiting()
-	f.response.Store(time.Now().UnixNano())
-	return true
-}
-
-// misses tells whether a response that begins at since is not the one after the last that came. It may be the first, or a handler before this
-// one may have kept one back.
-func (f *follower) misses(since, next string) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	misses := since == "" || f.response.Load() == 0 || f.next != "" && since != f.next
-	f.next = next
-	return misses
-}
-
-// doubt is for when a whole response can have been missed: nothing is believed that the sync would have changed.
-func (f *follower) doubt() {
+// Missed implements [follow.Sink]: nothing is believed that the sync would have changed.
+func (f *feed) Missed() {
 	f.core.encrypted.Doubt()
 	f.core.upgrades.doubtAll()
 	f.core.overlays.Range(func(_, o any) bool {
@@ -200,50 +63,33 @@ func (f *follower) doubt() {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	clear(f.waiting)
 	for w := range f.watchers {
 		w.push(w.room, news{})
 	}
 }
 
-// stopWaiting ends the waiting for what the sync leaves out.
-func (f *follower) stopWaiting() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for room, wait := range f.waiting {
-		if wait.responses++; wait.responses < maxWait {
-			f.waiting[room] = wait
-		} else {
-			delete(f.waiting, room)
-		}
-	}
-}
-
-// skip is for when events of a room can have been missed.
-func (f *follower) skip(room id.RoomID) {
+// Skipped implements [follow.Sink].
+func (f *feed) Skipped(room id.RoomID) {
 	for _, d := range f.core.dicts.In(room) {
 		d.Forget()
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	delete(f.waiting, room)
-	for w := range f.watchers {
-		w.push(room, news{})
-	}
+	f.lookBack(room)
 }
 
-// rejoins tells whether the user's own membership is among the events.
-func (f *follower) rejoins(events []*event.Event) bool {
-	return slices.ContainsFunc(events, func(evt *event.Event) bool {
-		return evt.Type.Type == event.StateMember.Type && evt.StateKey != nil && *evt.StateKey == f.core.client.UserID.String()
-	})
+// Invited implements [follow.Sink].
+func (f *feed) Invited(room id.RoomID) { f.core.upgrades.invited(room) }
+
+// Joined implements [follow.Sink].
+func (f *feed) Joined(room id.RoomID, joined *mautrix.SyncJoinedRoom) (own []*matrix.Event) {
+	own = f.take(room, joined)
+	f.account(room, joined)
+	return own
 }
 
-func (f *follower) feed(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
+func (f *feed) take(room id.RoomID, joined *mautrix.SyncJoinedRoom) (own []*matrix.Event) {
 	if f.upgrade(room, joined) { // first, for a write that the sync brings is done
 		defer f.lookBack(room) // last, for a watch ends with that
 	}
-	var own []*matrix.Event
 	for _, evt := range joined.Timeline.Events {
 		if evt.Type.Type == event.EventEncrypted.Type {
 			f.bring(room, evt)
@@ -274,6 +120,7 @@ func (f *follower) feed(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
 			d.Resolved(own.ID)
 		}
 	}
+	return own
 }
 
 // powerSettles is how long before and after a change of the power to write what is sent can be left out of the state for it: homeservers make
@@ -281,7 +128,7 @@ func (f *follower) feed(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
 const powerSettles = 10 * time.Second
 
 // reconsider has dicts looked at again where somebody's power to write, or their membership, has been taken away of late.
-func (f *follower) reconsider(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
+func (f *feed) reconsider(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	at := f.powerTaken[room]
@@ -317,7 +164,7 @@ func (f *follower) reconsider(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
 }
 
 // readAgain reads the dicts one after the other, and once more where the sync has brought something meanwhile.
-func (f *follower) readAgain(room id.RoomID, at *powerTaken) {
+func (f *feed) readAgain(room id.RoomID, at *powerTaken) {
 	for {
 		f.mu.Lock()
 		from, since, again := at.from, at.sent-powerSettles.Milliseconds(), at.again
@@ -344,7 +191,7 @@ type powerTaken struct {
 }
 
 // account is for account data that another process may have changed, and for power levels.
-func (f *follower) account(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
+func (f *feed) account(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
 	if !f.core.fallback {
 		return
 	}
@@ -362,7 +209,7 @@ func (f *follower) account(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
 }
 
 // bring keeps an encrypted event for the read that comes when the state refers to it.
-func (f *follower) bring(room id.RoomID, evt *event.Event) {
+func (f *feed) bring(room id.RoomID, evt *event.Event) {
 	if len(f.core.dicts.In(room)) == 0 { // all that is said in rooms without memory would come here too
 		return
 	}
@@ -372,14 +219,14 @@ func (f *follower) bring(room id.RoomID, evt *event.Event) {
 }
 
 // encrypt notes that a room is encrypted, whatever the event's content.
-func (f *follower) encrypt(room id.RoomID, evt *event.Event) {
+func (f *feed) encrypt(room id.RoomID, evt *event.Event) {
 	if matrix.IsRooms(evt, event.StateEncryption) {
 		f.core.encrypted.Set(room, true, true)
 	}
 }
 
 // upgrade notes that the room may have been upgraded, and tells whether it may.
-func (f *follower) upgrade(room id.RoomID, joined *mautrix.SyncJoinedRoom) (upgraded bool) {
+func (f *feed) upgrade(room id.RoomID, joined *mautrix.SyncJoinedRoom) (upgraded bool) {
 	all := slices.Concat(joined.State.Events, joined.Timeline.Events)
 	if joined.StateAfter != nil {
 		all = append(all, joined.StateAfter.Events...)
@@ -393,18 +240,12 @@ func (f *follower) upgrade(room id.RoomID, joined *mautrix.SyncJoinedRoom) (upgr
 	return upgraded
 }
 
-// tellsUpgrades tells whether the sync would tell of it if the room were upgraded.
-func (f *follower) tellsUpgrades(room id.RoomID) bool { return f.upgrades.Load() && f.live(room) }
-
-// tellsEncryption tells whether the sync would tell of it if the room became encrypted.
-func (f *follower) tellsEncryption(room id.RoomID) bool { return f.encryption.Load() && f.live(room) }
-
-func (f *follower) address(room id.RoomID, stateKey string) commit.Dict {
+func (f *feed) address(room id.RoomID, stateKey string) commit.Dict {
 	return commit.Dict{Room: room, Type: f.core.eventType.Type, StateKey: stateKey}
 }
 
 // stateEvent is the event as the homeserver gave it, where it is one of the store's.
-func (f *follower) stateEvent(evt *event.Event) *matrix.Event {
+func (f *feed) stateEvent(evt *event.Event) *matrix.Event {
 	if evt.Type.Type != f.core.eventType.Type || evt.StateKey == nil || !f.core.layout.holds(*evt.StateKey) {
 		return nil
 	}
@@ -419,7 +260,7 @@ func (f *follower) stateEvent(evt *event.Event) *matrix.Event {
 
 // add takes what one response has of the room, each dict's events at once: within a response Dendrite does not list events of the same
 // depth in the order in which it stored them, and a writer that saw its own without the rival before it was told that it stands.
-func (f *follower) add(room id.RoomID, events []*matrix.Event) {
+func (f *feed) add(room id.RoomID, events []*matrix.Event) {
 	read := map[commit.Dict][]merge.Event{}
 	for _, evt := range events {
 		at := f.address(room, *evt.StateKey)
@@ -433,18 +274,13 @@ func (f *follower) add(room id.RoomID, events []*matrix.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, evt := range events {
-		if f.waiting[room].event == evt.ID {
-			delete(f.waiting, room)
-		}
-		f.brought.Most = maxBrought
-		f.brought.Put(evt.ID, struct{}{})
 		for w := range f.watchers {
 			w.push(room, news{event: evt})
 		}
 	}
 }
 
-func (f *follower) redact(room id.RoomID, redaction *event.Event) {
+func (f *feed) redact(room id.RoomID, redaction *event.Event) {
 	redacted := redaction.Redacts
 	if inContent, ok := redaction.Content.Raw["redacts"].(string); ok && redacted == "" { // since room version 11
 		redacted = id.EventID(inContent)
@@ -457,7 +293,7 @@ func (f *follower) redact(room id.RoomID, redaction *event.Event) {
 }
 
 // lookBack makes those who watch the room ask what they have missed.
-func (f *follower) lookBack(room id.RoomID) {
+func (f *feed) lookBack(room id.RoomID) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	for w := range f.watchers {
@@ -465,6 +301,6 @@ func (f *follower) lookBack(room id.RoomID) {
 	}
 }
 
-func (f *follower) place(room id.RoomID, stateKey string) place {
+func (f *feed) place(room id.RoomID, stateKey string) place {
 	return place{roomState{core: f.core, Room: matrix.Room{Client: f.core.client, ID: room}, eventType: f.core.eventType}, stateKey}
 }

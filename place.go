@@ -117,7 +117,7 @@ func (p place) NotSent(err error) bool { return matrix.Refused(err) || errors.Is
 func (place) RefusesContent(err error) (refused, sure bool) { return matrix.RefusesContent(err) }
 
 // Synced implements [commit.Room].
-func (p place) Synced(ctx context.Context) bool { return p.core.follower.feeds(ctx, p.ID) }
+func (p place) Synced(ctx context.Context) bool { return p.core.follower.Feeds(ctx, p.ID) }
 
 // Refused implements [commit.Room].
 func (p place) Refused(ctx context.Context, event id.EventID) error {
@@ -131,7 +131,7 @@ func (p place) Refused(ctx context.Context, event id.EventID) error {
 }
 
 // Behind implements [commit.Room].
-func (p place) Behind(event id.EventID) { p.core.follower.behind(p.ID, event) }
+func (p place) Behind(event id.EventID) { p.core.follower.Behind(p.ID, event) }
 
 // snapshot reads an event of the dict.
 func (p place) snapshot(evt *matrix.Event) merge.Event {

@@ -61,7 +61,7 @@ func (r roomState) dict(stateKey string) *commit.Replica {
 
 // view reads the dict under the state key; see [commit.Replica.ReadView]. What nobody asks for again is not kept.
 func (r roomState) view(ctx context.Context, stateKey string, agree func(view, current map[string]string) bool) (*replica.View, error) {
-	live := r.core.follower.live(r.ID)
+	live := r.core.follower.Live(r.ID)
 	d := r.replica(stateKey)
 	if live {
 		d = r.dict(stateKey)

@@ -19,6 +19,7 @@ import (
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/encode"
 	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/follow"
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/media"
 	"github.com/roomkv/roomkv/internal/seal"
@@ -77,7 +78,8 @@ type core struct {
 	drops     drops
 	dicts     commit.Replicas
 	overlays  sync.Map // id.RoomID → *overlay
-	follower  follower
+	follower  follow.Follower
+	feed      feed
 }
 
 // New returns a store of the memory in a room that the client's user has joined. The room is a room ID
@@ -118,10 +120,11 @@ func New(client *mautrix.Client, room string, opts ...Option) (*Store, error) {
 	core.media.MaxValue = settings.maxValue
 	core.megolm = seal.Megolm{
 		Type: settings.eventType, Backup: settings.backup, KeyWait: settings.keyWait, MinTrust: settings.minTrust,
-		Live:      core.follower.live,
+		Live:      core.follower.Live,
 		Encrypted: func(room id.RoomID) { core.encrypted.Set(room, true, false) },
 	}
-	core.follower.core = core
+	core.feed.core = core
+	core.follower.Client, core.follower.EventType, core.follower.Sink = client, core.eventType, &core.feed
 	return &Store{core: core, room: room}, nil
 }
 

@@ -134,7 +134,7 @@ func (t *transfer) flush(ctx context.Context) error {
 // few. While the store follows, reads come from there.
 func (t *transfer) forget(ctx context.Context, written []arriving) error {
 	to, err := t.dst.state(ctx)
-	if err != nil || !to.core.layout.oneKey() || to.core.follower.live(to.ID) {
+	if err != nil || !to.core.layout.oneKey() || to.core.follower.Live(to.ID) {
 		return err
 	}
 	for _, entry := range written {

@@ -213,7 +213,7 @@ func (u *upgrades) invited(room id.RoomID) {
 // tombstone is the room's, or nil where it was not upgraded. The homeserver is asked where it was not for so long and no sync
 // tells, and within no time in any case.
 func (r roomState) tombstone(ctx context.Context, within time.Duration) (*tombstone, error) {
-	live := r.core.follower.tellsUpgrades(r.ID)
+	live := r.core.follower.TellsUpgrades(r.ID)
 	if stone, known := r.core.upgrades.get(r.ID, live && within > 0, within); known {
 		return stone, nil
 	}
@@ -236,7 +236,7 @@ func (r roomState) tombstone(ctx context.Context, within time.Duration) (*tombst
 	stone := tombstoneOf(evt)
 	r.core.upgrades.set(r.ID, stone, asked, doubts)
 	if stone != nil { // a sync's filter can leave tombstones out
-		r.core.follower.lookBack(r.ID)
+		r.core.feed.lookBack(r.ID)
 	}
 	return stone, nil
 }

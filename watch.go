@@ -110,14 +110,14 @@ func (w *watch) run(ctx context.Context, s *Store, yield func(Change, error) boo
 	if w.roomState, err = s.state(ctx); err != nil {
 		return err
 	}
-	if !s.core.follower.started.Load() {
+	if !s.core.follower.Started() {
 		return fault.Of(ErrNotFollowing, nil, "call Follow before Watch")
 	}
 	if err := w.checkRoom(ctx, false); err != nil {
 		return err
 	}
-	queue := s.core.follower.watch(w.ID)
-	defer s.core.follower.unwatch(queue)
+	queue := s.core.feed.watch(w.ID)
+	defer s.core.feed.unwatch(queue)
 	if s.core.fallback {
 		w.account = w.overlay()
 		if _, err := w.account.away(ctx, false); err != nil {

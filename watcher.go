@@ -15,8 +15,8 @@ const maxQueued = 1000
 
 // watcher is the queue between the sync and a watch.
 type watcher struct {
-	room     id.RoomID
-	follower *follower
+	room id.RoomID
+	feed *feed
 
 	mu    sync.Mutex
 	queue []news
@@ -24,8 +24,8 @@ type watcher struct {
 	wake  chan struct{} // has an element while there may be something in the queue
 }
 
-func (f *follower) watch(room id.RoomID) *watcher {
-	w := &watcher{room: room, follower: f, wake: make(chan struct{}, 1)}
+func (f *feed) watch(room id.RoomID) *watcher {
+	w := &watcher{room: room, feed: f, wake: make(chan struct{}, 1)}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.watchers == nil {
@@ -35,7 +35,7 @@ func (f *follower) watch(room id.RoomID) *watcher {
 	return w
 }
 
-func (f *follower) unwatch(w *watcher) {
+func (f *feed) unwatch(w *watcher) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.watchers, w)
@@ -55,7 +55,7 @@ func (w *watcher) push(room id.RoomID, some news) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.queue) == 0 {
-		w.since = w.follower.since.Load()
+		w.since = w.feed.core.follower.Since()
 	}
 	if len(w.queue) >= maxQueued {
 		w.queue, some = nil, news{}

@@ -28,6 +28,7 @@ var order = []string{
 	"internal/media",   // values outside of events
 	"internal/seal",    // values in Megolm events
 	"internal/seal",    // Megolm
+	"internal/follow",  // what a client's sync brings
 	"",                 // package roomkv
 	"keybackup",        // Megolm sessions in the key backup
 }

@@ -1,0 +1,237 @@
+// Package follow listens to a client's sync: it passes on what that brings, and tells whether the sync can be believed. It knows no memory.
+package follow
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/lru"
+	"github.com/roomkv/roomkv/internal/matrix"
+)
+
+const (
+	// maxSilence is how long the client's sync can say nothing and still be believed to go on. mautrix asks the
+	// homeserver to answer within 30 seconds.
+	maxSilence = 40 * time.Second
+
+	// maxBrought is how many events are remembered that the sync brought last.
+	maxBrought = 5000
+
+	// maxWait is how many responses of the sync may lack an event that the homeserver lists. Each but the first was asked for when that was
+	// listed already. One that they all lack the sync leaves out.
+	maxWait = 3
+)
+
+// Sink takes what the sync brings. Its methods are called by the goroutine of the sync, one after the other.
+type Sink interface {
+	// Missed: a whole response can have been missed, of any room.
+	Missed()
+
+	// Skipped: events of the room can have been missed. What is known of it is as if nobody followed.
+	Skipped(room id.RoomID)
+
+	// Invited: the user was invited to the room.
+	Invited(room id.RoomID)
+
+	// Joined takes what a response has of a room in which the user is. It returns those events of the timeline that are the store's.
+	Joined(room id.RoomID, joined *mautrix.SyncJoinedRoom) []*matrix.Event
+}
+
+// Follower follows one client's sync. The first three fields are set before the first use. Methods are safe for concurrent use.
+type Follower struct {
+	Client    *mautrix.Client
+	EventType event.Type // the store's
+	Sink      Sink
+
+	started    atomic.Bool
+	encryption atomic.Bool // whether the sync's filter lets the room's encryption through
+	upgrades   atomic.Bool // and its tombstone
+
+	since    atomic.Int64 // where the homeserver had stored the last event before those of the last response, 0 where nothing tells
+	response atomic.Int64 // when the last response came, in Unix nanoseconds
+	ended    atomic.Pointer[<-chan struct{}]
+
+	mu      sync.RWMutex
+	next    string                          // the token of the response that must come now, if none is missed; empty where the last named none
+	waiting map[id.RoomID]awaited           // what the sync must bring before it is believed again
+	brought lru.Cache[id.EventID, struct{}] // what it has brought of late
+}
+
+// awaited is an event that the sync must bring.
+type awaited struct {
+	event     id.EventID
+	responses int // that have come without it
+}
+
+// Start registers with the client's syncer, once. It fails with [fault.ErrInvalidOption] where that takes no handlers, or where its filter keeps the
+// store's events back.
+func (f *Follower) Start() error {
+	syncer, ok := f.Client.Syncer.(mautrix.ExtensibleSyncer)
+	if !ok {
+		return fault.Of(fault.ErrInvalidOption, nil, "cannot follow: the client's Syncer is a %T, which takes no handlers", f.Client.Syncer)
+	}
+	encryption, upgrades := true, true
+	if filter := f.Client.Syncer.GetFilterJSON(f.Client.UserID); filter != nil && filter.Room != nil {
+		if !passes(filter.Room.Timeline, f.EventType) {
+			return fault.Of(fault.ErrInvalidOption, nil, "cannot follow: the filter of the client's Syncer leaves %s events out of the timeline", f.EventType.Type)
+		}
+		encryption = passes(filter.Room.Timeline, event.StateEncryption) && passes(filter.Room.State, event.StateEncryption)
+		upgrades = passes(filter.Room.Timeline, event.StateTombstone) && passes(filter.Room.State, event.StateTombstone)
+	}
+	f.encryption.Store(encryption)
+	f.upgrades.Store(upgrades)
+	if !f.started.Swap(true) {
+		syncer.OnSync(f.onSync)
+	}
+	return nil
+}
+
+// passes tells whether a sync's filter lets events of the type through.
+func passes(filter *mautrix.FilterPart, eventType event.Type) bool {
+	if filter == nil {
+		return true
+	}
+	is := func(t event.Type) bool { return t.Type == eventType.Type || t.Type == "*" }
+	return (len(filter.Types) == 0 || slices.ContainsFunc(filter.Types, is)) && !slices.ContainsFunc(filter.NotTypes, is)
+}
+
+// Live tells whether the sync brings what happens in the room, and nothing is known to be missing.
+func (f *Follower) Live(room id.RoomID) bool {
+	if !f.started.Load() || time.Since(time.Unix(0, f.response.Load())) > maxSilence {
+		return false
+	}
+	if ended := f.ended.Load(); ended != nil {
+		select {
+		case <-*ended:
+			return false
+		default:
+		}
+	}
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	_, waits := f.waiting[room]
+	return !waits
+}
+
+// Feeds tells whether something sent in ctx will be fed. The sync goes on only when the handlers of its last response
+// have returned, so whatever they wait for does not come.
+func (f *Follower) Feeds(ctx context.Context, room id.RoomID) bool {
+	return ctx.Value(mautrix.SyncTokenContextKey) == nil && f.Live(room)
+}
+
+// Behind notes that the sync has yet to bring an event that the homeserver lists.
+func (f *Follower) Behind(room id.RoomID, event id.EventID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, brought := f.brought.Get(event); brought {
+		return
+	}
+	if f.waiting == nil {
+		f.waiting = map[id.RoomID]awaited{}
+	}
+	f.waiting[room] = awaited{event: event}
+}
+
+// onSync is a [mautrix.SyncHandler].
+func (f *Follower) onSync(ctx context.Context, resp *mautrix.RespSync, since string) bool {
+	ended := ctx.Done()
+	f.ended.Store(&ended)
+	f.since.Store(matrix.PlaceOf(since))
+	if f.misses(since, resp.NextBatch) {
+		f.missed()
+	}
+	for room := range resp.Rooms.Leave {
+		f.skip(room)
+	}
+	for room := range resp.Rooms.Invite {
+		f.Sink.Invited(room)
+	}
+	for room, joined := range resp.Rooms.Join {
+		if joined.Timeline.Limited || f.rejoins(joined.Timeline.Events) {
+			f.skip(room)
+		}
+		f.came(room, f.Sink.Joined(room, joined))
+	}
+	f.stopWaiting()
+	f.response.Store(time.Now().UnixNano())
+	return true
+}
+
+// misses tells whether a response that begins at since is not the one after the last that came. It may be the first, or a handler before this
+// one may have kept one back.
+func (f *Follower) misses(since, next string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	misses := since == "" || f.response.Load() == 0 || f.next != "" && since != f.next
+	f.next = next
+	return misses
+}
+
+// stopWaiting ends the waiting for what the sync leaves out.
+func (f *Follower) stopWaiting() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for room, wait := range f.waiting {
+		if wait.responses++; wait.responses < maxWait {
+			f.waiting[room] = wait
+		} else {
+			delete(f.waiting, room)
+		}
+	}
+}
+
+// rejoins tells whether the user's own membership is among the events.
+func (f *Follower) rejoins(events []*event.Event) bool {
+	return slices.ContainsFunc(events, func(evt *event.Event) bool {
+		return evt.Type.Type == event.StateMember.Type && evt.StateKey != nil && *evt.StateKey == f.Client.UserID.String()
+	})
+}
+
+// TellsUpgrades tells whether the sync would tell of it if the room were upgraded.
+func (f *Follower) TellsUpgrades(room id.RoomID) bool { return f.upgrades.Load() && f.Live(room) }
+
+// TellsEncryption tells whether the sync would tell of it if the room became encrypted.
+func (f *Follower) TellsEncryption(room id.RoomID) bool { return f.encryption.Load() && f.Live(room) }
+
+// Started tells whether anybody follows.
+func (f *Follower) Started() bool { return f.started.Load() }
+
+// Since is where the homeserver had stored the last event before those of the last response, 0 where nothing tells.
+func (f *Follower) Since() int64 { return f.since.Load() }
+
+// missed is for when a whole response can have been missed: nothing is believed that the sync would have changed.
+func (f *Follower) missed() {
+	f.Sink.Missed()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.waiting)
+}
+
+// skip is for when events of a room can have been missed.
+func (f *Follower) skip(room id.RoomID) {
+	f.Sink.Skipped(room)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.waiting, room)
+}
+
+// came notes which events the sync has brought.
+func (f *Follower) came(room id.RoomID, events []*matrix.Event) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, evt := range events {
+		if f.waiting[room].event == evt.ID {
+			delete(f.waiting, room)
+		}
+		f.brought.Most = maxBrought
+		f.brought.Put(evt.ID, struct{}{})
+	}
+}
