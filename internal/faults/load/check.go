@@ -67,7 +67,7 @@ func (r *Run) finish(ctx context.Context, reader *process, writers []*member) {
 	if !r.Config.SingleWriter {
 		r.closeKeys(ctx, reader)
 	}
-	ctx, cancel := context.WithTimeout(ctx, finishTimeout)
+	ctx, cancel := context.WithTimeout(ctx, finishTimeout+redelivery)
 	defer cancel()
 	fresh := []*process{reader}
 	if r.Config.Encrypted && !r.Config.Separate {
@@ -83,7 +83,10 @@ func (r *Run) finish(ctx context.Context, reader *process, writers []*member) {
 	}
 	for try := 1; ; try++ {
 		found := r.readAll(ctx, fresh)
-		if slices.ContainsFunc(found, func(v Violation) bool { return v.Kind == moved }) && try < finishTries {
+		has := func(kind string) bool {
+			return slices.ContainsFunc(found, func(v Violation) bool { return v.Kind == kind })
+		}
+		if has(moved) && try < finishTries || has(Unreadable) && r.redelivers() {
 			time.Sleep(time.Second)
 			continue
 		}
@@ -92,16 +95,26 @@ func (r *Run) finish(ctx context.Context, reader *process, writers []*member) {
 	}
 }
 
+// redelivery is how long a Dendrite that was killed can take to serve what it had acknowledged before. What its queues had given out and were
+// not told was done they give out again after 30 seconds, NATS's default.
+const redelivery = 35 * time.Second
+
+func (r *Run) redelivers() bool { return time.Since(r.restarted) < redelivery }
+
 // closeTries is how often a last call is made until it is acknowledged. Dendrite needs longer than roomkv waits, now and then, to list an event.
 const closeTries = 3
 
 func (r *Run) close(ctx context.Context, closer caller, op Op, key string) {
-	for try := range closeTries {
+	try := 0
+	for ; try < closeTries || r.redelivers(); try++ {
 		if call := closer.call(ctx, op, key, fmt.Sprint("closing", try)); call.Outcome != Failed {
 			return
 		}
+		if try >= closeTries {
+			time.Sleep(time.Second)
+		}
 	}
-	r.violated(NotClosed, key, "%d calls have failed after all faults had ended", closeTries)
+	r.violated(NotClosed, key, "%d calls have failed after all faults had ended", try)
 }
 
 // finishTries is how often all is read until nothing changes meanwhile.
@@ -175,7 +188,7 @@ func (r *Run) of(key string) (calls []*Call) {
 }
 
 // check holds the calls against what is promised.
-func (r *Run) check() {
+func (r *Run) check(ctx context.Context) {
 	for _, key := range r.keys() {
 		end, known := r.Final[key]
 		if !known { // it could not be read, and that was said
@@ -191,6 +204,9 @@ func (r *Run) check() {
 		}
 	}
 	r.checkReads()
+	if len(r.Kills) > 0 && len(r.Violations) > 0 {
+		r.excuse(r.displaced(ctx))
+	}
 }
 
 // checkList checks a key that nothing was done to but to append tokens: the tokens that are there in the end are the order.

@@ -27,17 +27,20 @@ type Run struct {
 	Calls      []*Call
 	Final      map[string]final // by key, as a fresh reader has read it
 	Injected   map[int][]faults.Injected
+	Kills      []time.Time // when the homeserver was killed
 	Violations []Violation
+	Excused    []Violation // that are the doing of a homeserver that was killed
 
 	world *World
 	owner *mautrix.Client // without faults
 	began func(*Call)     // is told of each call that begins, where it is given
 	ended func(*Call)     // and of each that has ended
 
-	mu       sync.Mutex
-	kills    sync.WaitGroup
-	killed   bool
-	killErrs []error
+	mu        sync.Mutex
+	kills     sync.WaitGroup
+	killed    bool
+	killErrs  []error
+	restarted time.Time // when the homeserver ran again after the last kill
 }
 
 // Start makes a run from beginning to end. The error is of what a run needs and not of what it tests: an account or a room that cannot be made.
@@ -77,7 +80,7 @@ func (r *Run) start(ctx context.Context) error {
 	}
 	r.finish(ctx, reader, writers)
 	// After a violation the room stays as it is, and separate processes take their crypto stores with them.
-	if r.check(); len(r.Violations) == 0 && !(r.Config.Separate && r.Config.Encrypted) {
+	if r.check(ctx); len(r.Violations)+len(r.Excused) == 0 && !(r.Config.Separate && r.Config.Encrypted) {
 		r.world.dismiss(crew)
 	}
 	return nil
@@ -138,6 +141,7 @@ func (r *Run) kill(down time.Duration) {
 		return
 	}
 	r.killed = true
+	r.Kills = append(r.Kills, time.Now())
 	if err := killer.Kill(); err != nil {
 		r.killErrs = append(r.killErrs, err)
 		return
@@ -147,7 +151,7 @@ func (r *Run) kill(down time.Duration) {
 		err := killer.Restart(context.Background())
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.killed = false
+		r.killed, r.restarted = false, time.Now()
 		r.killErrs = append(r.killErrs, err)
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -50,10 +51,11 @@ func (r *Run) Report(ctx context.Context) string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s, %s in %s\n", r.Config, r.Type, r.Room)
 	told := map[string]bool{}
-	for _, violation := range r.Violations {
+	all := slices.Concat(r.Violations, r.Excused)
+	for _, violation := range all {
 		fmt.Fprintf(&text, "%s: %s: %s\n", violation.Kind, violation.Key, violation.Text)
 	}
-	for _, violation := range r.Violations {
+	for _, violation := range all {
 		if violation.Key != "" && !told[violation.Key] && len(told) < 2 {
 			told[violation.Key] = true
 			text.WriteString(r.history(ctx, violation.Key))
@@ -71,6 +73,9 @@ func (r *Run) history(ctx context.Context, key string) string {
 	var entries []entry
 	for _, call := range r.of(key) {
 		entries = append(entries, entry{call.Start, call.line(r.Began)})
+	}
+	for _, kill := range r.Kills {
+		entries = append(entries, entry{kill, fmt.Sprintf("%8.3f            the homeserver is killed", kill.Sub(r.Began).Seconds())})
 	}
 	for process, injected := range r.Injected {
 		for _, fault := range injected {
