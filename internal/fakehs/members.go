@@ -150,7 +150,7 @@ func (s *Server) forget(r *request) (any, error) {
 // roomsOf are the rooms in which the user has a membership, in the order of their IDs.
 func (s *Server) roomsOf(own *user) []*room {
 	var found []*room
-	for _, at := range s.rooms {
+	for at := range s.named[own.id] {
 		if at.current.membership(own.id) != "" {
 			found = append(found, at)
 		}

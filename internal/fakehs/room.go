@@ -121,6 +121,14 @@ func (s *Server) check(evt *pdu) error {
 	return nil
 }
 
+// hasMember notes that the room has a member event of the user.
+func (s *Server) hasMember(r *room, user id.UserID) {
+	if s.named[user] == nil {
+		s.named[user] = map[*room]bool{}
+	}
+	s.named[user][r] = true
+}
+
 // store takes an event into the room.
 func (s *Server) store(evt *pdu) error {
 	r := evt.room
@@ -132,6 +140,9 @@ func (s *Server) store(evt *pdu) error {
 	evt.listed = time.Now().Add(s.lag)
 	before := r.current
 	r.log = append(r.log, evt)
+	if evt.StateKey != nil && evt.Type == "m.room.member" {
+		s.hasMember(r, id.UserID(*evt.StateKey))
+	}
 	r.tips = append(slices.DeleteFunc(r.tips, func(tip *pdu) bool { return slices.Contains(evt.prev, tip) }), evt)
 	if len(r.tips) == 1 {
 		r.current = evt.after

@@ -74,6 +74,7 @@ type Server struct {
 	users   map[id.UserID]*user
 	tokens  map[string]*device
 	rooms   map[id.RoomID]*room
+	named   map[id.UserID]map[*room]bool // the rooms with a member event of a user
 	aliases map[id.RoomAlias]id.RoomID
 	media   map[string]upload
 	upload  int64
@@ -98,6 +99,7 @@ func New(options Options) *Server {
 		users:   map[id.UserID]*user{},
 		tokens:  map[string]*device{},
 		rooms:   map[id.RoomID]*room{},
+		named:   map[id.UserID]map[*room]bool{},
 		aliases: map[id.RoomAlias]id.RoomID{},
 		media:   map[string]upload{},
 		upload:  options.UploadSize,
