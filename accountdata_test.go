@@ -98,6 +98,7 @@ func places(t testing.TB, store *roomkv.Store) map[string]string {
 }
 
 func TestEverythingWorksInAccountData(t *testing.T) {
+	hstest.Parallel(t)
 	eachAccountKind(t, func(t *testing.T, p powerless, opts []roomkv.Option) {
 		ctx := t.Context()
 		store := open(t, p.bot, p.room, opts...)
@@ -126,25 +127,25 @@ func TestEverythingWorksInAccountData(t *testing.T) {
 		want := map[string]string{"": "null", "a": "0.75", "n": "7", "roomkv.x": "true"}
 		assert.Equal(t, want, memoryOf(t, store))
 		assert.Empty(t, memoryState(t, p.admin, p.room))
-		roomkv.ForgetAccounts()
+		roomkv.ForgetAccounts(p.room)
 		store = open(t, p.bot, p.room, opts...)
 		require.NoError(t, store.Get(ctx, "n", &c))
 		assert.Equal(t, 7, c)
 		assert.Equal(t, want, memoryOf(t, store), "a new process reads it")
 
 		p.level(t, 50)
-		roomkv.PassTime()
+		roomkv.PassTime(p.room)
 		require.NoError(t, store.Put(ctx, "a", 1))
 		want["a"] = "1"
 		assert.Equal(t, want, memoryOf(t, store))
 		for key, place := range places(t, store) {
 			assert.Equal(t, "state", place, key)
 		}
-		roomkv.ForgetAccounts()
+		roomkv.ForgetAccounts(p.room)
 		store = open(t, p.bot, p.room, opts...)
 		assert.Equal(t, want, memoryOf(t, store), "whose account data has not been emptied")
 		assert.Equal(t, want, memoryOf(t, open(t, p.bot, p.room, opts[1:]...)), "the state has it all")
-		roomkv.PassTime()
+		roomkv.PassTime(p.room)
 		require.NoError(t, store.Delete(ctx, "n"))
 		assert.Empty(t, p.data(t))
 		delete(want, "n")
@@ -160,7 +161,7 @@ func TestEverythingWorksInAccountData(t *testing.T) {
 		assert.Equal(t, map[string]string{"a": "account data", "n": "account data", "roomkv.x": "state"}, places(t, store))
 		require.ErrorIs(t, store.Get(ctx, "", new(any)), roomkv.ErrNotFound)
 		p.level(t, 50)
-		roomkv.ForgetAccounts()
+		roomkv.ForgetAccounts(p.room)
 		store = open(t, p.bot, p.room, opts...)
 		require.NoError(t, store.Put(ctx, "n", 10))
 		want["n"] = "10"
@@ -170,6 +171,8 @@ func TestEverythingWorksInAccountData(t *testing.T) {
 
 // TestPowerComesAndGoes is what the option is for: goroutines write while an admin gives the bot power and takes it away.
 func TestPowerComesAndGoes(t *testing.T) {
+	hstest.Parallel(t)
+	hstest.Real(t)
 	kinds := map[bool][]string{true: {"single", "encrypted perkey"}, false: {"perkey", "sealed perkey", "encrypted single"}}
 	if *rounds > 10 {
 		clear(kinds) // all
@@ -221,7 +224,7 @@ func TestPowerComesAndGoes(t *testing.T) {
 					time.Sleep(250 * time.Millisecond)
 					p.level(t, level)
 					if !following {
-						roomkv.PassTime()
+						roomkv.PassTime(p.room)
 					}
 				}
 				time.Sleep(150 * time.Millisecond)
@@ -233,11 +236,11 @@ func TestPowerComesAndGoes(t *testing.T) {
 				room, err := store.WithRoom(ctx, p.room)
 				require.NoError(t, err)
 				assert.Equal(t, acknowledged, memoryOf(t, room))
-				roomkv.ForgetAccounts()
+				roomkv.ForgetAccounts(p.room)
 				fresh := open(t, p.bot, p.room, opts...)
 				assert.Equal(t, acknowledged, memoryOf(t, fresh), "in a new process")
 				p.level(t, 50)
-				roomkv.PassTime()
+				roomkv.PassTime(p.room)
 				require.NoError(t, fresh.Put(ctx, "last", 1))
 				acknowledged["last"] = "1"
 				assert.Equal(t, acknowledged, memoryOf(t, open(t, p.bot, p.room, opts[1:]...)), "in the state, in the end")
@@ -248,6 +251,7 @@ func TestPowerComesAndGoes(t *testing.T) {
 
 // Without the option a write says why it failed, and reads go on.
 func TestNoPowerAndNoFallback(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		p := newPowerless(t, false)
@@ -271,6 +275,7 @@ func TestNoPowerAndNoFallback(t *testing.T) {
 
 // Up to room version 9 power levels can be strings. Synapse does not take any new ones.
 func TestPowerLevelsInStrings(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		p := powerless{admin: hstest.Client(t), bot: hstest.Client(t)}
@@ -299,7 +304,7 @@ func TestPowerLevelsInStrings(t *testing.T) {
 		assert.Equal(t, map[string]string{"k": "account data"}, places(t, store))
 
 		require.NoError(t, level("50"))
-		roomkv.PassTime()
+		roomkv.PassTime(p.room)
 		require.NoError(t, store.Put(ctx, "k", 2))
 		assert.Equal(t, map[string]string{"k": "state"}, places(t, store))
 		require.NoError(t, open(t, p.admin, p.room, layout).Put(ctx, "k", 3))
@@ -312,6 +317,7 @@ func TestPowerLevelsInStrings(t *testing.T) {
 
 // Where the homeserver does not say which power a write takes, its refusal is enough.
 func TestPowerLevelsUnknown(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		p := newPowerless(t, false)
@@ -325,12 +331,12 @@ func TestPowerLevelsUnknown(t *testing.T) {
 		p.bot.Client = &client
 		store := open(t, p.bot, p.room, layout, roomkv.WithAccountDataFallback())
 		require.NoError(t, store.Put(ctx, "k", 1))
-		roomkv.PassTime()
+		roomkv.PassTime(p.room)
 		require.NoError(t, store.Put(ctx, "k", 2), "the power is tried in vain")
 		assert.Equal(t, map[string]string{"k": "account data"}, places(t, store))
 		assert.Equal(t, map[string]string{"k": "2"}, memoryOf(t, store))
 		p.level(t, 50)
-		roomkv.PassTime()
+		roomkv.PassTime(p.room)
 		require.NoError(t, store.Put(ctx, "k", 3))
 		assert.Equal(t, map[string]string{"k": "state"}, places(t, store))
 	})
@@ -338,6 +344,7 @@ func TestPowerLevelsUnknown(t *testing.T) {
 
 // The power is never there when a write needs it, and has come back whenever somebody asks.
 func TestPowerThatIsAlwaysBackTooLate(t *testing.T) {
+	hstest.Parallel(t)
 	eachAccountKind(t, func(t *testing.T, p powerless, opts []roomkv.Option) {
 		ctx := t.Context()
 		p.level(t, 50)
@@ -345,7 +352,7 @@ func TestPowerThatIsAlwaysBackTooLate(t *testing.T) {
 		store := open(t, p.bot, p.room, opts...)
 		require.NoError(t, store.Put(ctx, "k", 1))
 		assert.Equal(t, map[string]string{"k": "account data"}, places(t, store))
-		roomkv.PassTime()
+		roomkv.PassTime(p.room)
 		require.NoError(t, roomkv.Update(ctx, store, "k", increment))
 		assert.Equal(t, map[string]string{"k": "2"}, memoryOf(t, store))
 	}, "perkey", "single")
@@ -353,6 +360,7 @@ func TestPowerThatIsAlwaysBackTooLate(t *testing.T) {
 
 // A homeserver has left a write out of the state because the power went, which shows where the next is refused.
 func TestPowerThatIsBackAfterOneRefusal(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	p := newPowerless(t, false)
 	p.level(t, 50)
@@ -378,6 +386,7 @@ func TestPowerThatIsBackAfterOneRefusal(t *testing.T) {
 
 // Each time that a write goes to account data because it was refused, somebody else has just moved that into the state.
 func TestPowerThatIsGoneForEachWrite(t *testing.T) {
+	hstest.Parallel(t)
 	eachAccountKind(t, func(t *testing.T, p powerless, opts []roomkv.Option) {
 		ctx := t.Context()
 		p.level(t, 50)
@@ -395,7 +404,7 @@ func TestPowerThatIsGoneForEachWrite(t *testing.T) {
 				refused = false
 				moved++
 				p.level(t, 50)
-				roomkv.PassTime()
+				roomkv.PassTime(p.room)
 				assert.NoError(t, mover.Put(ctx, "other", moved))
 			}
 			return http.DefaultTransport.RoundTrip(req)
@@ -410,6 +419,7 @@ func TestPowerThatIsGoneForEachWrite(t *testing.T) {
 
 // A write to the state is on its way while the power goes, others find that out, and the power comes back before it arrives.
 func TestStateOnItsWayWhilePowerGoes(t *testing.T) {
+	hstest.Parallel(t)
 	for _, same := range []bool{true, false} {
 		for _, layout := range slices.Sorted(maps.Keys(layouts)) {
 			if same && layout != "perkey" {
@@ -446,7 +456,7 @@ func TestStateOnItsWayWhilePowerGoes(t *testing.T) {
 				<-done
 				want := map[string]string{"count": "2", "elsewhere": "1"}
 				assert.Equal(t, want, memoryOf(t, store))
-				roomkv.PassTime()
+				roomkv.PassTime(p.room)
 				require.NoError(t, store.Delete(ctx, "nothing"))
 				assert.Equal(t, want, memoryOf(t, open(t, p.admin, p.room, layouts[layout])), "in the state, in the end")
 			})
@@ -456,6 +466,7 @@ func TestStateOnItsWayWhilePowerGoes(t *testing.T) {
 
 // Who waits for a write that is on its way to the state waits no longer than its context.
 func TestStateOnItsWayForever(t *testing.T) {
+	hstest.Parallel(t)
 	p := newPowerless(t, false)
 	p.level(t, 50)
 	store := open(t, p.bot, p.room, roomkv.WithPerKeyState(), roomkv.WithAccountDataFallback())
@@ -481,6 +492,7 @@ func TestStateOnItsWayForever(t *testing.T) {
 
 // A write has read the state beneath account data when a move begins, and waits for its end.
 func TestAccountDataWaitsForAMove(t *testing.T) {
+	hstest.Parallel(t)
 	for _, fails := range []bool{false, true} {
 		t.Run(fmt.Sprint("fails=", fails), func(t *testing.T) { testAccountDataWaitsForAMove(t, fails) })
 	}
@@ -513,7 +525,7 @@ func testAccountDataWaitsForAMove(t *testing.T, fails bool) {
 		go func() { done <- roomkv.Update(ctx, other, "count", increment) }()
 		<-reads
 		p.level(t, 50)
-		roomkv.PassTime()
+		roomkv.PassTime(p.room)
 		var first atomic.Bool
 		mover := *p.bot.Client
 		mover.Transport = roundTripper(func(req *http.Request) (*http.Response, error) {
@@ -546,6 +558,7 @@ func testAccountDataWaitsForAMove(t *testing.T, fails bool) {
 }
 
 func TestAccountDataOverState(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		p := newPowerless(t, false)
@@ -564,7 +577,7 @@ func TestAccountDataOverState(t *testing.T) {
 		assert.Equal(t, map[string]string{"k": "3", "put": "1"}, memoryOf(t, store), "the later change counts")
 		require.NoError(t, roomkv.Update(ctx, store, "k", increment))
 		p.level(t, 50)
-		roomkv.PassTime()
+		roomkv.PassTime(p.room)
 		require.NoError(t, store.Put(ctx, "other", 1))
 		want := map[string]string{"k": "4", "put": "1", "other": "1"}
 		assert.Equal(t, want, memoryOf(t, admin))
@@ -574,6 +587,7 @@ func TestAccountDataOverState(t *testing.T) {
 
 // A move that is cut off after the state was written is not made again, whatever others have done to the state since.
 func TestCutOffMoveIsNotMadeTwice(t *testing.T) {
+	hstest.Parallel(t)
 	eachAccountKind(t, func(t *testing.T, p powerless, opts []roomkv.Option) {
 		ctx := t.Context()
 		admin := open(t, p.admin, p.room, opts[1:]...)
@@ -582,7 +596,7 @@ func TestCutOffMoveIsNotMadeTwice(t *testing.T) {
 		require.NoError(t, store.PutAll(ctx, map[string]any{"new": 1, "old": 2}))
 		require.NoError(t, store.Delete(ctx, "back"))
 		p.level(t, 50)
-		roomkv.PassTime()
+		roomkv.PassTime(p.room)
 		require.NoError(t, store.Put(ctx, "other", 1))
 		require.NotEmpty(t, p.data(t), "account data is emptied later")
 		// Others make all of it as it was before.
@@ -590,7 +604,7 @@ func TestCutOffMoveIsNotMadeTwice(t *testing.T) {
 		require.NoError(t, admin.PutAll(ctx, map[string]any{"old": 1, "back": 1}))
 		want := map[string]string{"old": "1", "back": "1", "other": "1"}
 		for range 2 {
-			roomkv.ForgetAccounts()
+			roomkv.ForgetAccounts(p.room)
 			store = open(t, p.bot, p.room, opts...)
 			assert.Equal(t, want, memoryOf(t, store))
 			require.NoError(t, store.Put(ctx, "other", 2))
@@ -603,6 +617,7 @@ func TestCutOffMoveIsNotMadeTwice(t *testing.T) {
 
 // What fails on the way is made up for by the next write.
 func TestMoveThatFails(t *testing.T) {
+	hstest.Parallel(t)
 	for _, layout := range []string{"single", "perkey"} {
 		t.Run(layout, func(t *testing.T) {
 			ctx := t.Context()
@@ -610,7 +625,7 @@ func TestMoveThatFails(t *testing.T) {
 			store := open(t, p.bot, p.room, layouts[layout], roomkv.WithAccountDataFallback())
 			require.NoError(t, store.PutAll(ctx, map[string]any{"a": 1, "b": 2, "c": 3}))
 			p.level(t, 50)
-			roomkv.PassTime()
+			roomkv.PassTime(p.room)
 			var puts atomic.Int64
 			fails := func(when int64, path string) {
 				puts.Store(0)
@@ -633,7 +648,7 @@ func TestMoveThatFails(t *testing.T) {
 			require.NoError(t, store.Put(ctx, "d", 4))
 			want["d"] = "4"
 			assert.Equal(t, want, memoryOf(t, store))
-			roomkv.PassTime()
+			roomkv.PassTime(p.room)
 			fails(1, "/account_data/")
 			require.Error(t, store.Put(mautrix.WithMaxRetries(ctx, 0), "d", 5))
 			require.NoError(t, store.Put(ctx, "d", 5))
@@ -645,6 +660,7 @@ func TestMoveThatFails(t *testing.T) {
 }
 
 func TestStoresOfOneProcessShareAccountData(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		p := newPowerless(t, false)
 		const each = 20
@@ -667,6 +683,7 @@ func TestStoresOfOneProcessShareAccountData(t *testing.T) {
 }
 
 func TestAccountDataRequests(t *testing.T) {
+	hstest.Parallel(t)
 	for _, c := range []struct {
 		layout                            string
 		following                         bool
@@ -718,7 +735,7 @@ func TestAccountDataRequests(t *testing.T) {
 			count("the same value", c.put-1, func() error { return store.Put(ctx, "k", 3) })
 			if !c.following { // else it has been moved by then
 				p.level(t, 50)
-				roomkv.PassTime()
+				roomkv.PassTime(p.room)
 				require.NoError(t, store.Put(ctx, "k", 4))
 				require.NoError(t, get())
 				count("get, in the state", c.full, get)
@@ -729,6 +746,7 @@ func TestAccountDataRequests(t *testing.T) {
 }
 
 func TestFollowerMovesWithoutAWrite(t *testing.T) {
+	hstest.Parallel(t)
 	p := newPowerless(t, false)
 	store, _ := follow(t, p.bot, p.room, roomkv.WithAccountDataFallback())
 	require.NoError(t, store.Put(t.Context(), "k", 1))
@@ -739,6 +757,7 @@ func TestFollowerMovesWithoutAWrite(t *testing.T) {
 }
 
 func TestWatchAccountData(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		p := newPowerless(t, false)
@@ -786,6 +805,7 @@ func TestWatchAccountData(t *testing.T) {
 }
 
 func TestAccountDataTooLarge(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	p := newPowerless(t, false)
 	some := func(prefix string, n int) map[string]any {
@@ -809,7 +829,7 @@ func TestAccountDataTooLarge(t *testing.T) {
 	// The state gets so full that it does not fit there; it stays where it is, and goes on.
 	require.NoError(t, open(t, p.admin, p.room).PutAll(ctx, some("c", 200)))
 	p.level(t, 50)
-	roomkv.PassTime()
+	roomkv.PassTime(p.room)
 	require.NoError(t, store.Put(ctx, "a0", 2))
 	assert.Len(t, memoryOf(t, store), 1+120+200)
 	where := places(t, store)
@@ -817,6 +837,7 @@ func TestAccountDataTooLarge(t *testing.T) {
 }
 
 func TestNotJoinedFallsBackToNothing(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	p := newPowerless(t, false)
 	store := open(t, hstest.Client(t), p.room, roomkv.WithAccountDataFallback())
@@ -825,6 +846,7 @@ func TestNotJoinedFallsBackToNothing(t *testing.T) {
 }
 
 func TestEncryptedAccountData(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	p := newPowerless(t, false)
 	hstest.Crypto(t, p.bot)
@@ -844,17 +866,19 @@ func TestEncryptedAccountData(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, 1, changed)
 	assert.NotContains(t, string(p.data(t)["clear"]), "value")
-	left := 0
-	for _, redacted := range encryptedEvents(t, p.bot, p.room) {
-		if !redacted {
-			left++
+	eventually(t, func() bool {
+		left := 0
+		for _, redacted := range encryptedEvents(t, p.bot, p.room) {
+			if !redacted {
+				left++
+			}
 		}
-	}
-	assert.Equal(t, 2, left, "the overwritten one is redacted")
+		return left == 2
+	}, "the overwritten one is redacted")
 	want := map[string]string{"clear": `"the clear value"`, "k": `"the second value"`}
 	assert.Equal(t, want, memoryOf(t, store))
 	p.level(t, 50)
-	roomkv.PassTime()
+	roomkv.PassTime(p.room)
 	require.NoError(t, store.Delete(ctx, "nothing"))
 	assert.Empty(t, clearNames(t, p.bot, p.room))
 	assert.Equal(t, want, memoryOf(t, open(t, p.bot, p.room)))
@@ -862,6 +886,7 @@ func TestEncryptedAccountData(t *testing.T) {
 
 // Copy and Import take what reads see, from account data and into it.
 func TestCopyAndImportInAccountData(t *testing.T) {
+	hstest.Parallel(t)
 	eachAccountKind(t, func(t *testing.T, p powerless, opts []roomkv.Option) {
 		ctx := t.Context()
 		store := open(t, p.bot, p.room, opts...)
@@ -873,7 +898,7 @@ func TestCopyAndImportInAccountData(t *testing.T) {
 		want := map[string]string{"stale": "2", "state": "1", "away": "3"}
 		require.Equal(t, want, memoryOf(t, store))
 		require.Equal(t, "account data state", places(t, store)["stale"]+" "+places(t, store)["state"])
-		roomkv.ForgetAccounts()
+		roomkv.ForgetAccounts(p.room)
 		store = open(t, p.bot, p.room, opts...)
 
 		there := open(t, p.bot, hstest.Room(t, p.bot))
@@ -916,18 +941,18 @@ func TestCopyAndImportInAccountData(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, roomkv.Imported{Total: len(want), Equal: len(want)}, imported)
 		sameMemory(t, want, store)
-		roomkv.ForgetAccounts()
+		roomkv.ForgetAccounts(p.room)
 		store = open(t, p.bot, p.room, opts...)
 		sameMemory(t, want, store)
 
 		// What has moved into the state is redacted once account data is empty, and not before.
 		p.level(t, 50)
-		roomkv.PassTime()
+		roomkv.PassTime(p.room)
 		copied, err = roomkv.Copy(ctx, there, store, roomkv.CopyRedactSource())
 		require.ErrorIs(t, err, roomkv.ErrForbidden)
 		assert.Equal(t, roomkv.Copied{Total: len(want), Equal: len(want)}, copied)
 		sameMemory(t, want, store)
-		roomkv.PassTime()
+		roomkv.PassTime(p.room)
 		copied, err = roomkv.Copy(ctx, there, store, roomkv.CopyRedactSource())
 		require.NoError(t, err)
 		assert.Positive(t, copied.Redacted)
@@ -939,6 +964,7 @@ func TestCopyAndImportInAccountData(t *testing.T) {
 
 // What a copy to account data reports as written is there, whatever this process believes.
 func TestCopyToAccountDataReadsBack(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		p := newPowerless(t, false)
@@ -965,6 +991,7 @@ func TestCopyToAccountDataReadsBack(t *testing.T) {
 
 // The state beneath account data can have the dict that is copied to, which is no key of the source's.
 func TestCopyFromAccountDataOverADict(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	p := newPowerless(t, false)
 	src := open(t, p.bot, p.room, roomkv.WithPerKeyState(), roomkv.WithAccountDataFallback())
@@ -980,6 +1007,7 @@ func TestCopyFromAccountDataOverADict(t *testing.T) {
 
 // Account data has no history, and so nothing in it is undone.
 func TestRestoreLeavesAccountDataAlone(t *testing.T) {
+	hstest.Parallel(t)
 	eachAccountKind(t, func(t *testing.T, p powerless, opts []roomkv.Option) {
 		ctx := t.Context()
 		p.level(t, 50)
@@ -1007,12 +1035,12 @@ func TestRestoreLeavesAccountDataAlone(t *testing.T) {
 		now, err := store.At(ctx, roomkv.AtTime(time.Now().Add(time.Hour)))
 		require.NoError(t, err)
 		refused(now, "from now")
-		roomkv.ForgetAccounts()
+		roomkv.ForgetAccounts(p.room)
 		store = open(t, p.bot, p.room, opts...)
 		refused(now, "in a new process")
 
 		p.level(t, 50)
-		roomkv.PassTime()
+		roomkv.PassTime(p.room)
 		require.NoError(t, store.Put(ctx, "d", 4))
 		entry, err = store.Entry(ctx, "d")
 		require.NoError(t, err)
@@ -1026,7 +1054,7 @@ func TestRestoreLeavesAccountDataAlone(t *testing.T) {
 		require.NoError(t, err)
 		want := map[string]string{"a": "2", "b": "3", "c": "3", "d": "4"}
 		assert.Equal(t, want, memoryOf(t, store), "what has moved has a history")
-		roomkv.PassTime()
+		roomkv.PassTime(p.room)
 		require.NoError(t, store.Delete(ctx, "nothing"))
 		assert.Equal(t, want, memoryOf(t, open(t, p.bot, p.room, opts[1:]...)))
 	})

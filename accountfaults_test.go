@@ -101,7 +101,7 @@ func (b *guestBot) open(t *testing.T, opts ...roomkv.Option) *roomkv.Store {
 // process makes a store of the bot's in another process, as far as account data goes.
 func (b *guestBot) process(t *testing.T, opts ...roomkv.Option) *roomkv.Store {
 	t.Helper()
-	roomkv.ForgetAccounts()
+	roomkv.ForgetAccounts(b.room)
 	return b.open(t, opts...)
 }
 
@@ -149,7 +149,7 @@ func outlivesItsDeadline(t *testing.T, b *guestBot) bool {
 	store := b.process(t)
 	require.NoError(t, store.Put(t.Context(), "k", 1))
 	b.power(t, 50)
-	roomkv.PassTime(store)
+	roomkv.PassTime(b.room, store)
 	ctx, cancel := context.WithCancel(t.Context())
 	sending, returned := make(chan bool), make(chan bool)
 	var held atomic.Bool

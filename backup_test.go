@@ -25,6 +25,8 @@ import (
 
 // The device and its crypto store are gone, and the recovery key is all there is.
 func TestValuesOutliveTheCryptoStore(t *testing.T) {
+	hstest.Parallel(t)
+	hstest.Real(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		old := hstest.Client(t)
@@ -77,6 +79,7 @@ func (b *failingBackup) Restore(context.Context, id.RoomID, id.SessionID) (bool,
 }
 
 func TestValueThatCouldBeLostIsNotWritten(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		backup := &failingBackup{fails: true}
 		store, client, room := newEncrypted(t, layout, roomkv.WithKeyBackup(backup))
@@ -101,6 +104,7 @@ func TestValueThatCouldBeLostIsNotWritten(t *testing.T) {
 
 // Another client replaces or deletes the account's backup, and this process goes on writing with the session that it has saved.
 func TestBackupThatIsReplacedWhileASessionIsInUse(t *testing.T) {
+	hstest.Parallel(t)
 	remove := func(t *testing.T, other *mautrix.Client) {
 		now, err := other.GetKeyBackupLatestVersion(t.Context())
 		require.NoError(t, err)

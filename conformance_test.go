@@ -322,6 +322,7 @@ func (e *env) again() (n int) {
 // subjects are the homeservers that the table runs on.
 func subjects(t *testing.T) []*subject {
 	t.Helper()
+	hstest.Real(t)
 	server := hstest.Server(t)
 	if os.Getenv(homeserver.EnvURL) == "" {
 		inMemory := func(mode fakehs.Mode) *fakehs.Server { // with IDs of its own: this process remembers those of account data

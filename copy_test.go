@@ -46,6 +46,7 @@ func sameMemory(t *testing.T, want map[string]string, store *roomkv.Store) {
 }
 
 func TestCopy(t *testing.T) {
+	hstest.Parallel(t)
 	for from, source := range layouts {
 		for to, destination := range layouts {
 			t.Run(from+" to "+to, func(t *testing.T) {
@@ -80,6 +81,7 @@ func TestCopy(t *testing.T) {
 
 // Layouts of one room and event type, which see nothing of each other but what they share.
 func TestCopyWithinARoom(t *testing.T) {
+	hstest.Parallel(t)
 	src, client, room := newStore(t)
 	require.NoError(t, src.PutAll(t.Context(), various(5)))
 	dst := open(t, client, room, roomkv.WithPerKeyState())
@@ -97,6 +99,7 @@ func TestCopyWithinARoom(t *testing.T) {
 
 // Between accounts, rooms in the clear and encrypted ones, with sealed keys and without.
 func TestCopyEncrypted(t *testing.T) {
+	hstest.Parallel(t)
 	secret := roomkv.WithSealedKeys([]byte("a secret of the copying test"))
 	plain, _, _ := newStore(t)
 	sealed, _, _ := newEncrypted(t, secret)
@@ -121,6 +124,7 @@ func TestCopyEncrypted(t *testing.T) {
 }
 
 func TestCopyKeepsWhatIsThere(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		src, client, _ := newStore(t)
 		require.NoError(t, src.PutAll(t.Context(), map[string]any{"same": 1, "other": "new", "new": true}))
@@ -142,6 +146,7 @@ func TestCopyKeepsWhatIsThere(t *testing.T) {
 }
 
 func TestCopyLeavesOutWhatCannotBeRead(t *testing.T) {
+	hstest.Parallel(t)
 	src, client, room := newStore(t)
 	_, err := client.SendStateEvent(t.Context(), room, event.Type{Type: roomkv.DefaultEventType, Class: event.StateEventType}, "",
 		json.RawMessage(`{"good": 1, "bad": {"encrypted_val": "$nothing"}}`))
@@ -155,6 +160,7 @@ func TestCopyLeavesOutWhatCannotBeRead(t *testing.T) {
 
 // What each generation of opsdroid has left in a room is copied by one call, also where that is interrupted again and again.
 func TestCopyFromOpsdroid(t *testing.T) {
+	hstest.Parallel(t)
 	all := fixtures(t)
 	for i, fixture := range all {
 		t.Run(fixture.Name, func(t *testing.T) {
@@ -246,6 +252,7 @@ func (b *breaker) during(t *testing.T, within int, do func(ctx context.Context) 
 
 // The source is redacted when all of it is in the destination, and not before.
 func TestCopyRedactSource(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		options := []roomkv.Option{layout, roomkv.WithSealedKeys([]byte("a secret of the copying test"))}
@@ -302,6 +309,7 @@ func TestCopyRedactSource(t *testing.T) {
 // A memory that has outgrown one state event moves to many: what it had, or with -rounds=50 as much as it ever can have, and
 // all 2,000 keys go there.
 func TestCopyOfWhatIsTooLarge(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	all, some := map[string]any{}, map[string]any{}
 	for i := range 2000 {
@@ -338,6 +346,7 @@ func TestCopyOfWhatIsTooLarge(t *testing.T) {
 
 // A value that the destination does not take is left out, and no other with it.
 func TestCopyLeavesOutWhatIsTooLarge(t *testing.T) {
+	hstest.Parallel(t)
 	src, client, _ := newStore(t)
 	require.NoError(t, src.PutAll(t.Context(), map[string]any{"a": 1, "large": strings.Repeat("x", 60_000), "b": 2}))
 	file := exported(t, src)
@@ -360,6 +369,7 @@ func TestCopyLeavesOutWhatIsTooLarge(t *testing.T) {
 
 // A dict where a key of the other layout would be is neither copied nor overwritten.
 func TestCopyBesideADict(t *testing.T) {
+	hstest.Parallel(t)
 	single, client, room := newStore(t, roomkv.WithSingleStateKey("b"))
 	require.NoError(t, single.PutAll(t.Context(), map[string]any{"a": 1, "b": 2}))
 	perKey := open(t, client, room, roomkv.WithPerKeyState())
@@ -374,6 +384,7 @@ func TestCopyBesideADict(t *testing.T) {
 
 // A copy that ends at any request is resumed by another, and nothing is there twice.
 func TestCopyIsResumed(t *testing.T) {
+	hstest.Parallel(t)
 	for i := range min(20, max(1, *rounds/2)) {
 		from, to := []string{"single", "custom", "perkey"}[i%3], []string{"perkey", "single"}[i%2]
 		src, client, _ := newStore(t, layouts[from])
@@ -414,6 +425,7 @@ func TestCopyIsResumed(t *testing.T) {
 
 // What somebody overwrites between the write and the look at it is not taken for copied.
 func TestCopyReadsBack(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		src, client, _ := newStore(t)

@@ -26,6 +26,7 @@ import (
 var memoryType = event.Type{Type: roomkv.DefaultEventType, Class: event.MessageEventType}
 
 func TestOtherDevicesAndBotsRead(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	client, other := hstest.Client(t), hstest.Client(t)
 	room := hstest.EncryptedRoom(t, client, other.UserID)
@@ -69,6 +70,7 @@ func TestOtherDevicesAndBotsRead(t *testing.T) {
 
 // The bot's crypto store is lost, and with it every key; and then found again.
 func TestLostKeys(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		client := hstest.Client(t)
@@ -150,6 +152,7 @@ func handOver(t testing.TB, from, to *cryptohelper.CryptoHelper, room id.RoomID)
 
 // A key that comes while a read waits for it is as good as one that was there.
 func TestReadWaitsForTheKey(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	client := hstest.Client(t)
 	room := hstest.EncryptedRoom(t, client)
@@ -187,6 +190,7 @@ func TestReadWaitsForTheKey(t *testing.T) {
 
 // The state can name any event of any room.
 func TestHostileReferences(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		store, client, room := newEncrypted(t, layout)
@@ -245,6 +249,7 @@ func TestHostileReferences(t *testing.T) {
 
 // Beside the ciphertext an event can have m.relates_to, and whoever decrypts the event copies that into the content.
 func TestHomeserverCannotAddToAnEvent(t *testing.T) {
+	hstest.Parallel(t)
 	const key = "m.relates_to"
 	for name, opts := range map[string][]roomkv.Option{
 		"plain": nil, "sealed": {roomkv.WithSealedKeys([]byte("a secret of some length"))},

@@ -66,6 +66,7 @@ func clearNames(t testing.TB, client *mautrix.Client, room id.RoomID) (names []s
 }
 
 func TestEncryptedValuesComeBack(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		store, client, room := newEncrypted(t, layout)
 		values := map[string]string{
@@ -117,6 +118,7 @@ func TestEncryptedValuesComeBack(t *testing.T) {
 
 // The figures of the README, warm.
 func TestEncryptedRequests(t *testing.T) {
+	hstest.Parallel(t)
 	following := false
 	count := func(t *testing.T, recorder *hstest.Recorder, what func() error) int {
 		recorder.Reset()
@@ -142,11 +144,20 @@ func TestEncryptedRequests(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			store, client, room := newEncrypted(t, test.opts...)
 			recorder := hstest.Record(client)
+			brought := func() {}
 			if following = test.follow; following {
 				require.NoError(t, store.Follow())
+				var last atomic.Value
+				client.Syncer.(mautrix.ExtensibleSyncer).OnEventType(settled, func(_ context.Context, evt *event.Event) { last.Store(evt.ID) })
 				defer syncing(t, client)()
+				brought = func() { // until then the store cannot tell what the sync brings from what it has read itself
+					sent, err := client.SendStateEvent(t.Context(), room, settled, "", map[string]any{})
+					require.NoError(t, err)
+					eventually(t, func() bool { return last.Load() == sent.EventID }, "the sync")
+				}
 			}
 			require.NoError(t, store.Put(t.Context(), "warm", 0))
+			brought()
 			assert.Equal(t, test.put, count(t, recorder, func() error { return store.Put(t.Context(), "new", 1) }), "put new")
 			assert.Equal(t, test.put, count(t, recorder, func() error { return store.Put(t.Context(), "new", 2) }), "overwrite")
 			var n int
@@ -163,6 +174,7 @@ func TestEncryptedRequests(t *testing.T) {
 
 // Nothing is known when a process starts: not that the room is encrypted, not who is in it.
 func TestFirstPutIsEncrypted(t *testing.T) {
+	hstest.Parallel(t)
 	failures := []func(*http.Request) (*http.Response, error){
 		func(*http.Request) (*http.Response, error) { return nil, errors.New("no answer") },
 		func(req *http.Request) (*http.Response, error) {
@@ -223,6 +235,7 @@ func TestFirstPutIsEncrypted(t *testing.T) {
 
 // The session that the first of them shares must reach all who are in the room, whatever the others do meanwhile.
 func TestFirstPutsAtOnceAskOnce(t *testing.T) {
+	hstest.Parallel(t)
 	store, client, room := newEncrypted(t, roomkv.WithPerKeyState())
 	reader := again(t, client)
 	hstest.Crypto(t, reader)
@@ -247,6 +260,7 @@ func TestFirstPutsAtOnceAskOnce(t *testing.T) {
 }
 
 func TestNothingIsWrittenWhereEncryptionIsNotKnown(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		store, client, room := newEncrypted(t, layout)
 		client.StateStore = mautrix.NewMemoryStateStore()
@@ -270,6 +284,7 @@ func TestNothingIsWrittenWhereEncryptionIsNotKnown(t *testing.T) {
 }
 
 func TestRoomThatBecomesEncrypted(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		client := hstest.Client(t)
 		hstest.Crypto(t, client)
@@ -299,6 +314,7 @@ const sharedSize = 45_000
 
 // How much fits into an encrypted event must not depend on what it is: <, > and & are not escaped there.
 func TestEncryptedSizes(t *testing.T) {
+	hstest.Parallel(t)
 	for name, server := range map[string]registrar{
 		"homeserver": hstest.Server(t), "linear": fakehs.New(fakehs.Options{}), "forking": fakehs.New(fakehs.Options{Mode: fakehs.Forking}),
 		"long addresses": fakehs.New(fakehs.Options{Name: strings.Repeat("a", 230)}),

@@ -22,6 +22,7 @@ const memoryPath = "/state/" + roomkv.DefaultEventType + "/"
 
 // A write takes several requests the first time. Whichever fails, so does the write, and nothing has changed.
 func TestFailedWriteLeavesTheOldValue(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		reader, j := sharedEncrypted(t)
 		require.NoError(t, open(t, reader, j.Room, layout).Put(t.Context(), "key", "old"))

@@ -25,6 +25,7 @@ func sharedEncrypted(t testing.TB) (*mautrix.Client, job) {
 // What holds for processes in an unencrypted room holds in an encrypted one, for one more request a put, and about twenty
 // for each process to share its first key, while the others write: with few puts each, on a busy machine, that is the most of it.
 func TestProcessesPutEncrypted(t *testing.T) {
+	long(t)
 	puts := few(25)
 	for processes, most := range map[int]float64{4: 6, 8: 8} {
 		t.Run(fmt.Sprint(processes), func(t *testing.T) {
@@ -40,6 +41,7 @@ func few(most int) int { return min(most, max(1, *rounds/2)) }
 
 // An Update reads what the others have written, so that they must get each other's keys.
 func TestProcessesUpdateEncrypted(t *testing.T) {
+	hstest.Parallel(t)
 	for name, test := range map[string]func(*job){
 		"syncing":         func(j *job) { j.Sync = true },
 		"following":       func(j *job) { j.Follow = true },
@@ -48,18 +50,19 @@ func TestProcessesUpdateEncrypted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			client, j := sharedEncrypted(t)
 			test(&j)
-			processesUpdate(t, client, j, few(25))
+			processesUpdate(t, client, j, often(few(25), 1))
 			assert.Empty(t, clearNames(t, client, j.Room))
 		})
 	}
 }
 
 func TestProcessesCreateEncrypted(t *testing.T) {
+	hstest.Parallel(t)
 	for _, name := range []string{"single", "perkey"} {
 		t.Run("layout="+name, func(t *testing.T) {
 			client, j := sharedEncrypted(t)
 			j.Layout = name
-			processesCreate(t, client, j, few(50))
+			processesCreate(t, client, j, often(few(50), 2))
 			assert.Empty(t, clearNames(t, client, j.Room))
 		})
 	}
@@ -67,6 +70,7 @@ func TestProcessesCreateEncrypted(t *testing.T) {
 
 // A dict of references has room for some 850 keys, so that not every goroutine has a key of its own.
 func TestThousandGoroutinesEncrypted(t *testing.T) {
+	hstest.Parallel(t)
 	const goroutines, keys = 1000, 800
 	store, client, room := newEncrypted(t)
 	other := again(t, client)

@@ -25,6 +25,7 @@ import (
 )
 
 func TestNewRefuses(t *testing.T) {
+	hstest.Parallel(t)
 	client := hstest.Client(t)
 	self := client.UserID.String()
 	long := strings.Repeat("x", 256)
@@ -58,6 +59,7 @@ func TestNewRefuses(t *testing.T) {
 }
 
 func TestForbiddenNamesTheLevels(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		owner, guest := hstest.Client(t), hstest.Client(t)
@@ -90,6 +92,7 @@ func TestForbiddenNamesTheLevels(t *testing.T) {
 
 // What takes another power than sending the store's state says which.
 func TestForbiddenNamesTheLevelsOfOtherRequests(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	owner, guest := hstest.Client(t), bot(t, true)
 	levels := &event.PowerLevelsEventContent{Users: map[id.UserID]int{owner.UserID: 100},
@@ -117,6 +120,7 @@ func TestForbiddenNamesTheLevelsOfOtherRequests(t *testing.T) {
 }
 
 func TestNotJoined(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		owner, stranger := hstest.Client(t), hstest.Client(t)
@@ -158,6 +162,7 @@ func TestNotJoined(t *testing.T) {
 
 // A memory has a limit of many small values, a key has one in any layout; see TestMaxValue for that of a value.
 func TestTooLarge(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		store, client, _ := newStore(t, layout)
 		ctx := t.Context()
@@ -185,6 +190,7 @@ func TestTooLarge(t *testing.T) {
 }
 
 func TestDecodeErrorsHideTheValue(t *testing.T) {
+	hstest.Parallel(t)
 	store, _, _ := newStore(t)
 	ctx := t.Context()
 	const secret = 424242
@@ -225,6 +231,7 @@ func (e *echo) UnmarshalJSON(text []byte) error {
 
 // Neither mautrix's request log nor ours shows a value, at any level, whatever happens.
 func TestNoValueInLogs(t *testing.T) {
+	hstest.Parallel(t)
 	const secret = "the-secret-value"
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		client := hstest.Client(t)
@@ -251,6 +258,7 @@ func TestNoValueInLogs(t *testing.T) {
 }
 
 func TestBadTokenIsMautrixError(t *testing.T) {
+	hstest.Parallel(t)
 	store, client, _ := newStore(t)
 	client.AccessToken = "wrong"
 	require.ErrorIs(t, store.Put(t.Context(), "k", 1), mautrix.MUnknownToken)
@@ -280,6 +288,7 @@ func (f *flaky) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 func TestRateLimitsAndGatewayErrorsAreWaitedOut(t *testing.T) {
+	hstest.Parallel(t)
 	for _, status := range []int{http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout} {
 		t.Run(http.StatusText(status), func(t *testing.T) {
 			store, client, _ := newStore(t)
@@ -324,6 +333,7 @@ func TestRateLimitsAndGatewayErrorsAreWaitedOut(t *testing.T) {
 }
 
 func TestServerDown(t *testing.T) {
+	hstest.Parallel(t)
 	store, client, _ := newStore(t)
 	refused := errors.New("connection refused by the test")
 	client.Client = &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) { return nil, refused })}
@@ -334,6 +344,7 @@ func TestServerDown(t *testing.T) {
 
 // A room that is encrypted, or may be, gets no plaintext.
 func TestNeverPlaintextByAccident(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		client := hstest.Client(t)
@@ -375,6 +386,7 @@ func TestNeverPlaintextByAccident(t *testing.T) {
 
 // A room can become encrypted after the store has asked. What a syncing client has learned of it counts.
 func TestRoomBecomesEncrypted(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	store, client, room := newStore(t)
 	client.StateStore = mautrix.NewMemoryStateStore()

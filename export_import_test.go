@@ -84,6 +84,7 @@ func hard() map[string]any {
 
 // From every kind of store into every kind: what is exported from each is imported into the next. Some only with -rounds=20.
 func TestExportAndImport(t *testing.T) {
+	hstest.Parallel(t)
 	type kind struct{ layout, name string }
 	all := []kind{{"perkey", "plain"}, {"single", "encrypted"}, {"perkey", "sealed"}, {"custom", "plain"}}
 	if *rounds >= 20 {
@@ -138,6 +139,7 @@ func TestExportAndImport(t *testing.T) {
 }
 
 func TestImportMergesOrReplaces(t *testing.T) {
+	hstest.Parallel(t)
 	eachSort(t, func(t *testing.T, dst *roomkv.Store, client *mautrix.Client, room id.RoomID, opts []roomkv.Option) {
 		ctx := t.Context()
 		src, _, _ := newStore(t)
@@ -186,6 +188,7 @@ func TestImportMergesOrReplaces(t *testing.T) {
 
 // A full dict is replaced by another full one, which do not fit beside each other.
 func TestImportReplacesAFullMemory(t *testing.T) {
+	hstest.Parallel(t)
 	src, client, _ := newStore(t)
 	require.NoError(t, src.PutAll(t.Context(), small("new ", 60_000)))
 	dst := open(t, client, hstest.Room(t, client))
@@ -231,6 +234,7 @@ func (c *counting) Read(p []byte) (int, error) {
 
 // Files that were cut, or in which a bit has changed, are refused before anything is even read from the homeserver.
 func TestImportRefusesDamagedFiles(t *testing.T) {
+	hstest.Parallel(t)
 	src, client, _ := newEncrypted(t)
 	require.NoError(t, src.PutAll(t.Context(), hard()))
 	require.NoError(t, src.Put(t.Context(), "float", "another"))
@@ -270,6 +274,7 @@ func TestImportRefusesDamagedFiles(t *testing.T) {
 
 // An import that ends at any request is resumed by another, and nothing is there twice.
 func TestImportIsResumed(t *testing.T) {
+	hstest.Parallel(t)
 	src, _, _ := newStore(t)
 	require.NoError(t, src.PutAll(t.Context(), various(30)))
 	file, want := exported(t, src), memoryOf(t, src)
@@ -302,6 +307,7 @@ func TestImportIsResumed(t *testing.T) {
 }
 
 func TestExportOfWhatCannotBeRead(t *testing.T) {
+	hstest.Parallel(t)
 	src, client, room := newStore(t, roomkv.WithEncryption(false)) // what cannot be read would say that the room is encrypted
 	_, err := client.SendStateEvent(t.Context(), room, event.Type{Type: roomkv.DefaultEventType, Class: event.StateEventType}, "",
 		json.RawMessage(`{"good": 1, "bad": {"encrypted_val": "$nothing"}}`))
@@ -336,6 +342,7 @@ func TestExportOfWhatCannotBeRead(t *testing.T) {
 
 // Every revision of every key is in the file, also of those that have been deleted, and an import stores what is there now.
 func TestExportHistory(t *testing.T) {
+	hstest.Parallel(t)
 	eachSort(t, func(t *testing.T, store *roomkv.Store, client *mautrix.Client, room id.RoomID, opts []roomkv.Option) {
 		ctx := t.Context()
 		long := strings.Repeat("long ", 60)
@@ -379,6 +386,7 @@ func TestExportHistory(t *testing.T) {
 
 // Writers at the same time, and more than a page of events.
 func TestExportHistoryOfRivals(t *testing.T) {
+	hstest.Parallel(t)
 	for _, layout := range []string{"perkey", "single"} {
 		t.Run(layout, func(t *testing.T) {
 			store, client, room := newStore(t, layouts[layout])
@@ -408,6 +416,7 @@ func TestExportHistoryOfRivals(t *testing.T) {
 
 // What was redacted is nowhere any more, and no reason for an error.
 func TestExportHistoryOfRedactedValues(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	store, client, room := newEncrypted(t, roomkv.WithRedaction())
 	require.NoError(t, store.Put(ctx, "key", "was"))
@@ -422,6 +431,7 @@ func TestExportHistoryOfRedactedValues(t *testing.T) {
 }
 
 func TestImportFrom(t *testing.T) {
+	hstest.Parallel(t)
 	src, client, _ := newStore(t)
 	require.NoError(t, src.PutAll(t.Context(), map[string]any{"a": 1, "b": 2}))
 	file := exported(t, src)
@@ -472,6 +482,7 @@ func (l *limited) Write(text []byte) (int, error) {
 }
 
 func TestExportThatFails(t *testing.T) {
+	hstest.Parallel(t)
 	store, _, _ := newStore(t)
 	require.NoError(t, store.PutAll(t.Context(), various(2)))
 	size := len(exported(t, store))
@@ -492,6 +503,7 @@ func TestExportThatFails(t *testing.T) {
 // Neither an export nor an import of many large values has all of them in memory. What is garbage by then does not count: how
 // much of it waits for the collector depends on the machine.
 func TestMemoryOfExportAndImport(t *testing.T) {
+	hstest.Real(t)
 	const size, n = 1_000_000, 20
 	defer debug.SetGCPercent(debug.SetGCPercent(10))
 	store, client, _ := newStore(t)

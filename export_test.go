@@ -3,6 +3,7 @@ package roomkv
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	"maunium.net/go/mautrix/id"
@@ -10,16 +11,16 @@ import (
 	"github.com/roomkv/roomkv/internal/commit"
 )
 
-// ForgetAccounts makes what comes next be as in a new process, for account data.
-func ForgetAccounts() {
+// ForgetAccounts makes what comes next be as in a new process, for account data of the room.
+func ForgetAccounts(room id.RoomID) {
 	accounts.mu.Lock()
 	defer accounts.mu.Unlock()
-	accounts.all = map[commit.Dict]*account{}
+	maps.DeleteFunc(accounts.all, func(at commit.Dict, _ *account) bool { return at.Room == room })
 }
 
-// PassTime makes it be long ago that power was asked for, that memories were moved to the state, and that the stores saw that a room
-// was upgraded or failed to follow it.
-func PassTime(stores ...*Store) {
+// PassTime makes it be long ago that power was asked for in the room, that its memories were moved to the state, and that the stores saw
+// that a room was upgraded or failed to follow it.
+func PassTime(room id.RoomID, stores ...*Store) {
 	for _, s := range stores {
 		s.core.upgrades.mu.Lock()
 		for _, about := range s.core.upgrades.rooms {
@@ -33,7 +34,10 @@ func PassTime(stores ...*Store) {
 	}
 	accounts.mu.Lock()
 	defer accounts.mu.Unlock()
-	for _, a := range accounts.all {
+	for at, a := range accounts.all {
+		if at.Room != room {
+			continue
+		}
 		a.mu.Lock()
 		a.asked, a.moved = time.Time{}, time.Time{}
 		a.mu.Unlock()

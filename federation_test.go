@@ -14,6 +14,7 @@ import (
 
 	"github.com/roomkv/roomkv"
 	"github.com/roomkv/roomkv/internal/homeserver"
+	"github.com/roomkv/roomkv/internal/homeserver/hstest"
 )
 
 // federated starts two homeservers, with a bot on each that may write, in one room.
@@ -51,6 +52,8 @@ func size(t *testing.T, store *roomkv.Store) int {
 }
 
 func TestTwoHomeservers(t *testing.T) {
+	hstest.Parallel(t)
+	hstest.Real(t)
 	const puts = 25
 	pair, clientA, clientB, room := federated(t)
 	a, stopA := follow(t, clientA, room)

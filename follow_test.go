@@ -89,9 +89,7 @@ func (p *processing) ProcessResponse(ctx context.Context, response *mautrix.Resp
 // again is another process of the same bot, as far as the homeserver can tell.
 func again(t testing.TB, client *mautrix.Client) *mautrix.Client {
 	t.Helper()
-	device, err := hstest.Server(t).NewDevice(t.Context(), client.UserID)
-	require.NoError(t, err)
-	return device
+	return hstest.Device(t, client)
 }
 
 // requests are those that are not the sync's.
@@ -105,6 +103,7 @@ func requests(recorder *hstest.Recorder) (n int) {
 }
 
 func TestFollow(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		client := hstest.Client(t)
@@ -161,6 +160,7 @@ func TestFollow(t *testing.T) {
 
 // Handlers run in the sync's goroutine, which brings nothing until they return.
 func TestPutInAHandlerWhileFollowing(t *testing.T) {
+	hstest.Parallel(t)
 	client := hstest.Client(t)
 	room := hstest.Room(t, client)
 	store := open(t, client, room)
@@ -186,6 +186,7 @@ func TestPutInAHandlerWhileFollowing(t *testing.T) {
 
 // An event that follows what the store knows can come late: a homeserver's sync may be slow.
 func TestSlowSyncDoesNotHideWrites(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		client := hstest.Client(t)
 		room := hstest.Room(t, client)
@@ -207,6 +208,7 @@ func TestSlowSyncDoesNotHideWrites(t *testing.T) {
 
 // The responses of a sync, made up.
 func TestSyncThatCannotBeTrusted(t *testing.T) {
+	hstest.Parallel(t)
 	for name, response := range map[string]func(room id.RoomID, old string) string{
 		"skipped events": func(room id.RoomID, _ string) string {
 			return fmt.Sprintf(`{"next_batch":"x","rooms":{"join":{%q:{"timeline":{"limited":true,"events":[]}}}}}`, room)
@@ -246,6 +248,7 @@ func TestSyncThatCannotBeTrusted(t *testing.T) {
 }
 
 func TestRedactionEmptiesTheMemory(t *testing.T) {
+	hstest.Parallel(t)
 	client := hstest.Client(t)
 	room := hstest.Room(t, client)
 	store, _ := follow(t, client, room)
@@ -261,6 +264,7 @@ func TestRedactionEmptiesTheMemory(t *testing.T) {
 }
 
 func TestFollowNeedsTheEvents(t *testing.T) {
+	hstest.Parallel(t)
 	store, client, _ := newStore(t)
 	client.Syncer.(*mautrix.DefaultSyncer).FilterJSON = &mautrix.Filter{Room: &mautrix.RoomFilter{
 		Timeline: &mautrix.FilterPart{Types: []event.Type{event.EventMessage}}}}
@@ -276,6 +280,7 @@ func TestFollowNeedsTheEvents(t *testing.T) {
 
 // A fork that nobody merges is merged by whoever follows.
 func TestFollowerRepairs(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	client := hstest.Client(t)
 	room := hstest.Room(t, client)
@@ -295,6 +300,7 @@ func TestFollowerRepairs(t *testing.T) {
 
 // What the store has encrypted comes back with the sync, and is nothing that mautrix should warn of.
 func TestOwnEncryptedEventsAreNothingToWarnOf(t *testing.T) {
+	hstest.Parallel(t)
 	for _, eventType := range []string{roomkv.DefaultEventType, "dev.opsdroid.database", "opsdroid.database", documentedType} {
 		t.Run(eventType, func(t *testing.T) {
 			client := hstest.Client(t)

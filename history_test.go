@@ -23,6 +23,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv"
+	"github.com/roomkv/roomkv/internal/homeserver"
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
 )
 
@@ -99,6 +100,7 @@ func eachKind(t *testing.T, test func(t *testing.T, store *roomkv.Store, client 
 func thorough() bool { return *rounds > defaultRounds }
 
 func TestHistoryAndRestore(t *testing.T) {
+	hstest.Parallel(t)
 	eachKind(t, func(t *testing.T, store *roomkv.Store, client *mautrix.Client, room id.RoomID, opts []roomkv.Option) {
 		ctx := t.Context()
 		values, _ := historyOf(t, store, "key")
@@ -170,6 +172,7 @@ func TestHistoryAndRestore(t *testing.T) {
 }
 
 func TestAtWhatIsNotThere(t *testing.T) {
+	hstest.Parallel(t)
 	bothLayouts(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		store, client, room := newStore(t, layout)
@@ -193,6 +196,7 @@ func TestAtWhatIsNotThere(t *testing.T) {
 // What was stored before a member may see the room's history is out of that one's sight. In the per-key layout Dendrite leaves no
 // sign of it, and the key seems to have been made later.
 func TestHistoryOutOfSight(t *testing.T) {
+	hstest.Parallel(t)
 	bothLayouts(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		store, client, room := newStore(t, layout)
@@ -215,7 +219,7 @@ func TestHistoryOutOfSight(t *testing.T) {
 		assert.Equal(t, []string{"3"}, values)
 		_, oldErr := theirs.At(ctx, roomkv.AtRevision(roomkv.Revision(old)))
 		snapshot, timeErr := theirs.At(ctx, roomkv.AtTime(before))
-		if _, single := dictStateKey(t, client, room); !single && os.Getenv("ROOMKV_HOMESERVER") == "" {
+		if _, single := dictStateKey(t, client, room); !single && !*forking && os.Getenv(homeserver.EnvURL) == "" {
 			require.ErrorIs(t, oldErr, roomkv.ErrNotFound)
 			require.NoError(t, timeErr)
 			assert.Empty(t, pastOf(t, snapshot))
@@ -233,6 +237,7 @@ func TestHistoryOutOfSight(t *testing.T) {
 // the order in which that one did, the newest is what counts, and any of the moments can be restored. With -rounds=30 there are
 // as many revisions and ten moments, by default fewer.
 func TestHistoryOfRivals(t *testing.T) {
+	hstest.Parallel(t)
 	eachKind(t, func(t *testing.T, store *roomkv.Store, client *mautrix.Client, room id.RoomID, opts []roomkv.Option) {
 		ctx := t.Context()
 		revisions, keys := 4, 3
@@ -296,6 +301,7 @@ func TestHistoryOfRivals(t *testing.T) {
 
 // What a member puts there who may send state must not end the process, and takes nothing away but what it stands for.
 func TestHostilePast(t *testing.T) {
+	hstest.Parallel(t)
 	bothLayouts(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		store, client, room := newStore(t, layout)
@@ -356,6 +362,7 @@ func TestHostilePast(t *testing.T) {
 
 // A homeserver whose list of events goes round in circles does not hold anybody for ever.
 func TestHistoryInCircles(t *testing.T) {
+	hstest.Parallel(t)
 	bothLayouts(t, func(t *testing.T, layout roomkv.Option) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
@@ -381,6 +388,7 @@ func TestHistoryInCircles(t *testing.T) {
 
 // A key that was written on a homeserver whose clock is ahead, before others on one whose clock is not.
 func TestHistoryByClocksApart(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	store, client, room := newStore(t, roomkv.WithPerKeyState())
 	require.NoError(t, store.Put(ctx, "key", "old"))
@@ -440,6 +448,7 @@ func TestHistoryByClocksApart(t *testing.T) {
 
 // Between two revisions people have talked for longer than any page is, and the homeserver does not say that there is more.
 func TestHistoryBeforeMuchTalk(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		store, client, room := newStore(t, layout)
 		for i := range 3 {

@@ -27,6 +27,7 @@ func readCloser(body string) io.ReadCloser { return io.NopCloser(strings.NewRead
 
 // A user with the power to send state can put anything an event may hold where the store looks.
 func TestBadEntriesLeaveTheOthersAlone(t *testing.T) {
+	hstest.Parallel(t)
 	bad := map[string]string{
 		"number":    `{"encrypted_val":7}`,
 		"null":      `{"encrypted_val":null}`,
@@ -97,6 +98,7 @@ func TestBadEntriesLeaveTheOthersAlone(t *testing.T) {
 }
 
 func TestRedactedStateIsEmpty(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		store, client, room := newStore(t, layout)
@@ -119,6 +121,7 @@ func TestRedactedStateIsEmpty(t *testing.T) {
 
 // In the per-key layout an event counts for the key that is looked for under its state key, and no other.
 func TestKeysCannotBeShadowed(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	store, client, room := newStore(t, roomkv.WithPerKeyState())
 	victim := strings.Repeat("long ", 60)
@@ -162,6 +165,7 @@ func TestKeysCannotBeShadowed(t *testing.T) {
 
 // The homeserver's words can repeat what it was sent.
 func TestErrorsDoNotEchoTheValue(t *testing.T) {
+	hstest.Parallel(t)
 	store, client, _ := newStore(t, roomkv.WithPerKeyState())
 	require.NoError(t, store.Put(t.Context(), "k", 1))
 	for _, status := range []int{400, 401, 403, 404, 405, 413, 418, 500} {
@@ -199,6 +203,7 @@ func (d delay) RoundTrip(req *http.Request) (*http.Response, error) {
 // Only under the empty state key does a state event of the room's own types say something of the room, and a message event of these
 // types, which anybody can send, says nothing.
 func TestStateKeysOfTheRoomsOwnEvents(t *testing.T) {
+	hstest.Parallel(t)
 	types := map[string]any{
 		event.StateEncryption.Type:  map[string]any{"algorithm": id.AlgorithmMegolmV1},
 		event.StateTombstone.Type:   map[string]any{"replacement_room": "!other:example.org"},

@@ -17,7 +17,9 @@ import (
 // A writer can die at any moment, between a write and the look back after it too. What was acknowledged before, to it or
 // to others, is there once somebody else has written.
 func TestKilledWriterLosesNothing(t *testing.T) {
-	const kills = 50
+	hstest.Parallel(t)
+	hstest.Real(t)
+	kills := often(50, 10)
 	client, j := shared(t)
 	j.Do, j.Times = "put", 1_000_000
 	var steady []*process
@@ -65,6 +67,7 @@ func TestKilledWriterLosesNothing(t *testing.T) {
 // opsdroid reads, changes and writes, and names no parents. What roomkv has acknowledged is not lost to it where it
 // copies the field that names them, as it does.
 func TestBesideOpsdroid(t *testing.T) {
+	hstest.Parallel(t)
 	client, j := shared(t)
 	var jobs []job
 	for i := range 2 {
@@ -97,6 +100,7 @@ func TestBesideOpsdroid(t *testing.T) {
 }
 
 func TestThousandGoroutines(t *testing.T) {
+	hstest.Parallel(t)
 	const goroutines = 1000
 	store, client, _ := newStore(t)
 	recorder := hstest.Record(client)
@@ -115,6 +119,7 @@ func TestThousandGoroutines(t *testing.T) {
 }
 
 func TestCompareAndPut(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		store, client, room := newStore(t, layout)
@@ -149,6 +154,7 @@ func TestCompareAndPut(t *testing.T) {
 }
 
 func TestUpdate(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		store, _, _ := newStore(t, layout)
@@ -174,6 +180,7 @@ func TestUpdate(t *testing.T) {
 }
 
 func TestSingleWriter(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		store, client, _ := newStore(t, layout, roomkv.WithSingleWriter())

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/roomkv/roomkv"
+	"github.com/roomkv/roomkv/internal/homeserver/hstest"
 )
 
 // atKey is the state key of the key "@k".
@@ -38,6 +39,7 @@ func isPut(req *http.Request, key string) bool {
 
 // What was moved into the state is left out there, with what was written after it: the power went and came while it was sent.
 func TestMovedMemoryThatIsLeftOut(t *testing.T) {
+	hstest.Parallel(t)
 	for name, change := range map[string]func(ctx context.Context, store *roomkv.Store) error{
 		"update": func(ctx context.Context, store *roomkv.Store) error { return roomkv.Update(ctx, store, "k", increment) },
 		"put":    func(ctx context.Context, store *roomkv.Store) error { return store.Put(ctx, "k", 2) },
@@ -50,11 +52,11 @@ func TestMovedMemoryThatIsLeftOut(t *testing.T) {
 				store := open(t, p.bot, p.room, opts...)
 				require.NoError(t, store.Put(ctx, "k", 1))
 				p.level(t, 50)
-				roomkv.PassTime()
+				roomkv.PassTime(p.room)
 				use(without("k", next))
 				require.NoError(t, store.Put(ctx, "other", 1), "which moves the memory")
 				require.NoError(t, change(ctx, store))
-				roomkv.PassTime()
+				roomkv.PassTime(p.room)
 				require.NoError(t, store.Put(ctx, "other", 2), "which moves it again")
 				use(next.RoundTrip)
 				want := map[string]string{"other": "2", "k": "2"}
@@ -70,6 +72,7 @@ func TestMovedMemoryThatIsLeftOut(t *testing.T) {
 
 // Who knows of no event that was left out of the state begins from nothing, and loses the power before it has found out.
 func TestRescueOfWhatBeganFromNothing(t *testing.T) {
+	hstest.Parallel(t)
 	eachAccountKind(t, func(t *testing.T, p powerless, opts []roomkv.Option) {
 		ctx := t.Context()
 		p.level(t, 50)
@@ -97,6 +100,7 @@ func TestRescueOfWhatBeganFromNothing(t *testing.T) {
 
 // A key is deleted whose value was left out of the state, and that does not come back.
 func TestDeleteOfWhatIsLeftOut(t *testing.T) {
+	hstest.Parallel(t)
 	eachAccountKind(t, func(t *testing.T, p powerless, opts []roomkv.Option) {
 		ctx := t.Context()
 		p.level(t, 50)
@@ -115,6 +119,7 @@ func TestDeleteOfWhatIsLeftOut(t *testing.T) {
 
 // A key that was left out of the state, and then deleted in account data, does not come back with the power.
 func TestLeftOutAndDeletedInAccountData(t *testing.T) {
+	hstest.Parallel(t)
 	for _, how := range []string{"while the power goes", "afterwards"} {
 		t.Run(how, func(t *testing.T) {
 			eachAccountKind(t, func(t *testing.T, p powerless, opts []roomkv.Option) {
@@ -143,7 +148,7 @@ func TestLeftOutAndDeletedInAccountData(t *testing.T) {
 				require.NoError(t, store.Delete(ctx, "k"))
 				require.ErrorIs(t, store.Get(ctx, "k", new(int)), roomkv.ErrNotFound)
 				p.level(t, 50)
-				roomkv.PassTime()
+				roomkv.PassTime(p.room)
 				require.NoError(t, store.Put(ctx, "other", 2))
 				require.ErrorIs(t, store.Get(ctx, "k", new(int)), roomkv.ErrNotFound)
 				require.NoError(t, roomkv.Update(ctx, store, "k", increment))
@@ -155,6 +160,7 @@ func TestLeftOutAndDeletedInAccountData(t *testing.T) {
 
 // What a store has from its sync it deletes, though the state lacks it.
 func TestDeleteOfWhatOnlyTheSyncHas(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	p := newPowerless(t, false)
 	p.level(t, 50)
@@ -175,6 +181,7 @@ func TestDeleteOfWhatOnlyTheSyncHas(t *testing.T) {
 // The homeserver throws away what it has acknowledged, somebody else finds out that the power is gone, and takes that to account data:
 // it must not be done there once more.
 func TestRescuedIsNotMadeAgain(t *testing.T) {
+	hstest.Parallel(t)
 	for name, c := range map[string]struct {
 		change func(ctx context.Context, store *roomkv.Store) error
 		before bool
@@ -224,6 +231,7 @@ func TestRescuedIsNotMadeAgain(t *testing.T) {
 
 // Two stores of one process write different keys of one dict at the same time, and the power goes before these are merged.
 func TestMergeThatIsRefused(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	p := newPowerless(t, false)
 	p.level(t, 50)
@@ -247,6 +255,7 @@ func TestMergeThatIsRefused(t *testing.T) {
 
 // Two change one key at the same time, and the power goes before these changes are merged.
 func TestMergeOfAKeyThatIsRefused(t *testing.T) {
+	hstest.Parallel(t)
 	type change func(ctx context.Context, store *roomkv.Store) error
 	add := func(n int) change {
 		return func(ctx context.Context, store *roomkv.Store) error {
@@ -283,6 +292,7 @@ func TestMergeOfAKeyThatIsRefused(t *testing.T) {
 		"another user's, dropped": {admin, add(10), add(1), true, false, "12"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			hstest.Parallel(t)
 			eachAccountKind(t, func(t *testing.T, p powerless, opts []roomkv.Option) {
 				ctx := t.Context()
 				p.level(t, 50)
@@ -322,7 +332,7 @@ func TestMergeOfAKeyThatIsRefused(t *testing.T) {
 				}
 				assert.Equal(t, want, memoryOf(t, store))
 				p.level(t, 50)
-				roomkv.PassTime(store)
+				roomkv.PassTime(p.room, store)
 				require.NoError(t, store.Put(ctx, "other", 1))
 				want["other"] = "1"
 				assert.Equal(t, want, memoryOf(t, store))
@@ -334,6 +344,7 @@ func TestMergeOfAKeyThatIsRefused(t *testing.T) {
 
 // As before, and neither of the two has looked for the other's when the power goes. Each is done once.
 func TestTwoChangesOfAKeyAsThePowerGoes(t *testing.T) {
+	hstest.Parallel(t)
 	add := func(store *roomkv.Store, n int) error {
 		return roomkv.Update(context.Background(), store, "k", func(count int, _ bool) (int, error) { return count + n, nil })
 	}
@@ -388,6 +399,7 @@ func TestTwoChangesOfAKeyAsThePowerGoes(t *testing.T) {
 
 // Others wait for no Update that is slow, also while what the state lacks is taken to account data.
 func TestSlowUpdateHoldsUpNoRescue(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	p := newPowerless(t, false)
 	p.level(t, 50)
@@ -420,6 +432,7 @@ func TestSlowUpdateHoldsUpNoRescue(t *testing.T) {
 
 // A state event that is none of the store's holds up neither who replaces it, nor the room's other writes, wherever it is.
 func TestCorruptEventIsReplaced(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	corrupt := func(t *testing.T, p powerless) {
 		t.Helper()
@@ -444,7 +457,7 @@ func TestCorruptEventIsReplaced(t *testing.T) {
 		require.NoError(t, store.Put(ctx, "@k", 1))
 		assert.Equal(t, map[string]string{"@k": "1"}, memoryOf(t, store))
 		p.level(t, 50)
-		roomkv.PassTime()
+		roomkv.PassTime(p.room)
 		require.NoError(t, store.Put(ctx, "other", 1))
 		assert.Equal(t, map[string]string{"@k": "1", "other": "1"}, memoryOf(t, store))
 	})
@@ -470,12 +483,12 @@ func TestCorruptEventIsReplaced(t *testing.T) {
 		store := open(t, p.bot, p.room, opts...)
 		require.NoError(t, store.Put(ctx, "@k", 1))
 		p.level(t, 50)
-		roomkv.PassTime()
+		roomkv.PassTime(p.room)
 		require.NoError(t, store.Put(ctx, "other", 1))
 		corrupt(t, p)
 		use, next := through(p.bot)
 		use(without(atKey, next))
-		roomkv.PassTime()
+		roomkv.PassTime(p.room)
 		require.NoError(t, store.Put(ctx, "other", 2))
 		require.NoError(t, store.Delete(ctx, "@k"))
 		use(next.RoundTrip)
@@ -485,12 +498,13 @@ func TestCorruptEventIsReplaced(t *testing.T) {
 
 // Several keys are put at once as the first that go to account data again, after it has moved to the state.
 func TestPutsAtOnceAfterAMove(t *testing.T) {
+	hstest.Parallel(t)
 	eachAccountKind(t, func(t *testing.T, p powerless, opts []roomkv.Option) {
 		ctx := t.Context()
 		store := open(t, p.bot, p.room, opts...)
 		require.NoError(t, store.Put(ctx, "a", 1))
 		p.level(t, 50)
-		roomkv.PassTime(store)
+		roomkv.PassTime(p.room, store)
 		require.NoError(t, store.Put(ctx, "b", 1))
 		require.Equal(t, map[string]string{"a": "state", "b": "state"}, places(t, store))
 		p.level(t, 0)

@@ -52,6 +52,7 @@ func withRace(bytes uint64) uint64 {
 
 // A large value takes less than four times its size, itself included, to write or to read.
 func TestMemoryOfLargeValues(t *testing.T) {
+	long(t)
 	const size = 40_000_000
 	value := strings.Repeat("0123456789", size/10)
 	eachRoom(t, func(t *testing.T, encrypted bool, layout roomkv.Option) {

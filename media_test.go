@@ -64,6 +64,7 @@ func allState(t testing.TB, client *mautrix.Client, room id.RoomID) string {
 }
 
 func TestLargeValuesComeBack(t *testing.T) {
+	hstest.Parallel(t)
 	eachRoom(t, func(t *testing.T, encrypted bool, layout roomkv.Option) {
 		ctx := t.Context()
 		store, client, room := newIn(t, encrypted, layout)
@@ -123,6 +124,7 @@ func TestLargeValuesComeBack(t *testing.T) {
 
 // Whatever changes a value by what it was can do so with a large one, in a batch too.
 func TestLargeValuesChange(t *testing.T) {
+	hstest.Parallel(t)
 	eachRoom(t, func(t *testing.T, encrypted bool, layout roomkv.Option) {
 		ctx := t.Context()
 		store, _, _ := newIn(t, encrypted, layout)
@@ -166,6 +168,7 @@ func isDownload(req *http.Request) bool {
 
 // Whichever request fails, so does the write, and nothing has changed. What was uploaded for it is not uploaded again.
 func TestFailedWriteOfALargeValue(t *testing.T) {
+	hstest.Parallel(t)
 	eachRoom(t, func(t *testing.T, encrypted bool, layout roomkv.Option) {
 		store, client, room := newIn(t, encrypted, layout)
 		require.NoError(t, store.Put(t.Context(), "key", text(70_000, 0)))
@@ -206,6 +209,7 @@ func TestFailedWriteOfALargeValue(t *testing.T) {
 
 // What comes in place of an attachment is not believed, and neither is what is said of it.
 func TestDamagedAttachment(t *testing.T) {
+	hstest.Parallel(t)
 	eachRoom(t, func(t *testing.T, encrypted bool, layout roomkv.Option) {
 		ctx := mautrix.WithMaxRetries(t.Context(), 0)
 		store, client, room := newIn(t, encrypted, layout)
@@ -296,6 +300,7 @@ func TestHostileReference(t *testing.T) {
 }
 
 func TestMaxValue(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	store, client, room := newStore(t, roomkv.WithMaxValue(200_000))
 	require.NoError(t, store.Put(ctx, "key", text(190_000, 0)))
@@ -330,6 +335,7 @@ func TestMaxValue(t *testing.T) {
 
 // An attachment that the homeserver does not get from another one, or does not give, is one value that is missing.
 func TestAttachmentThatIsNotGiven(t *testing.T) {
+	hstest.Parallel(t)
 	store, client, _ := newStore(t)
 	require.NoError(t, store.PutAll(t.Context(), map[string]any{"a": 1, "large": text(60_000, 0), "z": 2}))
 	use, next := through(client)
@@ -351,6 +357,7 @@ func TestAttachmentThatIsNotGiven(t *testing.T) {
 
 // A homeserver from before authenticated media has neither of its endpoints.
 func TestOldMediaRepository(t *testing.T) {
+	hstest.Parallel(t)
 	store, client, _ := newStore(t)
 	use, next := through(client)
 	use(func(req *http.Request) (*http.Response, error) {
@@ -371,6 +378,7 @@ func TestOldMediaRepository(t *testing.T) {
 
 // A dict that gets full moves its largest values out, whoever stored them there, and those that it gets too.
 func TestFullDictMovesItsLargestValuesOut(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	store, client, room := newStore(t)
 	want := map[string]string{}
@@ -423,6 +431,7 @@ func TestFullDictMovesItsLargestValuesOut(t *testing.T) {
 
 // Many small values do not fit, in whatever form. None of those that were acknowledged is lost.
 func TestTooManySmallValues(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	store, client, room := newStore(t)
 	recorder := hstest.Record(client)
@@ -455,6 +464,7 @@ func TestTooManySmallValues(t *testing.T) {
 
 // Writers who fill a dict at the same time, and move each other's values out of it, lose nothing.
 func TestLargeValuesBesideManyWriters(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	_, client, room := newStore(t)
 	want := map[string]string{}
@@ -495,6 +505,7 @@ func TestLargeValuesBesideManyWriters(t *testing.T) {
 
 // An Update that does not fit beside what others wrote at the same time is made once, and so is theirs.
 func TestUpdateWhileOthersFillTheDict(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	r := newRivals(t, layouts["single"])
 	require.NoError(t, r.other.Put(ctx, "list", text(5_000, 0)))
@@ -515,6 +526,7 @@ func TestUpdateWhileOthersFillTheDict(t *testing.T) {
 
 // A value that somebody writes while it is moved out is not replaced by what was there before.
 func TestMovedValueGivesWay(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	r := newRivals(t, layouts["single"])
 	require.NoError(t, r.other.Put(ctx, "large", text(40_000, 0)))
@@ -530,6 +542,7 @@ func TestMovedValueGivesWay(t *testing.T) {
 
 // In the clear the state shows the keys to attachments, so that encryption takes others.
 func TestEncryptAllUploadsAgain(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		client := hstest.Client(t)

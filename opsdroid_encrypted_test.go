@@ -119,6 +119,7 @@ func (imported) RequestSession(context.Context, id.RoomID, id.SenderKey, id.Sess
 }
 
 func TestReadsWhatOpsdroidEncrypts(t *testing.T) {
+	hstest.Parallel(t)
 	all, keys := recordings(t)
 	for _, recorded := range all {
 		t.Run(recorded.Name, func(t *testing.T) {
@@ -158,6 +159,7 @@ func TestReadsWhatOpsdroidEncrypts(t *testing.T) {
 // Before opsdroid encrypted a value whole, in the per-key layout a dict was the whole content, with an encrypted event for each
 // of its fields (opsdroid/opsdroid#1587, in _verify_and_get and put of opsdroid/database/matrix/__init__.py).
 func TestReadsFieldsThatOpsdroidEncrypted(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	client := hstest.Client(t)
 	hstest.Crypto(t, client)
@@ -210,6 +212,7 @@ func TestReadsFieldsThatOpsdroidEncrypted(t *testing.T) {
 }
 
 func TestEncryptsWhatOpsdroidReads(t *testing.T) {
+	hstest.Parallel(t)
 	const custom = "bot.memory"
 	values := map[string]string{
 		"text": `"é <&> \" \\ \u2028 😀"`, "float": `1.5`, "large": `123456789012345678901234567890`, "null": `null`,
@@ -226,14 +229,13 @@ func TestEncryptsWhatOpsdroidReads(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			client, other := hstest.Client(t), hstest.Client(t)
-			device, err := hstest.Server(t).NewDevice(t.Context(), client.UserID)
-			require.NoError(t, err)
+			device := hstest.Device(t, client)
 			readers := []*mautrix.Client{device, other}
 			for _, reader := range append(readers, client) {
 				hstest.Crypto(t, reader)
 			}
 			room := hstest.EncryptedRoom(t, client, other.UserID)
-			_, err = other.JoinRoomByID(t.Context(), room)
+			_, err := other.JoinRoomByID(t.Context(), room)
 			require.NoError(t, err)
 			for _, reader := range readers {
 				defer syncing(t, reader)()
@@ -287,6 +289,7 @@ func opsdroidDecrypt(t *testing.T, client *mautrix.Client, room id.RoomID, state
 	var reference map[string]id.EventID
 	require.NoError(t, json.Unmarshal(state[key], &reference), "%q is not encrypted", key)
 	require.Len(t, reference, 1)
+	listed(t, client, room, reference["encrypted_val"])
 	evt, err := client.GetEvent(t.Context(), room, reference["encrypted_val"])
 	require.NoError(t, err)
 	require.NoError(t, evt.Content.ParseRaw(event.EventEncrypted))

@@ -43,6 +43,7 @@ func fixtures(t *testing.T) []fixture {
 }
 
 func TestReadsWhatOpsdroidWrites(t *testing.T) {
+	hstest.Parallel(t)
 	for _, fixture := range fixtures(t) {
 		t.Run(fixture.Name, func(t *testing.T) {
 			ctx := t.Context()
@@ -80,6 +81,7 @@ func TestReadsWhatOpsdroidWrites(t *testing.T) {
 }
 
 func TestWritesWhatOpsdroidReads(t *testing.T) {
+	hstest.Parallel(t)
 	for _, fixture := range fixtures(t) {
 		if fixture.EventType != "dev.opsdroid.database" {
 			continue // opsdroid migrates the older type and reads it no more

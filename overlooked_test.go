@@ -36,6 +36,7 @@ func twin(t testing.TB, client *mautrix.Client) *mautrix.Client {
 // People talk in the room between a rival's write and ours, or for long before it. Dendrite's pages are of so many events before the filter,
 // and where that leaves nothing it does not say that there is more.
 func TestTalkHidesNoRival(t *testing.T) {
+	hstest.Parallel(t)
 	for name, talk := range map[string]struct{ before, since int }{"some": {0, 30}, "much": {0, 130}, "before": {80, 0}} {
 		t.Run(name, func(t *testing.T) {
 			eachLayout(t, func(t *testing.T, layout roomkv.Option) {
@@ -76,6 +77,7 @@ func TestTalkHidesNoRival(t *testing.T) {
 
 // What any member may send ends no look back, whatever time it claims: messages of the store's type or of another, and memberships.
 func TestAncientMessagesHideNoRival(t *testing.T) {
+	hstest.Parallel(t)
 	member := event.Type{Type: event.StateMember.Type, Class: event.StateEventType}
 	for name, send := range map[string]func(ctx context.Context, client *mautrix.Client, room id.RoomID, n int) error{
 		"of the type": func(ctx context.Context, client *mautrix.Client, room id.RoomID, n int) error {
@@ -154,6 +156,7 @@ func TestAncientMessagesHideNoRival(t *testing.T) {
 
 // Synapse's sync shows what was sent while the power levels changed, also where that has kept it out of the state.
 func TestListingOfWhatIsNotInTheState(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	store, client, room := newStore(t, roomkv.WithPerKeyState())
 	require.NoError(t, store.Put(ctx, "key", 1))
@@ -184,6 +187,7 @@ func TestListingOfWhatIsNotInTheState(t *testing.T) {
 
 // What the homeserver does between giving an answer and its arrival is not in it.
 func TestLateAnswerHidesNoRival(t *testing.T) {
+	hstest.Parallel(t)
 	layout := roomkv.WithPerKeyState()
 	store, client, room := newStore(t, layout)
 	rival := open(t, again(t, client), room, layout)
@@ -216,6 +220,7 @@ func TestLateAnswerHidesNoRival(t *testing.T) {
 
 // Both put the seal there, and neither may take that for a change of the other's.
 func TestFirstWritersOfASealedMemory(t *testing.T) {
+	hstest.Parallel(t)
 	store, client, room := newEncrypted(t, roomkv.WithSealedKeys(secret))
 	rival := open(t, twin(t, client), room, roomkv.WithSealedKeys(secret))
 	interrupt(client, func(n int) {
@@ -229,6 +234,7 @@ func TestFirstWritersOfASealedMemory(t *testing.T) {
 
 // The state store in memory would give the session to everybody who was ever in the room.
 func TestKeysGoToMembersAlone(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	client := hstest.Client(t)
 	var users []*mautrix.Client

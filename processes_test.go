@@ -32,6 +32,14 @@ var rounds = flag.Int("rounds", defaultRounds, "how often processes race to crea
 
 const defaultRounds = 10
 
+// often is how often processes do what takes them long, with -soak and without.
+func often(soaked, usual int) int {
+	if *soak {
+		return soaked
+	}
+	return usual
+}
+
 // workerEnv is set in a worker only: a process of its own that writes to the same memory as others. It is this test
 // binary, started again.
 const workerEnv = "ROOMKV_TEST_WORKER"
@@ -291,6 +299,7 @@ func together(t testing.TB, jobs ...job) (acknowledged [][]string, requests int)
 }
 
 func TestProcessesPut(t *testing.T) {
+	long(t)
 	for processes, most := range map[int]float64{4: 5, 8: 7} {
 		t.Run(fmt.Sprint(processes), func(t *testing.T) {
 			client, j := shared(t)
@@ -319,11 +328,13 @@ func processesPut(t *testing.T, client *mautrix.Client, j job, processes, puts i
 }
 
 func TestProcessesUpdate(t *testing.T) {
+	hstest.Parallel(t)
+	hstest.Real(t)
 	for _, name := range []string{"single", "perkey"} {
 		t.Run("layout="+name, func(t *testing.T) {
 			client, j := shared(t)
 			j.Layout = name
-			processesUpdate(t, client, j, 25)
+			processesUpdate(t, client, j, often(25, 3))
 		})
 	}
 }
@@ -341,7 +352,8 @@ func processesUpdate(t *testing.T, client *mautrix.Client, j job, updates int) {
 }
 
 func TestProcessesCreate(t *testing.T) {
-	for name, rounds := range map[string]int{"single": *rounds, "perkey": 10} {
+	hstest.Parallel(t)
+	for name, rounds := range map[string]int{"single": often(*rounds, 3), "perkey": often(10, 3)} {
 		t.Run("layout="+name, func(t *testing.T) {
 			client, j := shared(t)
 			j.Layout = name

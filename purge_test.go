@@ -78,6 +78,7 @@ func unreadable(t testing.TB, client *mautrix.Client, room id.RoomID, text strin
 }
 
 func TestPurge(t *testing.T) {
+	hstest.Parallel(t)
 	eachKind(t, func(t *testing.T, store *roomkv.Store, client *mautrix.Client, room id.RoomID, opts []roomkv.Option) {
 		ctx := t.Context()
 		require.NoError(t, store.PutAll(ctx, map[string]any{"patient": "Ann Onymous", "other": 1, "third": "two"}))
@@ -136,6 +137,7 @@ func TestPurge(t *testing.T) {
 
 // A value that was stored before keys were sealed is purged too, and only then is the key's name in a request.
 func TestPurgeOfWhatWasStoredBeforeKeysWereSealed(t *testing.T) {
+	hstest.Parallel(t)
 	bothLayouts(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		before, client, room := newEncrypted(t, layout, roomkv.WithEncryption(false))
@@ -154,6 +156,7 @@ func TestPurgeOfWhatWasStoredBeforeKeysWereSealed(t *testing.T) {
 // What others write while a purge goes on is kept, what they delete stays deleted, and a purge that was interrupted is finished
 // by the next.
 func TestPurgeBesideWriters(t *testing.T) {
+	hstest.Parallel(t)
 	eachKind(t, func(t *testing.T, first *roomkv.Store, client *mautrix.Client, room id.RoomID, opts []roomkv.Option) {
 		ctx := t.Context()
 		stores := []*roomkv.Store{first, open(t, twin(t, client), room, opts...)}
@@ -216,6 +219,7 @@ func TestPurgeBesideWriters(t *testing.T) {
 
 // Whoever lacks the power to redact what others have sent is told what is left.
 func TestPurgeOfOthersEvents(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	owner, client, room := newStore(t)
 	guest := hstest.Client(t)
@@ -251,6 +255,7 @@ func TestPurgeOfOthersEvents(t *testing.T) {
 
 // The state can name any event, and what people have said is not the memory's to take away.
 func TestPurgeOfWhatIsNotTheStores(t *testing.T) {
+	hstest.Parallel(t)
 	bothLayouts(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		store, client, room := newEncrypted(t, layout, roomkv.WithKeyWait(0))
@@ -289,6 +294,7 @@ func TestPurgeOfWhatIsNotTheStores(t *testing.T) {
 // Nobody but the homeserver's administrator can delete an attachment: its address is given, and the keys to it are gone.
 // Whoever may write state can say that a value's field is in any event. What is another key's is not redacted.
 func TestPurgeOfWhatIsCalledAField(t *testing.T) {
+	hstest.Parallel(t)
 	for _, opts := range [][]roomkv.Option{nil, {roomkv.WithSealedKeys(secret)}} {
 		ctx := t.Context()
 		store, client, room := newEncrypted(t, append(opts, roomkv.WithPerKeyState())...)
@@ -301,8 +307,9 @@ func TestPurgeOfWhatIsCalledAField(t *testing.T) {
 		_, stored, _ := strings.Cut(of[0], ": ")
 		require.NoError(t, json.Unmarshal([]byte(stored), &victim))
 		require.NoError(t, store.Put(ctx, "victim", "new"))
-		_, err := client.SendStateEvent(ctx, room, database, "k", map[string]any{"field": map[string]any{"encrypted_val": victim.Event}})
+		sent, err := client.SendStateEvent(ctx, room, database, "k", map[string]any{"field": map[string]any{"encrypted_val": victim.Event}})
 		require.NoError(t, err)
+		listed(t, client, room, sent.EventID)
 		done, err := store.Purge(ctx, "k")
 		require.ErrorIs(t, err, roomkv.ErrUndecryptable)
 		require.Len(t, done.Left, 1)
@@ -313,6 +320,7 @@ func TestPurgeOfWhatIsCalledAField(t *testing.T) {
 }
 
 func TestPurgeOfLargeValues(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	for name, make := range map[string]func(testing.TB, ...roomkv.Option) (*roomkv.Store, *mautrix.Client, id.RoomID){"plain": newStore, "encrypted": newEncrypted} {
 		t.Run(name, func(t *testing.T) {
@@ -337,6 +345,7 @@ func TestPurgeOfLargeValues(t *testing.T) {
 
 // What a purge has redacted is not seen as a change, nor as gone, by a store that follows.
 func TestPurgeBesideAFollower(t *testing.T) {
+	hstest.Parallel(t)
 	bothLayouts(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		store, client, room := newStore(t, layout)

@@ -72,6 +72,7 @@ func exactlyTheUnused(t testing.TB, client *mautrix.Client, room id.RoomID) {
 }
 
 func TestRedaction(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		store, client, room := newEncrypted(t, layout, roomkv.WithRedaction())
@@ -93,6 +94,7 @@ func TestRedaction(t *testing.T) {
 
 // Writers that know nothing of each other must not take away what another one has just made the state refer to.
 func TestRedactionBesideOthers(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		first, client, room := newEncrypted(t, layout, roomkv.WithRedaction())
@@ -120,6 +122,7 @@ func TestRedactionBesideOthers(t *testing.T) {
 
 // The state can name any event, and the bot may have the power to redact it.
 func TestRedactionOfWhatIsNotTheStores(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	store, client, room := newEncrypted(t, roomkv.WithRedaction(), roomkv.WithKeyWait(0))
 	require.NoError(t, store.Put(ctx, "key", 1))
@@ -147,6 +150,7 @@ func TestRedactionOfWhatIsNotTheStores(t *testing.T) {
 
 // A reader that has read the state before it was overwritten finds the old value gone, and reads again.
 func TestReadWhileTheValueIsReplaced(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		store, client, room := newEncrypted(t, layout)
@@ -171,6 +175,7 @@ func TestReadWhileTheValueIsReplaced(t *testing.T) {
 
 // A value that did not count was dropped by whoever found that; when its writer makes it again it must be another event.
 func TestRedactionBesideUpdates(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	first, client, room := newEncrypted(t, roomkv.WithRedaction())
 	stores := []*roomkv.Store{first, open(t, client, room, roomkv.WithRedaction()), open(t, client, room)}

@@ -31,6 +31,7 @@ func redacted(t testing.TB, client *mautrix.Client, room id.RoomID, at roomkv.Re
 
 // What a redacted event held is not known, nor is its key where the state key is an escaped or hashed one. What is there now stays.
 func TestRestoreOfRedacted(t *testing.T) {
+	hstest.Parallel(t)
 	for name, key := range map[string]string{"plain": "plain", "escaped": "@alice:example.org", "hashed": strings.Repeat("long", 100)} {
 		t.Run(name, func(t *testing.T) {
 			ctx := t.Context()
@@ -76,6 +77,7 @@ func inClear(t testing.TB, values map[string]any, opts ...roomkv.Option) (*mautr
 
 // Inside an encrypted event a value takes more than in the state, so that what stood there goes to the media repository.
 func TestRestoreOfLargeInClear(t *testing.T) {
+	hstest.Parallel(t)
 	html := strings.Repeat("<b>", 15_300) // which fits into the state, and not into an encrypted event
 	for name, test := range map[string]struct {
 		opts    []roomkv.Option
@@ -105,6 +107,7 @@ func TestRestoreOfLargeInClear(t *testing.T) {
 
 // Where several keys cannot come back, the error is the same every time.
 func TestRestoreTellsTheFirst(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	keys := []string{"a", "b", "c", "d"}
 	values := map[string]any{}
@@ -141,6 +144,7 @@ func TestRestoreTellsTheFirst(t *testing.T) {
 
 // Somebody changes a key, which had the same value in the clear as in the snapshot, after Restore has read what is there.
 func TestRestoreWritesNothingInClear(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	client, room, snapshot := inClear(t, map[string]any{"key": "as it was", "other": 1})
 	rival := open(t, twin(t, client), room)

@@ -126,6 +126,7 @@ func (r rivals) feed(t testing.TB, limited bool, events ...id.EventID) {
 
 // What the sync skips, or a redaction makes the store forget, while a write is on its way, hides no rival's write.
 func TestForgetWhileWriting(t *testing.T) {
+	hstest.Parallel(t)
 	for name, after := range map[string]func(t *testing.T, r rivals, rival, redaction, own id.EventID){
 		"skipped later": func(t *testing.T, r rivals, rival, _, own id.EventID) {
 			r.feed(t, false, rival, own)
@@ -176,6 +177,7 @@ func TestForgetWhileWriting(t *testing.T) {
 
 // A sync that brings what happened before the store first read changes nothing.
 func TestSyncBehindTheFirstRead(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		r := newRivals(t, layout)
@@ -212,6 +214,7 @@ func small(prefix string, size int) map[string]any {
 
 // Two writes that fit alone and not together: what was acknowledged stays, and nobody is blocked.
 func TestMergeTooLarge(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	r := newRivals(t, layouts["single"])
 	require.NoError(t, r.other.PutAll(ctx, small("base", 60_500)))
@@ -231,6 +234,7 @@ func TestMergeTooLarge(t *testing.T) {
 
 // Two writes that fit alone and not together, of values that can be moved out.
 func TestMergeMovesValuesOut(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	r := newRivals(t, layouts["single"])
 	large := func(n int) string { return strings.Repeat("x", n) }
@@ -251,6 +255,7 @@ func TestMergeMovesValuesOut(t *testing.T) {
 
 // Whoever joins a batch that the homeserver refused for its size gets an answer.
 func TestJoinWhatIsTakenApart(t *testing.T) {
+	hstest.Parallel(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	r := newRivals(t, layouts["single"])
@@ -286,6 +291,7 @@ func TestJoinWhatIsTakenApart(t *testing.T) {
 
 // A CompareAndPut that joins a commit looks as far back as one that begins it.
 func TestCompareJoins(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	r := newRivals(t, layouts["single"])
 	require.NoError(t, r.other.Put(ctx, "k", 1))
@@ -307,6 +313,7 @@ func TestCompareJoins(t *testing.T) {
 
 // A Pop that was overtaken gives the value that it removed, and nothing of the one before.
 func TestPopGivesWhatItRemoved(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		r := newRivals(t, layout)
 		require.NoError(t, r.other.Put(t.Context(), "k", map[string]int{"a": 1}))
@@ -324,6 +331,7 @@ func TestPopGivesWhatItRemoved(t *testing.T) {
 
 // Somebody with the power to write can make any number of heads.
 func TestManyHeads(t *testing.T) {
+	hstest.Parallel(t)
 	const heads = 70
 	store, client, room := newStore(t)
 	require.NoError(t, store.Put(t.Context(), "base", 0))
@@ -344,6 +352,7 @@ func TestManyHeads(t *testing.T) {
 
 // A Delete works in an encrypted room, also beside a Put that does not.
 func TestDeleteBesideARefusedPut(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		const keys = 10
 		client := hstest.Client(t)
@@ -412,6 +421,7 @@ func (l *late) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // A writer whose event is listed before one that had been stored and acknowledged gives way to that.
 func TestListedBeforeWhatWasAcknowledged(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		client := hstest.Client(t)
@@ -442,6 +452,7 @@ func TestListedBeforeWhatWasAcknowledged(t *testing.T) {
 
 // Every operation at once, by three processes of which two follow.
 func TestAllAtOnce(t *testing.T) {
+	hstest.Parallel(t)
 	for _, name := range []string{"single", "perkey"} {
 		t.Run("layout="+name, func(t *testing.T) {
 			const goroutines, steps = 3, 3
@@ -497,6 +508,7 @@ func TestAllAtOnce(t *testing.T) {
 // A process creates a key of which it does not see that another has just done so, and dies before it finds out. Who takes the
 // value then looks back beyond what is current, to the one that counts.
 func TestFirstEventHasARival(t *testing.T) {
+	hstest.Parallel(t)
 	for name, read := range map[string]bool{"unknown": false, "read before": true} {
 		t.Run(name, func(t *testing.T) {
 			ctx := t.Context()
@@ -539,6 +551,7 @@ func TestFirstEventHasARival(t *testing.T) {
 
 // What has just been written hides nothing that rivals what it was written on.
 func TestUpdateAfterAPut(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	store, client, room := newStore(t)
 	require.NoError(t, store.Put(ctx, "counter", 0))
@@ -582,6 +595,7 @@ func dieSending(t *testing.T, client *mautrix.Client, room id.RoomID, stateKey s
 
 // The sync brings the first event of a key before the homeserver's answer arrives that there is none.
 func TestFirstEventOvertakesAnAnswer(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		client := hstest.Client(t)
@@ -631,6 +645,7 @@ func TestFirstEventOvertakesAnAnswer(t *testing.T) {
 
 // A key is deleted and made anew where another store knows an older value of it, and compares with what it has heard of.
 func TestCompareWithWhatIsNewer(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		store, client, room := newStore(t, layout)
@@ -649,6 +664,7 @@ func TestCompareWithWhatIsNewer(t *testing.T) {
 // A store follows whose sync has not brought yet what others have done. What fails for what is there, or changes nothing, does so by what
 // is current.
 func TestNothingIsDoneOnWhatIsNoLongerThere(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		client := hstest.Client(t)
@@ -696,6 +712,7 @@ func TestNothingIsDoneOnWhatIsNoLongerThere(t *testing.T) {
 
 // A store writes on what it wrote before. In between others have written more than one look back lists, and what they did stands.
 func TestUpdateAfterManyOthers(t *testing.T) {
+	hstest.Parallel(t)
 	store, client, room := newStore(t)
 	ctx := t.Context()
 	require.NoError(t, store.Put(ctx, "large", strings.Repeat("x", 44<<10)))
@@ -710,6 +727,7 @@ func TestUpdateAfterManyOthers(t *testing.T) {
 
 // The homeserver gives as current what it does not list yet, with what comes before.
 func TestListsAreBehindWhatIsCurrent(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		store, client, room := newStore(t, layout)
@@ -745,6 +763,7 @@ func TestListsAreBehindWhatIsCurrent(t *testing.T) {
 
 // A write that the homeserver refuses for what is in it fails by itself, and not those that share an event with it.
 func TestRefusedWriteFailsAlone(t *testing.T) {
+	hstest.Parallel(t)
 	refusing := func(client *mautrix.Client, status int) {
 		use, next := through(client)
 		use(func(req *http.Request) (*http.Response, error) {
@@ -822,6 +841,7 @@ func TestRefusedWriteFailsAlone(t *testing.T) {
 
 // One that joins a merge is refused, and what was sent before it stands.
 func TestRefusedWriteLeavesAMergeAlone(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	r := newRivals(t, roomkv.WithSingleStateKey(""))
 	require.NoError(t, r.other.Put(ctx, "base", 0))

@@ -18,6 +18,7 @@ import (
 )
 
 func TestRoomByAliasAndName(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	client := hstest.Client(t)
 	localpart := client.UserID.Localpart()
@@ -56,6 +57,7 @@ func TestRoomByAliasAndName(t *testing.T) {
 }
 
 func TestUnknownRoom(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	client := hstest.Client(t)
 	nowhere := "nowhere-" + client.UserID.Localpart()
@@ -86,6 +88,7 @@ func TestUnknownRoom(t *testing.T) {
 }
 
 func TestWithRoomLeavesTheStoreAlone(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		store, client, _ := newStore(t, layout)
@@ -100,6 +103,7 @@ func TestWithRoomLeavesTheStoreAlone(t *testing.T) {
 }
 
 func TestInEventRoomScopesEachHandler(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		main, client, _ := newStore(t, layout)
@@ -142,6 +146,7 @@ func TestInEventRoomScopesEachHandler(t *testing.T) {
 }
 
 func TestInEventRoomOutsideOfARoom(t *testing.T) {
+	hstest.Parallel(t)
 	store, _, _ := newStore(t)
 	called := false
 	store.InEventRoom(func(ctx context.Context, _ *event.Event, room *roomkv.Store) {
@@ -153,6 +158,7 @@ func TestInEventRoomOutsideOfARoom(t *testing.T) {
 
 // The way that a bot uses it: real messages, through the client's sync loop, each room with its own memory.
 func TestInEventRoomThroughTheSyncLoop(t *testing.T) {
+	hstest.Parallel(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	store, bot, _ := newStore(t)

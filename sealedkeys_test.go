@@ -20,6 +20,7 @@ var (
 )
 
 func TestWrongSecretIsNoEmptyStore(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		store, client, room := newEncrypted(t, layout, roomkv.WithSealedKeys(secret))
@@ -55,6 +56,7 @@ func TestWrongSecretIsNoEmptyStore(t *testing.T) {
 }
 
 func TestSealedNamesDifferBetweenRooms(t *testing.T) {
+	hstest.Parallel(t)
 	store, client, room := newEncrypted(t, roomkv.WithPerKeyState(), roomkv.WithSealedKeys(secret))
 	second := hstest.EncryptedRoom(t, client)
 	other, err := store.WithRoom(t.Context(), second)
@@ -70,6 +72,7 @@ func TestSealedNamesDifferBetweenRooms(t *testing.T) {
 }
 
 func TestSealedKeysNeedAnEncryptedRoom(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		client := hstest.Client(t)
 		hstest.Crypto(t, client)
@@ -90,6 +93,7 @@ func TestSealedKeysNeedAnEncryptedRoom(t *testing.T) {
 }
 
 func TestEncryptAllSealsKeys(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		plain, client, room := newEncrypted(t, layout)
@@ -117,6 +121,7 @@ func TestEncryptAllSealsKeys(t *testing.T) {
 
 // What somebody puts into the state must not pass for a sealed key.
 func TestHostileSealedNames(t *testing.T) {
+	hstest.Parallel(t)
 	store, client, room := newEncrypted(t, roomkv.WithSealedKeys(secret))
 	require.NoError(t, store.PutAll(t.Context(), map[string]any{"a": 1, "b": 2}))
 	var dict map[string]json.RawMessage
@@ -137,6 +142,7 @@ func TestHostileSealedNames(t *testing.T) {
 
 // The keys of sealed entries must be read before their order is known, but not the large values.
 func TestSealedLargeValuesAreReadOneByOne(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	store, client, room := newEncrypted(t, roomkv.WithSealedKeys(secret))
 	require.NoError(t, store.PutAll(ctx, map[string]any{"a": text(300_000, 0), "b": text(300_000, 1), "c": 1}))

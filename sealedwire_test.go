@@ -305,6 +305,7 @@ func exportedOperations(t *testing.T) (names []string) {
 
 // Everything that crosses the wire is looked at, in both directions, for every operation.
 func TestSealedKeysAndValuesNeverCrossTheWire(t *testing.T) {
+	hstest.Parallel(t)
 	require.ElementsMatch(t, exportedOperations(t), slices.Collect(maps.Keys(operations)), "an operation is not tried")
 	more := []roomkv.Option{roomkv.WithRedaction(), roomkv.WithAccountDataFallback(), roomkv.WithRoomUpgrades(), roomkv.WithMinTrust(id.TrustStateVerified)}
 	bothLayouts(t, func(t *testing.T, layout roomkv.Option) {

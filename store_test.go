@@ -3,6 +3,7 @@ package roomkv_test
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -20,10 +21,34 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv"
+	"github.com/roomkv/roomkv/internal/fakehs"
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
 )
 
-func TestMain(m *testing.M) { hstest.Main(m) }
+var (
+	soak    = flag.Bool("soak", false, "make the long runs too, and run everything on a real homeserver")
+	forking = flag.Bool("forking", false, "run on the homeserver in memory that takes several events at once, as Synapse does")
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if !*soak {
+		mode := fakehs.Linear
+		if *forking {
+			mode = fakehs.Forking
+		}
+		hstest.InMemory(mode)
+	}
+	hstest.Main(m)
+}
+
+// long is for a test that takes long.
+func long(t *testing.T) {
+	t.Helper()
+	if !*soak {
+		t.Skip("a long run: -soak")
+	}
+}
 
 var database = event.Type{Type: roomkv.DefaultEventType, Class: event.StateEventType}
 
@@ -86,6 +111,15 @@ func eventually(t testing.TB, done func() bool, what string) {
 	}
 }
 
+// listed waits until the homeserver gives an event that it has acknowledged, for which Dendrite takes some milliseconds.
+func listed(t testing.TB, client *mautrix.Client, room id.RoomID, evt id.EventID) {
+	t.Helper()
+	eventually(t, func() bool {
+		_, err := client.GetEvent(t.Context(), room, evt)
+		return err == nil
+	}, "the event")
+}
+
 func memoryOf(t testing.TB, store *roomkv.Store) map[string]string {
 	t.Helper()
 	memory := map[string]string{}
@@ -97,6 +131,7 @@ func memoryOf(t testing.TB, store *roomkv.Store) map[string]string {
 }
 
 func TestPutGetDelete(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		store, _, _ := newStore(t, layout)
 		ctx := t.Context()
@@ -138,6 +173,7 @@ func TestPutGetDelete(t *testing.T) {
 }
 
 func TestPutAllDeletePop(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		store, _, _ := newStore(t, layout)
 		ctx := t.Context()
@@ -162,6 +198,7 @@ func TestPutAllDeletePop(t *testing.T) {
 }
 
 func TestEntry(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		store, client, room := newStore(t, layout)
 		ctx := t.Context()
@@ -194,6 +231,7 @@ func TestEntry(t *testing.T) {
 }
 
 func TestAllCanBeLeftEarly(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		store, _, _ := newStore(t, layout)
 		require.NoError(t, store.PutAll(t.Context(), map[string]any{"c": 3, "a": 1, "b": 2}))
@@ -224,6 +262,7 @@ var (
 )
 
 func TestEveryValueRoundTrips(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		store, _, _ := newStore(t, layout)
 		want := map[string]string{}
@@ -261,6 +300,7 @@ func canonical(t *testing.T, value string) string {
 }
 
 func TestGoValuesRoundTrip(t *testing.T) {
+	hstest.Parallel(t)
 	store, _, _ := newStore(t)
 	ctx := t.Context()
 	roundTrip(t, store, 1<<60)
@@ -287,6 +327,7 @@ func roundTrip[T any](t *testing.T, store *roomkv.Store, value T) {
 
 // What Matrix can hold stands in the state as it is, for people and for opsdroid.
 func TestPlainValuesArePlainInTheState(t *testing.T) {
+	hstest.Parallel(t)
 	store, client, room := newStore(t)
 	perKey := open(t, client, room, roomkv.WithPerKeyState())
 	require.NoError(t, store.PutAll(t.Context(), map[string]any{"a": 1, "b": map[string]any{"c": "d"}, "f": 1.5}))
@@ -307,6 +348,7 @@ func TestPlainValuesArePlainInTheState(t *testing.T) {
 }
 
 func TestEveryKeyWorks(t *testing.T) {
+	hstest.Parallel(t)
 	keys := []string{
 		"", " ", "a", "a b", "a/b", "/", "..", ".", "../..", "%", "%2F", "50%", "?x=1&y#z", "+", "@", "@alice:example.org",
 		"é", "e\u0301", "日本語", "🎉", "\u202e", "\ufeff", "\uffff", "\x00", "a\x00", "\n", "\x7f", `"`, `\`, `a\b`, `\\.`, "'", "*",
@@ -339,6 +381,7 @@ func TestEveryKeyWorks(t *testing.T) {
 
 // Some names mean something to homeservers in the content of any event, which must not mind what a store has under them.
 func TestNamesThatMeanSomethingToHomeservers(t *testing.T) {
+	hstest.Parallel(t)
 	names := []string{"redacts", "m.relates_to", "m.mentions", "org.matrix.labels", "m.new_content", "org.matrix.self_destruct_after", "msgtype", "body",
 		"algorithm", "membership", "url", "info", "replacement_room", "room_version", "type", "name", "topic", "users", "org.matrix.msc4293.redact_events"}
 	values := []string{`5`, `-1`, `"text"`, `["a","a"]`, `[{"a":1}]`, `{}`, `{"a":1}`, `null`, `true`, `{"user_ids":5}`, `{"rel_type":"m.replace","event_id":"$x"}`, `1.5`}
@@ -365,6 +408,7 @@ func TestNamesThatMeanSomethingToHomeservers(t *testing.T) {
 
 // What opsdroid has under such a name is read, and stays.
 func TestReadsNamesThatOpsdroidDoesNotEscape(t *testing.T) {
+	hstest.Parallel(t)
 	bothLayouts(t, func(t *testing.T, layout roomkv.Option) {
 		store, client, room := newStore(t, layout)
 		for stateKey, content := range map[string]any{
@@ -383,6 +427,7 @@ func TestReadsNamesThatOpsdroidDoesNotEscape(t *testing.T) {
 }
 
 func TestInvalidKeysAndValues(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		store, client, _ := newStore(t, layout)
 		recorder := hstest.Record(client)
@@ -407,6 +452,7 @@ func TestInvalidKeysAndValues(t *testing.T) {
 }
 
 func TestNoEventWhenNothingChanges(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		store, _, _ := newStore(t, layout)
 		ctx := t.Context()
@@ -434,6 +480,7 @@ func revisions(t *testing.T, store *roomkv.Store, keys ...string) (all []roomkv.
 }
 
 func TestEventsPerWrite(t *testing.T) {
+	hstest.Parallel(t)
 	for name, events := range map[string]struct{ put, del int }{"single": {1, 1}, "perkey": {3, 2}} {
 		store, client, _ := newStore(t, layouts[name])
 		recorder := hstest.Record(client)
@@ -468,6 +515,7 @@ func counted(recorder *hstest.Recorder) (n int) {
 }
 
 func TestRequests(t *testing.T) {
+	hstest.Parallel(t)
 	for name, cost := range map[string]struct{ first, put, same, putAll, del, delAll, pop, keys int }{
 		"single": {first: 5, put: 2, same: 1, putAll: 2, del: 2, delAll: 2, pop: 2, keys: 1},
 		"perkey": {first: 3, put: 1, same: 1, putAll: 3, del: 2, delAll: 1 + 1 + 3, pop: 3, keys: 1},
@@ -514,6 +562,7 @@ func TestRequests(t *testing.T) {
 
 // Other state costs nothing to list keys. BenchmarkKeys has the figure for a larger room.
 func TestKeysAreCheapInALargeRoom(t *testing.T) {
+	hstest.Parallel(t)
 	const unrelated, keys, most = 200, 50, 40_000
 	client := hstest.Client(t)
 	req := &mautrix.ReqCreateRoom{Preset: "private_chat"}
@@ -547,6 +596,7 @@ func TestKeysAreCheapInALargeRoom(t *testing.T) {
 }
 
 func TestReadYourWrites(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		store, client, room := newStore(t, layout)
 		other := open(t, client, room, layout) // another store of the same memory, as another package would make
@@ -567,11 +617,11 @@ func TestReadYourWrites(t *testing.T) {
 
 // Synapse answers the same initial sync from a cache for two minutes; a listing must not be the same.
 func TestListingsShowWhatOthersWrite(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		store, client, room := newStore(t, layout)
-		other, err := hstest.Server(t).NewDevice(ctx, client.UserID)
-		require.NoError(t, err)
+		other := hstest.Device(t, client)
 		require.NoError(t, store.Put(ctx, "k", 1))
 		for i := range 3 {
 			assert.NotContains(t, memoryOf(t, store), fmt.Sprint("other's ", i))
@@ -589,6 +639,7 @@ func TestListingsShowWhatOthersWrite(t *testing.T) {
 }
 
 func TestConcurrentPutsAreAllKept(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		const writers = 64
 		store, client, room := newStore(t, layout)
@@ -612,6 +663,7 @@ func TestConcurrentPutsAreAllKept(t *testing.T) {
 
 // Each of several callers that pop one key gets another value, and none is lost between a put and a pop.
 func TestConcurrentPopsShareNothing(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		const values = 12
 		store, _, _ := newStore(t, layout)
@@ -663,6 +715,7 @@ func TestConcurrentPopsShareNothing(t *testing.T) {
 
 // Random operations by many goroutines against a plain map, each goroutine with keys of its own.
 func TestSimulation(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		const workers, steps = 6, 30
 		store, _, _ := newStore(t, layout)
@@ -709,6 +762,7 @@ func TestSimulation(t *testing.T) {
 }
 
 func TestLayoutsAndTypesShareARoom(t *testing.T) {
+	hstest.Parallel(t)
 	client := hstest.Client(t)
 	room := hstest.Room(t, client)
 	stores := map[string]*roomkv.Store{
@@ -727,6 +781,7 @@ func TestLayoutsAndTypesShareARoom(t *testing.T) {
 }
 
 func TestContextEnds(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		store, _, _ := newStore(t, layout)
 		require.NoError(t, store.Put(t.Context(), "k", 1))
@@ -752,6 +807,7 @@ func TestContextEnds(t *testing.T) {
 // A write whose caller gave up can reach the homeserver late. It must not undo one that was acknowledged since, and
 // nobody who gives up, also while waiting for such a write, leaves the way blocked.
 func TestLateWriteUndoesNothing(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		store, client, _ := newStore(t, layout)
 		require.NoError(t, store.Put(t.Context(), "k", 1))

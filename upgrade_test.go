@@ -89,6 +89,7 @@ func eachUpgraded(t *testing.T, test func(t *testing.T, encrypted bool, opts ...
 }
 
 func TestRoomUpgrade(t *testing.T) {
+	hstest.Parallel(t)
 	eachUpgraded(t, func(t *testing.T, encrypted bool, opts ...roomkv.Option) {
 		ctx := t.Context()
 		one, two := bot(t, encrypted), bot(t, encrypted)
@@ -245,6 +246,7 @@ func upgraded(t *testing.T, encrypted, following bool, opts ...roomkv.Option) {
 }
 
 func TestRoomUpgradeUnderLoad(t *testing.T) {
+	hstest.Parallel(t)
 	eachUpgraded(t, func(t *testing.T, encrypted bool, opts ...roomkv.Option) {
 		for range max(1, *rounds/10) {
 			upgraded(t, encrypted, true, opts...)
@@ -257,6 +259,7 @@ func TestRoomUpgradeUnderLoad(t *testing.T) {
 
 // A bot writes on what it knew before another bot's write, which was acknowledged, and is gone before it has merged the two.
 func TestRoomUpgradeBeforeAMerge(t *testing.T) {
+	hstest.Parallel(t)
 	type change func(ctx context.Context, store *roomkv.Store) error
 	add := func(n int) change {
 		return func(ctx context.Context, store *roomkv.Store) error {
@@ -321,6 +324,7 @@ func TestRoomUpgradeBeforeAMerge(t *testing.T) {
 
 // An event of another memory, which says what it was made from and is none of a key's, holds up nothing.
 func TestRoomUpgradeBesideAnotherMemory(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	one := hstest.Client(t)
 	admin, room := administered(t, false, one)
@@ -337,6 +341,7 @@ func TestRoomUpgradeBesideAnotherMemory(t *testing.T) {
 
 // Without the option a store stays where it is: it reads on, and writes nothing to a room that nobody looks into any more.
 func TestUpgradedRoomIsNotWritten(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		client := hstest.Client(t)
@@ -362,6 +367,7 @@ func TestUpgradedRoomIsNotWritten(t *testing.T) {
 // A tombstone can name any room, but the store goes to none that does not name the old one as its predecessor, nor to one that
 // is not encrypted where the old one is, nor where it is not let in.
 func TestTombstoneThatLies(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	for name, encrypted := range map[string]bool{"plain": false, "encrypted": true} {
 		t.Run(name, func(t *testing.T) {
@@ -401,6 +407,7 @@ func TestTombstoneThatLies(t *testing.T) {
 
 // A room that was upgraded several times is found from each of its predecessors.
 func TestUpgradesInARow(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	client := hstest.Client(t)
 	admin, first := administered(t, false, client)
@@ -418,6 +425,7 @@ func TestUpgradesInARow(t *testing.T) {
 
 // A write that is stored in the old room when the memory has been moved from there is made again in the new one.
 func TestWriteAfterTheMove(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		client, rival := hstest.Client(t), hstest.Client(t)
@@ -460,6 +468,7 @@ func bury(t testing.TB, client *mautrix.Client, room, replacement id.RoomID) id.
 
 // What a bot that upgrades its own room has written to the new one before the tombstone is not what the homeserver has copied.
 func TestRoomUpgradeByHand(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		client := hstest.Client(t)
@@ -477,6 +486,7 @@ func TestRoomUpgradeByHand(t *testing.T) {
 
 // A room that is no replacement is joined and left once, however often the memory is read and written. The next tombstone counts.
 func TestTombstoneThatLiesIsBelievedOnce(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	client := hstest.Client(t)
 	admin, room := administered(t, false, client)
@@ -524,6 +534,7 @@ func isEvent(req *http.Request) bool { return strings.Contains(req.URL.Path, "/e
 
 // A value that the homeserver does not give at the moment is moved later, and not left behind.
 func TestRoomUpgradeWhileAValueIsNotGiven(t *testing.T) {
+	hstest.Parallel(t)
 	for name, is := range map[string]func(*http.Request) bool{"event": isEvent, "attachment": isDownload} {
 		for _, layout := range []string{"single", "perkey"} {
 			opt := layouts[layout]
@@ -540,7 +551,7 @@ func TestRoomUpgradeWhileAValueIsNotGiven(t *testing.T) {
 				for range 2 {
 					require.ErrorIs(t, store.Put(ctx, "other", 1), roomkv.ErrRoomUpgraded)
 					if name == "event" { // an attachment that the homeserver does not give for so long is given up
-						roomkv.PassTime(store)
+						roomkv.PassTime(room, store)
 					}
 				}
 				keys, err := store.Keys(ctx)
@@ -577,6 +588,7 @@ func newcomer(t testing.TB, admin *mautrix.Client, room id.RoomID, others ...*ma
 
 // A bot that cannot read a value leaves the move to one that can, for a while.
 func TestRoomUpgradeByABotThatCannotRead(t *testing.T) {
+	hstest.Parallel(t)
 	for name, kind := range map[string]struct {
 		all, second []roomkv.Option
 		err         error
@@ -617,11 +629,11 @@ func TestRoomUpgradeByABotThatCannotRead(t *testing.T) {
 					eventually(t, func() bool { return first.Put(ctx, "first", 1) == nil }, "the one that has the keys moves it")
 					want["first"] = "1"
 					assert.Equal(t, want, memoryOf(t, first))
-					roomkv.PassTime(second)
+					roomkv.PassTime(room, second)
 					require.NoError(t, second.Put(ctx, "second", 1), "somebody else has moved it")
 					return
 				}
-				roomkv.PassTime(second)
+				roomkv.PassTime(room, second)
 				require.NoError(t, second.Put(ctx, "second", 1), "nobody else has moved it")
 				eventually(t, func() bool { return first.Get(ctx, "second", new(int)) == nil }, "what it has written")
 			})
@@ -631,6 +643,7 @@ func TestRoomUpgradeByABotThatCannotRead(t *testing.T) {
 
 // Nor does a bot wait for others that hears of the upgrade long after it.
 func TestRoomUpgradeLongAgo(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	one := bot(t, true)
 	admin, room := administered(t, true, one)
@@ -662,6 +675,7 @@ func TestRoomUpgradeLongAgo(t *testing.T) {
 
 // A move that waits for others does not hold up reads where many values cannot be decrypted.
 func TestRoomUpgradeWithManyValuesThatCannotBeRead(t *testing.T) {
+	hstest.Parallel(t)
 	ctx := t.Context()
 	one := bot(t, true)
 	admin, room := administered(t, true, one)

@@ -48,6 +48,7 @@ func spell(changes []roomkv.Change) (lines []string) {
 }
 
 func TestWatch(t *testing.T) {
+	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
 		ctx := t.Context()
 		client := hstest.Client(t)
@@ -91,6 +92,7 @@ func TestWatch(t *testing.T) {
 }
 
 func TestWatchEnds(t *testing.T) {
+	hstest.Parallel(t)
 	store, client, _ := newStore(t)
 	for _, err := range store.Watch(t.Context()) {
 		require.ErrorIs(t, err, roomkv.ErrNotFollowing)
@@ -109,6 +111,7 @@ func TestWatchEnds(t *testing.T) {
 
 // Every change of several processes is seen once, and each key's changes in order.
 func TestWatchUnderLoad(t *testing.T) {
+	hstest.Parallel(t)
 	const processes, puts = 4, 25
 	client, j := shared(t)
 	store, _ := follow(t, client, j.Room)
@@ -139,6 +142,7 @@ func TestWatchUnderLoad(t *testing.T) {
 
 // A watch of a room that is upgraded ends, and the next one is where the memory is now.
 func TestWatchOfAnUpgradedRoom(t *testing.T) {
+	hstest.Parallel(t)
 	for name, opts := range map[string][]roomkv.Option{"": nil, "following": {roomkv.WithRoomUpgrades()}} {
 		t.Run(name, func(t *testing.T) {
 			eachLayout(t, func(t *testing.T, layout roomkv.Option) {
@@ -188,6 +192,7 @@ func TestWatchOfAnUpgradedRoom(t *testing.T) {
 
 // Where the client's sync leaves tombstones out, a watch ends when the store hears of one in another way.
 func TestWatchOfAnUpgradedRoomThatTheSyncDoesNotTellOf(t *testing.T) {
+	hstest.Parallel(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	client := hstest.Client(t)

@@ -53,8 +53,11 @@ func FromEnv(ctx context.Context) (*Server, error) {
 	if _, err := probe.Versions(ctx); err != nil {
 		return nil, fmt.Errorf("%s=%s does not answer as a Matrix homeserver: %w", EnvURL, url, err)
 	}
-	return &Server{URL: url, stop: func() error { return nil }}, nil
+	return At(url), nil
 }
+
+// At is a server that runs already, at a base URL without a trailing slash.
+func At(url string) *Server { return &Server{URL: url, stop: func() error { return nil }} }
 
 // Start builds Dendrite where the cache has none, and runs it. The caller must Close it; when the calling
 // process ends without that, however it ends, the server is stopped and its data removed all the same.

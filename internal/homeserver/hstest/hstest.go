@@ -1,29 +1,64 @@
-// Package hstest hands a real homeserver to tests: one server per test binary, started when the first test
-// asks for it, and a fresh user and room per test.
+// Package hstest hands homeservers to tests: one server per test binary, started when the first test asks for it, and a fresh user and room
+// per test. The server is a real one. Where the binary's TestMain says so, it is one in memory, for the tests that do not ask for a real one.
 package hstest
 
 import (
 	"context"
+	"errors"
+	"flag"
 	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/fakehs"
 	"github.com/roomkv/roomkv/internal/homeserver"
 )
 
-var started atomic.Bool
+var (
+	actual = &shared{start: func() (*homeserver.Server, error) { return homeserver.FromEnv(context.Background()) }}
+	memory *shared // nil where all tests are on the real one
 
-// Shared is the homeserver of this test binary, for code without a testing.TB.
-var Shared = sync.OnceValues(func() (*homeserver.Server, error) {
-	started.Store(true)
-	return homeserver.FromEnv(context.Background())
-})
+	needReal sync.Map   // names of tests
+	turn     sync.Mutex // of a test that needs the real one, where others do not
+)
+
+// shared is a homeserver of this test binary. It is started when it is first asked for.
+type shared struct {
+	start  func() (*homeserver.Server, error)
+	once   sync.Once
+	server *homeserver.Server
+	err    error
+	fake   *fakehs.Server // what is behind the server in memory
+}
+
+func (s *shared) get() (*homeserver.Server, error) {
+	s.once.Do(func() { s.server, s.err = s.start() })
+	return s.server, s.err
+}
+
+// InMemory has the tests of this binary run on a homeserver in memory, unless ROOMKV_HOMESERVER names a real one. Clients reach it on the
+// loopback interface, as they do a real one, also those of other processes. Eight tests run at once where -parallel does not say how many: they
+// wait more than they compute. Call it before [Main], when the flags are parsed.
+func InMemory(mode fakehs.Mode) {
+	if os.Getenv(homeserver.EnvURL) != "" {
+		return
+	}
+	if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == parallel.DefValue {
+		_ = parallel.Value.Set("8")
+	}
+	http.DefaultTransport.(*http.Transport).MaxIdleConnsPerHost = 100 // many clients ask one host
+	memory = &shared{fake: fakehs.New(fakehs.Options{Mode: mode, Seed: rand.Uint64()})}
+	memory.start = func() (*homeserver.Server, error) { return homeserver.At(httptest.NewServer(memory.fake).URL), nil }
+}
 
 // Main is for TestMain: it builds the homeserver before the clock of go test's -timeout runs, runs the
 // tests, stops the server, and ends the process.
@@ -35,21 +70,75 @@ func Main(m *testing.M) {
 		}
 	}
 	code := m.Run()
-	if started.Load() {
-		if server, err := Shared(); err == nil {
-			if err := server.Close(); err != nil {
-				fmt.Fprintln(os.Stderr, "stopping the homeserver:", err)
-				code = max(code, 1)
-			}
-		}
+	if err := end(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
 	}
 	os.Exit(code)
 }
 
-// Server is the homeserver of this test binary.
+// end stops the real server. It fails also where a test has asked the one in memory for what that does not know.
+func end() (err error) {
+	if actual.server != nil {
+		if err = actual.server.Close(); err != nil {
+			err = fmt.Errorf("stopping the homeserver: %w", err)
+		}
+	}
+	if memory != nil && len(memory.fake.Complaints()) > 0 {
+		err = errors.Join(err, fmt.Errorf("requests that the server in memory does not know:\n%s", strings.Join(memory.fake.Complaints(), "\n")))
+	}
+	return err
+}
+
+// Real has a test, and its subtests, run on a real homeserver in any case, after [Parallel]. A real one is too slow for several, so that such
+// tests take turns.
+func Real(t testing.TB) {
+	t.Helper()
+	if memory == nil {
+		return
+	}
+	turn.Lock()
+	t.Cleanup(turn.Unlock)
+	needReal.Store(t.Name(), true)
+	t.Cleanup(func() { needReal.Delete(t.Name()) })
+}
+
+// Parallel lets a test run beside others, unless all are on a real homeserver.
+func Parallel(t *testing.T) {
+	t.Helper()
+	if memory != nil {
+		t.Parallel()
+	}
+}
+
+// of is the homeserver that a test runs on.
+func of(t testing.TB) *shared {
+	for name, more := t.Name(), true; more; {
+		if _, ok := needReal.Load(name); ok {
+			return actual
+		}
+		at := strings.LastIndexByte(name, '/')
+		if more = at >= 0; more {
+			name = name[:at]
+		}
+	}
+	return usual()
+}
+
+func usual() *shared {
+	if memory != nil {
+		return memory
+	}
+	return actual
+}
+
+// Shared is the homeserver of this test binary, for code without a testing.TB.
+func Shared() (*homeserver.Server, error) { return usual().get() }
+
+// Server is the homeserver that a test runs on.
 func Server(t testing.TB) *homeserver.Server {
 	t.Helper()
-	server, err := Shared()
+	server, err := of(t).get()
 	require.NoError(t, err)
 	return server
 }
@@ -60,6 +149,14 @@ func Client(t testing.TB) *mautrix.Client {
 	client, err := Server(t).Register(t.Context(), "bot")
 	require.NoError(t, err)
 	return client
+}
+
+// Device logs in a further device of the user of a client that [Client] made.
+func Device(t testing.TB, client *mautrix.Client) *mautrix.Client {
+	t.Helper()
+	device, err := Server(t).NewDevice(t.Context(), client.UserID)
+	require.NoError(t, err)
+	return device
 }
 
 // Room makes a private room that client alone is in, with further request fields from req where given.
