@@ -682,8 +682,7 @@ func TestStoresOfOneProcessShareAccountData(t *testing.T) {
 	})
 }
 
-func TestAccountDataRequests(t *testing.T) {
-	hstest.Parallel(t)
+func TestAccountDataRequests(t *testing.T) { // alone: a busy machine makes a store ask more often
 	for _, c := range []struct {
 		layout                            string
 		following                         bool

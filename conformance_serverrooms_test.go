@@ -332,7 +332,7 @@ func serverUnreadCounts(t *testing.T, e *env) {
 	}
 	for want := range 3 {
 		unread := 0
-		for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); { // Dendrite counts a moment later
+		for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); { // Dendrite counts later, one room after the other
 			filter := fmt.Sprintf(`{"account_data":{"not_types":["%d"]}}`, time.Now().UnixNano()) // another one each time
 			if unread = e.sync(t, other, "", filter, 0).Rooms.Join[room].Unread.Notifications; unread >= want {
 				break

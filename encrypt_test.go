@@ -117,8 +117,7 @@ func TestEncryptedValuesComeBack(t *testing.T) {
 }
 
 // The figures of the README, warm.
-func TestEncryptedRequests(t *testing.T) {
-	hstest.Parallel(t)
+func TestEncryptedRequests(t *testing.T) { // alone: a busy machine makes a store ask more often
 	following := false
 	count := func(t *testing.T, recorder *hstest.Recorder, what func() error) int {
 		recorder.Reset()

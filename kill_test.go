@@ -99,8 +99,7 @@ func TestBesideOpsdroid(t *testing.T) {
 	t.Logf("%d of %d of opsdroid's own", kept, len(acknowledged[2]))
 }
 
-func TestThousandGoroutines(t *testing.T) {
-	hstest.Parallel(t)
+func TestThousandGoroutines(t *testing.T) { // alone: a busy machine makes a store ask more often
 	const goroutines = 1000
 	store, client, _ := newStore(t)
 	recorder := hstest.Record(client)

@@ -159,14 +159,17 @@ func (m *memory) open(t testing.TB) (*homeserver, *roomkv.Store) {
 // eachOperation runs a test for each operation on each memory, in virtual time: waits cost none.
 func eachOperation(t *testing.T, test func(t *testing.T, kind string, memory func() *memory, do func(ctx context.Context, store *roomkv.Store) error)) {
 	for name, memory := range memories {
-		for operation, do := range operations {
-			t.Run(name+"/"+operation, func(t *testing.T) {
-				memory() // the first one, outside of the virtual time
-				synctest.Test(t, func(t *testing.T) {
-					t.Cleanup(func() { time.Sleep(time.Hour) }) // a write goes on for a while when its caller has left
-					test(t, name, memory, do)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // the operations of one memory share its room and its keys
+			for operation, do := range operations {
+				t.Run(operation, func(t *testing.T) {
+					memory() // the first one, outside of the virtual time
+					synctest.Test(t, func(t *testing.T) {
+						t.Cleanup(func() { time.Sleep(time.Hour) }) // a write goes on for a while when its caller has left
+						test(t, name, memory, do)
+					})
 				})
-			})
-		}
+			}
+		})
 	}
 }
