@@ -28,7 +28,7 @@ var serverListRows = []row{
 	{name: "server: a sync lists the state of one type", in: once, run: serverListsStateInASync},
 	{name: "server: a sync that is asked for again", in: once, run: serverRepeatedSync},
 	{name: "server: a sync brings what is new", in: once, run: serverSyncBringsWhatIsNew},
-	{name: "server: a sync waits for what is new", in: once, run: serverSyncWaits},
+	{name: "server: a sync waits for what is new", in: once, alone: true, run: serverSyncWaits},
 	{name: "server: a sync that skips events says so", in: once, run: serverSyncIsLimited},
 	{name: "server: a sync brings account data", in: once, run: serverSyncBringsAccountData},
 }
