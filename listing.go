@@ -7,6 +7,7 @@ import (
 
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/matrix"
+	"github.com/roomkv/roomkv/internal/merge"
 )
 
 // listing is what a listing does, for its errors.
@@ -109,11 +110,11 @@ func (r roomState) existing(ctx context.Context, names []string) ([]string, erro
 }
 
 // knows tells whether this process knows of something under the name, which a rival can hide in the state.
-func (r roomState) knows(stateKey, name string) bool {
-	d := r.replica(stateKey)
-	if d == nil {
-		return false
+func (r roomState) knows(stateKey, name string) (known bool) {
+	if d := r.replica(stateKey); d != nil {
+		d.Look(func(h *merge.History) {
+			known = slices.ContainsFunc(h.Heads(), func(head *merge.Event) bool { return head.Dict[name] != "" })
+		})
 	}
-	view := d.View()
-	return view != nil && recordOf(view, name) != nil
+	return known
 }

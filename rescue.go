@@ -103,6 +103,9 @@ func (o *overlay) said(ctx context.Context, stateKey string, sent recent, stands
 				h.GiveUp()
 			}
 		}
+		for _, event := range h.Unplaced("") { // what was thrown away has no place among the others
+			h.Place(event, 0, false)
+		}
 		for _, head := range h.Heads() {
 			all.heads = append(all.heads, head.ID)
 		}
