@@ -10,9 +10,6 @@ import (
 	"github.com/roomkv/roomkv/internal/merge"
 )
 
-// listing is what a listing does, for its errors.
-const listing = "list the keys"
-
 // written is shared by all stores, for several may be of one room.
 var written commit.Written
 
@@ -64,11 +61,6 @@ func (r roomState) list(ctx context.Context) (map[string]*matrix.Event, error) {
 		}
 	}
 	return events, nil
-}
-
-// isOwn tells whether the event is a state event of the store's type.
-func (r roomState) isOwn(evt *matrix.Event) bool {
-	return evt != nil && evt.Type == r.eventType.Type && evt.StateKey != nil
 }
 
 // all returns the current events of the store's type by state key, by scanAll.
