@@ -30,12 +30,13 @@ type Transport struct {
 
 	begun  atomic.Bool
 	index  atomic.Int64
-	late   sync.WaitGroup // deliveries that go on after their requests were answered
-	healed chan struct{}  // closed when there are no more faults
+	healed chan struct{} // closed when there are no more faults
 	heal   func()
 	syncs  syncs
 
 	mu       sync.Mutex
+	late     int        // deliveries that go on after their requests were answered; they can begin while Wait waits, which a WaitGroup forbids
+	arrived  *sync.Cond // when one of them has ended
 	injected []Injected
 	held     time.Time // until when the process is suspended
 	cut      time.Time // until when the process is partitioned
@@ -66,6 +67,7 @@ func (i Injected) String() string {
 func New(next http.RoundTripper, decide Decide, kill func(down time.Duration)) *Transport {
 	t := &Transport{next: cmp.Or(next, http.DefaultTransport), decide: decide, kill: kill, healed: make(chan struct{})}
 	t.heal = sync.OnceFunc(func() { close(t.healed) })
+	t.arrived = sync.NewCond(&t.mu)
 	return t
 }
 
@@ -85,7 +87,27 @@ func (t *Transport) Begin() { t.begun.Store(true) }
 func (t *Transport) Heal() { t.heal() }
 
 // Wait returns when everything is delivered that was sent.
-func (t *Transport) Wait() { t.late.Wait() }
+func (t *Transport) Wait() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for t.late > 0 {
+		t.arrived.Wait()
+	}
+}
+
+// later makes a delivery that goes on after its request was answered.
+func (t *Transport) later(deliver func()) {
+	t.mu.Lock()
+	t.late++
+	t.mu.Unlock()
+	go func() {
+		deliver()
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.late--
+		t.arrived.Broadcast()
+	}()
+}
 
 // Injected are the faults that there were, in their order.
 func (t *Transport) Injected() []Injected {
@@ -173,10 +195,10 @@ func (t *Transport) disturb(req *http.Request, body []byte, fault Fault) (*http.
 			discard(resp)
 		}()
 		resp, err := t.send(ctx, req, body)
-		t.late.Go(func() { <-second })
+		t.later(func() { <-second })
 		return resp, err
 	case Late:
-		t.late.Go(func() {
+		t.later(func() {
 			_ = t.sleep(context.Background(), fault.Wait)
 			resp, _ := t.send(context.WithoutCancel(ctx), req, body)
 			discard(resp)
@@ -224,7 +246,7 @@ func (t *Transport) arriveLate(req *http.Request, body []byte, wait time.Duratio
 		err  error
 	}
 	arrived := make(chan result, 1)
-	t.late.Go(func() {
+	t.later(func() {
 		_ = t.sleep(context.Background(), wait)
 		resp, err := t.send(context.WithoutCancel(req.Context()), req, body)
 		if req.Context().Err() != nil {
