@@ -95,6 +95,8 @@ func (h *History) AddPage(page []Event, asked int) {
 	}
 	for _, e := range page {
 		switch n := h.events[e.ID]; { // what was forgotten comes back: a late rival can have been made from it
+		case n != nil && n.Partial && newer != nil && n.seq > newer.seq: // only now its place is known
+			h.complete(e, h.below(newer))
 		case n != nil:
 			h.complete(e, n.seq)
 		case newer == nil:
@@ -144,7 +146,7 @@ func (h *History) complete(e Event, seq int) bool {
 	known := old.Partial && !e.Partial
 	if known {
 		old.Replaces, old.Partial = e.Replaces, false
-		old.seq = seq // only now its place is known
+		old.seq = seq
 	}
 	if redacted {
 		old.held = old.Dict

@@ -688,6 +688,19 @@ func TestPrunedComesBack(t *testing.T) {
 	assert.Equal(t, dict{"k": "10"}, h.Merge().Dict)
 }
 
+// What the homeserver gives as current after a later event is listed before that, and so is what is older than both.
+func TestCurrentIsListedBefore(t *testing.T) {
+	first := merge.Event{ID: "$first", Time: 1, Dict: dict{"k": "first"}, Blind: true, Mark: "first"}
+	a, b := conditional("$a", 2, dict{"k": "a"}, "$first"), conditional("$b", 3, dict{"k": "b"}, "$first")
+	h := history(b)
+	current := a
+	current.Partial = true
+	h.Add(current)
+	h.AddPage([]merge.Event{b, a, first}, h.Now())
+	assert.Equal(t, []id.EventID{"$a", "$b"}, ids(h.Heads()))
+	assert.Equal(t, "a", h.Merge().Dict["k"], "which was stored first")
+}
+
 // What is current is read first, and listed after a rival.
 func TestCurrentIsListedLater(t *testing.T) {
 	root, a, b := marked("$root", 1, dict{}), conditional("$a", 2, dict{"k": "a"}, "$root"), conditional("$b", 3, dict{"k": "b"}, "$root")
