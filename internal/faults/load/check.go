@@ -264,10 +264,10 @@ func (r *Run) checkOrder(key string, calls []*Call, end final) {
 
 // checkReads checks what was read in between: a process reads what it has written, and a follower what it has read.
 func (r *Run) checkReads() {
-	acknowledged := map[string]bool{} // key and token
+	acknowledged := map[string]time.Time{} // key and token
 	for _, call := range r.Calls {
 		if call.Op == Append && call.Outcome == Acknowledged {
-			acknowledged[call.Key+" "+call.Token] = true
+			acknowledged[call.Key+" "+call.Token] = call.End
 		}
 	}
 	for _, read := range r.Calls {
@@ -283,7 +283,8 @@ func (r *Run) checkReads() {
 				r.violated(OwnUnread, read.Key, "process %d had appended %s and read %s", read.Process, before.Token, list(read.Saw, read.Found))
 			case read.Op == Get && r.Config.Follow && before.Op == Get && before.Key == read.Key:
 				for _, token := range before.Saw {
-					if acknowledged[read.Key+" "+token] && !slices.Contains(read.Saw, token) {
+					at, done := acknowledged[read.Key+" "+token]
+					if done && at.Before(read.Start) && !slices.Contains(read.Saw, token) {
 						r.violated(Vanished, read.Key, "process %d had read %s and then read %s", read.Process, token, list(read.Saw, read.Found))
 					}
 				}
