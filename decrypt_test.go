@@ -259,7 +259,7 @@ func TestHomeserverCannotAddToAnEvent(t *testing.T) {
 			require.NoError(t, store.PutAll(t.Context(), map[string]any{key: "genuine", "other": 1}))
 			client.Client.Transport = roundTripper(func(req *http.Request) (*http.Response, error) {
 				resp, err := http.DefaultTransport.RoundTrip(req)
-				if err != nil || !strings.Contains(req.URL.Path, "/event/") {
+				if err != nil || !strings.Contains(req.URL.Path, "/event/") || resp.StatusCode != http.StatusOK {
 					return resp, err
 				}
 				defer func() { _ = resp.Body.Close() }()
