@@ -104,7 +104,6 @@ func TestValueThatCouldBeLostIsNotWritten(t *testing.T) {
 
 // Another client replaces or deletes the account's backup, and this process goes on writing with the session that it has saved.
 func TestBackupThatIsReplacedWhileASessionIsInUse(t *testing.T) {
-	hstest.Parallel(t)
 	remove := func(t *testing.T, other *mautrix.Client) {
 		now, err := other.GetKeyBackupLatestVersion(t.Context())
 		require.NoError(t, err)
