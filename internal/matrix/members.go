@@ -27,6 +27,7 @@ func (r Room) Enter(ctx context.Context, via ...string) error {
 	return r.setMembership(ctx, at, event.MembershipJoin)
 }
 
+// Leave leaves the room.
 func (r Room) Leave(ctx context.Context) error {
 	return r.setMembership(ctx, r.Client.BuildClientURL("v3", "rooms", r.ID, "leave"), event.MembershipLeave)
 }

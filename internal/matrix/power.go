@@ -12,6 +12,8 @@ import (
 	"github.com/roomkv/roomkv/internal/fault"
 )
 
+// Levels are the power level that it takes to send events of the type, and the level that the user has. They are not known where the homeserver
+// does not say.
 func (r Room) Levels(ctx context.Context, sends event.Type) (need, have int, known bool) {
 	levels, err := r.PowerLevels(ctx)
 	if err != nil {
@@ -117,7 +119,7 @@ func TakesPower(evt *event.Event) (from id.UserID, takes bool) {
 	return id.UserID(*evt.StateKey), true
 }
 
-// IsRooms is [stateEvent.IsRooms] of an event of the sync.
+// IsRooms is [Event.IsRooms] of an event of the sync.
 func IsRooms(evt *event.Event, eventType event.Type) bool {
 	return evt.Type.Type == eventType.Type && evt.StateKey != nil && *evt.StateKey == ""
 }

@@ -43,31 +43,33 @@ func (r Room) Explain(ctx context.Context, what string, err error) error {
 
 // ExplainSend is Explain for a request to send an event of that type, which takes power.
 func (r Room) ExplainSend(ctx context.Context, what string, sends event.Type, err error) error {
-	Explained := r.Explain(ctx, what, err)
-	if errors.Is(Explained, fault.ErrForbidden) {
+	explained := r.Explain(ctx, what, err)
+	if errors.Is(explained, fault.ErrForbidden) {
 		if need, have, known := r.Levels(ctx, sends); known && have < need {
 			return r.NoPower(what, sends, need, have, err)
 		}
 	}
-	return Explained
+	return explained
 }
 
 // ExplainRedact is Explain for a redaction.
 func (r Room) ExplainRedact(ctx context.Context, at id.EventID, err error) error {
-	Explained := r.Explain(ctx, fmt.Sprintf("redact event %s", at), err)
-	if errors.Is(Explained, fault.ErrForbidden) {
+	explained := r.Explain(ctx, fmt.Sprintf("redact event %s", at), err)
+	if errors.Is(explained, fault.ErrForbidden) {
 		if levels, failed := r.PowerLevels(ctx); failed == nil {
 			return r.MayNotRedact(at, levels, err)
 		}
 	}
-	return Explained
+	return explained
 }
 
+// MayNotRedact is a [fault.ErrForbidden] of a redaction for which the user lacks the power.
 func (r Room) MayNotRedact(at id.EventID, levels *event.PowerLevelsEventContent, cause error) error {
 	return fault.Of(fault.ErrForbidden, cause, "cannot redact event %s in %s: that takes power level %d for one's own events and %d for others', and %s has %d",
 		at, r.ID, levels.GetEventLevel(event.EventRedaction), levels.Redact(), r.Client.UserID, levels.GetUserLevel(r.Client.UserID))
 }
 
+// NoPower is a [fault.ErrForbidden] that names the power level which it takes to send events of the type, and the one that the user has.
 func (r Room) NoPower(what string, sends event.Type, need, have int, cause error) error {
 	kind := "events"
 	if sends.IsState() {
@@ -77,16 +79,19 @@ func (r Room) NoPower(what string, sends event.Type, need, have int, cause error
 		what, r.ID, sends.Type, kind, need, r.Client.UserID, have)
 }
 
+// NotJoined is a [fault.ErrNotJoined].
 func (r Room) NotJoined(what string, cause error) error {
 	return fault.Of(fault.ErrNotJoined, cause, "cannot %s in %s: %s is not in that room, or there is none of that ID; join it first",
 		what, r.ID, r.Client.UserID)
 }
 
+// TooLarge is a [fault.ErrTooLarge] of a content of so many bytes.
 func (r Room) TooLarge(stateKey string, size int, cause error) error {
 	return fault.Of(fault.ErrTooLarge, cause, "the content of state %q in %s would be %d bytes, and a whole Matrix event, with its addresses and signatures, may have %d",
 		stateKey, r.ID, size, wire.MaxEvent)
 }
 
+// IsStatus tells whether the homeserver has answered with the HTTP status.
 func IsStatus(err error, status int) bool {
 	var answer mautrix.HTTPError
 	return errors.As(err, &answer) && answer.IsStatus(status)

@@ -8,11 +8,10 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
-
-	"github.com/rs/zerolog"
 
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/wire"
@@ -50,8 +49,8 @@ func (r Room) State(ctx context.Context, eventType event.Type, stateKey string) 
 	}
 }
 
-// PutState makes content the current one of the state key and returns the event that holds it. On Synapse and
-// Dendrite a content that already is current creates no event.
+// PutState makes content the current one of the state key and returns the event that holds it. Once tells that the request was made a single
+// time. On Synapse and Dendrite a content that already is current creates no event.
 func (r Room) PutState(ctx context.Context, eventType event.Type, stateKey string, content json.RawMessage) (sent id.EventID, once bool, err error) {
 	what := fmt.Sprintf("write state %q", stateKey)
 	url := r.Client.BuildClientURL("v3", "rooms", r.ID, "state", eventType.Type, stateKey)
@@ -75,7 +74,7 @@ func (r Room) PutState(ctx context.Context, eventType event.Type, stateKey strin
 	return answer.EventID, attempts == 1, nil
 }
 
-// Fits fails with fault.ErrTooLarge where no homeserver can take a content of that many bytes.
+// Fits fails with [fault.ErrTooLarge] where no homeserver can take a content of that many bytes.
 func (r Room) Fits(stateKey string, size int) error {
 	if size > wire.MaxEvent {
 		return r.TooLarge(stateKey, size, nil)
@@ -107,7 +106,7 @@ func UntilThere(ctx context.Context, times int, ask func() error) error {
 	return ask()
 }
 
-// Redact redacts an event. Again does no harm.
+// Redact redacts an event. A second redaction changes nothing.
 func (r Room) Redact(ctx context.Context, event id.EventID) error {
 	url := r.Client.BuildClientURL("v3", "rooms", r.ID, "redact", event, r.Client.TxnID())
 	return Get(ctx, r.Client, Request{Method: http.MethodPut, URL: url}, &mautrix.RespSendEvent{})
