@@ -284,9 +284,11 @@ func (e *env) counts(t *testing.T, want int, what string, do func() error) {
 }
 
 // sent are the requests since the last reset, for the text of a failure.
-func (e *env) sent() string {
+func (e *env) sent() string { return sent(e.requests) }
+
+func sent(recorder *hstest.Recorder) string {
 	var lines []string
-	for _, request := range e.requests.Requests() {
+	for _, request := range recorder.Requests() {
 		lines = append(lines, request.Method+" "+request.Path+"?"+request.Query)
 	}
 	return strings.Join(lines, "\n")
