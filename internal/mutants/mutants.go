@@ -56,7 +56,7 @@ var mutants = []mutant{
 		"		c.unsettled.Store(true)\n		c.repairLater(ctx, settleAfter)\n", "", protocol},
 	{"A4: who does not follow reads what is current alone", "internal/commit/replica.go",
 		"	switch r.Compare(current) {", "	if !live {\n		return replica.ViewOf(current), nil\n	}\n	switch r.Compare(current) {", protocol},
-	{"A5: a late delivery is a new write", "internal/merge/history.go",
+	{"A5: a late delivery is a new write", "internal/merge/link.go",
 		"		if n.own() && other.own() && stored(other, first) {", "		if false {", merging},
 	{"A6: nobody looks for what was left out of the state", "internal/commit/begin.go",
 		"		c.dict.Do(func(h *merge.History) { h.AddPage(events, asked) })", "		_, _ = asked, events", protocol},

@@ -1,0 +1,221 @@
+package merge
+
+import (
+	"maps"
+	"slices"
+
+	"maunium.net/go/mautrix/id"
+)
+
+// link finds each event's parents, the order, the heads and the ancestors.
+func (h *History) link() {
+	if h.linked {
+		return
+	}
+	h.linked = true
+	h.merged = nil
+	if len(h.events) == 0 {
+		h.order, h.heads, h.latest = nil, nil, nil
+		return
+	}
+	nodes := slices.SortedFunc(maps.Values(h.events), compare)
+	byMark := map[string][]*node{}
+	for _, n := range nodes {
+		if n.Mark != "" {
+			byMark[n.Mark] = append(byMark[n.Mark], n)
+		}
+	}
+	isParent := make(map[*node]bool, len(nodes))
+	listed := slices.SortedFunc(slices.Values(nodes), func(a, b *node) int { return a.seq - b.seq })
+	for i := range listed { // what is known to be stored in another order
+		for k := i; k > 0 && stored(listed[k], listed[k-1]); k-- {
+			listed[k], listed[k-1] = listed[k-1], listed[k]
+		}
+	}
+	listed[0].before = nil
+	for i, n := range listed[1:] {
+		n.before = listed[i]
+	}
+	for _, n := range nodes {
+		n.twin = twin(n, byMark[n.Mark])
+	}
+	for _, n := range nodes {
+		n.parents, n.missing, n.adrift, n.state = nil, nil, false, 0
+		for _, parent := range h.parentsOf(n, byMark) {
+			switch p := h.events[parent]; {
+			case p == n || slices.Contains(n.parents, p) && p != nil:
+			case p != nil:
+				n.parents = append(n.parents, p)
+			case n.cut:
+			case h.lost[parent]:
+				n.adrift = true
+			default:
+				n.missing = append(n.missing, parent)
+			}
+		}
+	}
+	h.cover(listed)
+	h.order = h.order[:0]
+	for _, n := range nodes {
+		h.visit(n)
+	}
+	for i, n := range h.order {
+		n.index = i
+		n.past = newBitset(len(h.order))
+		for _, parent := range n.parents {
+			isParent[parent] = true
+			n.past.add(parent.index)
+			n.past.addAll(parent.past)
+		}
+	}
+	h.heads = h.heads[:0]
+	for _, n := range h.order {
+		if !isParent[n] {
+			h.heads = append(h.heads, n)
+		}
+	}
+	slices.SortFunc(h.heads, func(a, b *node) int { return a.seq - b.seq })
+	h.latest = h.without(h.heads, func(n *node) bool { return n.dropped })
+	h.redact()
+}
+
+// redact is about what was redacted. Where that is all there is, nothing is there. Of what others were made from, it is known
+// what they changed as long as it is known what it held. For the rest it counts as if it had changed nothing: what it held
+// is in what was made from it, or nobody has merged it and it is not to come back.
+func (h *History) redact() {
+	for _, n := range h.order {
+		n.gone = n.Redacted
+		if n.held != nil {
+			n.Dict, n.gone = n.held, false
+		}
+	}
+	for _, n := range h.heads {
+		if n.held != nil {
+			n.Dict, n.gone = nil, true
+		}
+	}
+	if len(h.heads) == 1 {
+		h.heads[0].gone = false
+	}
+}
+
+// visit puts the event into the order after its parents. A parent that is its own descendant, which only a homeserver
+// that lies can make, is no parent.
+func (h *History) visit(n *node) {
+	const visiting, done = 1, 2
+	if n.state != 0 {
+		return
+	}
+	n.state = visiting
+	n.parents = slices.DeleteFunc(n.parents, func(parent *node) bool { return parent.state == visiting })
+	for _, parent := range n.parents {
+		h.visit(parent)
+	}
+	n.state = done
+	h.order = append(h.order, n)
+}
+
+// parentsOf tells what the event's writer had seen. Before it the homeserver lists another event, or none that is known.
+// Its twins are the events with the same mark, itself among them, in compare's order.
+//
+// What an event replaced is what its writer saw, where that names no parents. Dendrite says so only of the empty state
+// key, and of others leaves it out or names the event of the empty one. It has one event after the other, though, so
+// that the event listed before is the one that was replaced.
+//
+// A writer that copies the mark tells with it which event it had read: one with that mark, and the latest such one
+// before its own. What it replaced can be a later one that it never saw. Who has gone back to what the mark's event held looks like a late
+// delivery of that, but for the sender, who has copied the mark before.
+func (h *History) parentsOf(n *node, byMark map[string][]*node) []id.EventID {
+	replaced, twins := h.replaced(n), byMark[n.Mark]
+	if replaced != nil && n.Mark != "" && replaced.Mark == n.Mark && !(n.own() && (replaced.own() || n.Sender != replaced.Sender)) {
+		return []id.EventID{replaced.ID}
+	}
+	if n.twin != nil {
+		return []id.EventID{n.twin.ID} // the later one can have become current, whatever its time
+	}
+	if n.Marked {
+		return n.Parents
+	}
+	if n.Redacted && !n.own() {
+		return nil // see [History.cover]
+	}
+	unknown := id.EventID("unknown, before " + n.ID)
+	if !n.own() && n.Mark != "" {
+		var last *node
+		for _, twin := range twins {
+			if twin != n && stored(twin, n) && (last == nil || stored(last, twin)) {
+				last = twin
+			}
+		}
+		if last != nil {
+			return []id.EventID{last.ID}
+		}
+		if !h.lost[unknown] {
+			return []id.EventID{unknown}
+		}
+	}
+	switch {
+	case n.Partial && !h.lost[unknown]:
+		return []id.EventID{unknown}
+	case replaced != nil:
+		all := []id.EventID{replaced.ID}
+		// A late delivery changes nothing, but was current. Who replaced it blindly has also replaced what it had hidden.
+		for hid := replaced; n.Blind && hid.twin != nil; all = append(all, hid.ID) {
+			if hid = h.replaced(hid); hid == nil {
+				break
+			}
+		}
+		return all
+	case n.Replaces != "":
+		return []id.EventID{n.Replaces}
+	}
+	return nil
+}
+
+// cover is for events that were redacted before anybody here had read them: nobody can tell which events their writers had merged, and none is
+// to come back that was sent, about, and stored before. So each is made from the latest of these. Listed is the order of storage.
+func (h *History) cover(listed []*node) {
+	if !slices.ContainsFunc(listed, func(n *node) bool { return n.Redacted && !n.own() }) {
+		return
+	}
+	var ends []*node // of what was stored so far, which nothing that was stored so far was made from
+	for _, n := range listed {
+		if n.Redacted && !n.own() {
+			replaced := h.events[n.Replaces]
+			ends = slices.DeleteFunc(ends, func(end *node) bool {
+				had := end.Time <= n.Time+sameTime || end == replaced
+				if had {
+					n.parents = append(n.parents, end)
+				}
+				return had
+			})
+		} else if len(n.parents) > 0 {
+			ends = slices.DeleteFunc(ends, func(end *node) bool { return slices.Contains(n.parents, end) })
+		}
+		ends = append(ends, n)
+	}
+}
+
+// replaced is the event that was current before, where it is known.
+func (h *History) replaced(n *node) *node {
+	replaced := h.events[n.Replaces]
+	if replaced == nil && !n.Partial && (n.Replaces == "" || h.lost[n.Replaces]) && n.before != nil && stored(n.before, n) {
+		return n.before
+	}
+	return replaced
+}
+
+// twin is what the same request made first, where the event's mark is its writer's own: the request was delivered twice, or two writers made
+// the same merge. It is nil where that is the event itself.
+func twin(n *node, marked []*node) *node {
+	first := n
+	for _, other := range marked {
+		if n.own() && other.own() && stored(other, first) {
+			first = other
+		}
+	}
+	if first == n {
+		return nil
+	}
+	return first
+}
