@@ -31,7 +31,7 @@ type commit struct {
 	short   bool       // whether the last look back ended before it was as far as it should have gone
 	since   time.Time  // when what the commit began from was all there was
 	blindly bool       // whether nothing is read and nothing merged
-	once    bool       // whether the request for that was made a single time
+	once    bool       // whether the request for own was made a single time
 	tried   bool       // whether the homeserver can have stored something of this commit
 
 	asked  bool             // whether it is known how values are sent
@@ -166,9 +166,10 @@ type blind struct {
 	event id.EventID
 }
 
-// sendBlind sends an event that replaces whatever is there. What this process sent last it sends again as it was, for the homeserver to
-// make no event of it where that is still current. Else another is sent, for that one passes for a late delivery. So it is with what was sent
-// by a request that had to be made again. A deletion is always sent anew.
+// sendBlind sends an event that replaces whatever is there. Where this process has sent the same names last, it sends that very content again:
+// homeservers make no event of a content that is current. If one makes an event all the same, something else was current. The new event has
+// the mark of the earlier one and passes for a late delivery of that, so that an event with a mark of its own follows. An event whose request
+// was made more than once is not sent again so, for it can be a late delivery itself. A deletion always has a mark of its own.
 func (c *commit) sendBlind(ctx context.Context, plan *plan) error {
 	before := c.blind
 	c.blind = nil

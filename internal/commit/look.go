@@ -96,7 +96,8 @@ func (c *commit) bring(ctx context.Context, event id.EventID) (seen bool, err er
 		if c.epoch != c.dict.Epoch() {
 			return true, c.remember(ctx)
 		}
-		c.dict.Look(func(h *merge.History) { seen = h.Listed(event) && len(h.Missing()) == 0 }) // a read can have met it in the state before
+		// A read can have added the event as the current one. Only the sync, or a list, has brought by then what was stored before it.
+		c.dict.Look(func(h *merge.History) { seen = h.Listed(event) && len(h.Missing()) == 0 })
 		if seen {
 			c.looked = time.Now()
 			return true, nil

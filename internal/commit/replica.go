@@ -22,13 +22,8 @@ const (
 	powerTries = 5
 )
 
-var (
-	// ErrAgain ends an edit that must begin again, because the dict is written elsewhere, or what it depends on has changed.
-	ErrAgain = errors.New("roomkv: the memory is written elsewhere by now")
-
-	// fault.ErrRefused is in the error of a [Room] whose homeserver has not taken state.
-	ErrRefused = errors.New("state was refused")
-)
+// ErrAgain ends an edit that must begin again, because the dict is written elsewhere, or what it depends on has changed.
+var ErrAgain = errors.New("roomkv: the memory is written elsewhere by now")
 
 // Replica is what a process knows of one dict, and who writes it. Its methods are safe for concurrent use.
 type Replica struct {

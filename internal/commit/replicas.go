@@ -10,19 +10,20 @@ import (
 	"github.com/roomkv/roomkv/internal/lru"
 )
 
-// MaxReplicas is how many dicts are kept in mind: in the single-state-key layout one for each room, in the per-key layout
-// one for each key that was changed or, while following, read.
+// MaxReplicas is how many replicas stay that nobody holds: with one state key one for each room, with a state event for each key one for each
+// key that was changed or, while following, read.
 const MaxReplicas = 4096
 
-// Replicas are the replicas of all dicts of all stores that come from one New. The one used least recently is forgotten first, but not while anybody has
-// it: two writers of one dict would not know of each other. Methods are safe for concurrent use.
+// Replicas has one replica of each dict, for all stores that come from one New. It forgets the replica that was used least recently, but none
+// that somebody still holds: two replicas of one dict would have two writers, and these would not know of each other. The zero value is
+// ready. Methods are safe for concurrent use.
 type Replicas struct {
 	mu   sync.Mutex
 	kept lru.Cache[Dict, *Replica]      // those that stay
 	all  map[Dict]weak.Pointer[Replica] // and those that somebody still has
 }
 
-// Get finds the dict or makes it.
+// Get finds the replica of the dict or makes it.
 func (d *Replicas) Get(at Dict, make func() *Replica) *Replica {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -48,7 +49,7 @@ func (d *Replicas) Get(at Dict, make func() *Replica) *Replica {
 	return known
 }
 
-// clean is for a dict that nobody has any more.
+// clean is for a replica that nobody holds any more.
 func (d *Replicas) clean(at Dict) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -57,7 +58,7 @@ func (d *Replicas) clean(at Dict) {
 	}
 }
 
-// Find is nil where nothing is known.
+// Find is nil where there is no replica of the dict.
 func (d *Replicas) Find(at Dict) *Replica {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -67,7 +68,7 @@ func (d *Replicas) Find(at Dict) *Replica {
 	return d.all[at].Value()
 }
 
-// Forget is for a dict that nobody is going to ask for soon.
+// Forget is for a replica that nobody is going to ask for soon.
 func (d *Replicas) Forget(at Dict) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -35,7 +35,8 @@ type Room interface {
 	Hold(ctx context.Context) (release func(), err error)
 
 	// Send makes content the current one. Once tells that the request was made a single time: of one that was made again the event can be the
-	// second, which passes for a late delivery of the first.
+	// second, which passes for a late delivery of the first. The error has fault.ErrRefused in it where the homeserver does not take state from
+	// this user.
 	Send(ctx context.Context, content json.RawMessage) (sent id.EventID, once bool, err error)
 
 	// Sealer says how new values are sent: without one they are part of the dict. It fails where they must not be sent. Asked

@@ -33,9 +33,10 @@ type Page struct {
 	Tombstones []id.EventID // that say the room was replaced
 }
 
-// Back gives a page of the room's state events of the type, from a [Page.Next] on, or from the latest where that is empty. It can have fewer events than were asked for, or none, and not
-// be the last: Dendrite counts those that the filter leaves out. Where these are all, it does not say where the next page begins: it is
-// asked for more then, step by step, as they can be large, and for some of any type at last.
+// Back gives a page of the room's state events of the type, from a [Page.Next] on, or from the latest where that is empty. A page can have
+// fewer events than were asked for, or none, and not be the last: Dendrite counts those that the filter leaves out. Where the filter leaves out
+// all, Dendrite does not say where the next page begins. Back then asks for more events, step by step as they can be large, and for some of
+// any type at last.
 func (r Room) Back(ctx context.Context, eventType event.Type, from string, limit int) (Page, error) {
 	filter := pageFilter(eventType, limit)
 	at, err := cursorOf(from).turn(r.ID)

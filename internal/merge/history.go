@@ -80,7 +80,8 @@ func (h *History) AddPage(page []Event, asked int) {
 	}
 	var newer *node
 	for _, n := range h.events {
-		// The homeserver has given it as the current event, and lists it later. By a clock that was set back, a later event can have an earlier time.
+		// The homeserver has given n as the current event, and the list is behind: by its time n is newer than the page. A clock that was set back
+		// gives a later event an earlier time, so that an event which was made from n is newer whatever the times say.
 		unlisted := n.Partial && len(page) > 0 && n.Time > page[0].Time && !h.madeFrom(page, n)
 		if (n.seq > asked || unlisted) && (newer == nil || n.seq < newer.seq) && !slices.ContainsFunc(page, func(e Event) bool { return e.ID == n.ID }) {
 			newer = n
