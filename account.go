@@ -113,10 +113,10 @@ func accountOf(r roomState) *account {
 
 // accountType is the type of the account data: two stores whose state is not the same do not share it.
 func (r roomState) accountType() string {
-	if stateKey := r.core.layout.stateKey(""); !r.core.layout.oneKey() && stateKey != "" {
-		return r.eventType.Type + "." + stateKey
+	if stateKey := r.core.Layout.StateKey(""); r.core.Layout.Atomic() && stateKey != "" {
+		return r.Type.Type + "." + stateKey
 	}
-	return r.eventType.Type
+	return r.Type.Type
 }
 
 // current is the content as it is known.

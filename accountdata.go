@@ -9,6 +9,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/memory"
 	"github.com/roomkv/roomkv/internal/merge"
 )
 
@@ -86,47 +87,43 @@ func (r roomState) away(ctx context.Context, writing bool) (*overlay, error) {
 	return o, nil
 }
 
-// find is what is there under the name, or nil; see [roomState.findInState].
-func (r roomState) find(ctx context.Context, name string, afresh bool) (*record, error) {
-	if o, err := r.away(ctx, false); err != nil {
-		return nil, err
-	} else if o != nil {
-		return o.find(ctx, name)
+// Remove implements [memory.Memory]. In the per-key layout a name that is not there takes no event, but for a doubtful one: what was sent
+// under it can be absent from the state for now, and come back from account data.
+func (r roomState) Remove(ctx context.Context, names []string, done func(name string)) error {
+	o, err := r.away(ctx, true)
+	if err != nil {
+		return err
 	}
-	return r.findInState(ctx, name, afresh)
-}
-
-// readAll gives a record for every name, and one with an error for each event whose name cannot be told.
-func (r roomState) readAll(ctx context.Context) ([]record, error) {
-	if o, err := r.away(ctx, false); err != nil {
-		return nil, err
-	} else if o != nil {
-		return o.readAll(ctx)
-	}
-	return r.core.layout.readAll(ctx, r)
-}
-
-// toDelete are those of the names that must be deleted. In the per-key layout of the state each takes an event, and so those that
-// are not there are left out, but for the doubtful ones: what was sent under them can be absent from the state for now, and come back
-// from account data.
-func (r roomState) toDelete(ctx context.Context, names []string) (all, doubtful []string, err error) {
-	if o, err := r.away(ctx, true); err != nil || o != nil || !r.core.layout.oneKey() {
-		return names, nil, err
-	}
-	all, err = r.existing(ctx, names)
-	if err != nil || !r.core.fallback {
-		return all, nil, err
-	}
-	for _, name := range names {
-		if !slices.Contains(all, name) && r.overlay().mayReturn(name) {
-			doubtful = append(doubtful, name)
+	var doubtful []string
+	if o == nil && !r.Layout.Atomic() {
+		all, err := r.Existing(ctx, names)
+		if err != nil {
+			return err
 		}
+		for _, name := range names {
+			if r.core.fallback && !slices.Contains(all, name) && r.overlay().mayReturn(name) {
+				doubtful = append(doubtful, name)
+			}
+		}
+		names = append(all, doubtful...)
 	}
-	return append(all, doubtful...), doubtful, nil
+	if len(names) == 0 {
+		return nil
+	}
+	removal := memory.Removal(names)
+	removal.Done = done
+	removal.Edit = func(names []string) commit.Edit {
+		edit := memory.Removal(names).Edit(names)
+		doubt := slices.ContainsFunc(names, func(name string) bool { return slices.Contains(doubtful, name) })
+		edit.Conditional, edit.Barrier, edit.Afresh = doubt, doubt, doubt
+		return edit
+	}
+	return r.Commit(ctx, removal)
 }
 
 // store makes the edit of some names where the memory is written; see [layout].
-func (r roomState) store(ctx context.Context, names []string, edit func(names []string) commit.Edit) (err error) {
+func (r roomState) store(ctx context.Context, change memory.Change) (err error) {
+	names := change.Names
 	var sent attempts
 	defer func() { sent.end(err) }()
 	for {
@@ -141,21 +138,23 @@ func (r roomState) store(ctx context.Context, names []string, edit func(names []
 			if r.stateOnly {
 				return r.notInState(ctx, "write what has just begun to go to account data")
 			}
-			if err := o.commit(ctx, names, edit); !errors.Is(err, errAgain) {
+			if err := o.commit(ctx, names, change.Edit); !errors.Is(err, errAgain) {
 				return err
 			}
 			continue
 		}
-		err = r.core.layout.commit(ctx, r, names, func(names []string) commit.Edit {
-			edit := ofState(edit(names))
+		inState := change
+		inState.Edit = func(names []string) commit.Edit {
+			edit := ofState(change.Edit(names))
 			if edit.Conditional && r.core.fallback {
 				edit.OnSent = sent.add
-				if r.core.layout.oneKey() {
-					sent.until(r.overlay().account.begin(r.core.layout.stateKey(names[0]), names[0]))
+				if !r.core.Layout.Atomic() {
+					sent.until(r.overlay().account.begin(r.core.Layout.StateKey(names[0]), names[0]))
 				}
 			}
 			return edit
-		})
+		}
+		err = r.InState().Commit(ctx, inState)
 		if errors.Is(err, errAgain) {
 			continue
 		}
@@ -206,16 +205,16 @@ func (a *attempts) end(err error) {
 // counts tells whether one of the events, which were sent with an edit of the names and then refused to be merged, counts all the same:
 // an edit must not be made twice.
 func (r roomState) counts(ctx context.Context, names []string, events []id.EventID) (bool, error) {
-	if len(events) == 0 || r.core.layout.oneKey() && len(names) > 1 {
+	if len(events) == 0 || !r.core.Layout.Atomic() && len(names) > 1 {
 		return false, nil
 	}
 	if r.overlay().account.hasTaken(events) {
 		return true, nil
 	}
-	if r.core.layout.oneKey() {
+	if !r.core.Layout.Atomic() {
 		return false, nil
 	}
-	d := r.dict(r.core.layout.stateKey(names[0]))
+	d := r.Dict(r.core.Layout.StateKey(names[0]))
 	if err := d.Read(ctx, true); err != nil {
 		return false, err
 	}
@@ -235,4 +234,15 @@ func ofState(edit commit.Edit) commit.Edit {
 		edit.Since = ""
 	}
 	return edit
+}
+
+// beforeSend and afterSend see to what is written to the state.
+func (c *core) beforeSend(ctx context.Context, r memory.Room) (done func(), err error) {
+	return (roomState{Room: r, core: c}).overlay().account.send(isMoving(ctx))
+}
+
+func (c *core) afterSend(r memory.Room, stateKey string, sent id.EventID, content []byte) {
+	if !r.Layout.Atomic() {
+		(roomState{Room: r, core: c}).overlay().account.sent(stateKey, sent, content)
+	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/matrix"
+	"github.com/roomkv/roomkv/internal/memory"
 	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/replica"
 	"github.com/roomkv/roomkv/internal/wire"
@@ -27,15 +28,15 @@ type beneath struct {
 // A write must know what is current at the homeserver.
 func (o *overlay) beneath(ctx context.Context, names []string, writing bool) (beneath, error) {
 	below := o.nothing()
-	oneKey := o.core.layout.oneKey()
-	if oneKey && len(names) > parallel {
-		return o.listed(ctx, below, o.all)
+	oneKey := !o.core.Layout.Atomic()
+	if oneKey && len(names) > memory.Parallel {
+		return o.listed(ctx, below, o.ListWhole)
 	}
 	if !oneKey {
 		names = []string{""} // all are in one dict
 	}
 	for _, name := range names {
-		stateKey := o.core.layout.stateKey(name)
+		stateKey := o.core.Layout.StateKey(name)
 		view, err := o.view(ctx, stateKey, writing)
 		if err != nil {
 			return below, err
@@ -53,14 +54,14 @@ func (o *overlay) nothing() beneath {
 // beneathAll reads all that the state has, with the requests of [Store.Keys] and one for each state key that seems to have been changed
 // after account data, for a listing can be behind.
 func (o *overlay) beneathAll(ctx context.Context) (beneath, error) {
-	if !o.core.layout.oneKey() {
+	if o.core.Layout.Atomic() {
 		return o.beneath(ctx, nil, false)
 	}
-	below, err := o.listed(ctx, o.nothing(), o.list)
+	below, err := o.listed(ctx, o.nothing(), o.List)
 	content := o.account.current()
 	for name := range content.Over {
 		if err == nil && !below.hidden(content, name) {
-			stateKey := o.core.layout.stateKey(name)
+			stateKey := o.core.Layout.StateKey(name)
 			below.views[stateKey], err = o.view(ctx, stateKey, false)
 		}
 	}
@@ -72,10 +73,10 @@ func (o *overlay) listed(ctx context.Context, below beneath, list func(context.C
 	events, err := list(ctx)
 	for stateKey, evt := range events {
 		if stateKey == wire.SealName && err == nil {
-			_, err = o.checkSealEvent(evt)
+			_, err = o.CheckSealEvent(evt)
 		}
-		if o.core.layout.holds(stateKey) {
-			below.views[stateKey] = o.viewOf(evt, stateKey)
+		if o.core.Layout.Holds(stateKey) {
+			below.views[stateKey] = o.ViewOf(evt)
 		}
 	}
 	return below, err
@@ -85,15 +86,15 @@ func (o *overlay) listed(ctx context.Context, below beneath, list func(context.C
 // is not in the state: an acknowledged event that the homeserver has left out there is merged by the next who writes
 // there, and counts until then.
 func (o *overlay) view(ctx context.Context, stateKey string, writing bool) (*replica.View, error) {
-	oneKey := o.core.layout.oneKey()
-	if !oneKey && !writing && o.core.follower.Live(o.ID) {
-		return o.roomState.view(ctx, stateKey, maps.Equal[map[string]string, map[string]string])
+	oneKey := !o.core.Layout.Atomic()
+	if !oneKey && !writing && o.core.Follower.Live(o.ID) {
+		return o.roomState.View(ctx, stateKey, maps.Equal[map[string]string, map[string]string])
 	}
-	current, err := place{o.roomState, stateKey}.Current(ctx)
+	current, err := memory.Place{Room: o.Room, StateKey: stateKey}.Current(ctx)
 	if err != nil || oneKey {
 		return replica.ViewOf(current), err
 	}
-	d := o.dict(stateKey)
+	d := o.Dict(stateKey)
 	known := current == nil
 	if !known {
 		d.Do(func(history *merge.History) {
@@ -115,7 +116,7 @@ func (o *overlay) view(ctx context.Context, stateKey string, writing bool) (*rep
 }
 
 func (b beneath) at(name string) *replica.View {
-	if view := b.views[b.core.layout.stateKey(name)]; view != nil {
+	if view := b.views[b.core.Layout.StateKey(name)]; view != nil {
 		return view
 	}
 	return &replica.View{}
@@ -131,7 +132,7 @@ func (b beneath) hidden(content wire.Account, name string) bool {
 // covered tells whether account data hides what the state has under the state key, where that cannot be read.
 func (b beneath) covered(content wire.Account, stateKey string) bool {
 	for name := range content.Over {
-		if b.core.layout.oneKey() && b.core.layout.stateKey(name) == stateKey && b.hidden(content, name) {
+		if !b.core.Layout.Atomic() && b.core.Layout.StateKey(name) == stateKey && b.hidden(content, name) {
 			return true
 		}
 	}
@@ -140,7 +141,7 @@ func (b beneath) covered(content wire.Account, stateKey string) bool {
 
 // moved tells whether the state has taken that content of account data. In the per-key layout it is the events that tell.
 func (b beneath) moved(content wire.Account) bool {
-	if b.core.layout.oneKey() {
+	if !b.core.Layout.Atomic() {
 		return false
 	}
 	return wire.IsMoved(json.RawMessage(b.at("").Names[wire.MovedName(b.Client.UserID)]), content)
@@ -148,7 +149,7 @@ func (b beneath) moved(content wire.Account) bool {
 
 func (b beneath) base(name string) string {
 	view, event := b.at(name), id.EventID("")
-	if b.core.layout.oneKey() {
+	if !b.core.Layout.Atomic() {
 		event = view.Event
 	}
 	stored, found := view.Names[name]
@@ -156,38 +157,38 @@ func (b beneath) base(name string) string {
 }
 
 // recordOf is what is there under the name, or nil.
-func (b beneath) recordOf(content wire.Account, name string) *record {
+func (b beneath) recordOf(content wire.Account, name string) *memory.Record {
 	if !b.hidden(content, name) {
-		return recordOf(b.at(name), name)
+		return memory.RecordOf(b.at(name), name)
 	}
 	stored, found := content.Names[name]
 	if !found {
 		return nil
 	}
 	over := content.Over[name]
-	return &record{name: name, stored: json.RawMessage(stored), event: revisionOf(over), sender: b.Client.UserID,
-		time: time.UnixMilli(over.Time), place: InAccountData}
+	return &memory.Record{Name: name, Stored: json.RawMessage(stored), Event: revisionOf(over), Sender: b.Client.UserID,
+		Time: time.UnixMilli(over.Time), InAccount: true}
 }
 
 // records are those of account data and of the state beneath it, but for the state events that are foreign.
-func (b beneath) records(foreign func(stateKey string) bool) ([]record, error) {
+func (b beneath) records(foreign func(stateKey string) bool) ([]memory.Record, error) {
 	content, err := b.over()
 	if err != nil {
 		return nil, err
 	}
-	var records []record
+	var records []memory.Record
 	for stateKey, view := range b.views {
 		if foreign(stateKey) {
 			continue
 		}
-		for _, found := range recordsOf(view) {
-			if found.err != nil && !b.covered(content, stateKey) || found.err == nil && !b.hidden(content, found.name) {
+		for _, found := range memory.RecordsOf(view) {
+			if found.Err != nil && !b.covered(content, stateKey) || found.Err == nil && !b.hidden(content, found.Name) {
 				records = append(records, found)
 			}
 		}
 	}
 	for name := range content.Over {
-		if found := b.recordOf(content, name); found != nil && found.place == InAccountData {
+		if found := b.recordOf(content, name); found != nil && found.InAccount {
 			records = append(records, *found)
 		}
 	}
@@ -197,9 +198,9 @@ func (b beneath) records(foreign func(stateKey string) bool) ([]record, error) {
 // over is what account data has. As [roomState.checkNames] it fails where that, or the state, was sealed with another secret.
 func (b beneath) over() (wire.Account, error) {
 	content := b.account.current()
-	err := b.checkNames(content.Names)
-	if err == nil && !b.core.layout.oneKey() {
-		err = b.checkNames(b.at("").Names)
+	err := b.CheckNames(content.Names)
+	if err == nil && b.core.Layout.Atomic() {
+		err = b.CheckNames(b.at("").Names)
 	}
 	return content, err
 }
@@ -219,7 +220,7 @@ func (b beneath) edit(edit commit.Edit) commit.Edit {
 		over := wire.Overs(field)
 		changes := map[string]json.RawMessage{}
 		for name, o := range over {
-			_, read := b.views[b.core.layout.stateKey(name)]
+			_, read := b.views[b.core.Layout.StateKey(name)]
 			if read && b.knows(content, name, o) && (b.moved(content) || o.Base != b.base(name)) {
 				delete(over, name)
 				changes[name] = nil
@@ -237,7 +238,7 @@ func (b beneath) edit(edit commit.Edit) commit.Edit {
 			if o, ok := over[name]; ok && o.Base != b.base(name) {
 				return nil, errAgain
 			}
-			if _, there := b.at(name).Names[name]; stored == nil && !there && !b.account.isLeftOut(b.core.layout.stateKey(name)) {
+			if _, there := b.at(name).Names[name]; stored == nil && !there && !b.account.isLeftOut(b.core.Layout.StateKey(name)) {
 				delete(over, name)
 			} else {
 				over[name] = wire.Over{Time: over[name].Time, Base: b.base(name)}
@@ -316,7 +317,7 @@ func (b both) Unchanged(name string, since id.EventID) (unchanged bool) {
 	if _, there := view.Names[name]; !there || view.Event == since {
 		return there
 	}
-	if d := b.below.replica(b.below.core.layout.stateKey(name)); d != nil {
+	if d := b.below.Replica(b.below.core.Layout.StateKey(name)); d != nil {
 		d.Look(func(h *merge.History) { unchanged = h.Descends(since, h.Origin(h.Line(name), name)) })
 	}
 	return unchanged
@@ -330,7 +331,7 @@ func (o *overlay) both(content wire.Account, stateKey string, view *replica.View
 		names = map[string]string{}
 	}
 	for name := range content.Over {
-		if o.core.layout.stateKey(name) != stateKey || !below.hidden(content, name) {
+		if o.core.Layout.StateKey(name) != stateKey || !below.hidden(content, name) {
 			continue
 		}
 		if stored, there := content.Names[name]; there {

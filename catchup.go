@@ -9,17 +9,12 @@ import (
 
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/matrix"
+	"github.com/roomkv/roomkv/internal/memory"
 	"github.com/roomkv/roomkv/internal/merge"
 )
 
-const (
-	// How far a watch looks back: so many pages of so many events.
-	watchPage  = 50
-	watchPages = 20
-
-	// lateness is how long a homeserver may take to store an event after it has given that its time and its depth, by which it lists it.
-	lateness = 500 * time.Millisecond
-)
+// lateness is how long a homeserver may take to store an event after it has given that its time and its depth, by which it lists it.
+const lateness = 500 * time.Millisecond
 
 // milestone is an event that divides the memory's events into those before and those after it.
 type milestone struct {
@@ -67,7 +62,7 @@ func (w *watch) isOld(ctx context.Context, evt *matrix.Event) (old bool, err err
 		return false, err
 	}
 	if !known { // what is there can be made from it
-		return d.history.Order(place{w.roomState, *evt.StateKey}.snapshot(evt), nil, nil) == merge.Before, nil
+		return d.history.Order(w.roomState.Parsed(evt), nil, nil) == merge.Before, nil
 	}
 	w.caught = later
 	return !later, nil
@@ -75,17 +70,17 @@ func (w *watch) isOld(ctx context.Context, evt *matrix.Event) (old bool, err err
 
 // current are the memory's current events by state key.
 func (w *watch) current(ctx context.Context) (map[string]*matrix.Event, error) {
-	if !w.core.layout.oneKey() {
-		stateKey := w.core.layout.stateKey("")
-		evt, err := w.get(ctx, stateKey)
+	if w.core.Layout.Atomic() {
+		stateKey := w.core.Layout.StateKey("")
+		evt, err := w.Get(ctx, stateKey)
 		if evt == nil || err != nil {
 			return nil, err
 		}
 		return map[string]*matrix.Event{stateKey: evt}, nil
 	}
-	current, err := w.list(ctx)
+	current, err := w.List(ctx)
 	for stateKey := range current {
-		if !w.core.layout.holds(stateKey) {
+		if !w.core.Layout.Holds(stateKey) {
 			delete(current, stateKey)
 		}
 	}
@@ -109,7 +104,7 @@ func (w *watch) begin(ctx context.Context) error {
 		return err
 	}
 	// What led to it too, for a slow sync can bring that yet.
-	recent, err := w.page(ctx, "", watchPage)
+	recent, err := w.Page(ctx, "", memory.PageEvents)
 	if err != nil {
 		return err
 	}
@@ -123,7 +118,7 @@ func (w *watch) begin(ctx context.Context) error {
 		}
 		if around.Start != "" {
 			w.start = milestoneOf(newest)
-			if recent, err = w.page(ctx, "", watchPage); err != nil {
+			if recent, err = w.Page(ctx, "", memory.PageEvents); err != nil {
 				return err
 			}
 		}
@@ -134,7 +129,7 @@ func (w *watch) begin(ctx context.Context) error {
 		}
 	}
 	for _, evt := range slices.Backward(recent.Events) {
-		if w.core.layout.holds(*evt.StateKey) {
+		if w.core.Layout.Holds(*evt.StateKey) {
 			w.add(evt)
 		}
 		w.start = milestoneOf(evt)
@@ -192,7 +187,7 @@ func (w *watch) catchUp(ctx context.Context, since int64, resumes bool, yield fu
 	}
 	var fresh []*matrix.Event // the oldest first
 	for i, evt := range slices.Backward(events) {
-		if !w.core.layout.holds(*evt.StateKey) {
+		if !w.core.Layout.Holds(*evt.StateKey) {
 			continue
 		}
 		isFresh := true
@@ -226,7 +221,7 @@ func (w *watch) catchUp(ctx context.Context, since int64, resumes bool, yield fu
 func (w *watch) listed(ctx context.Context, since int64, resumes bool) (events []*matrix.Event, missed int, err error) {
 	missed = -1
 	reached := false // whether they go back to what the sync had brought
-	for page, err := range w.pages(ctx, watchPages) {
+	for page, err := range w.Pages(ctx) {
 		if err != nil {
 			return nil, 0, err
 		}
@@ -274,7 +269,7 @@ func (w *watch) isFresh(ctx context.Context, evt *matrix.Event, after, resumes b
 // lacks tells whether some of the missed events are of dicts of which nothing older is known.
 func (w *watch) lacks(missed, older []*matrix.Event) bool {
 	return slices.ContainsFunc(missed, func(evt *matrix.Event) bool {
-		return w.dicts[*evt.StateKey] == nil && w.core.layout.holds(*evt.StateKey) &&
+		return w.dicts[*evt.StateKey] == nil && w.core.Layout.Holds(*evt.StateKey) &&
 			!slices.ContainsFunc(older, func(o *matrix.Event) bool { return *o.StateKey == *evt.StateKey })
 	})
 }

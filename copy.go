@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/memory"
 )
 
 // CopyOption changes what [Copy] does.
@@ -104,7 +105,7 @@ func (c *copying) run(ctx context.Context, dst, src *Store) error {
 	if err != nil {
 		return err
 	}
-	if from.beside(to) && from.core.layout == to.core.layout {
+	if from.beside(to) && from.core.Layout == to.core.Layout {
 		return fault.Of(ErrInvalidOption, nil, "the copy's source and destination are the same memory in %s", to.ID)
 	}
 	c.from = source{from, to}
@@ -113,15 +114,15 @@ func (c *copying) run(ctx context.Context, dst, src *Store) error {
 		if err != nil {
 			return err
 		}
-		c.total = c.seen() + len(part.records) + part.left
+		c.total = c.seen() + len(part.Records) + part.Left
 		c.report()
-		if err := c.add(ctx, part.records); err != nil {
+		if err := c.add(ctx, part.Records); err != nil {
 			return err
 		}
 		if err := c.transfer.flush(ctx); err != nil {
 			return err
 		}
-		c.total = c.seen() + part.left
+		c.total = c.seen() + part.Left
 	}
 	c.total = c.seen()
 	left := errors.Join(c.unreadable.err, c.transfer.left())
@@ -147,15 +148,15 @@ func (c *copying) report() {
 }
 
 // add reads what the records stand for and hands it to the transfer.
-func (c *copying) add(ctx context.Context, records []record) error {
-	from := c.from.waitingTogether()
+func (c *copying) add(ctx context.Context, records []memory.Record) error {
+	from := c.from.Reader().Together()
 	for _, found := range records {
-		entry, err := from.read(ctx, &found)
+		entry, err := c.from.handle().Read(ctx, from, &found)
 		switch {
 		case err == nil && c.from.isAt(entry.Key):
 			c.transfer.kept.add(entry.Key, nil)
 		case err == nil:
-			err = c.transfer.add(ctx, entry.Key, entry.Value)
+			err = c.transfer.add(ctx, entry.Key, entry.JSON)
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case errors.Is(err, ErrNotFound), c.redact && errors.Is(err, ErrRedacted): // deleted since; see CopyRedactSource
@@ -191,17 +192,17 @@ func (c *copying) redactSource(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		from := c.from.waitingTogether()
+		from := c.from.Reader().Together()
 		var entries []arriving
-		for _, found := range part.records {
-			entry, err := from.read(ctx, &found)
+		for _, found := range part.Records {
+			entry, err := c.from.handle().Read(ctx, from, &found)
 			switch {
 			case errors.Is(err, ErrNotFound), errors.Is(err, ErrRedacted):
 				continue
 			case err != nil:
 				return err
 			}
-			entries = append(entries, arriving{key: entry.Key, digest: compactDigest(entry.Value)})
+			entries = append(entries, arriving{key: entry.Key, digest: compactDigest(entry.JSON)})
 		}
 		compared, err := c.transfer.compare(ctx, entries)
 		if err != nil {
@@ -212,7 +213,7 @@ func (c *copying) redactSource(ctx context.Context) error {
 				return fault.Of(ErrConflict, nil, "%q has changed since it was copied, and the rest of the source was not redacted", entry.key)
 			}
 		}
-		redacted, err := c.from.erase(ctx, part.records)
+		redacted, err := c.from.erase(ctx, part.Records)
 		c.redacted += redacted
 		if err != nil {
 			return err

@@ -76,7 +76,7 @@ func (e *exporting) run(ctx context.Context, s *Store, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	header := dump.Header{Room: state.ID.String(), EventType: state.eventType.Type, History: e.history, Time: time.Now().Truncate(time.Millisecond)}
+	header := dump.Header{Room: state.ID.String(), EventType: state.Type.Type, History: e.history, Time: time.Now().Truncate(time.Millisecond)}
 	if e.to, err = dump.NewWriter(w, header); err != nil {
 		return err
 	}
@@ -133,13 +133,13 @@ func (e *exporting) past(ctx context.Context, state roomState) error {
 	if err != nil {
 		return err
 	}
-	reading := state.waitingTogether()
+	reading := state.Reader().Together()
 	for rev, err := range state.allRevisions(ctx, slices.Sorted(maps.Keys(keys))) {
 		if err != nil {
 			return err
 		}
 		entry, err := rev.entry(ctx, reading)
-		entry.Key = keys[rev.name]
+		entry.Key = keys[rev.Name]
 		e.Revisions++
 		if err := e.write(ctx, entry, true, err); err != nil {
 			return err

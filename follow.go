@@ -39,7 +39,7 @@ import (
 // reach each other, is merged when that comes to light, which takes a moment and a write.
 //
 // The error is [ErrInvalidOption].
-func (s *Store) Follow() error { return s.core.follower.Start() }
+func (s *Store) Follow() error { return s.core.Follower.Start() }
 
 // feed gives the replicas, and what else is known of rooms, what the client's sync brings. It implements [follow.Sink].
 type feed struct {
@@ -52,13 +52,13 @@ type feed struct {
 
 // Missed implements [follow.Sink]: nothing is believed that the sync would have changed.
 func (f *feed) Missed() {
-	f.core.encrypted.Doubt()
+	f.core.Encrypted.Doubt()
 	f.core.upgrades.doubtAll()
 	f.core.overlays.Range(func(_, o any) bool {
 		o.(*overlay).account.forget()
 		return true
 	})
-	for _, d := range f.core.dicts.All() {
+	for _, d := range f.core.Dicts.All() {
 		d.Forget()
 	}
 	f.mu.Lock()
@@ -70,7 +70,7 @@ func (f *feed) Missed() {
 
 // Skipped implements [follow.Sink].
 func (f *feed) Skipped(room id.RoomID) {
-	for _, d := range f.core.dicts.In(room) {
+	for _, d := range f.core.Dicts.In(room) {
 		d.Forget()
 	}
 	f.lookBack(room)
@@ -116,7 +116,7 @@ func (f *feed) take(room id.RoomID, joined *mautrix.SyncJoinedRoom) (own []*matr
 		if own == nil {
 			continue
 		}
-		if d := f.core.dicts.Find(f.address(room, *own.StateKey)); d != nil {
+		if d := f.core.Dicts.Find(f.address(room, *own.StateKey)); d != nil {
 			d.Resolved(own.ID)
 		}
 	}
@@ -173,7 +173,7 @@ func (f *feed) readAgain(room id.RoomID, at *powerTaken) {
 		if !again {
 			return
 		}
-		for _, d := range f.core.dicts.In(room) {
+		for _, d := range f.core.Dicts.In(room) {
 			d.Reconsider(context.Background(), from, since)
 		}
 	}
@@ -195,7 +195,7 @@ func (f *feed) account(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
 	if !f.core.fallback {
 		return
 	}
-	o := f.place(room, "").overlay()
+	o := (roomState{Room: f.core.Room(room), core: f.core}).overlay()
 	for _, evt := range joined.AccountData.Events {
 		if evt.Type.Type == o.accountType() {
 			content, _ := wire.ParseAccount(evt.Content.VeryRaw) // what is no dict is none that was saved
@@ -210,18 +210,18 @@ func (f *feed) account(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
 
 // bring keeps an encrypted event for the read that comes when the state refers to it.
 func (f *feed) bring(room id.RoomID, evt *event.Event) {
-	if len(f.core.dicts.In(room)) == 0 { // all that is said in rooms without memory would come here too
+	if len(f.core.Dicts.In(room)) == 0 { // all that is said in rooms without memory would come here too
 		return
 	}
 	if text, err := json.Marshal(evt); err == nil {
-		f.core.megolm.Bring(room, evt.ID, text)
+		f.core.Megolm.Bring(room, evt.ID, text)
 	}
 }
 
 // encrypt notes that a room is encrypted, whatever the event's content.
 func (f *feed) encrypt(room id.RoomID, evt *event.Event) {
 	if matrix.IsRooms(evt, event.StateEncryption) {
-		f.core.encrypted.Set(room, true, true)
+		f.core.Encrypted.Set(room, true, true)
 	}
 }
 
@@ -241,12 +241,12 @@ func (f *feed) upgrade(room id.RoomID, joined *mautrix.SyncJoinedRoom) (upgraded
 }
 
 func (f *feed) address(room id.RoomID, stateKey string) commit.Dict {
-	return commit.Dict{Room: room, Type: f.core.eventType.Type, StateKey: stateKey}
+	return commit.Dict{Room: room, Type: f.core.Type.Type, StateKey: stateKey}
 }
 
 // stateEvent is the event as the homeserver gave it, where it is one of the store's.
 func (f *feed) stateEvent(evt *event.Event) *matrix.Event {
-	if evt.Type.Type != f.core.eventType.Type || evt.StateKey == nil || !f.core.layout.holds(*evt.StateKey) {
+	if evt.Type.Type != f.core.Type.Type || evt.StateKey == nil || !f.core.Layout.Holds(*evt.StateKey) {
 		return nil
 	}
 	content := evt.Content.VeryRaw
@@ -264,10 +264,10 @@ func (f *feed) add(room id.RoomID, events []*matrix.Event) {
 	read := map[commit.Dict][]merge.Event{}
 	for _, evt := range events {
 		at := f.address(room, *evt.StateKey)
-		read[at] = append(read[at], f.place(room, *evt.StateKey).snapshot(evt))
+		read[at] = append(read[at], f.core.Room(room).Parsed(evt))
 	}
 	for at, events := range read {
-		if d := f.core.dicts.Find(at); d != nil {
+		if d := f.core.Dicts.Find(at); d != nil {
 			d.Bring(events...)
 		}
 	}
@@ -285,8 +285,8 @@ func (f *feed) redact(room id.RoomID, redaction *event.Event) {
 	if inContent, ok := redaction.Content.Raw["redacts"].(string); ok && redacted == "" { // since room version 11
 		redacted = id.EventID(inContent)
 	}
-	f.core.megolm.Forget(room, redacted)
-	for _, d := range f.core.dicts.In(room) {
+	f.core.Megolm.Forget(room, redacted)
+	for _, d := range f.core.Dicts.In(room) {
 		d.Redacted(redacted)
 	}
 	f.lookBack(room)
@@ -299,8 +299,4 @@ func (f *feed) lookBack(room id.RoomID) {
 	for w := range f.watchers {
 		w.push(room, news{})
 	}
-}
-
-func (f *feed) place(room id.RoomID, stateKey string) place {
-	return place{roomState{core: f.core, Room: matrix.Room{Client: f.core.client, ID: room}, eventType: f.core.eventType}, stateKey}
 }

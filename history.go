@@ -12,6 +12,7 @@ import (
 
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/matrix"
+	"github.com/roomkv/roomkv/internal/memory"
 	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/wire"
 )
@@ -45,12 +46,12 @@ func (s *Store) History(ctx context.Context, key string) iter.Seq2[Entry, error]
 			yield(Entry{}, err)
 			return
 		}
-		for rev, err := range state.revisions(ctx, state.name(key)) {
+		for rev, err := range state.revisions(ctx, state.NameOf(key)) {
 			if err != nil {
 				yield(Entry{}, err)
 				return
 			}
-			entry, err := rev.entry(ctx, state)
+			entry, err := rev.entry(ctx, state.Reader())
 			if entry.Key = key; !yield(entry, err) {
 				return
 			}
@@ -146,7 +147,7 @@ func (p *past) turn(ctx context.Context) ([]*matrix.Event, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	page, err := p.page(ctx, p.from, p.limit)
+	page, err := p.Page(ctx, p.from, p.limit)
 	if err != nil {
 		return nil, err
 	}
@@ -168,37 +169,41 @@ func (p *past) turn(ctx context.Context) ([]*matrix.Event, error) {
 
 // revision is a record of one event, or what became of it.
 type revision struct {
-	record
+	memory.Record
 	deleted bool
 	evt     *pastEvent
 }
 
-func (r *revision) entry(ctx context.Context, room roomState) (Entry, error) {
-	if r.deleted {
-		return Entry{Revision: Revision(r.event), Sender: r.sender, Time: r.time, Deleted: true}, nil
+func (r *revision) entry(ctx context.Context, reader memory.Reader) (Entry, error) {
+	read := memory.Entry{Record: r.Record}
+	var err error
+	if !r.deleted {
+		read, err = reader.Entry(ctx, &r.Record)
 	}
-	return r.record.entry(ctx, room)
+	entry := entryOf(read)
+	entry.Deleted = r.deleted
+	return entry, err
 }
 
 // revisions are the events that changed what is stored under the name, the newest first.
 func (r roomState) revisions(ctx context.Context, name string) iter.Seq2[*revision, error] {
 	return func(yield func(*revision, error) bool) {
-		stateKey := r.core.layout.stateKey(name)
-		current, err := r.get(ctx, stateKey)
+		stateKey := r.core.Layout.StateKey(name)
+		current, err := r.Get(ctx, stateKey)
 		if err != nil || current == nil {
 			if err != nil {
 				yield(nil, err)
 			}
 			return
 		}
-		if dict, err := r.core.layout.parse(stateKey, current.Content); err == nil && !r.core.layout.oneKey() {
-			if err := r.checkNames(dict.Names()); err != nil {
+		if dict, err := r.core.Layout.Parse(stateKey, current.Content); err == nil && r.core.Layout.Atomic() {
+			if err := r.CheckNames(dict.Names()); err != nil {
 				yield(nil, err)
 				return
 			}
 		}
 		back := past{roomState: r}
-		line := line{place: place{r, stateKey}, name: name}
+		line := line{Place: memory.Place{Room: r.Room, StateKey: stateKey}, name: name}
 		events, err := back.begin(ctx, current)
 		for ; err == nil; events, err = back.turn(ctx) {
 			for _, evt := range events {
@@ -221,7 +226,7 @@ func (r roomState) revisions(ctx context.Context, name string) iter.Seq2[*revisi
 
 // line finds the revisions of one name among the events of its dict.
 type line struct {
-	place
+	memory.Place
 	name   string
 	events []*pastEvent // those that are not judged yet, the newest first
 	newer  *string      // what the last event that was judged and not redacted has, nil before that
@@ -241,7 +246,7 @@ type pastEvent struct {
 
 // readPast reads an event, once for all lines that it is in.
 func (r roomState) readPast(evt *matrix.Event) *pastEvent {
-	return &pastEvent{evt, place{r, *evt.StateKey}.snapshot(evt)}
+	return &pastEvent{evt, r.Parsed(evt)}
 }
 
 // judge gives the revisions among the events of which it can be told by now, the newest first, and forgets these.
@@ -308,21 +313,21 @@ func (l *line) whole(h *merge.History, n int) int {
 // at is nil where the event is no revision of the name.
 func (l *line) at(h *merge.History, i int, has []string) *revision {
 	evt := l.events[i]
-	rev := &revision{record: record{name: l.name, event: evt.ID, sender: evt.Sender, time: time.UnixMilli(evt.Time)}, evt: evt}
+	rev := &revision{Record: memory.Record{Name: l.name, Event: evt.ID, Sender: evt.Sender, Time: time.UnixMilli(evt.Time)}, evt: evt}
 	read := evt.read
 	switch {
 	case evt.Redacted():
-		if !l.core.layout.oneKey() && l.newer != nil && *l.newer == has[i] {
+		if l.Layout.Atomic() && l.newer != nil && *l.newer == has[i] {
 			return nil
 		}
-		rev.err = fault.Of(ErrRedacted, nil, "event %s in %s", evt.ID, l.ID)
+		rev.Err = fault.Of(ErrRedacted, nil, "event %s in %s", evt.ID, l.ID)
 	case read.Err != nil:
-		rev.err = read.Err
+		rev.Err = read.Err
 	case h.Origin(evt.ID, l.name) != evt.ID:
 		return nil
 	default:
 		rev.deleted = has[i] == absent
-		rev.stored = []byte(has[i])
+		rev.Stored = []byte(has[i])
 	}
 	return rev
 }
@@ -344,7 +349,7 @@ func (r roomState) visible(names map[string]string) map[string]string {
 	names = maps.Clone(names)
 	maps.DeleteFunc(names, func(name, _ string) bool {
 		_, plain := wire.KeyOf(name)
-		return plain && r.core.secret != nil || !plain && !wire.IsSealed(name)
+		return plain && r.core.Secret != nil || !plain && !wire.IsSealed(name)
 	})
 	return names
 }

@@ -115,7 +115,7 @@ func (i *importing) run(ctx context.Context, s *Store, r io.Reader) error {
 		}
 		remove = slices.DeleteFunc(remove, func(key string) bool { return keys[key] })
 	}
-	if !s.core.layout.oneKey() {
+	if s.core.Layout.Atomic() {
 		i.transfer.remove = remove
 	}
 	i.report()

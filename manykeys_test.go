@@ -16,7 +16,6 @@ import (
 	"maunium.net/go/mautrix"
 
 	"github.com/roomkv/roomkv/internal/commit"
-	"github.com/roomkv/roomkv/internal/matrix"
 )
 
 // Nor does a store that nobody uses.
@@ -27,8 +26,7 @@ func TestStoresAreCollected(t *testing.T) {
 		require.NoError(t, err)
 		store, err := New(client, "!room:example.org")
 		require.NoError(t, err)
-		state := roomState{core: store.core, Room: matrix.Room{Client: store.core.client, ID: "!room:example.org"}, eventType: store.core.eventType}
-		state.dict("").View()
+		store.core.Room("!room:example.org").Dict("").View()
 		runtime.AddCleanup(store.core, func(bool) { close(collected) }, true)
 	}()
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {

@@ -15,6 +15,7 @@ import (
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/media"
+	"github.com/roomkv/roomkv/internal/memory"
 	"github.com/roomkv/roomkv/internal/replica"
 	"github.com/roomkv/roomkv/internal/wire"
 )
@@ -39,7 +40,7 @@ func (r roomState) moveFrom(ctx context.Context, old roomState, stone *tombstone
 	copied := func(evt *matrix.Event) bool {
 		return evt.Sender == create.sender && evt.Time == create.time && evt.Time == stone.time
 	}
-	if single, ok := r.core.layout.(singleKey); ok {
+	if single, ok := r.core.Layout.(memory.OneDict); ok {
 		return r.moveDict(ctx, single, old, stone, copied)
 	}
 	return r.moveKeys(ctx, old, stone, copied)
@@ -85,20 +86,20 @@ func withheld(err error) error {
 
 // reach fails where the client cannot decrypt a value now. It asks for all keys that it lacks before it waits for one, and leaves
 // attachments alone, which would be downloaded again each time that the move is tried.
-func (r roomState) reach(ctx context.Context, records []record) error {
-	r.keysOnly = true
-	asking, began := r.notWaiting(), time.Now()
+func (r roomState) reach(ctx context.Context, records []memory.Record) error {
+	keys := r.Reader().KeysOnly()
+	asking, began := keys.NotWaiting(), time.Now()
 	tried := map[id.EventID]bool{}
-	var missing []record
+	var missing []memory.Record
 	for _, found := range records {
-		events := wire.References(found.stored)
+		events := wire.References(found.Stored)
 		if !slices.ContainsFunc(events, func(event id.EventID) bool { return !tried[event] }) {
 			continue
 		}
 		for _, event := range events {
 			tried[event] = true
 		}
-		switch _, err := asking.value(ctx, found.name, found.stored, found.event); {
+		switch _, err := asking.Value(ctx, found.Name, found.Stored, found.Event); {
 		case isWithheld(err):
 			missing = append(missing, found)
 		case err != nil && !isLost(err):
@@ -108,9 +109,9 @@ func (r roomState) reach(ctx context.Context, records []record) error {
 			break
 		}
 	}
-	r = r.waitingTogether()
+	waiting := keys.Together()
 	for _, found := range missing {
-		if _, err := r.value(ctx, found.name, found.stored, found.event); isWithheld(err) {
+		if _, err := waiting.Value(ctx, found.Name, found.Stored, found.Event); isWithheld(err) {
 			return withheld(err)
 		}
 	}
@@ -118,21 +119,21 @@ func (r roomState) reach(ctx context.Context, records []record) error {
 }
 
 // load reads what the old room has. What nobody can read is moved as it is where it refers to something.
-func (r roomState) load(ctx context.Context, old roomState, stone *tombstone, records []record) (cargo, error) {
+func (r roomState) load(ctx context.Context, old roomState, stone *tombstone, records []memory.Record) (cargo, error) {
 	load := cargo{map[string]json.RawMessage{}, map[string]string{}}
 	if stone.isPatient() {
 		if err := old.reach(ctx, records); err != nil {
 			return load, err
 		}
 	}
-	old = old.waitingTogether()
+	reader := old.Reader().Together()
 	left := 0
 	for _, found := range records {
-		if found.err != nil {
+		if found.Err != nil {
 			left++
 			continue
 		}
-		read, err := old.value(ctx, found.name, found.stored, found.event)
+		read, err := reader.Value(ctx, found.Name, found.Stored, found.Event)
 		switch {
 		case ctx.Err() != nil:
 			return load, ctx.Err()
@@ -141,26 +142,26 @@ func (r roomState) load(ctx context.Context, old roomState, stone *tombstone, re
 		case err != nil && !isLost(err) && !isWithheld(err):
 			return load, err
 		}
-		_, named := wire.KeyOf(found.name)
-		elsewhere, unreadable := wire.Decode(found.stored)
+		_, named := wire.KeyOf(found.Name)
+		elsewhere, unreadable := wire.Decode(found.Stored)
 		switch {
 		case err == nil:
-			name := found.name
+			name := found.Name
 			if !named {
-				name = r.name(read.key)
+				name = r.NameOf(read.Key)
 			}
-			stored := found.stored
+			stored := found.Stored
 			if elsewhere.JSON == nil {
-				if stored, err = wire.Encode(read.json); err != nil {
-					return load, fault.Of(ErrCorrupt, err, "event %s in %s, key %q", found.event, old.ID, read.key)
+				if stored, err = wire.Encode(read.JSON); err != nil {
+					return load, fault.Of(ErrCorrupt, err, "event %s in %s, key %q", found.Event, old.ID, read.Key)
 				}
-				if stored, err = r.keep(ctx, name, read.key, stored); err != nil { // an attachment is of one room
+				if stored, err = r.Keep(ctx, name, read.Key, stored); err != nil { // an attachment is of one room
 					return load, err
 				}
 			}
-			load.stored[name], load.keys[name] = stored, read.key
+			load.stored[name], load.keys[name] = stored, read.Key
 		case named && (unreadable != nil || elsewhere.JSON == nil):
-			load.stored[found.name] = found.stored
+			load.stored[found.Name] = found.Stored
 		default:
 			left++
 		}
@@ -172,8 +173,8 @@ func (r roomState) load(ctx context.Context, old roomState, stone *tombstone, re
 }
 
 // moveDict is moveFrom for the single-state-key layout.
-func (r roomState) moveDict(ctx context.Context, l singleKey, old roomState, stone *tombstone, copied func(*matrix.Event) bool) error {
-	current, err := r.get(ctx, l.dict)
+func (r roomState) moveDict(ctx context.Context, l memory.OneDict, old roomState, stone *tombstone, copied func(*matrix.Event) bool) error {
+	current, err := r.Get(ctx, l.Key)
 	if err != nil {
 		return err
 	}
@@ -188,14 +189,14 @@ func (r roomState) moveDict(ctx context.Context, l singleKey, old roomState, sto
 	if err != nil {
 		return err
 	}
-	view, err := old.afresh(ctx, l.dict)
+	view, err := old.Afresh(ctx, l.Key)
 	if err == nil {
-		err = old.checkNames(view.Names)
+		err = old.CheckNames(view.Names)
 	}
 	if err != nil {
 		return err
 	}
-	load, err := r.load(ctx, old, stone, recordsOf(view))
+	load, err := r.load(ctx, old, stone, memory.RecordsOf(view))
 	if err != nil || len(load.stored) == 0 && len(was) == 0 {
 		return err
 	}
@@ -220,21 +221,21 @@ func (r roomState) moveDict(ctx context.Context, l singleKey, old roomState, sto
 			}
 		}
 		if seal, sealed := base.Stored(wire.SealName); sealed && !untouched(wire.SealName) {
-			if err := r.checkSeal(string(seal), true); err != nil {
+			if err := r.CheckSeal(string(seal), true); err != nil {
 				return nil, err
 			}
-		} else if r.core.secret != nil {
-			changes[wire.SealName] = r.seal()
+		} else if r.core.Secret != nil {
+			changes[wire.SealName] = r.Seal()
 		}
 		return changes, nil
 	}}
-	return fault.Advise(r.dict(l.dict).Writer.Do(ctx, r.fitting(ctx, edit)), "delete keys in a copy, or move them to a store with WithPerKeyState")
+	return fault.Advise(r.Dict(l.Key).Writer.Do(ctx, r.Fitting(ctx, edit)), "delete keys in a copy, or move them to a store with WithPerKeyState")
 }
 
 // afresh is the dict as the homeserver has it now.
 func (r roomState) afresh(ctx context.Context, stateKey string) (*replica.View, error) {
 	for {
-		d := r.dict(stateKey)
+		d := r.Dict(stateKey)
 		if err := d.Read(ctx, true); err != nil {
 			return nil, err
 		}
@@ -249,11 +250,11 @@ func (r roomState) copyOf(ctx context.Context, current *matrix.Event, copied fun
 	if current == nil {
 		return nil, nil
 	}
-	names := func(evt *matrix.Event) map[string]string { return place{r, *evt.StateKey}.snapshot(evt).Dict }
+	names := func(evt *matrix.Event) map[string]string { return r.Parsed(evt).Dict }
 	if copied(current) {
 		return names(current), nil
 	}
-	for page, err := range r.pages(ctx, watchPages) {
+	for page, err := range r.Pages(ctx) {
 		if err != nil {
 			return nil, err
 		}
@@ -268,7 +269,7 @@ func (r roomState) copyOf(ctx context.Context, current *matrix.Event, copied fun
 
 // moveKeys is moveFrom for the per-key layout.
 func (r roomState) moveKeys(ctx context.Context, old roomState, stone *tombstone, copied func(*matrix.Event) bool) error {
-	here, err := r.all(ctx)
+	here, err := r.ListWhole(ctx)
 	if err != nil {
 		return err
 	}
@@ -278,23 +279,23 @@ func (r roomState) moveKeys(ctx context.Context, old roomState, stone *tombstone
 			return nil
 		}
 	}
-	there, err := old.all(ctx)
+	there, err := old.ListWhole(ctx)
 	if err != nil {
 		return err
 	}
 	if seal := there[wire.SealName]; seal != nil {
-		if _, err := old.checkSealEvent(seal); err != nil {
+		if _, err := old.CheckSealEvent(seal); err != nil {
 			return err
 		}
 	}
-	maps.DeleteFunc(there, func(stateKey string, _ *matrix.Event) bool { return !r.core.layout.holds(stateKey) })
+	maps.DeleteFunc(there, func(stateKey string, _ *matrix.Event) bool { return !r.core.Layout.Holds(stateKey) })
 	views, err := old.merged(ctx, there, stone)
 	if err != nil {
 		return err
 	}
-	var records []record
+	var records []memory.Record
 	for _, view := range views {
-		records = append(records, recordsOf(view)...)
+		records = append(records, memory.RecordsOf(view)...)
 	}
 	load, err := r.load(ctx, old, stone, records)
 	if err != nil {
@@ -303,11 +304,11 @@ func (r roomState) moveKeys(ctx context.Context, old roomState, stone *tombstone
 	copies := map[string]id.EventID{} // by state key
 	changes := map[string]json.RawMessage{}
 	for stateKey, evt := range here {
-		if !r.core.layout.holds(stateKey) || !copied(evt) {
+		if !r.core.Layout.Holds(stateKey) || !copied(evt) {
 			continue
 		}
 		copies[stateKey] = evt.ID
-		for name := range r.viewOf(evt, stateKey).Names {
+		for name := range r.ViewOf(evt).Names {
 			changes[name] = nil
 		}
 	}
@@ -322,7 +323,7 @@ func (r roomState) moveKeys(ctx context.Context, old roomState, stone *tombstone
 		evt := here[wire.StateKeyOf(name)]
 		return evt != nil && copies[wire.StateKeyOf(name)] == ""
 	})
-	err = r.core.layout.commit(ctx, r, names, func(names []string) commit.Edit {
+	err = r.InState().Commit(ctx, memory.Change{Names: names, Edit: func(names []string) commit.Edit {
 		edit := commit.Edit{Conditional: true, Values: map[string]string{}}
 		if key, ok := load.keys[names[0]]; ok {
 			edit.Values[names[0]] = key
@@ -334,12 +335,12 @@ func (r roomState) moveKeys(ctx context.Context, old roomState, stone *tombstone
 			return map[string]json.RawMessage{names[0]: changes[names[0]]}, nil
 		}
 		return edit
-	})
+	}})
 	if err != nil {
 		return err
 	}
 	moved := wire.OfNames(map[string]string{wire.PredecessorName: string(wire.Predecessor(old.ID))})
-	_, _, err = r.PutState(ctx, r.eventType, wire.PredecessorName, moved.Content())
+	_, _, err = r.PutState(ctx, r.Type, wire.PredecessorName, moved.Content())
 	return err
 }
 
@@ -349,8 +350,8 @@ func (r roomState) sealAnew(ctx context.Context, seal *matrix.Event, copied func
 		return nil
 	}
 	dict := wire.OfNames(nil)
-	if r.core.secret != nil {
-		dict = wire.OfNames(map[string]string{wire.SealName: string(r.seal())})
+	if r.core.Secret != nil {
+		dict = wire.OfNames(map[string]string{wire.SealName: string(r.Seal())})
 	}
-	return r.putSeal(ctx, dict)
+	return r.PutSeal(ctx, dict)
 }

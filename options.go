@@ -12,6 +12,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/memory"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -23,21 +24,15 @@ const DefaultEventType = "m.opsdroid.database"
 type Option func(*settings)
 
 type settings struct {
-	eventType string
-	layout    layout
-	encrypt   bool
-	rooms     map[string]string
+	memory.Settings
+	composition
+}
 
-	singleWriter   bool
-	redact         bool
+// composition is what options say beside the memories' settings.
+type composition struct {
+	rooms          map[string]string // by name
 	followUpgrades bool
 	fallback       bool
-	maxValue       int64 // in bytes, 0 where the homeserver says
-
-	secret   []byte         // of sealed keys, nil where they are not
-	minTrust *id.TrustState // nil where any is enough
-	keyWait  time.Duration
-	backup   KeyBackup
 }
 
 // KeyBackup keeps Megolm sessions outside of the client's crypto store, so that values outlive that. Package
@@ -56,7 +51,7 @@ type KeyBackup interface {
 const defaultKeyWait = 3 * time.Second
 
 func defaults() settings {
-	return settings{eventType: DefaultEventType, layout: singleKey{}, encrypt: true, keyWait: defaultKeyWait}
+	return settings{Settings: memory.Settings{EventType: DefaultEventType, Layout: memory.OneDict{}, Encrypt: true, KeyWait: defaultKeyWait}}
 }
 
 // WithSingleStateKey keeps the whole memory of a room as a dict in one state event with the given state key.
@@ -67,14 +62,14 @@ func defaults() settings {
 // A state key is at most 255 bytes, and one that begins with @ must be the client's own user ID; New fails
 // with [ErrInvalidOption] otherwise.
 func WithSingleStateKey(stateKey string) Option {
-	return func(s *settings) { s.layout = singleKey{stateKey} }
+	return func(s *settings) { s.Layout = memory.OneDict{Key: stateKey} }
 }
 
 // WithPerKeyState keeps each key in a state event of its own (opsdroid: single_state_key: False). Each value
 // then has an event to itself, and writers of different keys never meet; changing several keys at once takes
 // an event for each and is not atomic.
 func WithPerKeyState() Option {
-	return func(s *settings) { s.layout = perKey{} }
+	return func(s *settings) { s.Layout = memory.PerKey{} }
 }
 
 // WithEncryption says whether values must be encrypted in encrypted rooms (opsdroid: should_encrypt). It is true by
@@ -91,7 +86,7 @@ func WithPerKeyState() Option {
 // sync that it follows (see [Store.Follow]) or from the client's StateStore. Without these, a client with a Crypto asks before each
 // write, and a client without one asks again after 10 seconds.
 func WithEncryption(encrypt bool) Option {
-	return func(s *settings) { s.encrypt = encrypt }
+	return func(s *settings) { s.Encrypt = encrypt }
 }
 
 // WithEventType sets the event type of the state events that hold the memory, [DefaultEventType] by default, which no
@@ -107,14 +102,14 @@ func WithEncryption(encrypt bool) Option {
 // The type is at most 255 bytes and not one of the specification's own (m.room.… and the like, which would overwrite
 // the room's settings); New fails with [ErrInvalidOption] otherwise.
 func WithEventType(eventType string) Option {
-	return func(s *settings) { s.eventType = eventType }
+	return func(s *settings) { s.EventType = eventType }
 }
 
 // WithSingleWriter says that nobody else writes to the memory: no other process, no person, and in this process only
 // stores that come from the same [New]. A Put then does not look for other
 // writers, and takes one request once the store has read the memory. If somebody else writes all the same, writes are lost, as with opsdroid.
 func WithSingleWriter() Option {
-	return func(s *settings) { s.singleWriter = true }
+	return func(s *settings) { s.SingleWriter = true }
 }
 
 // WithSealedKeys hides the names of keys from the homeserver, and from whoever else can read the state but not the values:
@@ -132,7 +127,7 @@ func WithSingleWriter() Option {
 // sealed keys.
 func WithSealedKeys(secret []byte) Option {
 	secret = append([]byte{}, secret...)
-	return func(s *settings) { s.secret = secret }
+	return func(s *settings) { s.Secret = secret }
 }
 
 // WithMinTrust refuses values with [ErrUntrusted] that were not encrypted by a device of at least that trust, and in
@@ -140,14 +135,14 @@ func WithSealedKeys(secret []byte) Option {
 // trust. A value that this client encrypted has [id.TrustStateVerified] until its session comes from a backup, and then
 // [id.TrustStateBackup].
 func WithMinTrust(trust id.TrustState) Option {
-	return func(s *settings) { s.minTrust = &trust }
+	return func(s *settings) { s.MinTrust = &trust }
 }
 
 // WithKeyWait sets how long a read waits for the key of a value that the client cannot decrypt, 3 seconds by default. The
 // key is asked for, of the sender's device and the user's own, and comes with the client's sync, so that a read in a
 // handler of the sync does not wait. A key that did not come is neither waited nor asked for again within a minute.
 func WithKeyWait(wait time.Duration) Option {
-	return func(s *settings) { s.keyWait = wait }
+	return func(s *settings) { s.KeyWait = wait }
 }
 
 // WithKeyBackup keeps the keys to values where they outlive the client's crypto store; see [KeyBackup]. Each Megolm session
@@ -161,7 +156,7 @@ func WithKeyBackup(backup KeyBackup) Option {
 	if backup == nil {
 		return nil
 	}
-	return func(s *settings) { s.backup = backup }
+	return func(s *settings) { s.Backup = backup }
 }
 
 // WithRedaction redacts encrypted values that were overwritten or deleted, so that the homeserver gives them to nobody any
@@ -174,14 +169,14 @@ func WithKeyBackup(backup KeyBackup) Option {
 // must also know what was there, and takes the requests of [Update]. Where a redaction fails, the write has succeeded all
 // the same; the client's log says so, and the next write tries again.
 func WithRedaction() Option {
-	return func(s *settings) { s.redact = true }
+	return func(s *settings) { s.RedactOld = true }
 }
 
 // WithMaxValue sets how large a value may be, in bytes of its JSON text, that is written, or that is in the media repository and
 // read. Above that both fail with [ErrTooLarge]. By default it is what the homeserver takes as an upload, or 100 MiB where it does
 // not say. Whoever may write state decides how much a read downloads, up to that.
 func WithMaxValue(bytes int64) Option {
-	return func(s *settings) { s.maxValue = bytes }
+	return func(s *settings) { s.MaxValue = bytes }
 }
 
 // WithRoomUpgrades follows a room that was upgraded to its replacement: the store joins that, moves the memory there, and from
@@ -239,27 +234,27 @@ func apply[S any, O ~func(*S)](to *S, options []O) error {
 // check finds what the options ask for and Matrix does not allow.
 func (s *settings) check(self id.UserID) error {
 	switch {
-	case s.eventType == "":
+	case s.EventType == "":
 		return fault.Of(ErrInvalidOption, nil, "the event type is empty")
-	case !utf8.ValidString(s.eventType):
+	case !utf8.ValidString(s.EventType):
 		return fault.Of(ErrInvalidOption, nil, "the event type is not valid UTF-8")
-	case len(s.eventType) > wire.MaxType:
-		return fault.Of(ErrInvalidOption, nil, "the event type is %d bytes long and may be %d", len(s.eventType), wire.MaxType)
-	case isSpecified(s.eventType):
-		return fault.Of(ErrInvalidOption, nil, "the event type %s has a meaning in Matrix", s.eventType)
+	case len(s.EventType) > wire.MaxType:
+		return fault.Of(ErrInvalidOption, nil, "the event type is %d bytes long and may be %d", len(s.EventType), wire.MaxType)
+	case isSpecified(s.EventType):
+		return fault.Of(ErrInvalidOption, nil, "the event type %s has a meaning in Matrix", s.EventType)
 	}
 	switch {
-	case s.maxValue < 0:
-		return fault.Of(ErrInvalidOption, nil, "a value cannot have %d bytes", s.maxValue)
-	case s.secret != nil && len(s.secret) < minSecret:
-		return fault.Of(ErrInvalidOption, nil, "the secret has %d bytes and must have at least %d", len(s.secret), minSecret)
-	case isNil(s.backup):
-		return fault.Of(ErrInvalidOption, nil, "WithKeyBackup was given a nil %T", s.backup)
-	case s.secret != nil && !s.encrypt:
+	case s.MaxValue < 0:
+		return fault.Of(ErrInvalidOption, nil, "a value cannot have %d bytes", s.MaxValue)
+	case s.Secret != nil && len(s.Secret) < memory.MinSecret:
+		return fault.Of(ErrInvalidOption, nil, "the secret has %d bytes and must have at least %d", len(s.Secret), memory.MinSecret)
+	case isNil(s.Backup):
+		return fault.Of(ErrInvalidOption, nil, "WithKeyBackup was given a nil %T", s.Backup)
+	case s.Secret != nil && !s.Encrypt:
 		return fault.Of(ErrInvalidOption, nil, "keys cannot be sealed without encryption, for the encrypted events have them")
 	}
-	if single, ok := s.layout.(singleKey); ok {
-		switch key := single.dict; {
+	if single, ok := s.Layout.(memory.OneDict); ok {
+		switch key := single.Key; {
 		case !utf8.ValidString(key):
 			return fault.Of(ErrInvalidOption, nil, "the state key is not valid UTF-8")
 		case len(key) > wire.MaxStateKey:
@@ -292,11 +287,11 @@ func isSpecified(eventType string) bool {
 }
 
 // lookUp gives the room ID or alias that a room's name stands for, and these as they are.
-func (s *settings) lookUp(room string) (string, error) {
+func (c *composition) lookUp(room string) (string, error) {
 	if isRoom(room) {
 		return room, nil
 	}
-	if configured, ok := s.rooms[room]; ok {
+	if configured, ok := c.rooms[room]; ok {
 		return configured, nil
 	}
 	if room == "" {

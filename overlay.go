@@ -13,6 +13,7 @@ import (
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/matrix"
+	"github.com/roomkv/roomkv/internal/memory"
 	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/replica"
 	"github.com/roomkv/roomkv/internal/wire"
@@ -40,9 +41,9 @@ func (r roomState) overlay() *overlay {
 	if known, ok := r.core.overlays.Load(r.ID); ok {
 		return known.(*overlay)
 	}
-	state := roomState{core: r.core, Room: matrix.Room{Client: r.Client, ID: r.ID}, eventType: r.eventType}
+	state := roomState{core: r.core, Room: r.Room}
 	o := &overlay{roomState: state, account: accountOf(state), known: new(replica.Dict)}
-	o.writer = commit.NewWriter(o.known, o, commit.Mode{Single: true, Drop: r.core.redact})
+	o.writer = commit.NewWriter(o.known, o, commit.Mode{Single: true, Drop: r.core.RedactOld})
 	known, _ := r.core.overlays.LoadOrStore(r.ID, o)
 	return known.(*overlay)
 }
@@ -148,14 +149,14 @@ func (o *overlay) sink(ctx context.Context) error {
 
 // mayReturn tells whether something can come back under a name that the state does not have.
 func (o *overlay) mayReturn(name string) bool {
-	stateKey := o.core.layout.stateKey(name)
-	sent, err := o.core.layout.parse(stateKey, o.account.lately()[stateKey].content)
+	stateKey := o.core.Layout.StateKey(name)
+	sent, err := o.core.Layout.Parse(stateKey, o.account.lately()[stateKey].content)
 	_, there := sent.Names()[name]
 	_, moved := o.account.current().Names[name]
 	if moved || err == nil && there {
 		return true
 	}
-	if d := o.replica(stateKey); d != nil && d.View() != nil {
+	if d := o.Replica(stateKey); d != nil && d.View() != nil {
 		_, there = d.View().Names[name]
 		return there
 	}
@@ -248,12 +249,12 @@ func (o *overlay) moveLocked(ctx context.Context) error {
 
 // keeps tells whether the state has what account data had, and not only the room's events; see [overlay.view].
 func (o *overlay) keeps(ctx context.Context, content wire.Account) (bool, error) {
-	if o.core.layout.oneKey() {
+	if !o.core.Layout.Atomic() {
 		return true, nil
 	}
 	below := o.nothing()
-	stateKey := o.core.layout.stateKey("")
-	current, err := place{o.roomState, stateKey}.Current(ctx)
+	stateKey := o.core.Layout.StateKey("")
+	current, err := memory.Place{Room: o.Room, StateKey: stateKey}.Current(ctx)
 	if err != nil || current == nil {
 		return false, err
 	}
@@ -269,17 +270,17 @@ func (o *overlay) keeps(ctx context.Context, content wire.Account) (bool, error)
 // moveNames stores in the state what account data has under the names, as far as that still lies over what the state has. What was
 // moved before, and has been left out of the state by the homeserver, is sent again as it was, or as it was changed since.
 func (o *overlay) moveNames(ctx context.Context, content wire.Account, names []string) error {
-	if o.core.layout.oneKey() && o.core.secret != nil {
-		if err := o.checkRoom(ctx, true); err != nil {
+	if !o.core.Layout.Atomic() && o.core.Secret != nil {
+		if err := o.CheckRoom(ctx, true); err != nil {
 			return err
 		}
 	}
 	values := clearValues(content, names)
 	mark := wire.MovedName(o.Client.UserID)
-	return o.core.layout.commit(moving(ctx), o.roomState, names, func(names []string) commit.Edit {
-		again := o.core.layout.oneKey() && o.account.isPlaced(content, names[0])
+	return o.InState().Commit(moving(ctx), memory.Change{Names: names, Edit: func(names []string) commit.Edit {
+		again := !o.core.Layout.Atomic() && o.account.isPlaced(content, names[0])
 		_, there := content.Names[names[0]]
-		sure := again || o.core.layout.oneKey() && !there // what was deleted can be in an event that the state lacks
+		sure := again || !o.core.Layout.Atomic() && !there // what was deleted can be in an event that the state lacks
 		return commit.Edit{Conditional: true, Barrier: sure, Afresh: sure, Overwrites: true, Values: only(values, names), Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
 			changes := map[string]json.RawMessage{}
 			if before, _ := base.Stored(mark); wire.IsMoved(before, content) {
@@ -288,7 +289,7 @@ func (o *overlay) moveNames(ctx context.Context, content wire.Account, names []s
 			for _, name := range names {
 				stored, found := base.Stored(name)
 				event := id.EventID("")
-				if o.core.layout.oneKey() {
+				if !o.core.Layout.Atomic() {
 					event = base.Event()
 				}
 				if wire.Base(string(stored), found, event) != content.Over[name].Base && (again || !o.isOwn(name, event)) {
@@ -299,22 +300,22 @@ func (o *overlay) moveNames(ctx context.Context, content wire.Account, names []s
 					changes[name] = json.RawMessage(stored)
 				}
 			}
-			if !o.core.layout.oneKey() {
+			if o.core.Layout.Atomic() {
 				changes[mark] = wire.Moved(content)
 			}
 			return changes, nil
 		}}
-	})
+	}})
 }
 
 // isOwn tells whether the event of a name is one of the user's. In the per-key layout that is one which the homeserver has left out of
 // the state, and whose value account data has, or what was written after it. So does an event of somebody else's that was merged there.
 func (o *overlay) isOwn(name string, event id.EventID) (own bool) {
-	stateKey := o.core.layout.stateKey(name)
+	stateKey := o.core.Layout.StateKey(name)
 	if o.account.hasMerged(stateKey, event) {
 		return true
 	}
-	o.dict(stateKey).Look(func(h *merge.History) {
+	o.Dict(stateKey).Look(func(h *merge.History) {
 		own = slices.ContainsFunc(h.Heads(), func(head *merge.Event) bool { return head.ID == event && head.Sender == o.Client.UserID })
 	})
 	return own
@@ -344,7 +345,7 @@ func only(all map[string]string, names []string) map[string]string {
 }
 
 // find is what is there under the name, or nil.
-func (o *overlay) find(ctx context.Context, name string) (*record, error) {
+func (o *overlay) find(ctx context.Context, name string) (*memory.Record, error) {
 	below, err := o.beneath(ctx, []string{name}, false)
 	if err != nil {
 		return nil, err
@@ -357,7 +358,7 @@ func (o *overlay) find(ctx context.Context, name string) (*record, error) {
 }
 
 // readNames gives the records of those of the names that are there; see [roomState.readNames].
-func (o *overlay) readNames(ctx context.Context, names []string) (map[string]record, error) {
+func (o *overlay) readNames(ctx context.Context, names []string) (map[string]memory.Record, error) {
 	if err := o.learnAnew(ctx); err != nil {
 		return nil, err
 	}
@@ -369,7 +370,7 @@ func (o *overlay) readNames(ctx context.Context, names []string) (map[string]rec
 	if err != nil {
 		return nil, err
 	}
-	found := make(map[string]record, len(names))
+	found := make(map[string]memory.Record, len(names))
 	for _, name := range names {
 		if record := below.recordOf(content, name); record != nil {
 			found[name] = *record
@@ -379,7 +380,7 @@ func (o *overlay) readNames(ctx context.Context, names []string) (map[string]rec
 }
 
 // readAll gives the records of account data and of the state beneath it.
-func (o *overlay) readAll(ctx context.Context) ([]record, error) {
+func (o *overlay) readAll(ctx context.Context) ([]memory.Record, error) {
 	below, err := o.beneathAll(ctx)
 	if err != nil {
 		return nil, err
@@ -389,14 +390,14 @@ func (o *overlay) readAll(ctx context.Context) ([]record, error) {
 
 // now is readAll as the homeserver has it, without the state events that are not the memory's. The sync is not asked: it can be
 // behind.
-func (o *overlay) now(ctx context.Context, foreign func(stateKey string) bool) ([]record, error) {
+func (o *overlay) now(ctx context.Context, foreign func(stateKey string) bool) ([]memory.Record, error) {
 	err := o.learnAnew(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var below beneath
-	if o.core.layout.oneKey() {
-		below, err = o.listed(ctx, o.nothing(), o.all)
+	if !o.core.Layout.Atomic() {
+		below, err = o.listed(ctx, o.nothing(), o.ListWhole)
 	} else {
 		below, err = o.beneath(ctx, nil, true)
 	}
@@ -412,7 +413,7 @@ func (o *overlay) commit(ctx context.Context, names []string, edit func(names []
 	if err != nil {
 		return err
 	}
-	return o.makingRoom(ctx, o.writer, adviceAccount, func() commit.Edit { return below.edit(o.sealing(edit(slices.Clone(names)))) })
+	return o.MakingRoom(ctx, o.writer, adviceAccount, func() commit.Edit { return below.edit(o.Sealing(edit(slices.Clone(names)))) })
 }
 
 // Current implements [commit.Room].
@@ -475,11 +476,11 @@ func (o *overlay) Send(ctx context.Context, content json.RawMessage) (sent id.Ev
 
 // Sealer implements [commit.Room].
 func (o *overlay) Sealer(ctx context.Context, again bool) (commit.Sealer, error) {
-	return place{roomState: o.roomState}.Sealer(ctx, again)
+	return o.Room.Sealer(ctx, again)
 }
 
 // Drop implements [commit.Room].
-func (o *overlay) Drop(ctx context.Context, stored []string) { o.drop(ctx, stored) }
+func (o *overlay) Drop(ctx context.Context, stored []string) { o.DropOld(ctx, stored) }
 
 // Fits implements [commit.Room].
 func (o *overlay) Fits(size int) error {

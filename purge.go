@@ -17,6 +17,7 @@ import (
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/matrix"
+	"github.com/roomkv/roomkv/internal/memory"
 	"github.com/roomkv/roomkv/internal/seal"
 	"github.com/roomkv/roomkv/internal/wire"
 )
@@ -113,8 +114,8 @@ func newPurge(state roomState, keys []string, done *Purged) *purge {
 	p := &purge{roomState: state, names: map[string]map[string]string{}, seen: map[id.EventID]bool{},
 		sealed: map[id.EventID]bool{}, fields: map[id.EventID]bool{}, others: map[string]bool{}, used: map[id.EventID]int{}, done: done}
 	for _, key := range keys {
-		for _, name := range []string{state.name(key), wire.Name(key)} { // it may have been stored before keys were sealed
-			stateKey := state.core.layout.stateKey(name)
+		for _, name := range []string{state.NameOf(key), wire.Name(key)} { // it may have been stored before keys were sealed
+			stateKey := state.core.Layout.StateKey(name)
 			if p.names[stateKey] == nil {
 				p.names[stateKey] = map[string]string{}
 			}
@@ -156,10 +157,10 @@ func (p *purge) run(ctx context.Context) error {
 // current are the current events of the keys' dicts, by state key. With sealed keys it looks for plain names in a listing: in the
 // per-key layout a request for one would tell the homeserver the key.
 func (p *purge) current(ctx context.Context) (current map[string]*matrix.Event, err error) {
-	hides := p.core.secret != nil && p.core.layout.oneKey()
+	hides := p.core.Secret != nil && !p.core.Layout.Atomic()
 	var listed map[string]*matrix.Event
 	if hides {
-		if listed, err = p.list(ctx); err != nil {
+		if listed, err = p.List(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -167,7 +168,7 @@ func (p *purge) current(ctx context.Context) (current map[string]*matrix.Event, 
 	for stateKey := range p.names {
 		evt := listed[stateKey]
 		if !hides || wire.IsSealed(stateKey) {
-			if evt, err = p.get(ctx, stateKey); err != nil {
+			if evt, err = p.Get(ctx, stateKey); err != nil {
 				return nil, err
 			}
 		}
@@ -223,7 +224,7 @@ func (p *purge) shows(evt *matrix.Event) bool {
 
 // noteOthers notes the names in a state event that are not purged.
 func (p *purge) noteOthers(evt *matrix.Event) {
-	dict, err := p.core.layout.parse(*evt.StateKey, evt.Content)
+	dict, err := p.core.Layout.Parse(*evt.StateKey, evt.Content)
 	if err != nil {
 		return
 	}
@@ -237,7 +238,7 @@ func (p *purge) noteOthers(evt *matrix.Event) {
 // find notes where the values are that a content has of the keys. It gives their names, and tells whether any value stands in
 // the content itself, as it may in one that is not in the store's format.
 func (p *purge) find(stateKey string, content json.RawMessage) (names []string, inClear bool) {
-	dict, err := p.core.layout.parse(stateKey, content)
+	dict, err := p.core.Layout.Parse(stateKey, content)
 	if err != nil {
 		return slices.Collect(maps.Keys(p.names[stateKey])), true
 	}
@@ -290,7 +291,7 @@ func (p *purge) remove(ctx context.Context, current map[string]*matrix.Event) (w
 		case len(names) > 0:
 		case shows:
 			edit.Conditional, edit.Barrier = true, true
-		case p.core.layout.oneKey() || len(p.used) == 0 && !slices.ContainsFunc(p.clear, func(evt *matrix.Event) bool { return *evt.StateKey == stateKey }):
+		case !p.core.Layout.Atomic() || len(p.used) == 0 && !slices.ContainsFunc(p.clear, func(evt *matrix.Event) bool { return *evt.StateKey == stateKey }):
 			continue
 		default:
 			edit.Conditional = true
@@ -299,7 +300,7 @@ func (p *purge) remove(ctx context.Context, current map[string]*matrix.Event) (w
 		if len(names) == 0 {
 			names = slices.Collect(maps.Keys(p.names[stateKey]))[:1] // they have one event
 		}
-		if err := p.commit(ctx, names, func([]string) commit.Edit { return edit }); err != nil {
+		if err := p.Commit(ctx, memory.Change{Names: names, Edit: func([]string) commit.Edit { return edit }}); err != nil {
 			return wrote, err
 		}
 	}
@@ -317,7 +318,7 @@ func (p *purge) empty(ctx context.Context) error {
 	}
 	var kept []*matrix.Event
 	for _, evt := range p.clear {
-		now, view := current[*evt.StateKey], p.dict(*evt.StateKey).View()
+		now, view := current[*evt.StateKey], p.Dict(*evt.StateKey).View()
 		if now != nil && now.ID == evt.ID || view != nil && view.Event == evt.ID {
 			kept = append(kept, evt)
 			continue
@@ -341,7 +342,7 @@ func (p *purge) unseal(ctx context.Context) (again bool, err error) {
 			continue
 		}
 		p.sealed[at] = false
-		opened, err := p.notWaiting().megolm().Open(ctx, at)
+		opened, err := p.Reader().NotWaiting().Open(ctx, at)
 		switch {
 		case errors.Is(err, ErrRedacted), errors.Is(err, ErrCorrupt):
 		case ctx.Err() != nil:
@@ -375,7 +376,7 @@ func (p *purge) unseal(ctx context.Context) (again bool, err error) {
 			return false, err
 		}
 		p.done.Encrypted += redacted
-		p.core.megolm.Forget(p.ID, at)
+		p.core.Megolm.Forget(p.ID, at)
 	}
 	return again, nil
 }
@@ -400,7 +401,7 @@ func (p *purge) holds(event *seal.Opened) (holds bool) {
 func (p *purge) holdsOther(event *seal.Opened) bool {
 	for inside := range event.Values {
 		key, ok := wire.KeyOf(inside)
-		if ok && (p.others[wire.Name(key)] || p.others[p.name(key)]) {
+		if ok && (p.others[wire.Name(key)] || p.others[p.NameOf(key)]) {
 			return true
 		}
 	}
@@ -410,40 +411,40 @@ func (p *purge) holdsOther(event *seal.Opened) bool {
 // reseal encrypts anew what is current and shares an encrypted event with a purged key. It gives the events that the state refers to
 // then.
 func (p *purge) reseal(ctx context.Context, events map[id.EventID]*seal.Opened) (used map[id.EventID]bool, err error) {
-	records, err := p.core.layout.readAll(ctx, p.roomState)
+	records, err := p.InState().All(ctx)
 	if err != nil {
 		return nil, err
 	}
 	from := map[string]string{} // by name: the reference
 	var values []commit.Value
 	for _, found := range records {
-		read, err := wire.Decode(found.stored)
-		if found.err != nil || err != nil || events[read.Event] == nil || !p.megolm().Trusts(events[read.Event]) || p.isPurged(found.name) {
+		read, err := wire.Decode(found.Stored)
+		if found.Err != nil || err != nil || events[read.Event] == nil || !p.Reader().Trusts(events[read.Event]) || p.isPurged(found.Name) {
 			continue
 		}
-		key, inside, there := p.inside(events[read.Event], found.name)
+		key, inside, there := p.Inside(events[read.Event], found.Name)
 		if !there {
 			continue
 		}
 		if stored, err := storedForm(inside); err == nil {
-			from[found.name] = string(found.stored)
-			values = append(values, commit.Value{Name: found.name, Key: key, Stored: wire.Canonical(stored)})
+			from[found.Name] = string(found.Stored)
+			values = append(values, commit.Value{Name: found.Name, Key: key, Stored: wire.Canonical(stored)})
 		}
 	}
 	if err := p.sealAnew(ctx, values, from); err != nil {
 		return nil, err
 	}
-	current, err := p.list(ctx)
+	current, err := p.List(ctx)
 	if err != nil {
 		return nil, err
 	}
 	now, err := p.current(ctx) // a listing can be behind
 	maps.Copy(current, now)
-	return p.referred(current), err
+	return memory.Referred(current), err
 }
 
 func (p *purge) isPurged(name string) bool {
-	_, purged := p.names[p.core.layout.stateKey(name)][name]
+	_, purged := p.names[p.core.Layout.StateKey(name)][name]
 	return purged
 }
 
@@ -470,8 +471,8 @@ func (p *purge) sealAnew(ctx context.Context, values []commit.Value, from map[st
 	for _, value := range values {
 		byName[value.Name] = value
 	}
-	batch := seal.NewBatch(p.sealer, values)
-	return p.commit(ctx, slices.Collect(maps.Keys(byName)), func(names []string) commit.Edit {
+	batch := seal.NewBatch(p.AskedSealer, values)
+	return p.Commit(ctx, memory.Change{Names: slices.Collect(maps.Keys(byName)), Edit: func(names []string) commit.Edit {
 		keys := make(map[string]string, len(names))
 		for _, name := range names {
 			keys[name] = byName[name].Key
@@ -485,7 +486,7 @@ func (p *purge) sealAnew(ctx context.Context, values []commit.Value, from map[st
 			}
 			return changes, nil
 		}}
-	})
+	}})
 }
 
 // redactOne redacts an event, and gives how many that were. The error ends the purge.

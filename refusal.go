@@ -10,7 +10,7 @@ import (
 var errRefused = fault.ErrRefused
 
 func (r roomState) noPower(what string, need, have int, cause error) error {
-	return r.NoPower(what, r.eventType, need, have, cause)
+	return r.NoPower(what, r.Type, need, have, cause)
 }
 
 // notInState is for what can only be done in the state, to a memory that is in account data.
@@ -23,7 +23,7 @@ func (r roomState) notInState(ctx context.Context, what string) error {
 
 // levels are the power level that it takes to send the store's state, and the one that the user has, where the homeserver says.
 func (r roomState) levels(ctx context.Context) (need, have int, known bool) {
-	return r.Levels(ctx, r.eventType)
+	return r.Levels(ctx, r.Type)
 }
 
 // mayWrite tells whether the user has the power to write the memory into the state, or whether it is not known.

@@ -29,7 +29,7 @@ func (o *overlay) rescueAll(ctx context.Context) error {
 // looks back: on Dendrite, which throws the event away, it finds out by itself, and on Synapse, which lists the event,
 // [overlay.view] has it.
 func (o *overlay) rescue(ctx context.Context, stateKey string, sent recent) error {
-	evt, err := o.get(ctx, stateKey)
+	evt, err := o.Get(ctx, stateKey)
 	if err != nil {
 		return err
 	}
@@ -46,14 +46,14 @@ func (o *overlay) rescue(ctx context.Context, stateKey string, sent recent) erro
 		return nil
 	}
 	said, err := o.said(ctx, stateKey, sent, stands, edits)
-	o.dict(stateKey).Forget()
+	o.Dict(stateKey).Forget()
 	if err != nil {
 		return err
 	}
 	below := o.nothing()
 	below.views[stateKey] = &replica.View{}
 	if evt != nil {
-		below.views[stateKey] = o.viewOf(evt, stateKey)
+		below.views[stateKey] = o.ViewOf(evt)
 	}
 	if stands && !said.known {
 		return nil
@@ -97,7 +97,7 @@ func (o *overlay) said(ctx context.Context, stateKey string, sent recent, stands
 	}
 	apart.Do(func(h *merge.History) {
 		if !stands && !h.Has(sent.event) { // thrown away
-			h.Add(place{o.roomState, stateKey}.snapshot(&matrix.Event{ID: sent.event, Sender: o.Client.UserID, Time: sent.at.UnixMilli(),
+			h.Add(o.roomState.Parsed(&matrix.Event{ID: sent.event, Sender: o.Client.UserID, Time: sent.at.UnixMilli(),
 				StateKey: &stateKey, Content: sent.content, Listed: true}))
 			if len(h.Missing()) > 0 {
 				h.GiveUp()
@@ -118,7 +118,7 @@ func (o *overlay) said(ctx context.Context, stateKey string, sent recent, stands
 	})
 	if view := apart.View(); view != nil && view.Err == nil {
 		all.known, all.names = true, view.Names
-	} else if dict, err := o.core.layout.parse(stateKey, sent.content); err == nil && !stands {
+	} else if dict, err := o.core.Layout.Parse(stateKey, sent.content); err == nil && !stands {
 		all.known, all.names = true, dict.Names()
 	}
 	return all, nil

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/memory"
 	"github.com/roomkv/roomkv/internal/seal"
 	"github.com/roomkv/roomkv/internal/wire"
 )
@@ -52,29 +53,29 @@ func (r roomState) restore(ctx context.Context, snapshot *Snapshot) (changed int
 		return 0, r.notInState(ctx, "restore a snapshot, which has nothing of account data,")
 	}
 	r.stateOnly = true // also where the homeserver tells only now that the power is gone
-	records, err := r.readAll(ctx)
+	records, err := r.All(ctx)
 	if err != nil {
 		return 0, err
 	}
 	current := map[string]string{} // by name
 	for _, found := range records {
-		if found.err == nil {
-			current[found.name] = string(found.stored)
+		if found.Err == nil {
+			current[found.Name] = string(found.Stored)
 		}
 	}
 	was, err := r.restorable(ctx, snapshot, r.visible(current))
 	if err != nil {
 		return 0, err
 	}
-	if r.core.layout.oneKey() {
+	if !r.core.Layout.Atomic() {
 		names := slices.Sorted(maps.Keys(was.apply(r.visible(current))))
-		batch := seal.NewBatch(r.sealer, was.inClear(names))
+		batch := seal.NewBatch(r.AskedSealer, was.inClear(names))
 		for _, name := range names {
-			err := r.commit(ctx, []string{name}, func([]string) commit.Edit {
+			err := r.Commit(ctx, memory.Change{Names: []string{name}, Edit: func([]string) commit.Edit {
 				return commit.Edit{Values: was.clear, Anew: true, Sealer: batch.Sealer, Apply: func(commit.Base) (map[string]json.RawMessage, error) {
 					return map[string]json.RawMessage{name: was.stored[name]}, nil
 				}}
-			})
+			}})
 			if err != nil {
 				return changed, err
 			}
@@ -82,13 +83,13 @@ func (r roomState) restore(ctx context.Context, snapshot *Snapshot) (changed int
 		}
 		return changed, was.left
 	}
-	err = r.commit(ctx, nil, func([]string) commit.Edit {
+	err = r.Commit(ctx, memory.Change{Edit: func([]string) commit.Edit {
 		return commit.Edit{Conditional: true, Values: was.clear, Anew: true, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
 			changes := was.apply(r.visible(base.Names()))
 			changed = len(changes)
 			return changes, nil
 		}}
-	})
+	}})
 	if err != nil {
 		return 0, err
 	}
@@ -101,8 +102,8 @@ type restoration struct {
 	stored map[string]json.RawMessage // what is to be stored, by name
 	clear  map[string]string          // by name: the keys of values that stood in the clear, for the commit to encrypt
 	lost   map[string]bool            // names whose values cannot come back
-	broken map[string]record          // by state key: what cannot come back, under whatever name
-	layout layout
+	broken map[string]memory.Record   // by state key: what cannot come back, under whatever name
+	layout memory.Layout
 	left   error // why
 }
 
@@ -110,20 +111,20 @@ type restoration struct {
 // current need not be asked for.
 func (r roomState) restorable(ctx context.Context, snapshot *Snapshot, current map[string]string) (*restoration, error) {
 	res := &restoration{was: map[string]string{}, stored: map[string]json.RawMessage{}, clear: map[string]string{},
-		lost: map[string]bool{}, broken: snapshot.broken, layout: r.core.layout}
+		lost: map[string]bool{}, broken: snapshot.broken, layout: r.core.Layout}
 	for _, stateKey := range slices.Sorted(maps.Keys(snapshot.broken)) {
-		res.left = cmp.Or(res.left, snapshot.broken[stateKey].err)
+		res.left = cmp.Or(res.left, snapshot.broken[stateKey].Err)
 	}
-	sealing, err := place{roomState: r}.Sealer(ctx, false)
+	sealing, err := r.Sealer(ctx, false)
 	if err != nil {
 		return nil, err
 	}
 	gone := map[string]error{}                                        // by reference
 	for _, name := range slices.Sorted(maps.Keys(snapshot.records)) { // so that the error is the same every time
 		found := snapshot.records[name]
-		stored := string(found.stored)
-		res.was[name], res.stored[name] = stored, found.stored
-		read, err := wire.Decode(found.stored)
+		stored := string(found.Stored)
+		res.was[name], res.stored[name] = stored, found.Stored
+		read, err := wire.Decode(found.Stored)
 		key, _ := wire.KeyOf(name)
 		if err == nil && read.Event == "" && read.Fields == nil {
 			res.clear[name] = key // also where that is current, for it can be another by the time of the commit
@@ -133,7 +134,7 @@ func (r roomState) restorable(ctx context.Context, snapshot *Snapshot, current m
 		case err != nil, read.Fields != nil: // a bad value is restored as bad as it was, and one of opsdroid's as it stored it
 		case read.Event != "":
 			if _, asked := gone[stored]; !asked {
-				_, err := r.megolm().Event(ctx, read.Event)
+				_, err := r.Reader().Event(ctx, read.Event)
 				if err != nil && ctx.Err() != nil {
 					return nil, err
 				}
@@ -143,7 +144,7 @@ func (r roomState) restorable(ctx context.Context, snapshot *Snapshot, current m
 				res.lost[name], res.left = true, cmp.Or(res.left, gone[stored])
 			}
 		case sealing != nil:
-			kept, err := r.keep(ctx, name, key, found.stored)
+			kept, err := r.Keep(ctx, name, key, found.Stored)
 			if err == nil {
 				err = sealing.Check(commit.Value{Name: name, Key: key, Stored: wire.Canonical(kept)})
 			}
@@ -173,7 +174,7 @@ func (r *restoration) inClear(names []string) (values []commit.Value) {
 func (r *restoration) apply(now map[string]string) map[string]json.RawMessage {
 	changes := map[string]json.RawMessage{}
 	stays := func(name string) bool {
-		_, broken := r.broken[r.layout.stateKey(name)]
+		_, broken := r.broken[r.layout.StateKey(name)]
 		return broken || r.lost[name]
 	}
 	for name, was := range r.was {

@@ -7,27 +7,27 @@ import (
 	"slices"
 
 	"github.com/roomkv/roomkv/internal/matrix"
+	"github.com/roomkv/roomkv/internal/memory"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
 // pastNames gives every name under which the homeserver lists a value, that is or was there, with its key: empty where no value
 // tells it.
 func (r roomState) pastNames(ctx context.Context) (map[string]string, error) {
-	reading := r.waitingTogether()
-	reading.keysOnly = true
+	reading := r.Reader().Together().KeysOnly()
 	keys, known := map[string]string{}, map[string]bool{}
 	for evt, err := range r.pastEvents(ctx) {
 		if err != nil {
 			return nil, err
 		}
-		view := r.viewOf(evt, *evt.StateKey)
+		view := r.ViewOf(evt)
 		for name := range r.visible(view.Names) {
 			if known[name] {
 				continue
 			}
 			key, plain := wire.KeyOf(name)
 			if !plain {
-				entry, err := recordOf(view, name).entry(ctx, reading)
+				entry, err := reading.Entry(ctx, memory.RecordOf(view, name))
 				key, plain = entry.Key, err == nil
 			}
 			keys[name], known[name] = key, plain
@@ -48,7 +48,7 @@ func (r roomState) pastEvents(ctx context.Context) iter.Seq2[*matrix.Event, erro
 		events, err := back.begin(ctx, slices.Collect(maps.Values(current))...)
 		for ; err == nil; events, err = back.turn(ctx) {
 			for _, evt := range events {
-				if r.core.layout.holds(*evt.StateKey) && !yield(evt, nil) {
+				if r.core.Layout.Holds(*evt.StateKey) && !yield(evt, nil) {
 					return
 				}
 			}
@@ -66,8 +66,8 @@ func (r roomState) allRevisions(ctx context.Context, names []string) iter.Seq2[*
 	return func(yield func(*revision, error) bool) {
 		lines := map[string][]*line{} // by state key
 		for _, name := range names {
-			stateKey := r.core.layout.stateKey(name)
-			lines[stateKey] = append(lines[stateKey], &line{place: place{r, stateKey}, name: name})
+			stateKey := r.core.Layout.StateKey(name)
+			lines[stateKey] = append(lines[stateKey], &line{Place: memory.Place{Room: r.Room, StateKey: stateKey}, name: name})
 		}
 		judge := func(lines []*line, ended bool) bool {
 			for _, line := range lines {

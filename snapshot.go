@@ -13,6 +13,7 @@ import (
 
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/matrix"
+	"github.com/roomkv/roomkv/internal/memory"
 	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/replica"
 	"github.com/roomkv/roomkv/internal/wire"
@@ -37,8 +38,8 @@ func AtTime(t time.Time) Moment { return Moment{time: t, timed: true} }
 // concurrent use.
 type Snapshot struct {
 	state   roomState
-	records map[string]record // by name
-	broken  map[string]record // by state key: events that cannot be read, whose names cannot be told
+	records map[string]memory.Record // by name
+	broken  map[string]memory.Record // by state key: events that cannot be read, whose names cannot be told
 }
 
 // At returns the memory of the store's room as it was at the moment.
@@ -68,7 +69,7 @@ func (s *Store) At(ctx context.Context, moment Moment) (*Snapshot, error) {
 	if moment == (Moment{}) {
 		return nil, fault.Of(ErrNotFound, nil, "no revision was given")
 	}
-	if err := state.checkRoom(ctx, false); err != nil {
+	if err := state.CheckRoom(ctx, false); err != nil {
 		return nil, err
 	}
 	search := search{roomState: state, moment: moment, found: moment.timed, events: map[string][]*matrix.Event{}, oldest: map[string]*matrix.Event{}}
@@ -129,35 +130,35 @@ func (s *search) follows(evt *matrix.Event) bool {
 	if evt == nil {
 		return true
 	}
-	read := place{s.roomState, *evt.StateKey}.snapshot(evt)
+	read := s.roomState.Parsed(evt)
 	return read.Replaces != "" || len(read.Parents) > 0
 }
 
 // heads are the current events of all dicts.
 func (r roomState) heads(ctx context.Context) (map[string]*matrix.Event, error) {
-	if single, ok := r.core.layout.(singleKey); ok {
-		evt, err := r.get(ctx, single.dict)
+	if single, ok := r.core.Layout.(memory.OneDict); ok {
+		evt, err := r.Get(ctx, single.Key)
 		if err != nil || evt == nil {
 			return nil, err
 		}
-		return map[string]*matrix.Event{single.dict: evt}, nil
+		return map[string]*matrix.Event{single.Key: evt}, nil
 	}
-	current, err := r.list(ctx)
-	maps.DeleteFunc(current, func(stateKey string, _ *matrix.Event) bool { return !r.core.layout.holds(stateKey) })
+	current, err := r.List(ctx)
+	maps.DeleteFunc(current, func(stateKey string, _ *matrix.Event) bool { return !r.core.Layout.Holds(stateKey) })
 	return current, err
 }
 
 // add takes an event that is older than those before.
 func (s *search) add(evt *matrix.Event) {
 	stateKey := *evt.StateKey
-	if !s.core.layout.holds(stateKey) {
+	if !s.core.Layout.Holds(stateKey) {
 		return
 	}
 	s.oldest[stateKey] = evt
 	s.found = s.found || evt.ID == s.moment.revision
 	switch events := s.events[stateKey]; {
 	case !s.found, s.moment.timed && len(events) == 0 && evt.Time > s.moment.time.UnixMilli():
-	case s.core.layout.oneKey() && len(events) > rivals:
+	case !s.core.Layout.Atomic() && len(events) > rivals:
 	default:
 		s.events[stateKey] = append(events, evt)
 	}
@@ -165,7 +166,7 @@ func (s *search) add(evt *matrix.Event) {
 
 // enough tells whether what is older cannot matter.
 func (s *search) enough() bool {
-	if s.core.layout.oneKey() {
+	if !s.core.Layout.Atomic() {
 		for stateKey := range s.current {
 			if len(s.events[stateKey]) == 0 {
 				return false
@@ -190,13 +191,13 @@ func (s *search) history(stateKey string) *merge.History {
 		if i > 0 && evt.Redacted() {
 			break
 		}
-		h.AddOlder(place{s.roomState, stateKey}.snapshot(evt))
+		h.AddOlder(s.roomState.Parsed(evt))
 	}
 	return h
 }
 
 func (s *search) snapshot(ctx context.Context) (*Snapshot, error) {
-	found := &Snapshot{state: s.roomState, records: map[string]record{}, broken: map[string]record{}}
+	found := &Snapshot{state: s.roomState, records: map[string]memory.Record{}, broken: map[string]memory.Record{}}
 	for stateKey, events := range s.events {
 		view, err := s.view(ctx, stateKey)
 		if err != nil {
@@ -205,20 +206,20 @@ func (s *search) snapshot(ctx context.Context) (*Snapshot, error) {
 		if view.Err == nil && events[0].Redacted() {
 			view.Err = fault.Of(ErrRedacted, nil, "event %s in %s", view.Event, s.ID)
 		}
-		if !s.core.layout.oneKey() {
+		if s.core.Layout.Atomic() {
 			if view.Err != nil {
 				return nil, view.Err
 			}
-			if err := s.checkNames(view.Names); err != nil {
+			if err := s.CheckNames(view.Names); err != nil {
 				return nil, err
 			}
 		}
 		if view.Err != nil {
-			found.broken[stateKey] = *recordOf(view, nameOf(stateKey))
+			found.broken[stateKey] = *memory.RecordOf(view, nameOf(stateKey))
 			continue
 		}
 		for name := range s.visible(view.Names) {
-			found.records[name] = *recordOf(view, name)
+			found.records[name] = *memory.RecordOf(view, name)
 		}
 	}
 	return found, nil
@@ -251,7 +252,7 @@ func (s *search) view(ctx context.Context, stateKey string) (*replica.View, erro
 			h.Place(event, at, known)
 		}
 	}
-	own := place{s.roomState, stateKey}.snapshot(s.events[stateKey][0])
+	own := s.roomState.Parsed(s.events[stateKey][0])
 	view := replica.ViewOf(&own)
 	if s.moment.timed || own.ID != s.moment.revision || len(h.Heads()) == 1 {
 		view.Names = h.Merge().Dict
@@ -288,29 +289,28 @@ func (s *Snapshot) Get(ctx context.Context, key string, dest any) error {
 //
 // Errors: those of [Store.Entry], and [ErrRedacted].
 func (s *Snapshot) Entry(ctx context.Context, key string) (Entry, error) {
-	name := s.state.name(key)
+	name := s.state.NameOf(key)
 	found, ok := s.records[name]
 	if !ok {
-		found, ok = s.broken[s.state.core.layout.stateKey(name)]
+		found, ok = s.broken[s.state.core.Layout.StateKey(name)]
 	}
 	if !ok {
-		return Entry{}, notFound(key, s.state.ID)
+		return Entry{}, memory.NotFound(key, s.state.ID)
 	}
-	entry, err := found.entry(ctx, s.state)
+	entry, err := s.state.Reader().Entry(ctx, &found)
 	entry.Key = key
-	return entry, err
+	return entryOf(entry), err
 }
 
 // Keys returns the keys that there were, sorted; see [Store.Keys].
 func (s *Snapshot) Keys(ctx context.Context) ([]string, error) {
 	var keys []string
 	var failed error
-	state := s.state.waitingTogether()
-	state.keysOnly = true
+	reader := s.state.Reader().Together().KeysOnly()
 	for name, found := range s.records {
 		key, plain := wire.KeyOf(name)
 		if !plain {
-			entry, err := found.entry(ctx, state)
+			entry, err := reader.Entry(ctx, &found)
 			if key = entry.Key; key == "" && err != nil {
 				failed = cmp.Or(failed, err)
 				continue
@@ -325,11 +325,11 @@ func (s *Snapshot) Keys(ctx context.Context) ([]string, error) {
 // All returns every entry that there was, in the order of the keys; see [Store.All], whose errors it has, and [ErrRedacted].
 func (s *Snapshot) All(ctx context.Context) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		state := s.state.waitingTogether()
+		reader := s.state.Reader().Together()
 		all := slices.AppendSeq(slices.Collect(maps.Values(s.records)), maps.Values(s.broken))
-		for _, found := range s.state.inOrder(ctx, all) {
-			entry, err := found.entry(ctx, state)
-			if !yield(entry, err) {
+		for _, found := range s.state.InOrder(ctx, all) {
+			entry, err := reader.Entry(ctx, &found)
+			if !yield(entryOf(entry), err) {
 				return
 			}
 		}
@@ -342,7 +342,7 @@ func (s *Snapshot) of(state roomState) error {
 		return fault.Of(ErrInvalidOption, nil, "the snapshot is nil")
 	}
 	mine, other := s.state.core, state.core
-	if s.state.ID != state.ID || mine.eventType != other.eventType || mine.layout != other.layout || string(mine.secret) != string(other.secret) {
+	if s.state.ID != state.ID || mine.Type != other.Type || mine.Layout != other.Layout || string(mine.Secret) != string(other.Secret) {
 		return fault.Of(ErrInvalidOption, errors.New("another memory"), "the snapshot is of another memory than this one in %s; Copy takes values from one to another", state.ID)
 	}
 	return nil

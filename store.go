@@ -6,23 +6,17 @@ import (
 	"encoding/json"
 	"errors"
 	"iter"
-	"maps"
 	"reflect"
 	"slices"
 	"sync"
 	"unicode/utf8"
 
 	"maunium.net/go/mautrix"
-	"maunium.net/go/mautrix/event"
-	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/encode"
 	"github.com/roomkv/roomkv/internal/fault"
-	"github.com/roomkv/roomkv/internal/follow"
-	"github.com/roomkv/roomkv/internal/matrix"
-	"github.com/roomkv/roomkv/internal/media"
-	"github.com/roomkv/roomkv/internal/seal"
+	"github.com/roomkv/roomkv/internal/memory"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -66,20 +60,13 @@ type Store struct {
 
 // core is what all stores that come from one New share.
 type core struct {
-	settings
-	client    *mautrix.Client
-	eventType event.Type
-	aliases   sync.Map // alias → id.RoomID
-	encrypted seal.Rooms
-	upgrades  upgrades
-	megolm    seal.Megolm
-	seals     sync.Map // id.RoomID → true, where the room's seal is known to be the store's, or to be missing as its secret is
-	media     media.Keeper
-	drops     drops
-	dicts     commit.Replicas
-	overlays  sync.Map // id.RoomID → *overlay
-	follower  follow.Follower
-	feed      feed
+	composition
+	*memory.Shared
+	client   *mautrix.Client
+	aliases  sync.Map // alias → id.RoomID
+	upgrades upgrades
+	overlays sync.Map // id.RoomID → *overlay
+	feed     feed
 }
 
 // New returns a store of the memory in a room that the client's user has joined. The room is a room ID
@@ -110,21 +97,15 @@ func New(client *mautrix.Client, room string, opts ...Option) (*Store, error) {
 		return nil, err
 	}
 	if settings.fallback { // else a write would not find out that the homeserver has dropped it
-		settings.singleWriter = false
+		settings.SingleWriter, settings.Doubt = false, true
 	}
-	core := &core{
-		settings:  settings,
-		client:    client,
-		eventType: event.Type{Type: settings.eventType, Class: event.StateEventType},
-	}
-	core.media.MaxValue = settings.maxValue
-	core.megolm = seal.Megolm{
-		Type: settings.eventType, Backup: settings.backup, KeyWait: settings.keyWait, MinTrust: settings.minTrust,
-		Live:      core.follower.Live,
-		Encrypted: func(room id.RoomID) { core.encrypted.Set(room, true, false) },
-	}
+	core := &core{composition: settings.composition, client: client}
 	core.feed.core = core
-	core.follower.Client, core.follower.EventType, core.follower.Sink = client, core.eventType, &core.feed
+	core.Shared = memory.NewShared(client, settings.Settings, &core.feed)
+	core.Seen = core.upgrades.seen
+	if settings.fallback {
+		core.BeforeSend, core.AfterSend = core.beforeSend, core.afterSend
+	}
 	return &Store{core: core, room: room}, nil
 }
 
@@ -166,9 +147,10 @@ func (s *Store) Entry(ctx context.Context, key string) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	entry, err := state.entry(ctx, state.name(key), key)
-	if entry.Revision != "" {
-		entry.Key = key // also where it is sealed and cannot be opened
+	read, err := state.handle().Entry(ctx, state.NameOf(key), key)
+	entry := entryOf(read)
+	if entry.Revision == "" {
+		entry.Key = ""
 	}
 	return entry, err
 }
@@ -208,63 +190,7 @@ func (s *Store) PutAll(ctx context.Context, values map[string]any) error {
 		stored[key] = text
 		keys = append(keys, key)
 	}
-	return s.write(ctx, keys, func(state roomState) error { return state.putAll(ctx, stored, false) })
-}
-
-// putAll stores every value, in its stored form, under its key. With keep those that are there already stay as they are. In the
-// single-state-key layout nil removes a key.
-// Values that go to the media repository are there before anything else is sent.
-func (r roomState) putAll(ctx context.Context, stored map[string]json.RawMessage, keep bool) error {
-	if len(stored) == 0 {
-		return nil
-	}
-	names, keyOf := r.names(slices.Collect(maps.Keys(stored)))
-	var sealer func(ctx context.Context, again bool) (commit.Sealer, error) // of all together, nil for the room's own
-
-	stored, err := r.keepAll(ctx, stored, names, keyOf)
-	if err != nil {
-		return err
-	}
-	if r.core.layout.oneKey() {
-		several := len(names) > 1
-		own, err := place{roomState: r}.Sealer(ctx, !several)
-		if err != nil {
-			return err
-		}
-		slices.Sort(names)
-		values := make([]commit.Value, len(names))
-		for i, name := range names {
-			values[i] = commit.Value{Name: name, Key: keyOf[name], Stored: wire.Canonical(stored[keyOf[name]])}
-		}
-		if several {
-			sealer = seal.NewBatch(r.sealer, values).Sealer
-		}
-		for _, value := range values {
-			if own != nil {
-				err = own.Check(value)
-			} else {
-				err = r.Fits(r.core.layout.stateKey(value.Name), len("{}")+wire.EntrySize(value.Name, value.Stored))
-			}
-			if err != nil {
-				return fault.Advise(err, adviceOneKey)
-			}
-		}
-	}
-	return r.commit(ctx, names, func(names []string) commit.Edit {
-		values := make(map[string]string, len(names))
-		for _, name := range names {
-			values[name] = keyOf[name]
-		}
-		return commit.Edit{Values: values, Conditional: keep, Overwrites: !keep, Sealer: sealer, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
-			changes := make(map[string]json.RawMessage, len(names))
-			for _, name := range names {
-				if _, there := base.Stored(name); !there || !keep {
-					changes[name] = stored[keyOf[name]]
-				}
-			}
-			return changes, nil
-		}}
-	})
+	return s.write(ctx, keys, func(state roomState) error { return state.handle().PutAll(ctx, stored, memory.Put{}) })
 }
 
 // Delete removes the keys. A key that is not there is no error and makes no event. A value that cannot be read can
@@ -279,24 +205,9 @@ func (r roomState) putAll(ctx context.Context, stored map[string]json.RawMessage
 func (s *Store) Delete(ctx context.Context, keys ...string) error { return s.remove(ctx, keys, nil) }
 
 func (s *Store) remove(ctx context.Context, keys []string, done func(name string)) error {
-	return s.write(ctx, keys, func(state roomState) (err error) {
-		state.done = done
-		names, _ := state.names(keys)
-		var doubtful []string
-		if s.core.layout.oneKey() {
-			names, doubtful, err = state.toDelete(ctx, names)
-		}
-		if err != nil || len(names) == 0 {
-			return err
-		}
-		return state.commit(ctx, names, func(names []string) commit.Edit {
-			changes := make(map[string]json.RawMessage, len(names))
-			for _, name := range names {
-				changes[name] = nil
-			}
-			doubt := slices.ContainsFunc(names, func(name string) bool { return slices.Contains(doubtful, name) })
-			return commit.Edit{Conditional: doubt, Barrier: doubt, Afresh: doubt, Overwrites: true, Apply: func(commit.Base) (map[string]json.RawMessage, error) { return changes, nil }}
-		})
+	return s.write(ctx, keys, func(state roomState) error {
+		names, _ := state.NamesOf(keys)
+		return state.Remove(ctx, names, done)
 	})
 }
 
@@ -308,11 +219,11 @@ func (s *Store) remove(ctx context.Context, keys []string, done func(name string
 // Errors: those of [Store.Get] and [Store.Delete].
 func (s *Store) Pop(ctx context.Context, key string, dest any) error {
 	var popped json.RawMessage // the last one: what came before did not count
-	err := s.change(ctx, key, commit.Edit{Calls: true}, func(base commit.Base, state roomState, name string) (json.RawMessage, error) {
+	err := s.change(ctx, memory.Update{Key: key, Calls: true}, func(base commit.Base, state roomState, name string) (json.RawMessage, error) {
 		popped = nil
-		value, found, err := state.valueIn(ctx, base, name)
+		value, found, err := state.ValueIn(ctx, base, name)
 		if err == nil && !found {
-			err = notFound(key, state.ID)
+			err = memory.NotFound(key, state.ID)
 		}
 		if err != nil {
 			return nil, err
@@ -348,16 +259,15 @@ func (s *Store) Keys(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	state = state.waitingTogether()
-	state.keysOnly = true
+	reader := state.Reader().Together().KeysOnly()
 	keys := make([]string, 0, len(records))
 	for _, record := range records {
-		if record.err != nil {
+		if record.Err != nil {
 			continue
 		}
-		key, plain := wire.KeyOf(record.name)
+		key, plain := wire.KeyOf(record.Name)
 		if !plain {
-			entry, unreadable := state.read(ctx, &record)
+			entry, unreadable := state.handle().Read(ctx, reader, &record)
 			if errors.Is(unreadable, ErrNotFound) { // deleted since
 				continue
 			}
@@ -388,28 +298,28 @@ func (s *Store) All(ctx context.Context) iter.Seq2[Entry, error] {
 			yield(Entry{}, err)
 			return
 		}
-		if s.core.secret != nil {
-			records = state.inOrder(ctx, records)
+		if s.core.Secret != nil {
+			records = state.InOrder(ctx, records)
 		}
-		for entry, err := range state.readEach(ctx, records) {
-			if !yield(entry, err) {
+		for entry, err := range state.handle().ReadEach(ctx, records) {
+			if !yield(entryOf(entry), err) {
 				return
 			}
 		}
 	}
 }
 
-func (s *Store) records(ctx context.Context) ([]record, roomState, error) {
+func (s *Store) records(ctx context.Context) ([]memory.Record, roomState, error) {
 	state, err := s.state(ctx)
 	if err != nil {
 		return nil, state, err
 	}
-	records, err := state.readAll(ctx)
+	records, err := state.All(ctx)
 	records = state.seen(records)
-	slices.SortFunc(records, func(a, b record) int {
-		keyA, _ := wire.KeyOf(a.name)
-		keyB, _ := wire.KeyOf(b.name)
-		return cmp.Or(cmp.Compare(keyA, keyB), cmp.Compare(a.event, b.event))
+	slices.SortFunc(records, func(a, b memory.Record) int {
+		keyA, _ := wire.KeyOf(a.Name)
+		keyB, _ := wire.KeyOf(b.Name)
+		return cmp.Or(cmp.Compare(keyA, keyB), cmp.Compare(a.Event, b.Event))
 	})
 	return records, state, err
 }
@@ -425,16 +335,12 @@ func (s *Store) state(ctx context.Context, keys ...string) (roomState, error) {
 		return roomState{}, err
 	}
 	room, err := s.roomID(ctx)
-	state := roomState{core: s.core, Room: matrix.Room{Client: s.core.client, ID: room}, eventType: s.core.eventType}
+	state := roomState{core: s.core, Room: s.core.Room(room)}
 	if err == nil && s.core.followUpgrades {
 		state, err = state.home(ctx)
 	}
 	if err == nil && len(keys) > 0 {
-		err = state.checkRoom(ctx, false)
+		err = state.CheckRoom(ctx, false)
 	}
 	return state, err
-}
-
-func notFound(key string, room id.RoomID) error {
-	return fault.Of(ErrNotFound, nil, "%q in %s", key, room)
 }

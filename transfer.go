@@ -15,6 +15,7 @@ import (
 
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/media"
+	"github.com/roomkv/roomkv/internal/memory"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -115,7 +116,7 @@ func (t *transfer) flush(ctx context.Context) error {
 	t.waiting, t.size = nil, 0
 	t.equal += same
 	step := len(missing)
-	if t.dst.core.layout.oneKey() {
+	if !t.dst.core.Layout.Atomic() {
 		step = transferStep
 	}
 	for some := range slices.Chunk(missing, max(1, step)) {
@@ -134,11 +135,11 @@ func (t *transfer) flush(ctx context.Context) error {
 // few. While the store follows, reads come from there.
 func (t *transfer) forget(ctx context.Context, written []arriving) error {
 	to, err := t.dst.state(ctx)
-	if err != nil || !to.core.layout.oneKey() || to.core.follower.Live(to.ID) {
+	if err != nil || to.core.Layout.Atomic() || to.core.Follower.Live(to.ID) {
 		return err
 	}
 	for _, entry := range written {
-		to.core.dicts.Forget(to.address(to.core.layout.stateKey(to.name(entry.key))))
+		to.core.Dicts.Forget(to.Address(to.core.Layout.StateKey(to.NameOf(entry.key))))
 	}
 	return nil
 }
@@ -148,7 +149,7 @@ func (t *transfer) forget(ctx context.Context, written []arriving) error {
 func (t *transfer) write(ctx context.Context, entries []arriving) error {
 	before := t.written
 	err, fitting := t.store(ctx, entries), entries
-	if errors.Is(err, ErrTooLarge) && !t.dst.core.layout.oneKey() {
+	if errors.Is(err, ErrTooLarge) && t.dst.core.Layout.Atomic() {
 		if fitting, err = t.sortOut(ctx, entries, err); err == nil && len(fitting) > 0 {
 			err = t.store(ctx, fitting)
 		}
@@ -187,7 +188,7 @@ func (t *transfer) sortOut(ctx context.Context, entries []arriving, tooLarge err
 		entry := &entries[i]
 		stored, err := wire.Encode(entry.value)
 		if err == nil {
-			err = to.checkLarge(ctx, to.name(entry.key), entry.key, stored)
+			err = to.CheckLarge(ctx, to.NameOf(entry.key), entry.key, stored)
 		}
 		switch {
 		case errors.Is(err, ErrTooLarge):
@@ -220,11 +221,10 @@ func (t *transfer) store(ctx context.Context, entries []arriving) error {
 	for _, key := range t.remove {
 		stored[key], keys = nil, append(keys, key)
 	}
-	keep := !t.overwrite && !t.dst.core.layout.oneKey()
+	keep := !t.overwrite && t.dst.core.Layout.Atomic()
 	before := t.written
 	err := t.dst.write(ctx, keys, func(to roomState) error {
-		to.done = t.counter(&t.written)
-		return to.putAll(ctx, stored, keep)
+		return to.handle().PutAll(ctx, stored, memory.Put{Keep: keep, Done: t.counter(&t.written)})
 	})
 	if err == nil {
 		t.written = before + len(entries)
@@ -309,23 +309,23 @@ func (t *transfer) compare(ctx context.Context, entries []arriving) ([]compariso
 	}
 	names := make([]string, len(entries))
 	for i, entry := range entries {
-		names[i] = to.name(entry.key)
+		names[i] = to.NameOf(entry.key)
 	}
-	there, err := to.readNames(ctx, names)
+	there, err := to.Named(ctx, names)
 	if err != nil {
 		return nil, err
 	}
 	to.reopen(there)
-	to = to.waitingTogether()
+	reader := to.Reader().Together()
 	for i, entry := range entries {
 		found, ok := there[names[i]]
 		if !ok {
 			continue
 		}
-		read, err := to.read(ctx, &found)
+		read, err := to.handle().Read(ctx, reader, &found)
 		switch {
 		case errors.Is(err, ErrNotFound):
-		case err == nil && compactDigest(read.Value) == entry.digest:
+		case err == nil && compactDigest(read.JSON) == entry.digest:
 			compared[i] = isEqual
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
@@ -340,14 +340,14 @@ func (t *transfer) compare(ctx context.Context, entries []arriving) ([]compariso
 
 // reopen forgets the encrypted events that the records refer to, so that the homeserver is asked for them: what this process
 // knows of them can come from having sent them.
-func (r roomState) reopen(records map[string]record) {
+func (r roomState) reopen(records map[string]memory.Record) {
 	events := map[id.EventID]bool{}
 	for _, record := range records {
-		for _, event := range wire.References(record.stored) {
+		for _, event := range wire.References(record.Stored) {
 			events[event] = true
 		}
 	}
 	for event := range events {
-		r.core.megolm.Forget(r.ID, event)
+		r.core.Megolm.Forget(r.ID, event)
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/matrix"
+	"github.com/roomkv/roomkv/internal/memory"
 	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/replica"
 )
@@ -31,7 +32,7 @@ func (r roomState) merged(ctx context.Context, current map[string]*matrix.Event,
 	views := map[string]*replica.View{}
 	newest := int64(0)
 	for stateKey, evt := range current {
-		views[stateKey] = r.viewOf(evt, stateKey)
+		views[stateKey] = r.ViewOf(evt)
 		newest = max(newest, evt.Time)
 	}
 	end := stone.time
@@ -40,7 +41,7 @@ func (r roomState) merged(ctx context.Context, current map[string]*matrix.Event,
 	}
 	late := map[string]id.EventID{}
 	for stateKey, evt := range current {
-		if event := (place{r, stateKey}).snapshot(evt); event.Marked && evt.Time >= end-unmerged.Milliseconds() {
+		if event := r.Parsed(evt); event.Marked && evt.Time >= end-unmerged.Milliseconds() {
 			late[stateKey] = evt.ID
 		}
 	}
@@ -63,7 +64,7 @@ func (r roomState) merged(ctx context.Context, current map[string]*matrix.Event,
 // apart reads a dict of one name with all that nobody has merged, without what is known of it or waiting for who writes it.
 func (r roomState) apart(ctx context.Context, stateKey string) (*replica.Dict, error) {
 	dict := new(replica.Dict)
-	reader := commit.NewWriter(dict, place{r, stateKey}, commit.Mode{OneName: true, Doubt: true})
+	reader := commit.NewWriter(dict, memory.Place{Room: r.Room, StateKey: stateKey}, commit.Mode{OneName: true, Doubt: true})
 	return dict, reader.Do(ctx, commit.Edit{ReadOnly: true, Conditional: true, Afresh: true, Overwrites: true})
 }
 
@@ -106,14 +107,14 @@ func (r roomState) forked(ctx context.Context, current map[string]id.EventID, si
 // far.
 func (r roomState) since(ctx context.Context, of map[string]id.EventID, time int64) (listed map[string][]merge.Event, whole bool, err error) {
 	listed = map[string][]merge.Event{}
-	for page, err := range r.pages(ctx, watchPages) {
+	for page, err := range r.Pages(ctx) {
 		if err != nil {
 			return nil, false, err
 		}
 		older := len(page.Events) > 0
 		for _, evt := range page.Events {
 			if stateKey := *evt.StateKey; of[stateKey] != "" {
-				listed[stateKey] = append(listed[stateKey], place{r, stateKey}.snapshot(evt))
+				listed[stateKey] = append(listed[stateKey], r.Parsed(evt))
 			}
 			older = older && evt.Time < time
 		}

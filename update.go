@@ -3,15 +3,13 @@ package roomkv
 import (
 	"context"
 	"encoding/json"
-	"errors"
 
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/encode"
 	"github.com/roomkv/roomkv/internal/fault"
-	"github.com/roomkv/roomkv/internal/media"
-	"github.com/roomkv/roomkv/internal/wire"
+	"github.com/roomkv/roomkv/internal/memory"
 )
 
 // Update changes the value of key to what fn makes of the one that is there, which is the zero T where found is false.
@@ -33,9 +31,9 @@ func Update[T any](ctx context.Context, s *Store, key string, fn func(old T, fou
 	if s == nil || fn == nil {
 		return fault.Of(ErrInvalidOption, nil, "the store or the function is nil")
 	}
-	return s.change(ctx, key, commit.Edit{Calls: true, Values: stores}, func(base commit.Base, state roomState, name string) (json.RawMessage, error) {
+	return s.change(ctx, memory.Update{Key: key, Calls: true, Puts: true}, func(base commit.Base, state roomState, name string) (json.RawMessage, error) {
 		var old T
-		value, found, err := state.valueIn(ctx, base, name)
+		value, found, err := state.ValueIn(ctx, base, name)
 		if err == nil && found {
 			err = Entry{Key: key, Value: value}.Decode(&old)
 		}
@@ -61,7 +59,7 @@ func (s *Store) Create(ctx context.Context, key string, value any) error {
 	if err != nil {
 		return err
 	}
-	return s.change(ctx, key, commit.Edit{Values: stores}, func(base commit.Base, state roomState, name string) (json.RawMessage, error) {
+	return s.change(ctx, memory.Update{Key: key, Puts: true}, func(base commit.Base, state roomState, name string) (json.RawMessage, error) {
 		if _, found := base.Stored(name); found {
 			return nil, fault.Of(ErrExists, nil, "%q in %s", key, state.ID)
 		}
@@ -85,7 +83,7 @@ func (s *Store) CompareAndPut(ctx context.Context, key string, value any, revisi
 	if err != nil {
 		return err
 	}
-	return s.change(ctx, key, commit.Edit{Values: stores, Since: id.EventID(revision)}, func(base commit.Base, state roomState, name string) (json.RawMessage, error) {
+	return s.change(ctx, memory.Update{Key: key, Puts: true, Since: id.EventID(revision)}, func(base commit.Base, state roomState, name string) (json.RawMessage, error) {
 		room := state.ID
 		_, found := base.Stored(name)
 		switch {
@@ -100,59 +98,10 @@ func (s *Store) CompareAndPut(ctx context.Context, key string, value any, revisi
 	})
 }
 
-// stores marks an edit of [Store.change] that can store a value.
-var stores = map[string]string{}
-
-// change makes an edit of one key that depends on what is there. A result of nil removes the key.
-func (s *Store) change(ctx context.Context, key string, edit commit.Edit, fn func(commit.Base, roomState, string) (json.RawMessage, error)) error {
-	return s.write(ctx, []string{key}, func(state roomState) error { return state.change(ctx, key, edit, fn) })
-}
-
-func (r roomState) change(ctx context.Context, key string, edit commit.Edit, fn func(commit.Base, roomState, string) (json.RawMessage, error)) error {
-	name := r.name(key)
-	edit.Conditional = true
-	if edit.Values != nil {
-		edit.Values = map[string]string{name: key}
-	}
-	edit.Apply = func(base commit.Base) (map[string]json.RawMessage, error) {
-		stored, err := fn(base, r, name)
-		if err == nil && stored != nil {
-			if err = r.checkLarge(ctx, name, key, stored); err == nil {
-				stored, err = r.keep(ctx, name, key, stored)
-			}
-		}
-		if err != nil {
-			return nil, err
-		}
-		return map[string]json.RawMessage{name: stored}, nil
-	}
-	err := r.commit(ctx, []string{name}, func([]string) commit.Edit { return edit })
-	switch {
-	case errors.Is(err, ErrRedacted): // what was known may be what somebody has overwritten since
-		edit.Afresh = true
-	case errors.Is(err, ErrUndecryptable): // the key can come, but not while others wait to write
-		if _, missing := r.entry(ctx, name, key); missing != nil {
-			return err
-		}
-	default:
-		return err
-	}
-	return r.commit(ctx, []string{name}, func([]string) commit.Edit { return edit })
-}
-
-// valueIn is the value under the name.
-func (r roomState) valueIn(ctx context.Context, base commit.Base, name string) (json.RawMessage, bool, error) {
-	stored, found := base.Stored(name)
-	if !found {
-		return nil, false, nil
-	}
-	if base.Fresh(name) { // not sealed yet
-		read, err := wire.Decode(stored)
-		if err == nil {
-			read.JSON, err = r.text(ctx, read, media.Of{Name: name, Event: base.Event()})
-		}
-		return read.JSON, true, err
-	}
-	read, err := r.notWaiting().value(ctx, name, stored, base.Event())
-	return read.json, true, err
+// change makes a change of one key that depends on what is there. A result of nil removes the key.
+func (s *Store) change(ctx context.Context, update memory.Update, fn func(commit.Base, roomState, string) (json.RawMessage, error)) error {
+	return s.write(ctx, []string{update.Key}, func(state roomState) error {
+		update.Apply = func(base commit.Base, name string) (json.RawMessage, error) { return fn(base, state, name) }
+		return state.handle().Update(ctx, update)
+	})
 }

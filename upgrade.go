@@ -11,8 +11,8 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
-	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/memory"
 )
 
 // maxUpgrades is how many upgrades of one room are followed. Two rooms can name each other.
@@ -39,12 +39,12 @@ func (s *Store) write(ctx context.Context, keys []string, do func(state roomStat
 	}
 }
 
-// commit makes the edit of some names where that counts; see [layout].
-func (r roomState) commit(ctx context.Context, names []string, edit func(names []string) commit.Edit) error {
+// Commit implements [memory.Memory].
+func (r roomState) Commit(ctx context.Context, change memory.Change) error {
 	if err := r.alive(ctx); err != nil {
 		return err
 	}
-	err := r.store(ctx, names, edit)
+	err := r.store(ctx, change)
 	if err != nil && !errors.Is(err, ErrForbidden) { // which an upgraded room's power levels can be the reason for
 		return err
 	}
@@ -154,8 +154,7 @@ type creation struct {
 }
 
 func (r roomState) created(ctx context.Context) (creation, error) {
-	r.eventType = event.StateCreate
-	evt, err := r.get(ctx, "")
+	evt, err := r.State(ctx, event.StateCreate, "")
 	if err == nil && evt == nil {
 		err = fault.Of(ErrCorrupt, nil, "%s has no %s event", r.ID, event.StateCreate.Type)
 	}
@@ -229,14 +228,14 @@ func (r roomState) settled(ctx context.Context, most int) (roomState, error) {
 
 // mustStayEncrypted fails where values that were encrypted in the old room would be stored in the clear.
 func (r roomState) mustStayEncrypted(ctx context.Context, old roomState) error {
-	if !r.core.encrypt {
+	if !r.core.Encrypt {
 		return nil
 	}
-	was, err := old.isEncrypted(ctx, true)
+	was, err := old.IsEncrypted(ctx, true)
 	if err != nil || !was {
 		return err
 	}
-	is, err := r.isEncrypted(ctx, true)
+	is, err := r.IsEncrypted(ctx, true)
 	if err == nil && !is {
 		err = fault.Of(ErrNoCrypto, nil, "%s is encrypted, and its replacement %s is not", old.ID, r.ID)
 	}

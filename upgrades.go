@@ -213,7 +213,7 @@ func (u *upgrades) invited(room id.RoomID) {
 // tombstone is the room's, or nil where it was not upgraded. The homeserver is asked where it was not for so long and no sync
 // tells, and within no time in any case.
 func (r roomState) tombstone(ctx context.Context, within time.Duration) (*tombstone, error) {
-	live := r.core.follower.TellsUpgrades(r.ID)
+	live := r.core.Follower.TellsUpgrades(r.ID)
 	if stone, known := r.core.upgrades.get(r.ID, live && within > 0, within); known {
 		return stone, nil
 	}
@@ -228,8 +228,7 @@ func (r roomState) tombstone(ctx context.Context, within time.Duration) (*tombst
 		return stone, nil
 	}
 	asked, doubts := answer{time.Now(), live}, r.core.upgrades.doubtsAbout(r.ID)
-	r.eventType = event.StateTombstone
-	evt, err := r.get(ctx, "")
+	evt, err := r.State(ctx, event.StateTombstone, "")
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/matrix"
+	"github.com/roomkv/roomkv/internal/memory"
 	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/replica"
 	"github.com/roomkv/roomkv/internal/wire"
@@ -110,10 +111,10 @@ func (w *watch) run(ctx context.Context, s *Store, yield func(Change, error) boo
 	if w.roomState, err = s.state(ctx); err != nil {
 		return err
 	}
-	if !s.core.follower.Started() {
+	if !s.core.Follower.Started() {
 		return fault.Of(ErrNotFollowing, nil, "call Follow before Watch")
 	}
-	if err := w.checkRoom(ctx, false); err != nil {
+	if err := w.CheckRoom(ctx, false); err != nil {
 		return err
 	}
 	queue := s.core.feed.watch(w.ID)
@@ -184,7 +185,7 @@ func (w *watch) add(evt *matrix.Event) (names []string, before, after map[string
 	if d.history.Had(evt.ID) && !d.history.Has(evt.ID) { // others have been made from it long since
 		return nil, nil, nil
 	}
-	if !d.history.Add(place{w.roomState, *evt.StateKey}.snapshot(evt)) {
+	if !d.history.Add(w.roomState.Parsed(evt)) {
 		return nil, nil, nil
 	}
 	if len(d.history.Missing()) > 0 {
@@ -193,7 +194,7 @@ func (w *watch) add(evt *matrix.Event) (names []string, before, after map[string
 	heads := d.history.Heads()
 	d.view = replica.ViewOf(heads[len(heads)-1])
 	d.view.Names = d.history.Merge().Dict
-	d.history.Prune(watchPage)
+	d.history.Prune(memory.PageEvents)
 	return w.update(*evt.StateKey, d)
 }
 
@@ -231,7 +232,7 @@ func (w *watch) bring(ctx context.Context, evt *matrix.Event, yield func(Change,
 // tell takes an event in and yields what it changed.
 func (w *watch) tell(ctx context.Context, evt *matrix.Event, yield func(Change, error) bool) (left bool, err error) {
 	names, before, after := w.add(evt)
-	if err := w.checkNames(after); err != nil {
+	if err := w.CheckNames(after); err != nil {
 		return false, err
 	}
 	return w.yield(ctx, names, before, after, func(string) Change {
@@ -254,7 +255,7 @@ func (w *watch) tellAccount(ctx context.Context, now version, yield func(Change,
 		maps.Copy(before, old)
 		maps.Copy(after, new)
 	}
-	if err := w.checkNames(after); err != nil {
+	if err := w.CheckNames(after); err != nil {
 		return false, err
 	}
 	return w.yield(ctx, names, before, after, func(name string) Change {
@@ -271,7 +272,7 @@ func (w *watch) accountDicts(contents ...version) map[string]*watched {
 	dicts := map[string]*watched{}
 	for _, content := range contents {
 		for name := range content.Over {
-			stateKey := w.core.layout.stateKey(name)
+			stateKey := w.core.Layout.StateKey(name)
 			if w.dicts[stateKey] == nil {
 				w.dicts[stateKey] = &watched{view: &replica.View{}}
 			}
@@ -287,7 +288,7 @@ func (w *watch) yield(ctx context.Context, names []string, before, after map[str
 	var changes []told
 	for _, name := range names {
 		key, plain := wire.KeyOf(name)
-		if plain && (w.core.secret != nil || !w.wanted(key)) || !plain && !wire.IsSealed(name) {
+		if plain && (w.core.Secret != nil || !w.wanted(key)) || !plain && !wire.IsSealed(name) {
 			continue
 		}
 		t := w.change(ctx, base(name), name, before, after)
@@ -317,16 +318,16 @@ func (w *watch) change(ctx context.Context, base Change, name string, before, af
 	from := id.EventID(base.Revision)
 	t.Key, _ = wire.KeyOf(name)
 	if old, ok := before[name]; ok {
-		read, err := w.value(ctx, name, json.RawMessage(old), from)
-		if t.Key, t.Old = read.key, read.json; !errors.Is(err, ErrRedacted) || t.Key == "" {
+		read, err := w.Reader().Value(ctx, name, json.RawMessage(old), from)
+		if t.Key, t.Old = read.Key, read.JSON; !errors.Is(err, ErrRedacted) || t.Key == "" {
 			t.err = err
 		}
 	}
 	if now, ok := after[name]; ok {
-		read, err := w.value(ctx, name, json.RawMessage(now), from)
-		t.New, t.err = read.json, err
-		if read.key != "" {
-			t.Key = read.key
+		read, err := w.Reader().Value(ctx, name, json.RawMessage(now), from)
+		t.New, t.err = read.JSON, err
+		if read.Key != "" {
+			t.Key = read.Key
 		}
 	}
 	return t

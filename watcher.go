@@ -55,7 +55,7 @@ func (w *watcher) push(room id.RoomID, some news) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.queue) == 0 {
-		w.since = w.feed.core.follower.Since()
+		w.since = w.feed.core.Follower.Since()
 	}
 	if len(w.queue) >= maxQueued {
 		w.queue, some = nil, news{}

@@ -27,8 +27,8 @@ var order = []string{
 	"internal/matrix",  // requests to a homeserver
 	"internal/media",   // values outside of events
 	"internal/seal",    // values in Megolm events
-	"internal/seal",    // Megolm
 	"internal/follow",  // what a client's sync brings
+	"internal/memory",  // what a room remembers in its state
 	"",                 // package roomkv
 	"keybackup",        // Megolm sessions in the key backup
 }

@@ -1,4 +1,4 @@
-package roomkv
+package memory
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/wire"
 )
@@ -54,52 +55,52 @@ func (d *drops) keep(room id.RoomID, events []id.EventID) {
 
 // Drop implements [commit.Room]. Whoever merges or overwrites the same values at the same time drops them too, and a second
 // redaction changes nothing.
-func (p place) Drop(ctx context.Context, stored []string) {
-	p.drop(ctx, stored, p.stateKey)
+func (p Place) Drop(ctx context.Context, stored []string) {
+	p.DropOld(ctx, stored, p.StateKey)
 }
 
-// drop redacts the events that stored refers to, but for those that the state refers to. It need not look at besides.
-func (r roomState) drop(ctx context.Context, stored []string, besides ...string) {
+// DropOld redacts the events that stored refers to, but for those that the state refers to. It need not look at besides.
+func (r Room) DropOld(ctx context.Context, stored []string, besides ...string) {
 	var events []id.EventID
 	for _, text := range stored {
 		events = append(events, wire.References(json.RawMessage(text))...)
 	}
-	events = append(events, r.core.drops.take(r.ID)...)
+	events = append(events, r.drops.take(r.ID)...)
 	slices.Sort(events)
 	if events = slices.Compact(events); len(events) == 0 {
 		return
 	}
 	failed := events
-	current, err := r.list(ctx)
+	current, err := r.List(ctx)
 	if err == nil {
 		for _, stateKey := range besides { // what it refers to is not among them, and a listing can be behind
 			delete(current, stateKey)
 		}
-		failed, err = r.redact(ctx, events, r.referred(current))
+		failed, err = r.RedactValues(ctx, events, Referred(current))
 	}
 	if err != nil {
-		r.core.drops.keep(r.ID, failed)
+		r.drops.keep(r.ID, failed)
 		r.Log(ctx).Warn().Err(err).Stringer("room_id", r.ID).Int("events", len(failed)).Msg("Old values were not redacted")
 	}
 }
 
-// redact redacts events but for those that are in use. It gives those that could not be redacted, and why the last could
+// RedactValues redacts events but for those that are in use. It gives those that could not be redacted, and why the last could
 // not.
-func (r roomState) redact(ctx context.Context, events []id.EventID, used map[id.EventID]bool) (failed []id.EventID, last error) {
+func (r Room) RedactValues(ctx context.Context, events []id.EventID, used map[id.EventID]bool) (failed []id.EventID, last error) {
 	for _, event := range events {
 		if used[event] {
 			continue
 		}
 		// The state can name any event, and only the store's own are the store's to redact.
-		_, err := r.notWaiting().megolm().Open(ctx, event)
+		_, err := r.Reader().NotWaiting().sealed().Open(ctx, event)
 		switch {
-		case errors.Is(err, ErrCorrupt), errors.Is(err, ErrRedacted):
+		case errors.Is(err, fault.ErrCorrupt), errors.Is(err, fault.ErrRedacted):
 			continue
 		case err == nil:
 			err = r.Redact(ctx, event)
 		}
 		switch {
-		case errors.Is(err, ErrUndecryptable):
+		case errors.Is(err, fault.ErrUndecryptable):
 			last = err
 		case errors.Is(err, mautrix.MForbidden):
 			last = r.ExplainRedact(ctx, event, err) // and will be tomorrow
@@ -110,8 +111,8 @@ func (r roomState) redact(ctx context.Context, events []id.EventID, used map[id.
 	return failed, last
 }
 
-// referred are the events that the state refers to.
-func (r roomState) referred(current map[string]*matrix.Event) map[id.EventID]bool {
+// Referred are the events that the state refers to.
+func Referred(current map[string]*matrix.Event) map[id.EventID]bool {
 	used := map[id.EventID]bool{}
 	for _, evt := range current {
 		var names map[string]json.RawMessage

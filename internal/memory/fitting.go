@@ -1,4 +1,4 @@
-package roomkv
+package memory
 
 import (
 	"cmp"
@@ -27,7 +27,7 @@ const (
 	roomTries = 5
 )
 
-// crowded is beneath the ErrTooLarge of an edit for which values that are there must be moved out first.
+// crowded is beneath the fault.ErrTooLarge of an edit for which values that are there must be moved out first.
 type crowded struct{ names []string }
 
 func (*crowded) Error() string { return "the memory is full" }
@@ -74,12 +74,12 @@ func choose(size int, values []inline) (chosen []inline, after int) {
 	return chosen, after
 }
 
-// fitting makes an edit move its values out where the dict would get full with them, the largest first. Where larger ones
+// Fitting makes an edit move its values out where the dict would get full with them, the largest first. Where larger ones
 // are in the dict already it fails with crowded.
 //
 // In an encrypted room the dict has references alone, but for values that somebody stored in the clear. They stay as they
 // are: what this client encrypts, it vouches for.
-func (r roomState) fitting(ctx context.Context, edit commit.Edit) commit.Edit {
+func (r Room) Fitting(ctx context.Context, edit commit.Edit) commit.Edit {
 	apply := edit.Apply
 	edit.Apply = func(base commit.Base) (map[string]json.RawMessage, error) {
 		changes, err := apply(base)
@@ -92,7 +92,7 @@ func (r roomState) fitting(ctx context.Context, edit commit.Edit) commit.Edit {
 		if grows <= 0 || base.Size()+grows <= fullDict || edit.Conditional && edit.Attempt == nil && base.Again() {
 			return changes, nil
 		}
-		if sealer, err := (place{roomState: r}).Sealer(ctx, true); err != nil || sealer != nil {
+		if sealer, err := r.Sealer(ctx, true); err != nil || sealer != nil {
 			return changes, err
 		}
 		there, own := base.Names(), map[string]string{}
@@ -110,7 +110,7 @@ func (r roomState) fitting(ctx context.Context, edit commit.Edit) commit.Edit {
 			}
 		}
 		if len(others) > 0 {
-			return nil, fault.Of(ErrTooLarge, &crowded{others}, "the memory in %s is full, and gets full again as fast as its large values are moved out", r.ID)
+			return nil, fault.Of(fault.ErrTooLarge, &crowded{others}, "the memory in %s is full, and gets full again as fast as its large values are moved out", r.ID)
 		}
 		for _, value := range chosen {
 			if changes[value.name], err = r.upload(ctx, media.Of{Name: value.name, Key: edit.Values[value.name]}, value.text); err != nil {
@@ -123,7 +123,7 @@ func (r roomState) fitting(ctx context.Context, edit commit.Edit) commit.Edit {
 }
 
 // asBefore is a copy of changes in which values that were moved out, and that have not changed, are as they are.
-func (r roomState) asBefore(ctx context.Context, base commit.Base, changes map[string]json.RawMessage) map[string]json.RawMessage {
+func (r Room) asBefore(ctx context.Context, base commit.Base, changes map[string]json.RawMessage) map[string]json.RawMessage {
 	as := maps.Clone(changes)
 	for name, stored := range changes {
 		old, _ := base.Stored(name)
@@ -131,7 +131,7 @@ func (r roomState) asBefore(ctx context.Context, base commit.Base, changes map[s
 			continue
 		}
 		if now, err := wire.Decode(stored); err == nil && now.JSON != nil {
-			if r.core.media.Holds(ctx, r.Room, media.Of{Name: name}, now.JSON, old) {
+			if r.media.Holds(ctx, r.Room, media.Of{Name: name}, now.JSON, old) {
 				as[name] = old
 			}
 		}
@@ -155,10 +155,10 @@ func growth(base commit.Base, changes map[string]json.RawMessage) (grows int) {
 // makeRoom is the edit that moves the values under the names out of the dict, or without names those that are in the way of a
 // merge. It notes how many those are. It is conditional: a value that somebody writes at the same time is not replaced by
 // what was there before.
-func (r roomState) makeRoom(ctx context.Context, names []string, moved *int) commit.Edit {
+func (r Room) makeRoom(ctx context.Context, names []string, moved *int) commit.Edit {
 	return commit.Edit{Conditional: true, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
 		*moved = 0
-		if sealer, err := (place{roomState: r}).Sealer(ctx, true); err != nil || sealer != nil {
+		if sealer, err := r.Sealer(ctx, true); err != nil || sealer != nil {
 			return nil, err
 		}
 		chosen := inlineOf(base.Names(), false)

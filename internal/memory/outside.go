@@ -1,4 +1,4 @@
-package roomkv
+package memory
 
 import (
 	"context"
@@ -14,9 +14,9 @@ import (
 // maxInline is what a value and its name may take of the state, in bytes, before the value goes to the media repository.
 const maxInline = 48 << 10
 
-// keep gives the form in which a value is stored that is given as it would stand in an event: that very form where it can
+// Keep gives the form in which a value is stored that is given as it would stand in an event: that very form where it can
 // stand there, else a reference to the attachment that now holds the value. What is a reference already stays one.
-func (r roomState) keep(ctx context.Context, name, key string, stored json.RawMessage) (json.RawMessage, error) {
+func (r Room) Keep(ctx context.Context, name, key string, stored json.RawMessage) (json.RawMessage, error) {
 	text, encrypted, err := r.outside(ctx, name, key, stored)
 	if err != nil || text == nil {
 		return stored, err
@@ -24,8 +24,8 @@ func (r roomState) keep(ctx context.Context, name, key string, stored json.RawMe
 	return r.upload(ctx, media.Of{Name: name, Key: key, Encrypted: encrypted}, text)
 }
 
-// keepAll is keep for values by key, none of which is uploaded where one is too large.
-func (r roomState) keepAll(ctx context.Context, stored map[string]json.RawMessage, names []string, keyOf map[string]string) (map[string]json.RawMessage, error) {
+// keepAll is Keep for values by key, none of which is uploaded where one is too large.
+func (r Room) keepAll(ctx context.Context, stored map[string]json.RawMessage, names []string, keyOf map[string]string) (map[string]json.RawMessage, error) {
 	type out struct {
 		media.Of
 		text json.RawMessage
@@ -33,7 +33,7 @@ func (r roomState) keepAll(ctx context.Context, stored map[string]json.RawMessag
 	var outs []out
 	for _, name := range names {
 		key := keyOf[name]
-		if err := r.checkLarge(ctx, name, key, stored[key]); err != nil {
+		if err := r.CheckLarge(ctx, name, key, stored[key]); err != nil {
 			return nil, err
 		}
 		text, encrypted, err := r.outside(ctx, name, key, stored[key])
@@ -59,13 +59,13 @@ func (r roomState) keepAll(ctx context.Context, stored map[string]json.RawMessag
 
 // outside gives the text of a value that is too large for an event, nil where it is not, and whether the reference to it
 // will be encrypted. Whether it really is, is decided when that is sent.
-func (r roomState) outside(ctx context.Context, name, key string, stored json.RawMessage) (text json.RawMessage, encrypted bool, err error) {
+func (r Room) outside(ctx context.Context, name, key string, stored json.RawMessage) (text json.RawMessage, encrypted bool, err error) {
 	const longest = len(`%41`) // what a byte of a key can become inside an encrypted event, where one of a value becomes two at most
 	nameSize := wire.EntrySize(name, "") + len(key)
 	if longest*(nameSize+len(stored)) < seal.MaxShared || nameSize+2*wire.MediaSize > maxInline { // the latter is too large in any case
 		return nil, false, nil
 	}
-	sealer, err := place{roomState: r}.Sealer(ctx, true)
+	sealer, err := r.Sealer(ctx, true)
 	if err != nil {
 		return nil, false, err
 	}
@@ -81,7 +81,7 @@ func (r roomState) outside(ctx context.Context, name, key string, stored json.Ra
 
 // isLarge tells whether a value is too large for the state or, where it is encrypted, for an event that others can share. Inside
 // that it is spelled in another way.
-func (r roomState) isLarge(encrypted bool, name, key string, stored json.RawMessage) bool {
+func (r Room) isLarge(encrypted bool, name, key string, stored json.RawMessage) bool {
 	if !encrypted {
 		return wire.EntrySize(name, "")+len(stored) > maxInline
 	}
@@ -92,28 +92,28 @@ func (r roomState) isLarge(encrypted bool, name, key string, stored json.RawMess
 	return err == nil && size > seal.MaxShared
 }
 
-// checkLarge fails where a value that is to be stored is larger than it may be. The homeserver's limit is of those that are uploaded.
-func (r roomState) checkLarge(ctx context.Context, name, key string, stored json.RawMessage) error {
-	if most := r.core.settings.maxValue; most > 0 && int64(len(stored)) > most {
+// CheckLarge fails where a value that is to be stored is larger than it may be. The homeserver's limit is of those that are uploaded.
+func (r Room) CheckLarge(ctx context.Context, name, key string, stored json.RawMessage) error {
+	if most := r.MaxValue; most > 0 && int64(len(stored)) > most {
 		if read, err := wire.Decode(stored); err == nil && read.JSON != nil {
-			return r.core.media.CheckSize(ctx, r.Room, key, int64(len(read.JSON)))
+			return r.media.CheckSize(ctx, r.Room, key, int64(len(read.JSON)))
 		}
 	}
 	text, _, err := r.outside(ctx, name, key, stored)
 	if err == nil && text != nil {
-		err = r.core.media.CheckSize(ctx, r.Room, key, int64(len(text)))
+		err = r.media.CheckSize(ctx, r.Room, key, int64(len(text)))
 	}
 	return err
 }
 
-func (r roomState) upload(ctx context.Context, of media.Of, text json.RawMessage) (json.RawMessage, error) {
-	return r.core.media.Put(ctx, r.Room, of, text)
+func (r Room) upload(ctx context.Context, of media.Of, text json.RawMessage) (json.RawMessage, error) {
+	return r.media.Put(ctx, r.Room, of, text)
 }
 
 // text is the JSON text of what was read, which may be elsewhere.
-func (r roomState) text(ctx context.Context, read wire.Value, of media.Of) (json.RawMessage, error) {
+func (r Reader) text(ctx context.Context, read wire.Value, of media.Of) (json.RawMessage, error) {
 	if read.Media == nil || r.keysOnly {
 		return read.JSON, nil
 	}
-	return r.core.media.Get(ctx, r.Room, read.Media, of)
+	return r.media.Get(ctx, r.Room.Room, read.Media, of)
 }

@@ -1,0 +1,145 @@
+package memory
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"maps"
+	"slices"
+
+	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/media"
+	"github.com/roomkv/roomkv/internal/wire"
+)
+
+// EncryptAll encrypts the values that stand in the state in the clear, and seals keys that are not sealed. It gives how many keys it has
+// changed. A value that cannot be read, or is too large, stays as it is, and its error is returned when all others are done.
+func (h Handle) EncryptAll(ctx context.Context) (changed int, err error) {
+	sealer, err := h.Sealer(ctx, false)
+	if err == nil && sealer == nil {
+		err = fault.Of(fault.ErrNoCrypto, nil, "%s is not encrypted, or the store was made with WithEncryption(false)", h.ID)
+	}
+	if err != nil {
+		return 0, err
+	}
+	records, err := h.All(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var left error             // why a value is left as it is
+	moves := map[string]move{} // by the name that each has now
+	for _, found := range records {
+		m, needed, err := h.move(ctx, found)
+		left = cmp.Or(left, err)
+		if needed && err == nil {
+			err = sealer.Check(commit.Value{Name: m.to, Key: m.key, Stored: string(m.stored)})
+			left = cmp.Or(left, err)
+		}
+		if needed && err == nil {
+			moves[found.Name] = m
+		}
+	}
+	if !h.Layout.Atomic() {
+		for _, name := range slices.Sorted(maps.Keys(moves)) {
+			if err := h.encryptOne(ctx, name, moves[name]); err != nil {
+				return changed, err
+			}
+			changed++
+		}
+		return changed, left
+	}
+	values := map[string]string{}
+	for _, m := range moves {
+		values[m.to] = m.key
+	}
+	err = h.Commit(ctx, Change{Names: slices.Collect(maps.Keys(values)), Edit: func([]string) commit.Edit {
+		return commit.Edit{Conditional: true, Values: values, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
+			changed = 0
+			changes := map[string]json.RawMessage{}
+			for name, m := range moves {
+				if now, there := base.Stored(name); there && string(now) == m.from {
+					maps.Copy(changes, m.changes(base, name))
+					changed++
+				}
+			}
+			return changes, nil
+		}}
+	}})
+	if err != nil {
+		return 0, err
+	}
+	return changed, left
+}
+
+// move is a value that is to be encrypted, and stored under another name where that is sealed.
+type move struct {
+	key    string
+	from   string // what is stored, as it was read
+	to     string // the name
+	stored json.RawMessage
+}
+
+// move is not needed for what is as it would be stored today.
+func (h Handle) move(ctx context.Context, found Record) (m move, needed bool, err error) {
+	if found.Err != nil {
+		return move{}, false, found.Err
+	}
+	key, plain := wire.KeyOf(found.Name)
+	if !plain {
+		return move{}, false, nil
+	}
+	m = move{key: key, from: string(found.Stored), to: h.NameOf(key), stored: found.Stored}
+	read, err := wire.Decode(found.Stored)
+	switch {
+	case err != nil || read.Event != "" && m.to == found.Name:
+		return m, false, err
+	case read.Event != "" || read.Fields != nil:
+		var opened Value
+		opened, err = h.Reader().Value(ctx, found.Name, found.Stored, found.Event)
+		read.JSON = opened.JSON
+	default: // the state shows the keys to an attachment, so that it takes another
+		read.JSON, err = h.Reader().text(ctx, read, media.Of{Name: found.Name, Key: key, Event: found.Event})
+	}
+	if err == nil {
+		m.stored, err = wire.Encode(read.JSON)
+	}
+	if err == nil {
+		m.stored, err = h.Keep(ctx, m.to, key, m.stored)
+	}
+	return m, true, err
+}
+
+// changes moves the value. One that is under the new name already is later.
+func (m move) changes(base commit.Base, name string) map[string]json.RawMessage {
+	if m.to == name {
+		return map[string]json.RawMessage{name: m.stored}
+	}
+	changes := map[string]json.RawMessage{name: nil}
+	if _, there := base.Stored(m.to); !there {
+		changes[m.to] = m.stored
+	}
+	return changes
+}
+
+// encryptOne moves a value in the per-key layout, from one event to another where its name changes. The new one comes
+// first: if the second write fails, the value is there twice, and the next EncryptAll removes the old one.
+func (h Handle) encryptOne(ctx context.Context, name string, m move) error {
+	err := h.Commit(ctx, Change{Names: []string{m.to}, Edit: func([]string) commit.Edit {
+		return commit.Edit{Conditional: true, Values: map[string]string{m.to: m.key}, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
+			now, there := base.Stored(m.to)
+			if m.to == name && string(now) != m.from || m.to != name && there {
+				return nil, nil // somebody has written or deleted it since
+			}
+			return map[string]json.RawMessage{m.to: m.stored}, nil
+		}}
+	}})
+	if err != nil || m.to == name {
+		return err
+	}
+	return h.Commit(ctx, Change{Names: []string{name}, Edit: func([]string) commit.Edit {
+		return commit.Edit{Conditional: true, Apply: func(commit.Base) (map[string]json.RawMessage, error) {
+			return map[string]json.RawMessage{name: nil}, nil
+		}}
+	}})
+}

@@ -1,0 +1,153 @@
+package memory
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strconv"
+
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/matrix"
+	"github.com/roomkv/roomkv/internal/merge"
+)
+
+// Place is where one dict is: a state key in a room. It implements [commit.Room].
+type Place struct {
+	Room
+	StateKey string
+}
+
+// Current implements [commit.Room].
+func (p Place) Current(ctx context.Context) (*merge.Event, error) {
+	evt, err := p.Get(ctx, p.StateKey)
+	if err != nil || evt == nil {
+		return nil, err
+	}
+	current := p.parsed(evt)
+	return &current, nil
+}
+
+// Recent implements [commit.Room]. The filter is by type, and what other state keys have is left out here, for Matrix
+// has no filter by state key. So is what a homeserver sends in spite of the filter: Dendrite does so with events that
+// it has over federation.
+func (p Place) Recent(ctx context.Context, from string, limit int) (commit.Page, error) {
+	listed, err := p.Page(ctx, from, limit)
+	page := commit.Page{Next: listed.Next, Oldest: listed.Oldest}
+	for _, evt := range listed.Events {
+		if *evt.StateKey == p.StateKey {
+			page.Events = append(page.Events, p.parsed(evt))
+		}
+	}
+	return page, err
+}
+
+// Before implements [commit.Room].
+func (p Place) Before(ctx context.Context, event id.EventID, limit int) (commit.Page, error) {
+	around, err := p.Around(ctx, event)
+	if err != nil || around.Start == "" {
+		return commit.Page{}, err
+	}
+	return p.Recent(ctx, around.Start, limit)
+}
+
+// latestEvents is how many of the room's latest events are looked at for what is not in the state. Dendrite counts those of any type.
+const latestEvents = 500
+
+// Latest implements [commit.Room].
+func (p Place) Latest(ctx context.Context) (events []merge.Event, err error) {
+	page, err := p.Room.Room.Latest(ctx, p.Type, latestEvents)
+	if err != nil {
+		return nil, err
+	}
+	p.learn(page)
+	for _, evt := range page.Events {
+		if *evt.StateKey == p.StateKey {
+			events = append(events, p.parsed(evt))
+		}
+	}
+	return events, nil
+}
+
+// Stored implements [commit.Room].
+func (p Place) Stored(ctx context.Context, event id.EventID) (place int64, known bool, err error) {
+	return p.Room.Room.Stored(ctx, event)
+}
+
+// Powerless implements [commit.Room].
+func (p Place) Powerless(ctx context.Context, user id.UserID) (since int64, err error) {
+	return p.Room.Room.Powerless(ctx, p.Type, user)
+}
+
+// Hold implements [commit.Room]: whoever else writes is merged with.
+func (Place) Hold(context.Context) (release func(), err error) { return func() {}, nil }
+
+// Send implements [commit.Room].
+func (p Place) Send(ctx context.Context, content json.RawMessage) (sent id.EventID, once bool, err error) {
+	if p.BeforeSend != nil {
+		done, err := p.BeforeSend(ctx, p.Room)
+		if err != nil {
+			return "", false, err
+		}
+		defer done()
+	}
+	sent, once, err = p.PutState(ctx, p.Type, p.StateKey, content)
+	if err == nil && !p.Layout.Atomic() {
+		written.Add(p.Address(p.StateKey), sent)
+		if p.AfterSend != nil {
+			p.AfterSend(p.Room, p.StateKey, sent, content)
+		}
+	}
+	return sent, once, err
+}
+
+// Fits implements [commit.Room]. Above its limit, signatures and references to other events take some 700 bytes more,
+// and the homeserver decides.
+func (p Place) Fits(size int) error { return p.Room.Room.Fits(p.StateKey, size) }
+
+// TooLarge implements [commit.Room].
+func (p Place) TooLarge(err error) bool { return errors.Is(err, fault.ErrTooLarge) }
+
+// NotSent implements [commit.Room].
+func (p Place) NotSent(err error) bool { return matrix.Refused(err) || errors.Is(err, commit.ErrAgain) }
+
+// RefusesContent implements [commit.Room].
+func (Place) RefusesContent(err error) (refused, sure bool) { return matrix.RefusesContent(err) }
+
+// Synced implements [commit.Room].
+func (p Place) Synced(ctx context.Context) bool { return p.Follower.Feeds(ctx, p.ID) }
+
+// Refused implements [commit.Room].
+func (p Place) Refused(ctx context.Context, event id.EventID) error {
+	if current, err := p.Get(ctx, p.StateKey); err != nil || current != nil && current.ID == event {
+		return err
+	}
+	if need, have, known := p.Levels(ctx, p.Type); known && have < need {
+		return p.NoPower("write state "+strconv.Quote(p.StateKey), p.Type, need, have, fault.ErrRefused)
+	}
+	return nil
+}
+
+// Behind implements [commit.Room].
+func (p Place) Behind(event id.EventID) { p.Follower.Behind(p.ID, event) }
+
+// parsed reads an event of the dict.
+func (p Place) parsed(evt *matrix.Event) merge.Event {
+	dict, err := p.Layout.Parse(p.StateKey, evt.Content)
+	read := merge.Event{ID: evt.ID, Sender: evt.Sender, Time: evt.Time, Dict: dict.Names(), Mark: dict.ParentsText,
+		Replaces: evt.Unsigned.ReplacesState, Redacted: evt.Redacted(), Partial: !evt.Listed}
+	if err != nil {
+		read.Err = fault.Of(fault.ErrCorrupt, err, "event %s, state %q in %s: %v", evt.ID, p.StateKey, p.ID, err)
+	}
+	p.Encrypted.Learn(p.ID, read.Dict)
+	switch {
+	case dict.Parents == nil:
+	case dict.Parents.Events == nil:
+		read.Blind = true
+	default:
+		read.Marked, read.Parents, read.Yields, read.Conditional = true, dict.Parents.Events, dict.Parents.Yields, dict.Parents.Conditional
+	}
+	return read
+}

@@ -1,0 +1,56 @@
+package memory
+
+import (
+	"context"
+	"sync"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/follow"
+	"github.com/roomkv/roomkv/internal/matrix"
+	"github.com/roomkv/roomkv/internal/media"
+	"github.com/roomkv/roomkv/internal/seal"
+)
+
+// Shared is what all rooms of a store share. [NewShared] makes one. It is safe for concurrent use.
+type Shared struct {
+	Settings
+	Type     event.Type
+	Follower follow.Follower
+
+	// Seen is told of each list of the memory's events that was read. It is set before the first use, and may be nil.
+	Seen func(room id.RoomID, page matrix.Page)
+
+	// BeforeSend and AfterSend are for the account-data fallback; nil without it.
+	BeforeSend func(ctx context.Context, r Room) (done func(), err error)
+	AfterSend  func(r Room, stateKey string, sent id.EventID, content []byte)
+
+	client    *mautrix.Client
+	Encrypted seal.Rooms
+	Megolm    seal.Megolm
+	seals     sync.Map // id.RoomID → true, where the room's seal is known to be the store's, or to be missing as its secret is
+	media     media.Keeper
+	drops     drops
+	Dicts     commit.Replicas
+}
+
+// NewShared returns what rooms of the client share. Sink is told what the client's sync brings once the follower is started.
+func NewShared(client *mautrix.Client, settings Settings, sink follow.Sink) *Shared {
+	s := &Shared{Settings: settings, client: client, Type: event.Type{Type: settings.EventType, Class: event.StateEventType}}
+	s.media.MaxValue = settings.MaxValue
+	s.Megolm = seal.Megolm{
+		Type: settings.EventType, Backup: settings.Backup, KeyWait: settings.KeyWait, MinTrust: settings.MinTrust,
+		Live:      s.Follower.Live,
+		Encrypted: func(room id.RoomID) { s.Encrypted.Set(room, true, false) },
+	}
+	s.Follower.Client, s.Follower.EventType, s.Follower.Sink = client, s.Type, sink
+	return s
+}
+
+// Room is the room with that ID.
+func (s *Shared) Room(room id.RoomID) Room {
+	return Room{Room: matrix.Room{Client: s.client, ID: room}, Shared: s}
+}
