@@ -11,6 +11,7 @@ import (
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/memory"
 	"github.com/roomkv/roomkv/internal/merge"
+	"github.com/roomkv/roomkv/internal/past"
 )
 
 // lateness is how long a homeserver may take to store an event after it has given that its time and its depth, by which it lists it.
@@ -68,25 +69,6 @@ func (w *watch) isOld(ctx context.Context, evt *matrix.Event) (old bool, err err
 	return !later, nil
 }
 
-// current are the memory's current events by state key.
-func (w *watch) current(ctx context.Context) (map[string]*matrix.Event, error) {
-	if w.core.Layout.Atomic() {
-		stateKey := w.core.Layout.StateKey("")
-		evt, err := w.Get(ctx, stateKey)
-		if evt == nil || err != nil {
-			return nil, err
-		}
-		return map[string]*matrix.Event{stateKey: evt}, nil
-	}
-	current, err := w.List(ctx)
-	for stateKey := range current {
-		if !w.core.Layout.Holds(stateKey) {
-			delete(current, stateKey)
-		}
-	}
-	return current, err
-}
-
 // newestOf is the one that was sent last, or nil.
 func newestOf(current map[string]*matrix.Event) (newest *matrix.Event) {
 	for _, evt := range current {
@@ -99,7 +81,7 @@ func newestOf(current map[string]*matrix.Event) (newest *matrix.Event) {
 
 // begin learns what is there now, so that only what comes later is a change.
 func (w *watch) begin(ctx context.Context) error {
-	current, err := w.current(ctx)
+	current, err := past.Heads(ctx, w.Room)
 	if err != nil {
 		return err
 	}
@@ -140,7 +122,7 @@ func (w *watch) begin(ctx context.Context) error {
 
 // resume tells what has happened since the revision that the watch begins from.
 func (w *watch) resume(ctx context.Context, yield func(Change, error) bool) (left bool, err error) {
-	current, err := w.current(ctx)
+	current, err := past.Heads(ctx, w.Room)
 	if err != nil {
 		return false, err
 	}

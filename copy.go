@@ -2,23 +2,26 @@ package roomkv
 
 import (
 	"context"
-	"errors"
-	"slices"
 
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/memory"
+	"github.com/roomkv/roomkv/internal/transfer"
 )
 
 // CopyOption changes what [Copy] does.
-type CopyOption func(*copying)
+type CopyOption func(*transfer.CopyOptions)
 
 // CopyOverwrite makes [Copy] replace other values that the destination has under the source's keys. Without it they stay.
-func CopyOverwrite() CopyOption { return func(c *copying) { c.overwrite = true } }
+func CopyOverwrite() CopyOption { return func(c *transfer.CopyOptions) { c.Overwrite = true } }
 
 // CopyProgress has fn called once the source was listed, after every 10 keys or so, and at the end, with what has been done by then. It is
 // not called concurrently, and holds up the copy while it runs.
 func CopyProgress(fn func(Copied)) CopyOption {
-	return func(c *copying) { c.progress = fn }
+	return func(c *transfer.CopyOptions) {
+		if c.Progress = nil; fn != nil {
+			c.Progress = func(done transfer.Copied) { fn(Copied(done)) }
+		}
+	}
 }
 
 // CopyRedactSource makes [Copy] redact the source when all of it has been copied and read back, as opsdroid does after its
@@ -34,7 +37,7 @@ func CopyProgress(fn func(Copied)) CopyOption {
 // Where account data has something of the source (see [WithAccountDataFallback]), nothing is redacted and the error is
 // [ErrForbidden]: the state beneath is only a part of it, and can hold older values than those that were copied. That is also so
 // until a write, or another Copy with this option, empties account data when the memory has moved into the state.
-func CopyRedactSource() CopyOption { return func(c *copying) { c.redact = true } }
+func CopyRedactSource() CopyOption { return func(c *transfer.CopyOptions) { c.Redact = true } }
 
 // Copied is what a [Copy] has done, in keys.
 type Copied struct {
@@ -46,18 +49,6 @@ type Copied struct {
 	TooLarge   int // whose values the destination's homeserver does not take
 
 	Redacted int // state events of the source; see CopyRedactSource
-}
-
-type copying struct {
-	overwrite bool
-	redact    bool
-	progress  func(Copied)
-
-	from       source
-	transfer   transfer
-	total      int
-	unreadable leftOut
-	redacted   int
 }
 
 // Copy copies every entry of src to dst, whatever is different between them: the room, the layout, the event type, the
@@ -85,140 +76,46 @@ type copying struct {
 // written, [ErrInvalidOption] where both are the same memory, [ErrForbidden] where the source may not be
 // redacted (see [CopyRedactSource]), and those of [Store.All] for src and of [Store.PutAll] for dst.
 func Copy(ctx context.Context, dst, src *Store, opts ...CopyOption) (Copied, error) {
-	c := copying{}
+	var options transfer.CopyOptions
 	if dst == nil || src == nil {
 		return Copied{}, fault.Of(ErrInvalidOption, nil, "the copy's source or destination is nil")
 	}
-	if err := apply(&c, opts); err != nil {
+	if err := apply(&options, opts); err != nil {
 		return Copied{}, err
 	}
-	err := c.run(ctx, dst, src)
-	return c.copied(), err
+	if src.core.fallback {
+		options.Whole = src.whollyInState
+	}
+	copied, err := transfer.Copy(ctx, destination{dst}, destination{src}, options)
+	return Copied(copied), err
 }
 
-func (c *copying) run(ctx context.Context, dst, src *Store) error {
-	from, err := src.state(ctx)
+// destination is a store as package transfer takes it.
+type destination struct{ *Store }
+
+// Handle implements [transfer.Destination].
+func (d destination) Handle(ctx context.Context) (memory.Handle, error) {
+	state, err := d.state(ctx)
+	return state.handle(), err
+}
+
+// Write implements [transfer.Destination].
+func (d destination) Write(ctx context.Context, keys []string, do func(memory.Handle) error) error {
+	return d.write(ctx, keys, func(state roomState) error { return do(state.handle()) })
+}
+
+// whollyInState fails where account data has something of the memory.
+func (s *Store) whollyInState(ctx context.Context) error {
+	state, err := s.state(ctx)
 	if err != nil {
 		return err
 	}
-	to, err := dst.state(ctx)
-	if err != nil {
+	// Asked as for a write, which first moves what can be moved.
+	if _, err := state.away(ctx, true); err != nil {
 		return err
 	}
-	if from.beside(to) && from.core.Layout == to.core.Layout {
-		return fault.Of(ErrInvalidOption, nil, "the copy's source and destination are the same memory in %s", to.ID)
-	}
-	c.from = source{from, to}
-	c.transfer = transfer{dst: dst, overwrite: c.overwrite, report: c.report}
-	for part, err := range c.from.parts(ctx) {
-		if err != nil {
-			return err
-		}
-		c.total = c.seen() + len(part.Records) + part.Left
-		c.report()
-		if err := c.add(ctx, part.Records); err != nil {
-			return err
-		}
-		if err := c.transfer.flush(ctx); err != nil {
-			return err
-		}
-		c.total = c.seen() + part.Left
-	}
-	c.total = c.seen()
-	left := errors.Join(c.unreadable.err, c.transfer.left())
-	if c.redact && left == nil {
-		left = c.redactSource(ctx)
-	}
-	c.report()
-	return left
-}
-
-func (c *copying) copied() Copied {
-	t := &c.transfer
-	return Copied{Total: max(c.total, c.seen()), Written: t.written, Equal: t.equal, Kept: t.kept.n, Unreadable: c.unreadable.n, TooLarge: t.tooLarge.n, Redacted: c.redacted}
-}
-
-// seen is how many keys of the source have been read.
-func (c *copying) seen() int { return c.transfer.seen() + c.unreadable.n }
-
-func (c *copying) report() {
-	if c.progress != nil {
-		c.progress(c.copied())
-	}
-}
-
-// add reads what the records stand for and hands it to the transfer.
-func (c *copying) add(ctx context.Context, records []memory.Record) error {
-	from := c.from.Reader().Together()
-	for _, found := range records {
-		entry, err := c.from.handle().Read(ctx, from, &found)
-		switch {
-		case err == nil && c.from.isAt(entry.Key):
-			c.transfer.kept.add(entry.Key, nil)
-		case err == nil:
-			err = c.transfer.add(ctx, entry.Key, entry.JSON)
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case errors.Is(err, ErrNotFound), c.redact && errors.Is(err, ErrRedacted): // deleted since; see CopyRedactSource
-			err = nil
-		case isUnreadable(err):
-			c.unreadable.add(entry.Key, err)
-			err = nil
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// isUnreadable tells errors about a value from those that keep anything from being read.
-func isUnreadable(err error) bool {
-	return slices.ContainsFunc([]error{ErrUndecryptable, ErrUntrusted, ErrCorrupt, ErrMissingMedia, ErrTooLarge}, func(kind error) bool { return errors.Is(err, kind) })
-}
-
-// redactSource redacts what the source has by now, where the destination has the same.
-func (c *copying) redactSource(ctx context.Context) error {
-	if c.from.core.fallback {
-		// Asked as for a write, which first moves what can be moved.
-		if _, err := c.from.away(ctx, true); err != nil {
-			return err
-		}
-		if c.from.overlay().account.current().ID != "" {
-			return c.from.notInState(ctx, "redact the source, of which account data has at least a part,")
-		}
-	}
-	for part, err := range c.from.parts(ctx) {
-		if err != nil {
-			return err
-		}
-		from := c.from.Reader().Together()
-		var entries []arriving
-		for _, found := range part.Records {
-			entry, err := c.from.handle().Read(ctx, from, &found)
-			switch {
-			case errors.Is(err, ErrNotFound), errors.Is(err, ErrRedacted):
-				continue
-			case err != nil:
-				return err
-			}
-			entries = append(entries, arriving{key: entry.Key, digest: compactDigest(entry.JSON)})
-		}
-		compared, err := c.transfer.compare(ctx, entries)
-		if err != nil {
-			return err
-		}
-		for i, entry := range entries {
-			if compared[i] != isEqual {
-				return fault.Of(ErrConflict, nil, "%q has changed since it was copied, and the rest of the source was not redacted", entry.key)
-			}
-		}
-		redacted, err := c.from.erase(ctx, part.Records)
-		c.redacted += redacted
-		if err != nil {
-			return err
-		}
-		c.report()
+	if state.overlay().account.current().ID != "" {
+		return state.notInState(ctx, "redact the source, of which account data has at least a part,")
 	}
 	return nil
 }

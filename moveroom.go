@@ -16,7 +16,6 @@ import (
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/media"
 	"github.com/roomkv/roomkv/internal/memory"
-	"github.com/roomkv/roomkv/internal/replica"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -230,19 +229,6 @@ func (r roomState) moveDict(ctx context.Context, l memory.OneDict, old roomState
 		return changes, nil
 	}}
 	return fault.Advise(r.Dict(l.Key).Writer.Do(ctx, r.Fitting(ctx, edit)), "delete keys in a copy, or move them to a store with WithPerKeyState")
-}
-
-// afresh is the dict as the homeserver has it now.
-func (r roomState) afresh(ctx context.Context, stateKey string) (*replica.View, error) {
-	for {
-		d := r.Dict(stateKey)
-		if err := d.Read(ctx, true); err != nil {
-			return nil, err
-		}
-		if view := d.View(); view != nil { // else the sync has skipped events meanwhile
-			return view, view.Err
-		}
-	}
 }
 
 // copyOf is what the homeserver has copied, by name: the current event, or one before it.

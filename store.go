@@ -4,10 +4,8 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"iter"
 	"reflect"
-	"slices"
 	"sync"
 	"unicode/utf8"
 
@@ -17,7 +15,6 @@ import (
 	"github.com/roomkv/roomkv/internal/encode"
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/memory"
-	"github.com/roomkv/roomkv/internal/wire"
 )
 
 // Store is a handle on the memory of one room. It is small, holds no connection of its own and needs no closing. All
@@ -255,32 +252,11 @@ func (s *Store) Pop(ctx context.Context, key string, dest any) error {
 // of a change of the power levels, which Synapse's sync shows also where that kept it out of the state. What others wrote a
 // moment ago can still be missing (Dendrite's sync lags some milliseconds behind).
 func (s *Store) Keys(ctx context.Context) ([]string, error) {
-	records, state, err := s.records(ctx)
+	state, err := s.state(ctx)
 	if err != nil {
 		return nil, err
 	}
-	reader := state.Reader().Together().KeysOnly()
-	keys := make([]string, 0, len(records))
-	for _, record := range records {
-		if record.Err != nil {
-			continue
-		}
-		key, plain := wire.KeyOf(record.Name)
-		if !plain {
-			entry, unreadable := state.handle().Read(ctx, reader, &record)
-			if errors.Is(unreadable, ErrNotFound) { // deleted since
-				continue
-			}
-			if entry.Key == "" && unreadable != nil {
-				err = cmp.Or(err, unreadable)
-				continue
-			}
-			key = entry.Key
-		}
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	return keys, err
+	return state.handle().Keys(ctx)
 }
 
 // All returns every entry, in the order of the keys. It reads them when the iteration begins, with the requests that
@@ -293,35 +269,17 @@ func (s *Store) Keys(ctx context.Context) ([]string, error) {
 // Errors: [ErrUndecryptable], [ErrUntrusted], [ErrWrongSecret], [ErrCorrupt].
 func (s *Store) All(ctx context.Context) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		records, state, err := s.records(ctx)
+		state, err := s.state(ctx)
 		if err != nil {
 			yield(Entry{}, err)
 			return
 		}
-		if s.core.Secret != nil {
-			records = state.InOrder(ctx, records)
-		}
-		for entry, err := range state.handle().ReadEach(ctx, records) {
+		for entry, err := range state.handle().Entries(ctx) {
 			if !yield(entryOf(entry), err) {
 				return
 			}
 		}
 	}
-}
-
-func (s *Store) records(ctx context.Context) ([]memory.Record, roomState, error) {
-	state, err := s.state(ctx)
-	if err != nil {
-		return nil, state, err
-	}
-	records, err := state.All(ctx)
-	records = state.seen(records)
-	slices.SortFunc(records, func(a, b memory.Record) int {
-		keyA, _ := wire.KeyOf(a.Name)
-		keyB, _ := wire.KeyOf(b.Name)
-		return cmp.Or(cmp.Compare(keyA, keyB), cmp.Compare(a.Event, b.Event))
-	})
-	return records, state, err
 }
 
 // state gives access to the room for work on keys, once these are known to be valid.

@@ -1,15 +1,18 @@
 package memory
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/wire"
 )
 
 // Entry is a record with its value.
@@ -96,4 +99,80 @@ func (r Room) InOrder(ctx context.Context, records []Record) []Record {
 		records[i] = found.Record
 	}
 	return records
+}
+
+// Records are the records of a memory in a fixed order: a memory has only sealed names where the store has a secret.
+func (h Handle) Records(ctx context.Context) ([]Record, error) {
+	records, err := h.All(ctx)
+	records = h.Visible(records)
+	slices.SortFunc(records, func(a, b Record) int {
+		return cmp.Or(cmp.Compare(keyOf(a.Name), keyOf(b.Name)), cmp.Compare(a.Event, b.Event))
+	})
+	return records, err
+}
+
+// Entries reads all records, in the order of the keys. An error that keeps anything from being read comes with an entry that has no event.
+func (h Handle) Entries(ctx context.Context) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		records, err := h.Records(ctx)
+		if err != nil {
+			yield(Entry{}, err)
+			return
+		}
+		if h.Secret != nil {
+			records = h.InOrder(ctx, records)
+		}
+		h.ReadEach(ctx, records)(yield)
+	}
+}
+
+// Keys are the keys that there are, sorted, beside the error of the first that cannot be read.
+func (h Handle) Keys(ctx context.Context) ([]string, error) {
+	records, err := h.Records(ctx)
+	if err != nil {
+		return nil, err
+	}
+	reader := h.Reader().Together().KeysOnly()
+	keys := make([]string, 0, len(records))
+	for _, record := range records {
+		if record.Err != nil {
+			continue
+		}
+		key, plain := wire.KeyOf(record.Name)
+		if !plain {
+			entry, unreadable := h.Read(ctx, reader, &record)
+			if errors.Is(unreadable, fault.ErrNotFound) { // deleted since
+				continue
+			}
+			if entry.Key == "" && unreadable != nil {
+				err = cmp.Or(err, unreadable)
+				continue
+			}
+			key = entry.Key
+		}
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys, err
+}
+
+// Visible are the records of a memory, which has only sealed names where the store has a secret.
+func (r Room) Visible(records []Record) []Record {
+	if r.Secret == nil {
+		return records
+	}
+	return slices.DeleteFunc(records, func(found Record) bool {
+		_, plain := wire.KeyOf(found.Name)
+		return plain && found.Err == nil
+	})
+}
+
+// VisibleNames leaves the names that stand for keys which a store with these settings sees.
+func (r Room) VisibleNames(names map[string]string) map[string]string {
+	names = maps.Clone(names)
+	maps.DeleteFunc(names, func(name, _ string) bool {
+		_, plain := wire.KeyOf(name)
+		return plain && r.Secret != nil || !plain && !wire.IsSealed(name)
+	})
+	return names
 }

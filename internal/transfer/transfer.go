@@ -1,13 +1,12 @@
-package roomkv
+// Package transfer brings entries from one memory to another, or from and to a file: the engines of Copy, Export and Import.
+package transfer
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 
@@ -32,10 +31,20 @@ const (
 	maxNamed = 5
 )
 
+// Destination is a store that entries come to or from.
+type Destination interface {
+	// Handle is the store's memory, wherever that is by now.
+	Handle(ctx context.Context) (memory.Handle, error)
+
+	// Write does what changes the keys, and does it again where the memory has moved meanwhile.
+	Write(ctx context.Context, keys []string, do func(memory.Handle) error) error
+}
+
 // transfer brings entries into a memory, some at a time: what is there already is not written, and what was written is read
 // back.
 type transfer struct {
-	dst       *Store
+	dst       Destination
+	atomic    bool     // whether one event has all keys
 	overwrite bool     // whether other values that are there are replaced
 	remove    []string // keys that go from the dict of the single-state-key layout when the first values are written
 	report    func()   // called when there is more to tell
@@ -53,28 +62,6 @@ type arriving struct {
 	key    string
 	value  json.RawMessage // nil once it was written
 	digest [sha256.Size]byte
-}
-
-// leftOut counts keys that were not brought, and remembers why the first were not.
-type leftOut struct {
-	n    int
-	keys []string
-	err  error
-}
-
-func (l *leftOut) add(key string, err error) {
-	if l.n++; len(l.keys) < maxNamed {
-		l.keys = append(l.keys, key)
-	}
-	l.err = cmp.Or(l.err, err)
-}
-
-// named are the first of the keys, for a text.
-func (l *leftOut) named() string {
-	if l.n > len(l.keys) {
-		return fmt.Sprintf("%q and %d more", l.keys, l.n-len(l.keys))
-	}
-	return fmt.Sprintf("%q", l.keys)
 }
 
 // add takes an entry, and writes those that wait when they are enough.
@@ -116,7 +103,7 @@ func (t *transfer) flush(ctx context.Context) error {
 	t.waiting, t.size = nil, 0
 	t.equal += same
 	step := len(missing)
-	if !t.dst.core.Layout.Atomic() {
+	if !t.atomic {
 		step = transferStep
 	}
 	for some := range slices.Chunk(missing, max(1, step)) {
@@ -134,12 +121,12 @@ func (t *transfer) flush(ctx context.Context) error {
 // forget lets go of what the store knows of the dicts that were written, each with one key, so that many take no more memory than
 // few. While the store follows, reads come from there.
 func (t *transfer) forget(ctx context.Context, written []arriving) error {
-	to, err := t.dst.state(ctx)
-	if err != nil || to.core.Layout.Atomic() || to.core.Follower.Live(to.ID) {
+	to, err := t.dst.Handle(ctx)
+	if err != nil || to.Layout.Atomic() || to.Follower.Live(to.ID) {
 		return err
 	}
 	for _, entry := range written {
-		to.core.Dicts.Forget(to.Address(to.core.Layout.StateKey(to.NameOf(entry.key))))
+		to.Dicts.Forget(to.Address(to.Layout.StateKey(to.NameOf(entry.key))))
 	}
 	return nil
 }
@@ -149,16 +136,16 @@ func (t *transfer) forget(ctx context.Context, written []arriving) error {
 func (t *transfer) write(ctx context.Context, entries []arriving) error {
 	before := t.written
 	err, fitting := t.store(ctx, entries), entries
-	if errors.Is(err, ErrTooLarge) && t.dst.core.Layout.Atomic() {
+	if errors.Is(err, fault.ErrTooLarge) && t.atomic {
 		if fitting, err = t.sortOut(ctx, entries, err); err == nil && len(fitting) > 0 {
 			err = t.store(ctx, fitting)
 		}
-	} else if errors.Is(err, ErrTooLarge) {
+	} else if errors.Is(err, fault.ErrTooLarge) {
 		t.written = before
 		for i := range entries { // it is not known which of them it is
 			err := t.store(ctx, entries[i:i+1])
 			switch {
-			case errors.Is(err, ErrTooLarge):
+			case errors.Is(err, fault.ErrTooLarge):
 				t.tooLarge.add(entries[i].key, err)
 				entries[i].digest = [sha256.Size]byte{}
 			case err != nil:
@@ -180,7 +167,7 @@ func (t *transfer) write(ctx context.Context, entries []arriving) error {
 // sortOut gives the entries whose values are not too large by themselves, as write does with the others. Where there are none of
 // these, it is the dict that is too large, and the error stays.
 func (t *transfer) sortOut(ctx context.Context, entries []arriving, tooLarge error) (fitting []arriving, err error) {
-	to, err := t.dst.state(ctx)
+	to, err := t.dst.Handle(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -191,7 +178,7 @@ func (t *transfer) sortOut(ctx context.Context, entries []arriving, tooLarge err
 			err = to.CheckLarge(ctx, to.NameOf(entry.key), entry.key, stored)
 		}
 		switch {
-		case errors.Is(err, ErrTooLarge):
+		case errors.Is(err, fault.ErrTooLarge):
 			t.tooLarge.add(entry.key, err)
 			entry.digest, entry.value = [sha256.Size]byte{}, nil
 		case err != nil:
@@ -214,17 +201,17 @@ func (t *transfer) store(ctx context.Context, entries []arriving) error {
 	for i, entry := range entries {
 		var err error
 		if stored[entry.key], err = wire.Encode(entry.value); err != nil {
-			return fault.Of(ErrInvalidValue, err, "the value for key %q is not JSON", entry.key)
+			return fault.Of(fault.ErrInvalidValue, err, "the value for key %q is not JSON", entry.key)
 		}
 		keys[i] = entry.key
 	}
 	for _, key := range t.remove {
 		stored[key], keys = nil, append(keys, key)
 	}
-	keep := !t.overwrite && t.dst.core.Layout.Atomic()
+	keep := !t.overwrite && t.atomic
 	before := t.written
-	err := t.dst.write(ctx, keys, func(to roomState) error {
-		return to.handle().PutAll(ctx, stored, memory.Put{Keep: keep, Done: t.counter(&t.written)})
+	err := t.dst.Write(ctx, keys, func(to memory.Handle) error {
+		return to.PutAll(ctx, stored, memory.Put{Keep: keep, Done: t.counter(&t.written)})
 	})
 	if err == nil {
 		t.written = before + len(entries)
@@ -280,10 +267,10 @@ func (t *transfer) verify(ctx context.Context, written []arriving) error {
 func (t *transfer) left() error {
 	err := t.tooLarge.err
 	if t.kept.n > 0 {
-		err = errors.Join(err, fault.Of(ErrExists, nil, "%s, under which there is something else, which was kept", t.kept.named()))
+		err = errors.Join(err, fault.Of(fault.ErrExists, nil, "%s, under which there is something else, which was kept", t.kept.named()))
 	}
 	if t.differed.n > 0 {
-		err = errors.Join(err, fault.Of(ErrConflict, nil, "%s: read back, and not what was written", t.differed.named()))
+		err = errors.Join(err, fault.Of(fault.ErrConflict, nil, "%s: read back, and not what was written", t.differed.named()))
 	}
 	return err
 }
@@ -303,7 +290,7 @@ func (t *transfer) compare(ctx context.Context, entries []arriving) ([]compariso
 	if len(entries) == 0 {
 		return compared, nil
 	}
-	to, err := t.dst.state(ctx)
+	to, err := t.dst.Handle(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -315,16 +302,16 @@ func (t *transfer) compare(ctx context.Context, entries []arriving) ([]compariso
 	if err != nil {
 		return nil, err
 	}
-	to.reopen(there)
+	reopen(to.Room, there)
 	reader := to.Reader().Together()
 	for i, entry := range entries {
 		found, ok := there[names[i]]
 		if !ok {
 			continue
 		}
-		read, err := to.handle().Read(ctx, reader, &found)
+		read, err := to.Read(ctx, reader, &found)
 		switch {
-		case errors.Is(err, ErrNotFound):
+		case errors.Is(err, fault.ErrNotFound):
 		case err == nil && compactDigest(read.JSON) == entry.digest:
 			compared[i] = isEqual
 		case ctx.Err() != nil:
@@ -340,7 +327,7 @@ func (t *transfer) compare(ctx context.Context, entries []arriving) ([]compariso
 
 // reopen forgets the encrypted events that the records refer to, so that the homeserver is asked for them: what this process
 // knows of them can come from having sent them.
-func (r roomState) reopen(records map[string]memory.Record) {
+func reopen(r memory.Room, records map[string]memory.Record) {
 	events := map[id.EventID]bool{}
 	for _, record := range records {
 		for _, event := range wire.References(record.Stored) {
@@ -348,6 +335,6 @@ func (r roomState) reopen(records map[string]memory.Record) {
 		}
 	}
 	for event := range events {
-		r.core.Megolm.Forget(r.ID, event)
+		r.Megolm.Forget(r.ID, event)
 	}
 }

@@ -1,4 +1,4 @@
-package roomkv
+package transfer
 
 import (
 	"context"
@@ -16,15 +16,15 @@ import (
 
 // source is a memory that is copied from.
 type source struct {
-	roomState
-	to roomState // where it is copied to
+	memory.Handle
+	to memory.Handle // where it is copied to
 }
 
 // parts reads the memory part by part, but for what belongs to the memory that it is copied to.
 func (s source) parts(ctx context.Context) iter.Seq2[memory.Part, error] {
 	return func(yield func(memory.Part, error) bool) {
 		for part, err := range s.Parts(ctx, s.isTheirs) {
-			part.Records = s.seen(part.Records)
+			part.Records = s.Visible(part.Records)
 			if !yield(part, err) {
 				return
 			}
@@ -32,30 +32,19 @@ func (s source) parts(ctx context.Context) iter.Seq2[memory.Part, error] {
 	}
 }
 
-// seen are the records of a memory, which has only sealed names where the store has a secret.
-func (r roomState) seen(records []memory.Record) []memory.Record {
-	if r.core.Secret == nil {
-		return records
-	}
-	return slices.DeleteFunc(records, func(r memory.Record) bool {
-		_, plain := wire.KeyOf(r.Name)
-		return plain && r.Err == nil
-	})
-}
-
 // beside tells whether both stores keep their state events in the same place, so that the one can see the other's.
-func (r roomState) beside(other roomState) bool {
+func beside(r, other memory.Room) bool {
 	return r.ID == other.ID && r.Type.Type == other.Type.Type
 }
 
 // isTheirs tells whether the state event with the state key is the dict that the memory is copied to.
 func (s source) isTheirs(stateKey string) bool {
-	return s.beside(s.to) && s.to.core.Layout.Atomic() && s.to.core.Layout.Holds(stateKey)
+	return beside(s.Room, s.to.Room) && s.to.Layout.Atomic() && s.to.Layout.Holds(stateKey)
 }
 
 // isAt tells whether the memory's own state event is where the key goes, and would be overwritten there.
 func (s source) isAt(key string) bool {
-	return s.beside(s.to) && !s.to.core.Layout.Atomic() && s.core.Layout.Atomic() && s.core.Layout.Holds(s.to.core.Layout.StateKey(s.to.NameOf(key)))
+	return beside(s.Room, s.to.Room) && !s.to.Layout.Atomic() && s.Layout.Atomic() && s.Layout.Holds(s.to.Layout.StateKey(s.to.NameOf(key)))
 }
 
 // erase redacts the state events of the records, and before them the encrypted events that these refer to, but for those that
@@ -64,7 +53,7 @@ func (s source) erase(ctx context.Context, records []memory.Record) (redacted in
 	events := map[string]id.EventID{} // by state key
 	values := map[id.EventID]bool{}
 	for _, record := range records {
-		events[s.core.Layout.StateKey(record.Name)] = record.Event
+		events[s.Layout.StateKey(record.Name)] = record.Event
 		for _, event := range wire.References(record.Stored) {
 			values[event] = true
 		}
@@ -88,7 +77,7 @@ func (s source) erase(ctx context.Context, records []memory.Record) (redacted in
 	case err != nil:
 		return 0, err
 	case others > 0:
-		return 0, fault.Of(ErrConflict, nil, "%d state events of %s have changed since they were copied, and the rest of the source was not redacted", others, s.ID)
+		return 0, fault.Of(fault.ErrConflict, nil, "%d state events of %s have changed since they were copied, and the rest of the source was not redacted", others, s.ID)
 	}
 	if _, err := s.RedactValues(ctx, slices.Collect(maps.Keys(values)), nil); err != nil {
 		return 0, err

@@ -1,0 +1,167 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/memory"
+)
+
+// Copied is what a copy has done, in keys.
+type Copied struct {
+	Total, Written, Equal, Kept, Unreadable, TooLarge int
+	Redacted                                          int // state events of the source
+}
+
+// CopyOptions say how a copy is done.
+type CopyOptions struct {
+	Overwrite bool         // other values that are there are replaced
+	Redact    bool         // the source is redacted once all of it has been copied
+	Progress  func(Copied) // may be nil
+
+	// Whole fails where the source is not wholly in the room's state, so that it must not be redacted. It may be nil.
+	Whole func(ctx context.Context) error
+}
+
+type copying struct {
+	CopyOptions
+	from       source
+	transfer   transfer
+	total      int
+	unreadable leftOut
+	redacted   int
+}
+
+// Copy copies every entry of a memory to another. What it has done is right beside an error too.
+//
+// Errors: ErrExists, ErrConflict, ErrInvalidOption where both are the same memory, those that Whole gives, and those of the memories.
+func Copy(ctx context.Context, dst, src Destination, options CopyOptions) (Copied, error) {
+	c := copying{CopyOptions: options}
+	err := c.run(ctx, dst, src)
+	return c.copied(), err
+}
+
+func (c *copying) run(ctx context.Context, dst, src Destination) error {
+	from, err := src.Handle(ctx)
+	if err != nil {
+		return err
+	}
+	to, err := dst.Handle(ctx)
+	if err != nil {
+		return err
+	}
+	if beside(from.Room, to.Room) && from.Layout == to.Layout {
+		return fault.Of(fault.ErrInvalidOption, nil, "the copy's source and destination are the same memory in %s", to.ID)
+	}
+	c.from = source{from, to}
+	c.transfer = transfer{dst: dst, atomic: to.Layout.Atomic(), overwrite: c.Overwrite, report: c.report}
+	for part, err := range c.from.parts(ctx) {
+		if err != nil {
+			return err
+		}
+		c.total = c.seen() + len(part.Records) + part.Left
+		c.report()
+		if err := c.add(ctx, part.Records); err != nil {
+			return err
+		}
+		if err := c.transfer.flush(ctx); err != nil {
+			return err
+		}
+		c.total = c.seen() + part.Left
+	}
+	c.total = c.seen()
+	left := errors.Join(c.unreadable.err, c.transfer.left())
+	if c.Redact && left == nil {
+		left = c.redactSource(ctx)
+	}
+	c.report()
+	return left
+}
+
+func (c *copying) copied() Copied {
+	t := &c.transfer
+	return Copied{Total: max(c.total, c.seen()), Written: t.written, Equal: t.equal, Kept: t.kept.n, Unreadable: c.unreadable.n, TooLarge: t.tooLarge.n, Redacted: c.redacted}
+}
+
+// seen is how many keys of the source have been read.
+func (c *copying) seen() int { return c.transfer.seen() + c.unreadable.n }
+
+func (c *copying) report() {
+	if c.Progress != nil {
+		c.Progress(c.copied())
+	}
+}
+
+// add reads what the records stand for and hands it to the transfer.
+func (c *copying) add(ctx context.Context, records []memory.Record) error {
+	from := c.from.Reader().Together()
+	for _, found := range records {
+		entry, err := c.from.Read(ctx, from, &found)
+		switch {
+		case err == nil && c.from.isAt(entry.Key):
+			c.transfer.kept.add(entry.Key, nil)
+		case err == nil:
+			err = c.transfer.add(ctx, entry.Key, entry.JSON)
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, fault.ErrNotFound), c.Redact && errors.Is(err, fault.ErrRedacted): // deleted since; see CopyOptions
+			err = nil
+		case isUnreadable(err):
+			c.unreadable.add(entry.Key, err)
+			err = nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isUnreadable tells errors about a value from those that keep anything from being read.
+func isUnreadable(err error) bool {
+	return slices.ContainsFunc([]error{fault.ErrUndecryptable, fault.ErrUntrusted, fault.ErrCorrupt, fault.ErrMissingMedia, fault.ErrTooLarge}, func(kind error) bool { return errors.Is(err, kind) })
+}
+
+// redactSource redacts what the source has by now, where the destination has the same.
+func (c *copying) redactSource(ctx context.Context) error {
+	if c.Whole != nil {
+		if err := c.Whole(ctx); err != nil {
+			return err
+		}
+	}
+	for part, err := range c.from.parts(ctx) {
+		if err != nil {
+			return err
+		}
+		from := c.from.Reader().Together()
+		var entries []arriving
+		for _, found := range part.Records {
+			entry, err := c.from.Read(ctx, from, &found)
+			switch {
+			case errors.Is(err, fault.ErrNotFound), errors.Is(err, fault.ErrRedacted):
+				continue
+			case err != nil:
+				return err
+			}
+			entries = append(entries, arriving{key: entry.Key, digest: compactDigest(entry.JSON)})
+		}
+		compared, err := c.transfer.compare(ctx, entries)
+		if err != nil {
+			return err
+		}
+		for i, entry := range entries {
+			if compared[i] != isEqual {
+				return fault.Of(fault.ErrConflict, nil, "%q has changed since it was copied, and the rest of the source was not redacted", entry.key)
+			}
+		}
+		redacted, err := c.from.erase(ctx, part.Records)
+		c.redacted += redacted
+		if err != nil {
+			return err
+		}
+		c.report()
+	}
+	return nil
+}
