@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -376,8 +377,8 @@ func TestOldMediaRepository(t *testing.T) {
 	assert.Equal(t, text(70_000, 0), got)
 }
 
-// A dict that gets full moves its largest values out, whoever stored them there, and those that it gets too.
-func TestFullDictMovesItsLargestValuesOut(t *testing.T) {
+// Where a dict gets full, new values go to the media repository, the largest first. What is there stays there.
+func TestFullDictTakesNoLargeValues(t *testing.T) {
 	hstest.Parallel(t)
 	ctx := t.Context()
 	store, client, room := newStore(t)
@@ -400,19 +401,21 @@ func TestFullDictMovesItsLargestValuesOut(t *testing.T) {
 	_, err := client.SendStateEvent(ctx, room, database, "", map[string]any{"large": text(30_000, 0), "small": 1}) // opsdroid's
 	require.NoError(t, err)
 	want["large"], want["small"] = fmt.Sprintf("%q", text(30_000, 0)), "1"
-	put("medium", 20_000)
+	put("medium", 16_000)
 	assert.ElementsMatch(t, []string{"large", "small", "medium"}, inline())
-	put("another", 19_000)
-	assert.ElementsMatch(t, []string{"small", "medium", "another"}, inline())
+	put("another", 3_000)
+	assert.ElementsMatch(t, []string{"large", "small", "medium"}, inline())
+	put("some", 1_500)
+	assert.ElementsMatch(t, []string{"large", "small", "medium", "some"}, inline(), "there is room for small values")
 	assert.Equal(t, want, memoryOf(t, open(t, client, room)))
 
 	recorder := hstest.Record(client)
-	require.NoError(t, store.Put(ctx, "large", text(30_000, 0)), "it is there")
-	assert.ElementsMatch(t, []string{"small", "medium", "another"}, inline())
+	require.NoError(t, store.Put(ctx, "another", text(3_000, 0)), "it is there")
 	assert.Zero(t, uploads(recorder))
+	assert.False(t, slices.ContainsFunc(recorder.Requests(), func(r hstest.Request) bool { return r.Method == http.MethodPut }))
 
-	put("large", 47_000) // the largest of all, and new
-	assert.ElementsMatch(t, []string{"small", "medium", "another"}, inline())
+	put("medium", 20_000) // which replaces the one that was in the state
+	assert.ElementsMatch(t, []string{"large", "small", "some"}, inline())
 	all := map[string]any{}
 	for i := range 9 {
 		key := fmt.Sprint("of many ", i)
@@ -421,11 +424,12 @@ func TestFullDictMovesItsLargestValuesOut(t *testing.T) {
 	}
 	require.NoError(t, store.PutAll(ctx, all))
 	assert.Equal(t, want, memoryOf(t, open(t, client, room)))
-	assert.NotContains(t, inline(), "medium")
 	require.NoError(t, roomkv.Update(ctx, store, "small", func(old int, _ bool) (int, error) { return old + 1, nil }))
 	require.NoError(t, store.Delete(ctx, "large"))
 	want["small"] = "2"
 	delete(want, "large")
+	put("medium", 20_001)
+	assert.Contains(t, inline(), "medium", "there is room again")
 	assert.Equal(t, want, memoryOf(t, open(t, client, room)))
 }
 
@@ -462,7 +466,7 @@ func TestTooManySmallValues(t *testing.T) {
 	assert.Zero(t, uploads(recorder))
 }
 
-// Writers who fill a dict at the same time, and move each other's values out of it, lose nothing.
+// Writers who fill a dict at the same time lose nothing.
 func TestLargeValuesBesideManyWriters(t *testing.T) {
 	hstest.Parallel(t)
 	ctx := t.Context()
@@ -522,22 +526,6 @@ func TestUpdateWhileOthersFillTheDict(t *testing.T) {
 		want[key] = fmt.Sprintf("%q", value)
 	}
 	assert.Equal(t, want, memoryOf(t, open(t, again(t, r.client), r.room)))
-}
-
-// A value that somebody writes while it is moved out is not replaced by what was there before.
-func TestMovedValueGivesWay(t *testing.T) {
-	hstest.Parallel(t)
-	ctx := t.Context()
-	r := newRivals(t, layouts["single"])
-	require.NoError(t, r.other.Put(ctx, "large", text(40_000, 0)))
-	require.NoError(t, r.store.Get(ctx, "large", new(any)))
-	interrupt(r.client, func(n int) {
-		if n == 0 {
-			assert.NoError(t, r.other.Put(ctx, "large", "new"))
-		}
-	}, nil)
-	require.NoError(t, r.store.Put(ctx, "second", text(30_000, 0)))
-	assert.Equal(t, map[string]string{"large": `"new"`, "second": fmt.Sprintf("%q", text(30_000, 0))}, memoryOf(t, open(t, again(t, r.client), r.room)))
 }
 
 // In the clear the state shows the keys to attachments, so that encryption takes others.

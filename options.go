@@ -56,7 +56,7 @@ func defaults() settings {
 
 // WithSingleStateKey keeps the whole memory of a room as a dict in one state event with the given state key.
 // It is the default, with the state key "" (opsdroid: single_state_key: True; a string there is a state key).
-// The dict and its keys must fit into one event, 64 KiB in all, from which large values are moved out; reading and writing
+// The dict and its keys must fit into one event, 64 KiB in all, where large values are references; reading and writing
 // any number of keys costs the same.
 //
 // A state key is at most 255 bytes, and one that begins with @ must be the client's own user ID; New fails

@@ -413,7 +413,7 @@ func (o *overlay) commit(ctx context.Context, names []string, edit func(names []
 	if err != nil {
 		return err
 	}
-	return o.MakingRoom(ctx, o.writer, adviceAccount, func() commit.Edit { return below.edit(o.Sealing(edit(slices.Clone(names)))) })
+	return fault.Advise(o.writer.Do(ctx, o.Fitting(ctx, below.edit(o.Sealing(edit(slices.Clone(names)))))), adviceAccount)
 }
 
 // Current implements [commit.Room].

@@ -2,11 +2,9 @@ package memory
 
 import (
 	"context"
-	"errors"
 	"iter"
 	"maps"
 
-	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/fault"
 )
 
@@ -74,43 +72,7 @@ func (m inDict) Remove(ctx context.Context, names []string, _ func(name string))
 	return m.Commit(ctx, Removal(names))
 }
 
-// Commit implements [Memory]. It makes room where the dict has none for new values.
+// Commit implements [Memory].
 func (m inDict) Commit(ctx context.Context, change Change) error {
-	return m.MakingRoom(ctx, m.Dict(m.stateKey).Writer, adviceOneDict, func() commit.Edit { return m.Sealing(change.Edit(change.Names)) })
-}
-
-// MakingRoom has the edit made, and makes room and tries again where the dict has none for new values, or for those that others
-// write at the same time. A conditional edit that was sent goes on from there: its event counts or not once room is made.
-func (r Room) MakingRoom(ctx context.Context, writer *commit.Writer, advice string, edit func() commit.Edit) error {
-	attempt := new(commit.Attempt)
-	for try := 1; ; try++ {
-		do := edit()
-		if do.Conditional {
-			do.Attempt = attempt
-		}
-		err := writer.Do(ctx, r.Fitting(ctx, do))
-		if !errors.Is(err, fault.ErrTooLarge) || attempt.GiveWay || try > roomTries && !attempt.Sent() {
-			return fault.Advise(err, advice)
-		}
-		if try > roomTries {
-			attempt.GiveWay = true
-			continue
-		}
-		var full *crowded
-		errors.As(err, &full)
-		moved := 0
-		var others []string
-		if full != nil {
-			others = full.names
-		}
-		if failed := writer.Do(ctx, r.Sealing(r.makeRoom(ctx, others, &moved))); failed != nil {
-			return fault.Advise(failed, advice)
-		}
-		if full == nil && moved == 0 {
-			if !attempt.Sent() {
-				return fault.Advise(err, advice)
-			}
-			attempt.GiveWay = true
-		}
-	}
+	return fault.Advise(m.Dict(m.stateKey).Writer.Do(ctx, m.Fitting(ctx, m.Sealing(change.Edit(change.Names)))), adviceOneDict)
 }
