@@ -34,8 +34,12 @@ type Entry struct {
 
 // Decode decodes the entry's value into dest as [Store.Get] does.
 func (e Entry) Decode(dest any) error {
-	if err := json.Unmarshal(e.Value, dest); err != nil {
-		return fault.Decode(e.Key, dest, err)
+	return decode(e.Key, e.Value, dest)
+}
+
+func decode(key string, value json.RawMessage, dest any) error {
+	if err := json.Unmarshal(value, dest); err != nil {
+		return fault.Decode(key, dest, err)
 	}
 	return nil
 }

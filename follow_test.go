@@ -158,6 +158,53 @@ func TestFollow(t *testing.T) { // alone: a busy machine makes a store ask more 
 }
 
 // Handlers run in the sync's goroutine, which brings nothing until they return.
+// What is read from memory is not what earlier callers have got, who may change that, and no older than what is there.
+func TestReadsFromMemory(t *testing.T) {
+	hstest.Parallel(t)
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		ctx := t.Context()
+		_, client, room := newStore(t)
+		store, stop := follow(t, client, room, layout)
+		require.NoError(t, store.Put(ctx, "key", []string{"a", "b"}))
+		for range 3 {
+			entry, err := store.Entry(ctx, "key")
+			require.NoError(t, err)
+			assert.Equal(t, `["a","b"]`, string(entry.Value))
+			clear(entry.Value)
+			got, err := roomkv.Get[json.RawMessage](ctx, store, "key")
+			require.NoError(t, err)
+			assert.Equal(t, `["a","b"]`, string(got))
+			clear(got)
+		}
+		require.ErrorIs(t, store.Get(ctx, "key", new(int)), roomkv.ErrDecode)
+		ended, cancel := context.WithCancel(ctx)
+		cancel()
+		require.ErrorIs(t, store.Get(ended, "key", new(any)), context.Canceled)
+
+		other := open(t, again(t, client), room, layout)
+		for i := range 5 {
+			require.NoError(t, store.Put(ctx, "key", i))
+			got, err := roomkv.Get[int](ctx, store, "key")
+			require.NoError(t, err)
+			assert.Equal(t, i, got)
+			require.NoError(t, other.Put(ctx, "key", 10+i))
+			eventually(t, func() bool {
+				got, err := roomkv.Get[int](ctx, store, "key")
+				return err == nil && got == 10+i
+			}, "what another has written")
+		}
+		require.NoError(t, store.Delete(ctx, "key"))
+		require.ErrorIs(t, store.Get(ctx, "key", new(any)), roomkv.ErrNotFound)
+		require.NoError(t, store.Put(ctx, "key", 1))
+		require.NoError(t, store.Get(ctx, "key", new(int)))
+		stop()
+		require.NoError(t, other.Put(ctx, "key", 2))
+		got, err := roomkv.Get[int](ctx, store, "key")
+		require.NoError(t, err)
+		assert.Equal(t, 2, got, "nothing is read from memory once the sync has ended")
+	})
+}
+
 func TestPutInAHandlerWhileFollowing(t *testing.T) {
 	hstest.Parallel(t)
 	client := hstest.Client(t)

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"unicode/utf8"
 
 	"maunium.net/go/mautrix"
@@ -53,6 +54,8 @@ import (
 type Store struct {
 	core *core
 	room string // room ID, alias or configured name
+
+	opened atomic.Pointer[memory.Room] // the room, once it was asked for
 }
 
 // core is what all stores that come from one New share.
@@ -64,6 +67,7 @@ type core struct {
 	upgrades upgrades
 	overlays sync.Map // id.RoomID → *overlay
 	feed     feed
+	plain    bool // whether memories are where the store was opened, and in the state alone
 }
 
 // New returns a store of the memory in a room that the client's user has joined. The room is a room ID
@@ -96,7 +100,7 @@ func New(client *mautrix.Client, room string, opts ...Option) (*Store, error) {
 	if settings.fallback { // else a write would not find out that the homeserver has dropped it
 		settings.SingleWriter, settings.Doubt = false, true
 	}
-	core := &core{composition: settings.composition, client: client}
+	core := &core{composition: settings.composition, client: client, plain: !settings.followUpgrades && !settings.fallback}
 	core.feed.core = core
 	core.Shared = memory.NewShared(client, settings.Settings, &core.feed)
 	core.Seen = core.upgrades.seen
@@ -115,6 +119,9 @@ func New(client *mautrix.Client, room string, opts ...Option) (*Store, error) {
 // Errors: [ErrNotFound], [ErrDecode] if the value does not fit dest, [ErrUndecryptable], [ErrUntrusted],
 // [ErrWrongSecret], [ErrCorrupt], and of large values [ErrMissingMedia] and [ErrTooLarge].
 func (s *Store) Get(ctx context.Context, key string, dest any) error {
+	if known := s.known(ctx, key); known != nil {
+		return decode(key, known.JSON, dest)
+	}
 	entry, err := s.Entry(ctx, key)
 	if err != nil {
 		return err
@@ -150,6 +157,14 @@ func (s *Store) Entry(ctx context.Context, key string) (Entry, error) {
 		entry.Key = ""
 	}
 	return entry, err
+}
+
+// known is what a store that follows has read before, nil where that is not so or can have changed.
+func (s *Store) known(ctx context.Context, key string) *memory.Entry {
+	if opened := s.opened.Load(); opened != nil && s.core.plain && ctx.Err() == nil {
+		return opened.Known(key)
+	}
+	return nil
 }
 
 // Put stores value under key, whatever was there. When it returns nil, the homeserver has the value, and it stays
@@ -292,13 +307,30 @@ func (s *Store) state(ctx context.Context, keys ...string) (roomState, error) {
 	if err := ctx.Err(); err != nil {
 		return roomState{}, err
 	}
-	room, err := s.roomID(ctx)
-	state := roomState{core: s.core, Room: s.core.Room(room)}
-	if err == nil && s.core.followUpgrades {
+	opened, err := s.open(ctx)
+	if err != nil {
+		return roomState{}, err
+	}
+	state := roomState{core: s.core, Room: *opened}
+	if s.core.followUpgrades {
 		state, err = state.home(ctx)
 	}
 	if err == nil && len(keys) > 0 {
 		err = state.CheckRoom(ctx, false)
 	}
 	return state, err
+}
+
+// open finds the store's room.
+func (s *Store) open(ctx context.Context) (*memory.Room, error) {
+	if opened := s.opened.Load(); opened != nil {
+		return opened, nil
+	}
+	id, err := s.roomID(ctx)
+	if err != nil {
+		return nil, err
+	}
+	room := s.core.Room(id)
+	s.opened.Store(&room)
+	return &room, nil
 }

@@ -32,7 +32,11 @@ func (r Reader) Entry(ctx context.Context, found *Record) (Entry, error) {
 		return Entry{*found, Value{Key: keyOf(found.Name)}}, found.Err
 	}
 	value, err := r.Value(ctx, found.Name, found.Stored, found.Event)
-	return Entry{*found, value}, err
+	entry := Entry{*found, value}
+	if err == nil {
+		r.note(entry)
+	}
+	return entry, err
 }
 
 // Entry reads what is there for the key under the name.

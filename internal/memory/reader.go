@@ -69,6 +69,8 @@ type Value struct {
 	Encrypted bool
 	By        id.UserID     // the sender of the encrypted event
 	Trust     id.TrustState // of the device that encrypted it
+
+	inState bool // whether all of it stands in the state
 }
 
 // Value reads what is stored under a name in the event from.
@@ -89,7 +91,7 @@ func (r Reader) Value(ctx context.Context, name string, stored json.RawMessage, 
 		return Value{Key: key}, fault.Of(fault.ErrUntrusted, err, "event %s in %s, key %q: the value is not encrypted", from, r.ID, key)
 	}
 	text, err := r.text(ctx, read, media.Of{Name: name, Key: key, Event: from})
-	return Value{Key: key, JSON: text}, err
+	return Value{Key: key, JSON: text, inState: read.Media == nil}, err
 }
 
 // inEvent reads the value that an encrypted event holds for a name. A state event can refer to any event, so nothing about

@@ -19,6 +19,8 @@ type Record struct {
 	Time      time.Time
 	InAccount bool  // whether it is in account data
 	Err       error // ErrCorrupt: the event has no name
+
+	view *replica.View // which has it; nil for one that comes from elsewhere
 }
 
 // RecordOf is nil where the name is not in the view.
@@ -27,7 +29,7 @@ func RecordOf(view *replica.View, name string) *Record {
 	if !ok && view.Err == nil {
 		return nil
 	}
-	return &Record{Name: name, Stored: json.RawMessage(stored), Event: view.Event, Sender: view.Sender, Time: time.UnixMilli(view.Time), Err: view.Err}
+	return &Record{Name: name, Stored: json.RawMessage(stored), Event: view.Event, Sender: view.Sender, Time: time.UnixMilli(view.Time), Err: view.Err, view: view}
 }
 
 // RecordsOf are the records of all names in the view that stand for keys, plain or sealed.

@@ -33,13 +33,33 @@ type Dict struct {
 	view atomic.Pointer[View] // nil where it must be worked out, or is not known
 }
 
-// View is a dict at one moment. It does not change.
+// View is a dict at one moment. It does not change, but for what readers remember with it.
 type View struct {
 	Names  map[string]string // what is stored, by name
 	Event  id.EventID        // the latest event that it holds, empty where there is none
 	Sender id.UserID         // of that event
 	Time   int64             // of that event, in Unix milliseconds
 	Err    error             // why that event could not be read
+
+	mu    sync.RWMutex
+	notes map[string]any
+}
+
+// Note remembers what was read of the view, for as long as somebody has the view.
+func (v *View) Note(key string, what any) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.notes == nil {
+		v.notes = map[string]any{}
+	}
+	v.notes[key] = what
+}
+
+// Noted is what Note was given last for the key, or nil.
+func (v *View) Noted(key string) any {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.notes[key]
 }
 
 // ViewOf is what one event says.

@@ -1,0 +1,38 @@
+package memory
+
+import (
+	"bytes"
+
+	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/wire"
+)
+
+// Known is the entry of a key that was read before, while the store follows and nothing of the dict has changed since; else nil. It is for a
+// store that has its memory in the state alone, and finds only values that stood there in the clear. What it gives must not be changed.
+func (r *Room) Known(key string) *Entry {
+	if !r.Follower.Live(r.ID) {
+		return nil
+	}
+	at := commit.Dict{Room: r.ID, Type: r.Type.Type}
+	if dict, ok := r.Layout.(OneDict); ok {
+		at.StateKey = dict.Key
+	} else {
+		at.StateKey = wire.StateKey(key) // sealed keys are not among them
+	}
+	if d := r.Dicts.Find(at); d != nil {
+		if view := d.View(); view != nil {
+			known, _ := view.Noted(key).(*Entry)
+			return known
+		}
+	}
+	return nil
+}
+
+// note remembers an entry for [Room.Known]. What is encrypted, or in the media repository, is remembered elsewhere, with what can make it
+// unreadable.
+func (r Reader) note(entry Entry) {
+	if entry.view != nil && entry.inState && r.Secret == nil && r.MinTrust == nil {
+		entry.JSON = bytes.Clone(entry.JSON) // the caller may change what was read
+		entry.view.Note(entry.Key, &entry)
+	}
+}
