@@ -103,6 +103,7 @@ func New(client *mautrix.Client, room string, opts ...Option) (*Store, error) {
 	core := &core{composition: settings.composition, client: client, plain: !settings.followUpgrades && !settings.fallback}
 	core.feed.core = core
 	core.Shared = memory.NewShared(client, settings.Settings, &core.feed)
+	core.feed.memory.Shared = core.Shared
 	core.Seen = core.upgrades.seen
 	if settings.fallback {
 		core.BeforeSend, core.AfterSend = core.beforeSend, core.afterSend

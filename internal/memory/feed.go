@@ -1,0 +1,131 @@
+package memory
+
+import (
+	"encoding/json"
+	"sync"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/matrix"
+	"github.com/roomkv/roomkv/internal/merge"
+)
+
+// Feed gives the replicas, and what else is known of rooms, what the client's sync brings. Its methods are called one after the other.
+type Feed struct {
+	*Shared
+
+	mu         sync.Mutex
+	powerTaken map[id.RoomID]*powerTaken
+}
+
+// Missed is for a sync of which responses were missed: nothing is believed that they would have changed.
+func (f *Feed) Missed() {
+	f.Encrypted.Doubt()
+	for _, d := range f.Dicts.All() {
+		d.Forget()
+	}
+}
+
+// Skipped is for a room of which the sync has skipped events.
+func (f *Feed) Skipped(room id.RoomID) {
+	for _, d := range f.Dicts.In(room) {
+		d.Forget()
+	}
+}
+
+// Joined takes what the sync has of a room. It gives the memory's own events, in the order in which they came, and tells whether something was
+// redacted.
+func (f *Feed) Joined(room id.RoomID, joined *mautrix.SyncJoinedRoom) (own []*matrix.Event, redacted bool) {
+	for _, evt := range joined.Timeline.Events {
+		if evt.Type.Type == event.EventEncrypted.Type {
+			f.bring(room, evt)
+		}
+		f.encrypt(room, evt)
+		if evt := f.stateEvent(evt); evt != nil {
+			own = append(own, evt)
+		}
+	}
+	f.add(room, own)
+	f.reconsider(room, joined)
+	for _, evt := range joined.Timeline.Events {
+		if evt.Type.Type == event.EventRedaction.Type {
+			f.redact(room, evt)
+			redacted = true
+		}
+	}
+	state := joined.State.Events
+	if joined.StateAfter != nil {
+		state = joined.StateAfter.Events
+	}
+	for _, evt := range state {
+		f.encrypt(room, evt)
+		own := f.stateEvent(evt)
+		if own == nil {
+			continue
+		}
+		if d := f.Room(room).Replica(*own.StateKey); d != nil {
+			d.Resolved(own.ID)
+		}
+	}
+	return own, redacted
+}
+
+// add takes what one response has of the room, each dict's events at once: within a response Dendrite does not list events of the same
+// depth in the order in which it stored them, and a writer that saw its own without the rival before it was told that it stands.
+func (f *Feed) add(room id.RoomID, events []*matrix.Event) {
+	read := map[commit.Dict][]merge.Event{}
+	for _, evt := range events {
+		at := f.Room(room).Address(*evt.StateKey)
+		read[at] = append(read[at], f.Room(room).Parsed(evt))
+	}
+	for at, events := range read {
+		if d := f.Dicts.Find(at); d != nil {
+			d.Bring(events...)
+		}
+	}
+}
+
+// bring keeps an encrypted event for the read that comes when the state refers to it.
+func (f *Feed) bring(room id.RoomID, evt *event.Event) {
+	if len(f.Dicts.In(room)) == 0 { // all that is said in rooms without memory would come here too
+		return
+	}
+	if text, err := json.Marshal(evt); err == nil {
+		f.Megolm.Bring(room, evt.ID, text)
+	}
+}
+
+// encrypt notes that a room is encrypted, whatever the event's content.
+func (f *Feed) encrypt(room id.RoomID, evt *event.Event) {
+	if matrix.IsRooms(evt, event.StateEncryption) {
+		f.Encrypted.Set(room, true, true)
+	}
+}
+
+// stateEvent is the event as the homeserver gave it, where it is one of the store's.
+func (f *Feed) stateEvent(evt *event.Event) *matrix.Event {
+	if evt.Type.Type != f.Type.Type || evt.StateKey == nil || !f.Layout.Holds(*evt.StateKey) {
+		return nil
+	}
+	content := evt.Content.VeryRaw
+	if content == nil {
+		content, _ = json.Marshal(evt.Content.Raw) // a syncer that has been at it
+	}
+	own := &matrix.Event{ID: evt.ID, Sender: evt.Sender, Time: evt.Timestamp, Type: evt.Type.Type, StateKey: evt.StateKey, Content: content, Listed: true}
+	own.Unsigned.ReplacesState = evt.Unsigned.ReplacesState
+	return own
+}
+
+func (f *Feed) redact(room id.RoomID, redaction *event.Event) {
+	redacted := redaction.Redacts
+	if inContent, ok := redaction.Content.Raw["redacts"].(string); ok && redacted == "" { // since room version 11
+		redacted = id.EventID(inContent)
+	}
+	f.Megolm.Forget(room, redacted)
+	for _, d := range f.Dicts.In(room) {
+		d.Redacted(redacted)
+	}
+}
