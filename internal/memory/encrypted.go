@@ -28,7 +28,7 @@ func (r Room) Sealer(ctx context.Context, again bool) (commit.Sealer, error) {
 	case r.Client.Crypto == nil:
 		return nil, fault.Of(fault.ErrNoCrypto, nil, "%s is encrypted, or has encrypted values in its memory, and the client has no Crypto, so nothing was written; give it one (mautrix's cryptohelper), or write values that the homeserver can read with WithEncryption(false)", r.ID)
 	}
-	return r.Reader().sealed().Sealer(), nil
+	return seal.Room{Room: r.Room, Megolm: &r.Megolm}.Sealer(), nil
 }
 
 // AskedSealer is Sealer for who has just asked whether the room is encrypted.

@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -179,4 +180,13 @@ func (r Room) VisibleNames(names map[string]string) map[string]string {
 		return plain && r.Secret != nil || !plain && !wire.IsSealed(name)
 	})
 	return names
+}
+
+// note remembers an entry for [Room.Known]. What is encrypted, or in the media repository, is remembered elsewhere, with what can make it
+// unreadable.
+func (r Reader) note(entry Entry) {
+	if entry.view != nil && entry.inState && r.Secret == nil && r.MinTrust == nil {
+		entry.JSON = bytes.Clone(entry.JSON) // the caller may change what was read
+		entry.view.Note(entry.Key, &entry)
+	}
 }

@@ -1,8 +1,6 @@
 package memory
 
 import (
-	"bytes"
-
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/wire"
 )
@@ -26,13 +24,4 @@ func (r *Room) Known(key string) *Entry {
 		}
 	}
 	return nil
-}
-
-// note remembers an entry for [Room.Known]. What is encrypted, or in the media repository, is remembered elsewhere, with what can make it
-// unreadable.
-func (r Reader) note(entry Entry) {
-	if entry.view != nil && entry.inState && r.Secret == nil && r.MinTrust == nil {
-		entry.JSON = bytes.Clone(entry.JSON) // the caller may change what was read
-		entry.view.Note(entry.Key, &entry)
-	}
 }

@@ -109,11 +109,3 @@ func (r Room) CheckLarge(ctx context.Context, name, key string, stored json.RawM
 func (r Room) upload(ctx context.Context, of media.Of, text json.RawMessage) (json.RawMessage, error) {
 	return r.media.Put(ctx, r.Room, of, text)
 }
-
-// text is the JSON text of what was read, which may be elsewhere.
-func (r Reader) text(ctx context.Context, read wire.Value, of media.Of) (json.RawMessage, error) {
-	if read.Media == nil || r.keysOnly {
-		return read.JSON, nil
-	}
-	return r.media.Get(ctx, r.Room.Room, read.Media, of)
-}

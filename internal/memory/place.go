@@ -12,6 +12,7 @@ import (
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/merge"
+	"github.com/roomkv/roomkv/internal/replica"
 )
 
 // Place is where one dict is: a state key in a room. It implements [commit.Room].
@@ -151,3 +152,12 @@ func (p Place) parsed(evt *matrix.Event) merge.Event {
 	}
 	return read
 }
+
+// ViewOf is what one event says.
+func (r Room) ViewOf(evt *matrix.Event) *replica.View {
+	read := r.Parsed(evt)
+	return replica.ViewOf(&read)
+}
+
+// Parsed is the event as package merge takes it.
+func (r Room) Parsed(evt *matrix.Event) merge.Event { return Place{r, *evt.StateKey}.parsed(evt) }

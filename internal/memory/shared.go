@@ -54,3 +54,20 @@ func NewShared(client *mautrix.Client, settings Settings, sink follow.Sink) *Sha
 func (s *Shared) Room(room id.RoomID) Room {
 	return Room{Room: matrix.Room{Client: s.client, ID: room}, Shared: s}
 }
+
+// Room is a room with a store's settings: the requests for its memory, and what this process knows of its dicts.
+type Room struct {
+	matrix.Room
+	*Shared
+}
+
+// Of is another room with the same settings.
+func (r Room) Of(room id.RoomID) Room { return r.Shared.Room(room) }
+
+// Address names the dict under the state key.
+func (r Room) Address(stateKey string) commit.Dict {
+	return commit.Dict{Room: r.ID, Type: r.Type.Type, StateKey: stateKey}
+}
+
+// Replica is what this process knows of the dict under the state key, nil where nobody has asked.
+func (r Room) Replica(stateKey string) *commit.Replica { return r.Dicts.Find(r.Address(stateKey)) }

@@ -2,6 +2,7 @@ package past
 
 import (
 	"cmp"
+	"context"
 	"slices"
 	"time"
 
@@ -133,4 +134,19 @@ func counts(h *merge.History, a, b *pastEvent) bool {
 		return !first.Conditional || second.Conditional
 	}
 	return cmp.Or(cmp.Compare(first.Time, second.Time), cmp.Compare(first.ID, second.ID)) > 0
+}
+
+// Revision is an event that changed what is stored under a name.
+type Revision struct {
+	memory.Record
+	Deleted bool // the name was removed
+	evt     *pastEvent
+}
+
+// Entry reads the revision's value, where there is one.
+func (r *Revision) Entry(ctx context.Context, reader memory.Reader) (memory.Entry, error) {
+	if r.Deleted {
+		return memory.Entry{Record: r.Record}, nil
+	}
+	return reader.Entry(ctx, &r.Record)
 }

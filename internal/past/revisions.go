@@ -13,21 +13,6 @@ import (
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
-// Revision is an event that changed what is stored under a name.
-type Revision struct {
-	memory.Record
-	Deleted bool // the name was removed
-	evt     *pastEvent
-}
-
-// Entry reads the revision's value, where there is one.
-func (r *Revision) Entry(ctx context.Context, reader memory.Reader) (memory.Entry, error) {
-	if r.Deleted {
-		return memory.Entry{Record: r.Record}, nil
-	}
-	return reader.Entry(ctx, &r.Record)
-}
-
 // Revisions are the events that changed what is stored under the name, the newest first.
 func Revisions(ctx context.Context, r memory.Room, name string) iter.Seq2[*Revision, error] {
 	return func(yield func(*Revision, error) bool) {

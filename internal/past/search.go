@@ -192,3 +192,14 @@ func (s *search) view(ctx context.Context, stateKey string) (*replica.View, erro
 	view.Names = names
 	return view, nil
 }
+
+// At is the memory in the room's state as it was at the moment.
+//
+// Errors: ErrNotFound, ErrTooOld, ErrRedacted, ErrCorrupt, ErrWrongSecret, and those of requests.
+func At(ctx context.Context, r memory.Room, moment Moment) (*Snapshot, error) {
+	search := search{Room: r, moment: moment, found: moment.timed(), events: map[string][]*matrix.Event{}, oldest: map[string]*matrix.Event{}}
+	if err := search.run(ctx); err != nil {
+		return nil, err
+	}
+	return search.snapshot(ctx)
+}

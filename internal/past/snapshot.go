@@ -9,7 +9,6 @@ import (
 
 	"maunium.net/go/mautrix/id"
 
-	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/memory"
 	"github.com/roomkv/roomkv/internal/wire"
 )
@@ -28,17 +27,6 @@ type Snapshot struct {
 	memory.Room
 	Records map[string]memory.Record // by name
 	Broken  map[string]memory.Record // by state key: events that cannot be read, whose names cannot be told
-}
-
-// At is the memory in the room's state as it was at the moment.
-//
-// Errors: ErrNotFound, ErrTooOld, ErrRedacted, ErrCorrupt, ErrWrongSecret, and those of requests.
-func At(ctx context.Context, r memory.Room, moment Moment) (*Snapshot, error) {
-	search := search{Room: r, moment: moment, found: moment.timed(), events: map[string][]*matrix.Event{}, oldest: map[string]*matrix.Event{}}
-	if err := search.run(ctx); err != nil {
-		return nil, err
-	}
-	return search.snapshot(ctx)
 }
 
 // Find is what was there for the key, or nil.

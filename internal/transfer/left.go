@@ -5,6 +5,9 @@ import (
 	"fmt"
 )
 
+// maxNamed is how many keys an error names.
+const maxNamed = 5
+
 // leftOut counts keys that were not brought, and remembers why the first were not.
 type leftOut struct {
 	n    int

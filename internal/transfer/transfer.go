@@ -26,9 +26,6 @@ const (
 	// transferStep is how many keys of the per-key layout are written together, and reportStep how many between two reports.
 	transferStep = 100
 	reportStep   = 10
-
-	// maxNamed is how many keys an error names.
-	maxNamed = 5
 )
 
 // Destination is a store that entries come to or from.

@@ -1,0 +1,72 @@
+package memory
+
+import (
+	"context"
+
+	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/replica"
+)
+
+// Dict is Replica, or a new one where nobody has asked.
+func (r Room) Dict(stateKey string) *commit.Replica {
+	return r.Dicts.Get(r.Address(stateKey), func() *commit.Replica {
+		mode := commit.Mode{Single: r.SingleWriter, OneName: !r.Layout.Atomic(), Doubt: r.Doubt, Drop: r.RedactOld}
+		return commit.NewReplica(Place{r, stateKey}, mode)
+	})
+}
+
+// View reads the dict under the state key; see [commit.Replica.ReadView]. What nobody asks for again is not kept.
+func (r Room) View(ctx context.Context, stateKey string, agree func(view, current map[string]string) bool) (*replica.View, error) {
+	live := r.Follower.Live(r.ID)
+	d := r.Replica(stateKey)
+	if live {
+		d = r.Dict(stateKey)
+	}
+	if d != nil {
+		return d.ReadView(ctx, live, agree)
+	}
+	current, err := Place{r, stateKey}.Current(ctx)
+	if err == nil && current == nil && r.Layout.Atomic() {
+		return r.Dict(stateKey).LeftOut(ctx)
+	}
+	return replica.ViewOf(current), err
+}
+
+// Afresh is the dict under the state key as the homeserver has it now.
+func (r Room) Afresh(ctx context.Context, stateKey string) (*replica.View, error) {
+	for {
+		d := r.Dict(stateKey)
+		if err := d.Read(ctx, true); err != nil {
+			return nil, err
+		}
+		if view := d.View(); view != nil { // else the sync has skipped events meanwhile
+			return view, view.Err
+		}
+	}
+}
+
+// find is [Memory.Find] in the dict under the state key.
+func (r Room) find(ctx context.Context, stateKey, name string, afresh bool) (*Record, error) {
+	var view *replica.View
+	var err error
+	if afresh {
+		d := r.Dict(stateKey)
+		if err = d.Read(ctx, true); err == nil {
+			view = d.View()
+		}
+	}
+	if view == nil && err == nil {
+		view, err = r.View(ctx, stateKey, func(view, current map[string]string) bool {
+			a, inView := view[name]
+			b, isCurrent := current[name]
+			return inView == isCurrent && a == b
+		})
+	}
+	if err == nil && view.Err == nil {
+		err = r.CheckNames(view.Names)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return RecordOf(view, name), nil
+}
