@@ -2,8 +2,7 @@
 //
 // A dict is what one state event holds: the whole memory in the single-state-key layout, one key in the per-key layout.
 // A [Writer] makes the edits that wait for it in one event, looks back for what others sent at the same time, and merges
-// that with it. [Written] knows what this process wrote to a room, which the homeserver's listings can leave out, and
-// [Lock] lets one goroutine at a time do something about a dict.
+// that with it. A [Process] is what all stores of a process share: locks, and what was written.
 package commit
 
 import (

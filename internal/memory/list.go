@@ -9,9 +9,6 @@ import (
 	"github.com/roomkv/roomkv/internal/matrix"
 )
 
-// written is shared by all stores, for several may be of one room.
-var written commit.Written
-
 // powerRace is how long before or after a change of the power levels, at most, an event was sent at the same time. Synapse's
 // sync can show such an event that the state has no more, or never had.
 const powerRace = 10 * time.Second
@@ -22,7 +19,7 @@ const powerRace = 10 * time.Second
 // not have.
 func (r Room) List(ctx context.Context) (map[string]*matrix.Event, error) {
 	// Before the sync, for what is written after it need not be in its response.
-	pending := written.In(r.ID, r.Type.Type)
+	pending := commit.Shared.Written.In(r.ID, r.Type.Type)
 	var all matrix.Picker
 	powers, err := r.Scan(ctx, r.Type, func() matrix.Visit {
 		all = matrix.Picker{}
@@ -56,7 +53,7 @@ func (r Room) List(ctx context.Context) (map[string]*matrix.Event, error) {
 			events[stateKey] = evt
 		}
 		if own, ok := pending[stateKey]; ok && (evt == nil || evt.ID != own) {
-			written.Forget(r.Address(stateKey), own) // somebody else has written since
+			commit.Shared.Written.Forget(r.Address(stateKey), own) // somebody else has written since
 		}
 	}
 	return events, nil

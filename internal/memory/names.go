@@ -155,7 +155,7 @@ func (r Room) CheckRoom(ctx context.Context, writing bool) error {
 func (r Room) PutSeal(ctx context.Context, dict wire.Dict) error {
 	sent, _, err := r.PutState(ctx, r.Type, wire.SealName, dict.Content())
 	if err == nil {
-		written.Add(r.Address(wire.SealName), sent)
+		commit.Shared.Written.Add(r.Address(wire.SealName), sent)
 	}
 	return err
 }

@@ -96,7 +96,7 @@ func (p Place) Send(ctx context.Context, content json.RawMessage) (sent id.Event
 	}
 	sent, once, err = p.PutState(ctx, p.Type, p.StateKey, content)
 	if err == nil && !p.Layout.Atomic() {
-		written.Add(p.Address(p.StateKey), sent)
+		commit.Shared.Written.Add(p.Address(p.StateKey), sent)
 		if p.AfterSend != nil {
 			p.AfterSend(p.Room, p.StateKey, sent, content)
 		}

@@ -1,0 +1,77 @@
+package commit
+
+import (
+	"context"
+	"sync"
+
+	"maunium.net/go/mautrix/id"
+)
+
+// Process is what all stores of one process share, whatever their clients, accounts and options are. They write the same dicts: two that did
+// not know of each other's locks would undo each other's writes, and a store lists a room wrongly if it does not know what another one has
+// just written there. The zero value is ready. Methods are safe for concurrent use.
+type Process struct {
+	Written Written
+
+	mu   sync.Mutex
+	held map[Dict]*lock // those that somebody holds or waits for, so that it stays small in a process that lives for years
+}
+
+// Shared is what the stores of this process share. A test that stands for several processes replaces it before it makes a store.
+var Shared = new(Process)
+
+// Dict names a dict. Room IDs are unique across homeservers, so that clients of several accounts or homeservers meet at the same lock.
+type Dict struct {
+	Room     id.RoomID
+	Type     string
+	StateKey string
+}
+
+type lock struct {
+	free chan struct{} // holds one element while nobody has the lock
+	refs int           // holders and waiters, guarded by [Process.mu]
+}
+
+// Lock is [Process.Lock] of [Shared].
+func Lock(ctx context.Context, dict Dict) (unlock func(), err error) { return Shared.Lock(ctx, dict) }
+
+// Lock waits until the caller alone may write to dict, or until ctx ends, and then returns its error.
+//
+// Lock order, or two wait for each other: first the lock of who finds out where a room's memory is written, then that of its dict in account
+// data. The writer of that dict takes the second one in [Room.Hold], so that nobody waits for that writer while they have it.
+func (p *Process) Lock(ctx context.Context, dict Dict) (unlock func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	l := p.held[dict]
+	if l == nil {
+		l = &lock{free: make(chan struct{}, 1)}
+		l.free <- struct{}{}
+		if p.held == nil {
+			p.held = map[Dict]*lock{}
+		}
+		p.held[dict] = l
+	}
+	l.refs++
+	p.mu.Unlock()
+
+	select {
+	case <-l.free:
+		return func() {
+			l.free <- struct{}{}
+			p.release(dict, l)
+		}, nil
+	case <-ctx.Done():
+		p.release(dict, l)
+		return nil, ctx.Err()
+	}
+}
+
+func (p *Process) release(dict Dict, l *lock) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if l.refs--; l.refs == 0 {
+		delete(p.held, dict)
+	}
+}
