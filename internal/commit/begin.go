@@ -12,8 +12,9 @@ import (
 
 // begin makes sure that something is known to begin with, as of a moment that is noted in since.
 func (c *commit) begin(ctx context.Context) error {
-	age, known := c.dict.Age()
-	c.since = time.Now().Add(-age)
+	asOf, known := c.dict.AsOf()
+	c.since = asOf
+	age := c.policy.since(asOf)
 	doubt := c.afresh() || c.unsettled.Load()
 	var err error
 	switch {
@@ -29,8 +30,8 @@ func (c *commit) begin(ctx context.Context) error {
 			err = c.read(ctx)
 		}
 	case c.synced() && c.dict.View() != nil: // of what the sync has yet to bring, only an event that is sent tells
-		c.since = time.Now().Add(-min(age, ownFresh))
-	case age > anyFresh && !(c.lastIsOwn() && age < ownFresh):
+		c.since = c.policy.Now().Add(-min(age, c.policy.OwnFresh))
+	case age > c.policy.AnyFresh && !(c.lastIsOwn() && age < c.policy.OwnFresh):
 		err = c.catchUp(ctx)
 	}
 	if err == nil {
@@ -47,7 +48,7 @@ func (c *commit) begin(ctx context.Context) error {
 // recall looks for what this process has sent last, of which nothing is known any more, and for what was before and after that. The homeserver
 // has acknowledged it, and lists it in a moment: what is read before that can be a late delivery of something that was there before.
 func (c *commit) recall(ctx context.Context) error {
-	event, pause := *c.last.Load(), firstLag
+	event, pause := *c.last.Load(), c.policy.Lag
 	for try := 1; ; try++ {
 		found, err := c.lookBefore(ctx, event, 0)
 		if err != nil {
@@ -58,15 +59,15 @@ func (c *commit) recall(ctx context.Context) error {
 			c.dict.Checked(c.epoch, c.looked)
 			return nil
 		}
-		page, err := c.room.Before(ctx, event, c.bounded(fewEvents))
+		page, err := c.room.Before(ctx, event, c.bounded(c.policy.FewEvents))
 		if err != nil {
 			return err
 		}
 		listed := slices.ContainsFunc(page.Events, func(e merge.Event) bool { return e.ID == event })
-		if listed || try == rivalTries { // others have said much since
+		if listed || try == c.policy.GivenFrom { // others have said much since
 			return c.read(ctx)
 		}
-		if err := sleep(ctx, pause); err != nil {
+		if err := c.policy.sleep(ctx, pause); err != nil {
 			return err
 		}
 		pause *= 2
@@ -114,7 +115,7 @@ func (c *commit) lastIsOwn() (own bool) {
 
 // read asks what is current, and looks for what lies between that and what is known.
 func (c *commit) read(ctx context.Context) error {
-	began := time.Now()
+	began := c.policy.Now()
 	current, err := c.current(ctx)
 	if err != nil {
 		return err
@@ -150,7 +151,7 @@ func (c *commit) read(ctx context.Context) error {
 	if err == nil && hidden() {
 		margin := time.Duration(0)
 		if current != nil { // the homeserver has chosen that in place of what it left out, whatever the times say
-			margin = leftOut
+			margin = c.policy.LeftOut
 		}
 		err = c.weigh(ctx, margin, func(e *merge.Event) bool { return !isCurrent(e) })
 	}
@@ -160,7 +161,7 @@ func (c *commit) read(ctx context.Context) error {
 	c.hidden.Store(hidden())
 	c.since = began
 	if current == nil && c.mode.Doubt { // what is sent next has rivals that were left out of the state
-		c.since = began.Add(-leftOut)
+		c.since = began.Add(-c.policy.LeftOut)
 	}
 	c.dict.Checked(c.epoch, c.looked)
 	return nil
@@ -219,18 +220,11 @@ func (c *commit) weigh(ctx context.Context, margin time.Duration, suspect func(e
 	return nil
 }
 
-// leftOut is how long before a write the rivals of what begins from nothing are looked for that can have been left out of the state, and how
-// long before its sender's power is taken an event can be left out for that.
-const leftOut = 10 * time.Second
-
-// currentTries is how often it is asked what is current, where the sync brings something else meanwhile.
-const currentTries = 4
-
 // current asks what is current. The sync can bring an event faster than an answer from before it, which is asked for again.
 func (c *commit) current(ctx context.Context) (current *merge.Event, err error) {
 	for try := 1; ; try++ {
 		changed := c.dict.Changed()
-		c.looked = time.Now()
+		c.looked = c.policy.Now()
 		if current, err = c.room.Current(ctx); err != nil {
 			return nil, err
 		}
@@ -244,7 +238,7 @@ func (c *commit) current(ctx context.Context) (current *merge.Event, err error) 
 		})
 		select {
 		case <-changed:
-			if !known && try < currentTries {
+			if !known && try < c.policy.CurrentTries {
 				continue
 			}
 		default:

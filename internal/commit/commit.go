@@ -48,7 +48,7 @@ func (c *commit) do(ctx context.Context) error {
 		c.drop(ctx)
 	case c.tried && !c.blindly && !c.mode.Single:
 		c.unsettled.Store(true)
-		c.repairLater(ctx, settleAfter)
+		c.repairLater(ctx, c.policy.SettleAfter)
 	}
 	return err
 }
@@ -154,7 +154,7 @@ func (c *commit) replace(ctx context.Context) error {
 	if err == nil && c.mode.Single {
 		epoch := c.dict.Epoch()
 		c.dict.Do(func(h *merge.History) { h.Add(plan.event) })
-		c.dict.Checked(epoch, time.Now())
+		c.dict.Checked(epoch, c.policy.Now())
 	}
 	return err
 }
@@ -205,7 +205,7 @@ func (c *commit) apart(err error) bool {
 		return false
 	}
 	if !sure {
-		if c.failed++; c.failed > maxFailed {
+		if c.failed++; c.failed > c.policy.MaxFailed {
 			return false
 		}
 		c.unsettled.Store(true)
@@ -232,7 +232,7 @@ func (c *commit) send(ctx context.Context, plan *plan) error {
 		return err
 	}
 	c.supersede(plan)
-	began := time.Now()
+	began := c.policy.Now()
 	content := plan.content()
 	sent, once, err := c.room.Send(ctx, content)
 	c.tried = c.tried || err == nil || !c.room.NotSent(err)
@@ -241,11 +241,11 @@ func (c *commit) send(ctx context.Context, plan *plan) error {
 	}
 	c.failed = 0
 	c.hidden.Store(false)
-	c.slow = min((3*c.slow+time.Since(began))/4, slowest)
+	c.slow = min((3*c.slow+c.policy.since(began))/4, c.policy.MaxSendTime)
 	c.sealed = nil
 	c.own, c.once = sent, once
 	c.last.Store(&sent)
-	c.wrote.Store(time.Now().UnixNano())
+	c.wrote.Store(c.policy.Now().UnixNano())
 	plan.event.ID = sent
 	if c.mode.Single { // who reads nothing back knows a late delivery by it
 		if dict, err := wire.ParseDict(content); err == nil {
@@ -269,7 +269,7 @@ func (c *commit) send(ctx context.Context, plan *plan) error {
 // always a later one.
 func (c *commit) settle(ctx context.Context) (done bool, err error) {
 	if c.busy && !c.synced() {
-		if err := sleep(ctx, time.Duration(float64(c.slow)*fraction(c.random())/2)); err != nil {
+		if err := c.policy.sleep(ctx, time.Duration(float64(c.slow)*fraction(c.random())/2)); err != nil {
 			return false, err
 		}
 	}
@@ -296,7 +296,7 @@ func (c *commit) settle(ctx context.Context) (done bool, err error) {
 			c.dict.Checked(c.epoch, c.looked)
 			return true, nil
 		}
-		if settled || before == 0 || try > patience {
+		if settled || before == 0 || try > c.policy.Patience {
 			c.certain = true
 			c.todo = append(lost, c.next(c.all[0])...)
 			c.callers.add(c.todo[len(lost):])
@@ -348,7 +348,7 @@ func (c *commit) turn(h *merge.History) (before int, settled bool) {
 // sync is the same for all. A sync that has skipped events makes the dict be forgotten at any moment, and can then
 // bring events long before those that have been read since. F can be called again; the last call counts.
 func (c *commit) decide(ctx context.Context, f func(h *merge.History)) error {
-	pause := firstLag
+	pause := c.policy.Lag
 	for try := 1; ; {
 		if err := c.remember(ctx); err != nil {
 			return err
@@ -367,10 +367,10 @@ func (c *commit) decide(ctx context.Context, f func(h *merge.History)) error {
 			}
 		})
 		if len(missing) > 0 {
-			c.late = try >= rivalTries
+			c.late = try >= c.policy.GivenFrom
 			_, err := c.pages(ctx, "")
 			if c.late = false; err == nil && try > 1 {
-				err = sleep(ctx, pause)
+				err = c.policy.sleep(ctx, pause)
 				pause *= 2
 			}
 			if err != nil {
@@ -415,13 +415,12 @@ func counts(h *merge.History, p *pending, name string) bool {
 // await waits, but no longer than until it is this commit's turn, or done, and looks what there is.
 func (c *commit) await(ctx context.Context, wait time.Duration) error {
 	if !c.synced() {
-		if err := sleep(ctx, wait); err != nil {
+		if err := c.policy.sleep(ctx, wait); err != nil {
 			return err
 		}
 		return c.look(ctx, c.own)
 	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
+	timeout := c.policy.After(wait)
 	for {
 		changed := c.dict.Changed()
 		var before int
@@ -432,7 +431,7 @@ func (c *commit) await(ctx context.Context, wait time.Duration) error {
 		}
 		select {
 		case <-changed:
-		case <-timer.C:
+		case <-timeout:
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()

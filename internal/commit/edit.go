@@ -7,14 +7,9 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"maunium.net/go/mautrix/id"
 )
-
-// settleTimeout is how long a write goes on whose callers have all given up. The homeserver may have carried it out
-// already, and whoever writes next must not be overtaken by it.
-const settleTimeout = 10 * time.Second
 
 // Edit is a change of a dict.
 type Edit struct {
@@ -255,28 +250,26 @@ func take(queue []*pending, like *pending) (batch, rest []*pending) {
 // write with him.
 type callers struct {
 	waiting atomic.Int64
+	ctx     context.Context // of the work
 	cancel  context.CancelFunc
+	policy  *Policy
 	stops   []func() bool
 }
 
 // detach makes a context with the values of the first edit's.
-func detach(batch []*pending) (context.Context, *callers) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(batch[0].ctx))
-	c := &callers{cancel: cancel}
+func detach(batch []*pending, policy *Policy) *callers {
+	c := &callers{policy: policy}
+	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(batch[0].ctx))
 	c.add(batch)
-	return ctx, c
+	return c
 }
 
 func (c *callers) add(batch []*pending) {
 	c.waiting.Add(int64(len(batch)))
 	for _, p := range batch {
 		c.stops = append(c.stops, context.AfterFunc(p.ctx, func() {
-			if c.waiting.Add(-1) == 0 {
-				time.AfterFunc(settleTimeout, func() {
-					if c.waiting.Load() == 0 {
-						c.cancel()
-					}
-				})
+			if c.waiting.Add(-1) == 0 && c.policy.sleep(c.ctx, c.policy.GiveUp) == nil && c.waiting.Load() == 0 {
+				c.cancel()
 			}
 		}))
 	}
@@ -287,16 +280,4 @@ func (c *callers) release() {
 		stop()
 	}
 	c.cancel()
-}
-
-// sleep fails with the context's error where that ends first.
-func sleep(ctx context.Context, wait time.Duration) error {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -5,41 +5,10 @@ import (
 	"context"
 	"math"
 	"slices"
-	"time"
 
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/merge"
-)
-
-const (
-	// syncTimeout is how long a sync may take to bring what was sent before it is looked for.
-	syncTimeout = 300 * time.Millisecond
-
-	// seenTries is how often what was sent is looked for. Between two tries is a pause that doubles, from firstLag on:
-	// Dendrite lists an event some milliseconds after it has acknowledged it.
-	seenTries = 12
-	firstLag  = 4 * time.Millisecond
-
-	// rivalTries is seenTries for what was sent by anybody, which homeservers can also hide.
-	rivalTries = 8
-
-	// How many events a look back asks for: few at first, as the events of a large dict are large, more where others
-	// are known to write, and most once it turns out that there are many.
-	fewEvents  = 6
-	someEvents = 20
-	manyEvents = 50
-	allEvents  = 500       // where what was left out of the state is looked for; Dendrite counts events of any type
-	pageSize   = 512 << 10 // about as many bytes a response may have
-
-	// skew is how long a homeserver may take to store an event after it has given that its time and its depth, by which it lists it.
-	skew = 500 * time.Millisecond
-
-	// deepFrom is the try from which on what was sent is looked for among older events too. Until then it is late.
-	deepFrom = 5
-
-	// farthest is how many pages a look back turns.
-	farthest = 20
 )
 
 // look looks back until all is known that the homeserver has done up to the event, which it acknowledged, since what is known was whole.
@@ -53,7 +22,7 @@ func (c *commit) look(ctx context.Context, event id.EventID) error {
 			return err
 		}
 	} else if event != "" {
-		if err := sleep(ctx, c.lag); err != nil {
+		if err := c.policy.sleep(ctx, c.lag); err != nil {
 			return err
 		}
 	}
@@ -63,11 +32,11 @@ func (c *commit) look(ctx context.Context, event id.EventID) error {
 // find looks back until the homeserver lists the event. One that it has given as the current one it may never list: it hides what was sent
 // before the user came.
 func (c *commit) find(ctx context.Context, event id.EventID) error {
-	pause := firstLag
+	pause := c.policy.Lag
 	late := c.synced()
 	defer func() { c.deep, c.late = false, false }()
-	for try := range seenTries {
-		c.deep, c.late = try >= deepFrom, try >= rivalTries
+	for try := range c.policy.Tries {
+		c.deep, c.late = try >= c.policy.DeepFrom, try >= c.policy.GivenFrom
 		seen, err := c.pages(ctx, event)
 		if seen && late && event != "" {
 			c.room.Behind(event)
@@ -78,8 +47,8 @@ func (c *commit) find(ctx context.Context, event id.EventID) error {
 		if seen || err != nil {
 			return err
 		}
-		c.lag = min(c.lag+firstLag, 5*firstLag)
-		if err := sleep(ctx, pause); err != nil {
+		c.lag = min(c.lag+c.policy.Lag, c.policy.MaxLag)
+		if err := c.policy.sleep(ctx, pause); err != nil {
 			return err
 		}
 		pause *= 2
@@ -89,8 +58,7 @@ func (c *commit) find(ctx context.Context, event id.EventID) error {
 
 // bring waits for the sync to bring the event. A sync without a gap has brought by then what was stored before.
 func (c *commit) bring(ctx context.Context, event id.EventID) (seen bool, err error) {
-	timeout := time.NewTimer(syncTimeout)
-	defer timeout.Stop()
+	timeout := c.policy.After(c.policy.SyncWait)
 	for {
 		changed := c.dict.Changed()
 		if c.epoch != c.dict.Epoch() {
@@ -99,12 +67,12 @@ func (c *commit) bring(ctx context.Context, event id.EventID) (seen bool, err er
 		// A read can have added the event as the current one. Only the sync, or a list, has brought by then what was stored before it.
 		c.dict.Look(func(h *merge.History) { seen = h.Listed(event) && len(h.Missing()) == 0 })
 		if seen {
-			c.looked = time.Now()
+			c.looked = c.policy.Now()
 			return true, nil
 		}
 		select {
 		case <-changed:
-		case <-timeout.C:
+		case <-timeout:
 			return false, nil
 		case <-ctx.Done():
 			return false, ctx.Err()
@@ -116,15 +84,15 @@ func (c *commit) bring(ctx context.Context, event id.EventID) (seen bool, err er
 // those that are known. It has not seen the event where the homeserver does not list it yet. Where it lists what this commit has sent, it
 // reads on however far that is: others' changes since what this was made from, a minute ago at most, can be acknowledged.
 func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err error) {
-	c.looked = time.Now()
+	c.looked = c.policy.Now()
 	epoch, asked := c.dict.Epoch(), c.now()
 	page := Page{}
 	limit := c.limit()
 	var events []merge.Event
 	turned, oldest := 0, int64(0)
 	met := false
-	until := int64(math.MaxInt64)                                        // how far it goes at least
-	for ; !met && (turned < farthest || page.Oldest > until); turned++ { // others can go on talking for ever, but not write
+	until := int64(math.MaxInt64)                                              // how far it goes at least
+	for ; !met && (turned < c.policy.Pages || page.Oldest > until); turned++ { // others can go on talking for ever, but not write
 		if page, err = c.room.Recent(ctx, page.Next, limit); err != nil {
 			return false, err
 		}
@@ -134,7 +102,7 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 		}
 		oldest = cmp.Or(page.Oldest, oldest)
 		met = page.Next == "" || c.meets(events, event, oldest)
-		limit = c.bounded(manyEvents)
+		limit = c.bounded(c.policy.ManyEvents)
 	}
 	c.short = !met
 	open := false         // whether something is missing between events that are known
@@ -146,7 +114,7 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 		seen = event == "" || h.Listed(event) || (c.short || c.late) && h.Has(event)
 		open = seen && len(h.Missing()) > 0
 	})
-	for ; open && page.Next != "" && (turned < farthest || page.Oldest > until); turned++ {
+	for ; open && page.Next != "" && (turned < c.policy.Pages || page.Oldest > until); turned++ {
 		if page, err = c.room.Recent(ctx, page.Next, limit); err != nil {
 			return false, err
 		}
@@ -197,7 +165,9 @@ func (c *commit) meets(events []merge.Event, event id.EventID, oldest int64) (me
 }
 
 // edge is when what is older was there for certain as the commit began, of which an event was sent at that time.
-func (c *commit) edge(sent int64) int64 { return sent - (time.Since(c.since) + skew).Milliseconds() }
+func (c *commit) edge(sent int64) int64 {
+	return sent - (c.policy.since(c.since) + c.policy.Skew).Milliseconds()
+}
 
 // verify makes sure that the heads have no rivals that nobody has merged, for what is sent next tells everybody that there are none. Their
 // own writers can have died before they looked, or still wait for an answer. In a dict of one name that matters only to an edit that
@@ -221,9 +191,9 @@ func (c *commit) verify(ctx context.Context) error {
 // what was current. The event is looked for among the latest ones first, and far beyond these where it is known when it was sent, in Unix
 // milliseconds.
 func (c *commit) lookBefore(ctx context.Context, event id.EventID, sent int64) (found bool, err error) {
-	c.looked = time.Now()
+	c.looked = c.policy.Now()
 	asked := c.now()
-	limit := c.bounded(manyEvents)
+	limit := c.bounded(c.policy.ManyEvents)
 	page, err := c.room.Recent(ctx, "", limit)
 	if err != nil {
 		return false, err
@@ -231,7 +201,7 @@ func (c *commit) lookBefore(ctx context.Context, event id.EventID, sent int64) (
 	edge := int64(math.MinInt64)
 	find := func() {
 		if i := slices.IndexFunc(page.Events, func(e merge.Event) bool { return e.ID == event }); i >= 0 {
-			found, edge = true, page.Events[i].Time-(ownFresh+skew).Milliseconds()
+			found, edge = true, page.Events[i].Time-(c.policy.OwnFresh+c.policy.Skew).Milliseconds()
 		}
 	}
 	if find(); !found && sent == 0 {
@@ -240,14 +210,14 @@ func (c *commit) lookBefore(ctx context.Context, event id.EventID, sent int64) (
 	add := func(h *merge.History) { h.AddPage(page.Events, asked) }
 	for turned := 1; ; turned++ {
 		c.dict.Do(add)
-		if page.Next == "" || turned == farthest || page.Oldest > 0 && page.Oldest < edge {
+		if page.Next == "" || turned == c.policy.Pages || page.Oldest > 0 && page.Oldest < edge {
 			break
 		}
 		// What others have said since can be without end. But where the latest events are earlier than this one, by a clock that was set
 		// back, homeservers can take this one for the current event in place of a later one.
 		if far := !found && (page.Oldest == 0 || page.Oldest > sent); far {
 			page, err = c.room.Before(ctx, event, limit)
-			found, edge = true, sent-(ownFresh+skew).Milliseconds()
+			found, edge = true, sent-(c.policy.OwnFresh+c.policy.Skew).Milliseconds()
 		} else {
 			page, err = c.room.Recent(ctx, page.Next, limit)
 		}
@@ -278,9 +248,9 @@ func (c *commit) reach(ctx context.Context, event id.EventID) error {
 	}
 	c.dict.Look(find)
 	page := Page{}
-	for turned := 0; turned < farthest && !known && (turned == 0 || page.Next != ""); turned++ {
+	for turned := 0; turned < c.policy.Pages && !known && (turned == 0 || page.Next != ""); turned++ {
 		var err error
-		if page, err = c.room.Recent(ctx, page.Next, c.bounded(manyEvents)); err != nil {
+		if page, err = c.room.Recent(ctx, page.Next, c.bounded(c.policy.ManyEvents)); err != nil {
 			return err
 		}
 		c.dict.Do(func(h *merge.History) {
@@ -296,16 +266,16 @@ func (c *commit) reach(ctx context.Context, event id.EventID) error {
 // limit is how many events the first page asks for: what was sent of late, which is known but lies before the edge, and some more.
 func (c *commit) limit() int {
 	known, late := 0, 0
-	c.dict.Look(func(h *merge.History) { known, late = h.Len(), h.Since(2*skew) })
+	c.dict.Look(func(h *merge.History) { known, late = h.Len(), h.Since(2*c.policy.Skew) })
 	switch {
 	case c.fresh && !c.mode.OneName:
-		return allEvents
+		return c.policy.AllEvents
 	case known == late, c.mode.OneName: // the dict is young, or other names' events come in between
-		return c.bounded(manyEvents)
+		return c.bounded(c.policy.ManyEvents)
 	case c.busy:
-		return c.bounded(late + someEvents)
+		return c.bounded(late + c.policy.SomeEvents)
 	default:
-		return c.bounded(late + fewEvents)
+		return c.bounded(late + c.policy.FewEvents)
 	}
 }
 
@@ -318,5 +288,5 @@ func (c *commit) bounded(limit int) int {
 			size = max(size, sizeOf(head.Dict))
 		}
 	})
-	return max(3, min(limit, pageSize/(3*size+1)))
+	return max(3, min(limit, c.policy.PageBytes/(3*size+1)))
 }

@@ -19,9 +19,6 @@ const (
 	markSize   = 120
 	parentSize = 50
 
-	// maxHeads is how many heads one event merges, so that their names leave room for the dict.
-	maxHeads = 40
-
 	// mergeMargin is what the rest of an event takes at most: a merge must not be refused, for others' writes hang on it.
 	mergeMargin = 1500
 )
@@ -71,7 +68,7 @@ func (c *commit) plan(ctx context.Context) plan {
 				err = head.Err
 			}
 		}
-		merged = h.MergeFirst(maxHeads)
+		merged = h.MergeFirst(c.policy.MaxHeads)
 		fits := c.room.Fits(sizeOf(merged.Dict) + mergeMargin)
 		if fits == nil {
 			fits = c.without

@@ -14,14 +14,6 @@ import (
 	"github.com/roomkv/roomkv/internal/replica"
 )
 
-const (
-	// repairAfter is when a fork is merged that no writer has merged, about.
-	repairAfter = 1500 * time.Millisecond
-
-	// powerTries is how often a read is made that shares the requests of writes which are refused.
-	powerTries = 5
-)
-
 // ErrAgain ends an edit that must begin again, because the dict is written elsewhere, or what it depends on has changed.
 var ErrAgain = errors.New("roomkv: the memory is written elsewhere by now")
 
@@ -46,7 +38,7 @@ func NewReplica(room Room, mode Mode) *Replica {
 func (r *Replica) Read(ctx context.Context, afresh bool) error {
 	for try := 1; ; try++ {
 		err := r.Writer.Do(ctx, Edit{ReadOnly: true, Conditional: true, Afresh: afresh})
-		if !errors.Is(err, ErrAgain) && (!errors.Is(err, fault.ErrRefused) || try >= powerTries) {
+		if !errors.Is(err, ErrAgain) && (!errors.Is(err, fault.ErrRefused) || try >= r.Writer.policy.PowerTries) {
 			r.repairLater(ctx)
 			return err
 		}
@@ -154,7 +146,7 @@ func (r *Replica) Reconsider(ctx context.Context, from id.UserID, since int64) {
 		})
 	})
 	if affected {
-		ctx, cancel := context.WithTimeout(ctx, settleFor)
+		ctx, cancel := context.WithTimeout(ctx, r.Writer.policy.SettleFor)
 		defer cancel()
 		_ = r.Read(ctx, true) // whoever reads next finds it out otherwise
 	}
@@ -162,7 +154,7 @@ func (r *Replica) Reconsider(ctx context.Context, from id.UserID, since int64) {
 
 // repairLater repairs what needs it after a while that differs between processes, so that one does it for all.
 func (r *Replica) repairLater(ctx context.Context) {
-	r.Writer.repairLater(ctx, time.Duration(float64(repairAfter)*(0.5+fraction(r.random()))))
+	r.Writer.repairLater(ctx, time.Duration(float64(r.Writer.policy.RepairAfter)*(0.5+fraction(r.random()))))
 }
 
 // Redacted is for a sync that brings a redaction of the event.

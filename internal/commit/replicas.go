@@ -10,10 +10,6 @@ import (
 	"github.com/roomkv/roomkv/internal/lru"
 )
 
-// MaxReplicas is how many replicas stay that nobody holds: with one state key one for each room, with a state event for each key one for each
-// key that was changed or, while following, read.
-const MaxReplicas = 4096
-
 // Replicas has one replica of each dict, for all stores that come from one New. It forgets the replica that was used least recently, but none
 // that somebody still holds: two replicas of one dict would have two writers, and these would not know of each other. The zero value is
 // ready. Methods are safe for concurrent use.

@@ -6,6 +6,7 @@
 package commit
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"math/rand/v2"
@@ -19,28 +20,6 @@ import (
 	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/replica"
 	"github.com/roomkv/roomkv/internal/retry"
-)
-
-const (
-	// ownFresh and anyFresh are how long a writer goes on from what it knows without reading first: from its own write,
-	// with which nobody has interfered, and from anybody's. Writing on top of something old is mended by the
-	// merge, but for the moment until then others' writes are out of sight.
-	ownFresh = time.Minute
-	anyFresh = time.Second
-
-	// slowest bounds how slow a homeserver is taken to be where waits depend on it. Under load it is slow for all.
-	slowest = 120 * time.Millisecond
-
-	// A write that could not look for rivals of what it has sent, because requests failed, tries again in the background: first after
-	// settleAfter, then after pauses that double, until settleFor has passed. Then whoever reads or writes next has to.
-	settleAfter = time.Second
-	settleFor   = 45 * time.Second
-
-	// maxFailed is over how many events in a row a homeserver may fail until that is not taken for what is in them.
-	maxFailed = 16
-
-	// patience is how often a writer looks whether somebody else merges before it does so itself.
-	patience = 3
 )
 
 // Mode is how a dict is written.
@@ -57,14 +36,18 @@ type Mode struct {
 
 	// Drop: whatever is no longer stored after an edit is to be dropped, so that what was there before must be known.
 	Drop bool
+
+	// Policy is nil for the default one. Nobody changes it any more.
+	Policy *Policy
 }
 
 // Writer writes one dict. The edits that wait while it sends others share the next event. Its methods are safe for
 // concurrent use.
 type Writer struct {
-	dict *replica.Dict
-	room Room
-	mode Mode
+	dict   *replica.Dict
+	room   Room
+	mode   Mode
+	policy *Policy
 
 	// owner is there as long as the writer runs: whoever looks for a dict must not make a second one meanwhile. It is nil without one.
 	owner *Replica
@@ -96,7 +79,8 @@ type Writer struct {
 
 // NewWriter returns a writer of dict, which is what is known of the dict in room.
 func NewWriter(dict *replica.Dict, room Room, mode Mode) *Writer {
-	return &Writer{dict: dict, room: room, mode: mode, random: rand.Uint64, slow: 40 * time.Millisecond, lag: firstLag}
+	policy := cmp.Or(mode.Policy, &defaultPolicy)
+	return &Writer{dict: dict, room: room, mode: mode, policy: policy, random: rand.Uint64, slow: policy.SendTime, lag: policy.Lag}
 }
 
 // Do makes the edit, and returns when the homeserver has it and every other writer who could have overlooked it has
@@ -128,7 +112,7 @@ func (w *Writer) Do(ctx context.Context, edit Edit) error {
 
 // Recent tells whether the writer has written so recently that another, who began before, can have hidden that.
 func (w *Writer) Recent() bool {
-	return time.Now().UnixNano()-w.wrote.Load() < int64(ownFresh)
+	return w.policy.Now().UnixNano()-w.wrote.Load() < int64(w.policy.OwnFresh)
 }
 
 // Repair merges what nobody has merged, where there is any. It asks the homeserver first: a merge of what a slow sync has brought would
@@ -149,11 +133,11 @@ func (w *Writer) repairLater(ctx context.Context, pause time.Duration) {
 	if !w.needsRepair() || w.repairing.Swap(true) {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleFor)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.policy.SettleFor)
 	go func() {
 		defer cancel()
 		defer w.repairing.Store(false)
-		for sleep(ctx, pause) == nil && w.needsRepair() && w.Repair(ctx) != nil {
+		for w.policy.sleep(ctx, pause) == nil && w.needsRepair() && w.Repair(ctx) != nil {
 			pause *= 2
 		}
 	}()
@@ -196,9 +180,9 @@ func (w *Writer) divide(edits []*pending) {
 
 func (w *Writer) run(batch []*pending) {
 	defer w.dict.Use()()
-	ctx, callers := detach(batch)
+	callers := detach(batch, w.policy)
 	defer callers.release()
-	ctx = w.waits.In(ctx)
+	ctx := w.waits.In(callers.ctx)
 	c := commit{Writer: w, callers: callers, all: batch, todo: batch}
 	release, err := w.room.Hold(ctx)
 	if err == nil {

@@ -8,9 +8,6 @@ import (
 	"github.com/roomkv/roomkv/internal/lru"
 )
 
-// maxWritten bounds how many writes are remembered; the oldest are forgotten first.
-const maxWritten = 4096
-
 // Written remembers the last event that this process wrote to each dict, for listings of the room to be held against.
 // A homeserver that has acknowledged an event can leave it out of a listing: Dendrite feeds its sync with some
 // delay, and Synapse gives the state on one branch of the room's history, which need not be that of an event sent

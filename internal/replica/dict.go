@@ -186,11 +186,11 @@ func (d *Dict) Checked(epoch int, at time.Time) {
 	d.update()
 }
 
-// Age is how long ago the history was known to hold the latest event. It is not ok where it never was.
-func (d *Dict) Age() (age time.Duration, ok bool) {
+// AsOf is when the history was last known to hold the latest event. It is not known where it never was.
+func (d *Dict) AsOf() (moment time.Time, known bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return time.Since(d.checked), d.loaded
+	return d.checked, d.loaded
 }
 
 // Forget makes the dict unknown, for when events can have been missed.

@@ -96,7 +96,7 @@ func TestForget(t *testing.T) {
 	assert.Nil(t, d.View())
 	d.Checked(before, time.Now())
 	assert.Nil(t, d.View(), "who began before it was forgotten does not know it all")
-	_, known := d.Age()
+	_, known := d.AsOf()
 	assert.False(t, known)
 }
 
