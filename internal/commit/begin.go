@@ -8,6 +8,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/merge"
+	"github.com/roomkv/roomkv/internal/replica"
 )
 
 // begin makes sure that something is known to begin with, as of a moment that is noted in since.
@@ -48,13 +49,11 @@ func (c *commit) begin(ctx context.Context) error {
 // recall looks for what this process has sent last, of which nothing is known any more, and for what was before and after that. The homeserver
 // has acknowledged it, and lists it in a moment: what is read before that can be a late delivery of something that was there before.
 func (c *commit) recall(ctx context.Context) error {
-	event, pause := *c.last.Load(), c.policy.Lag
-	for try := 1; ; try++ {
-		found, err := c.lookBefore(ctx, event, 0)
-		if err != nil {
+	event := *c.last.Load()
+	for try := range c.policy.GivenFrom {
+		if found, err := c.rivals(ctx, event, 0); err != nil {
 			return err
-		}
-		if found {
+		} else if found {
 			c.since = c.looked
 			c.dict.Checked(c.epoch, c.looked)
 			return nil
@@ -63,28 +62,30 @@ func (c *commit) recall(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		listed := slices.ContainsFunc(page.Events, func(e merge.Event) bool { return e.ID == event })
-		if listed || try == c.policy.GivenFrom { // others have said much since
-			return c.read(ctx)
+		if index(page.Events, event) >= 0 { // others have said much since
+			break
 		}
-		if err := c.policy.sleep(ctx, pause); err != nil {
+		if try+1 == c.policy.GivenFrom {
+			break
+		}
+		if err := c.pause(ctx, try); err != nil {
 			return err
 		}
-		pause *= 2
 	}
+	return c.read(ctx)
 }
 
 // catchUp looks for what is newer than what is known. Where that is too much, what is current is read in its place: nobody knows what lies
 // between, and two ends without it would pass for rivals.
 func (c *commit) catchUp(ctx context.Context) error {
-	empty := false
-	if c.dict.Look(func(h *merge.History) { empty = h.Len() == 0 }); empty { // no look back meets anything
+	if replica.Read(c.dict, (*merge.History).Len) == 0 { // no look back meets anything
 		return c.read(ctx)
 	}
-	if err := c.look(ctx, ""); err != nil {
+	complete, err := c.find(ctx, "")
+	if err != nil {
 		return err
 	}
-	if c.short && c.own == "" {
+	if !complete && c.own == "" {
 		c.dict.Forget()
 		c.epoch = c.dict.Epoch()
 		return c.read(ctx)
@@ -104,13 +105,9 @@ func (c *commit) readOnly() bool {
 }
 
 // lastIsOwn tells whether nobody is known to have written after this writer.
-func (c *commit) lastIsOwn() (own bool) {
-	c.dict.Look(func(h *merge.History) {
-		heads := h.Heads()
-		last := c.last.Load()
-		own = len(heads) == 1 && last != nil && heads[0].ID == *last
-	})
-	return own
+func (c *commit) lastIsOwn() bool {
+	heads, last := replica.Read(c.dict, (*merge.History).Heads), c.last.Load()
+	return len(heads) == 1 && last != nil && heads[0].ID == *last
 }
 
 // read asks what is current, and looks for what lies between that and what is known.
@@ -133,7 +130,7 @@ func (c *commit) read(ctx context.Context) error {
 	switch {
 	case current == nil && c.mode.Doubt && !c.mode.Single && (!c.mode.OneName || c.afresh()):
 		c.since = time.Time{}
-		err = c.find(ctx, "")
+		_, err = c.find(ctx, "")
 	case current == nil && (known || !c.mode.OneName && (c.mode.Single || c.readOnly())), c.mode.Single && c.wrote.Load() > 0:
 		err = c.recent(ctx)
 	case current == nil:
@@ -142,13 +139,10 @@ func (c *commit) read(ctx context.Context) error {
 		err = c.look(ctx, current.ID)
 	}
 	isCurrent := func(e *merge.Event) bool { return current != nil && e.ID == current.ID }
-	hidden := func() (hidden bool) {
-		c.dict.Look(func(h *merge.History) {
-			hidden = len(h.Latest()) > 0 && !slices.ContainsFunc(h.Latest(), isCurrent)
-		})
-		return hidden
+	hidden := func(h *merge.History) bool {
+		return len(h.Latest()) > 0 && !slices.ContainsFunc(h.Latest(), isCurrent)
 	}
-	if err == nil && hidden() {
+	if err == nil && replica.Read(c.dict, hidden) {
 		margin := time.Duration(0)
 		if current != nil { // the homeserver has chosen that in place of what it left out, whatever the times say
 			margin = c.policy.LeftOut
@@ -158,7 +152,7 @@ func (c *commit) read(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.hidden.Store(hidden())
+	c.hidden.Store(replica.Read(c.dict, hidden))
 	c.since = began
 	if current == nil && c.mode.Doubt { // what is sent next has rivals that were left out of the state
 		c.since = began.Add(-c.policy.LeftOut)
@@ -170,7 +164,7 @@ func (c *commit) read(ctx context.Context) error {
 // recent looks back once. What is not in the state any more, or never was, can be among the latest events all the same: a homeserver that
 // resolves the state of two branches leaves out what its sender had no more power to send in one of them, and whatever that had replaced.
 func (c *commit) recent(ctx context.Context) error {
-	asked := c.now()
+	asked := replica.Read(c.dict, (*merge.History).Now)
 	events, err := c.room.Latest(ctx)
 	if err == nil {
 		c.dict.Do(func(h *merge.History) { h.AddPage(events, asked) })
@@ -180,13 +174,8 @@ func (c *commit) recent(ctx context.Context) error {
 
 // older finds out what counts of that which was there before the commit began from nothing. The look back after its first event shows it.
 func (c *commit) older(ctx context.Context) error {
-	until := c.edge(c.timeOf(c.own))
+	until := c.rivalsSince(replica.Read(c.dict, func(h *merge.History) int64 { return h.Time(c.own) }), c.age())
 	return c.weigh(ctx, 0, func(e *merge.Event) bool { return e.ID != c.own && e.Time < until })
-}
-
-func (c *commit) timeOf(event id.EventID) (sent int64) {
-	c.dict.Look(func(h *merge.History) { sent = h.Time(event) })
-	return sent
 }
 
 // weigh finds out which of the latest events the homeserver has left out of the state, among those that this can be true of. The room's
@@ -262,37 +251,13 @@ func (c *commit) remember(ctx context.Context) error {
 			return err
 		}
 		c.since = since
-		if err := c.find(ctx, c.own); err != nil {
+		if _, err := c.find(ctx, c.own); err != nil {
 			return err
 		}
 		for _, p := range c.all {
 			if err := c.reachSent(ctx, p); err != nil {
 				return err
 			}
-		}
-	}
-	return nil
-}
-
-// resume is for an edit that was sent in an attempt before.
-func (c *commit) resume(ctx context.Context, p *pending) error {
-	err := c.reachSent(ctx, p)
-	if err == nil && len(p.in) > 0 {
-		c.own = p.in[len(p.in)-1]
-	}
-	return err
-}
-
-// reachSent looks back to all events that an edit was sent in, without which nothing tells whether it counts.
-func (c *commit) reachSent(ctx context.Context, p *pending) error {
-	for _, sent := range p.in {
-		if err := c.reach(ctx, sent); err != nil {
-			return err
-		}
-		known := false
-		c.dict.Look(func(h *merge.History) { known = h.Has(sent) })
-		if !known {
-			return errUnseen
 		}
 	}
 	return nil

@@ -22,13 +22,10 @@ type commit struct {
 	own     id.EventID // the last event that the commit sent
 	epoch   int        // of the dict, when what is known of it was last whole
 	without error      // of a homeserver that refuses the merge with what was sent for its size
-	deep    bool       // whether a look back goes on until it finds what was sent
-	late    bool       // whether a look back no longer waits for the homeserver to list what it has given as current
 	fresh   bool       // whether the homeserver had nothing when the commit began, and it is not known what it had left out of the state
 	certain bool       // whether the homeserver was asked what is current after the commit began
 	met     bool       // whether others were met
 	looked  time.Time  // when the homeserver was last asked for what there is
-	short   bool       // whether the last look back ended before it was as far as it should have gone
 	since   time.Time  // when what the commit began from was all there was
 	blindly bool       // whether nothing is read and nothing merged
 	once    bool       // whether the request for own was made a single time
@@ -67,8 +64,11 @@ func (c *commit) run(ctx context.Context) error {
 		if err := c.reach(ctx, p.Since); err != nil {
 			return err
 		}
-		if err := c.resume(ctx, p); err != nil {
+		if err := c.reachSent(ctx, p); err != nil {
 			return err
+		}
+		if len(p.in) > 0 { // in an attempt before
+			c.own = p.in[len(p.in)-1]
 		}
 	}
 	for {
@@ -348,7 +348,6 @@ func (c *commit) turn(h *merge.History) (before int, settled bool) {
 // sync is the same for all. A sync that has skipped events makes the dict be forgotten at any moment, and can then
 // bring events long before those that have been read since. F can be called again; the last call counts.
 func (c *commit) decide(ctx context.Context, f func(h *merge.History)) error {
-	pause := c.policy.Lag
 	for try := 1; ; {
 		if err := c.remember(ctx); err != nil {
 			return err
@@ -367,11 +366,9 @@ func (c *commit) decide(ctx context.Context, f func(h *merge.History)) error {
 			}
 		})
 		if len(missing) > 0 {
-			c.late = try >= c.policy.GivenFrom
-			_, err := c.pages(ctx, "")
-			if c.late = false; err == nil && try > 1 {
-				err = c.policy.sleep(ctx, pause)
-				pause *= 2
+			_, err := c.scan(ctx, lookback{try: try})
+			if err == nil && try > 1 {
+				err = c.pause(ctx, try-2)
 			}
 			if err != nil {
 				return err

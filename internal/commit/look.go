@@ -5,55 +5,53 @@ import (
 	"context"
 	"math"
 	"slices"
+	"time"
 
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/merge"
+	"github.com/roomkv/roomkv/internal/replica"
 )
 
-// look looks back until all is known that the homeserver has done up to the event, which it acknowledged, since what is known was whole.
-// Without an event it is all that the homeserver lists.
+// lookback is what the room's latest events are read for.
 //
-// A second sync would be simpler, but homeservers forget a device's to-device messages once one of its syncs has
-// got them, and with them the keys that the bot's own sync is waiting for.
+// A second sync would be simpler, but homeservers forget a device's to-device messages once one of its syncs has got them, and with them the
+// keys that the bot's own sync is waiting for.
+type lookback struct {
+	target id.EventID // an event that the homeserver has acknowledged, or given as the current one; without it, all that is newer than what is known
+	try    int        // how often it was looked for before: the later, the farther back, and the more is believed
+}
+
+// lookedBack is what a look back came to.
+type lookedBack struct {
+	found    bool // the target is listed, and nothing is missing between the events that are known
+	complete bool // it went back beyond rivalsSince, or to where it is known what follows
+}
+
+// rivalsSince is the rule by which it is known whether an event can have a rival that nobody here has seen. The event was sent at a time, in
+// Unix milliseconds, by a writer that had last known all there was this long before: its age. Whatever that writer overlooked was stored in
+// between. So its rivals are listed with a time from here on, and there are no others once all events from here on have been read.
+//
+// The age of what this commit sends is that of what it began from. Anybody else's is OwnFresh at most.
+func (c *commit) rivalsSince(sent int64, age time.Duration) int64 {
+	return sent - (age + c.policy.Skew).Milliseconds()
+}
+
+// age is how long ago what the commit began from was all there was.
+func (c *commit) age() time.Duration { return c.policy.since(c.since) }
+
+// look waits until the homeserver shows an event that it has acknowledged, together with what was stored before it since the commit began. A
+// sync that feeds the dict shows both without a request. It does not bring again what was left out of the state.
 func (c *commit) look(ctx context.Context, event id.EventID) error {
-	if c.synced() && event != "" && !(c.fresh && !c.mode.OneName) { // the sync does not bring again what was left out of the state
+	if c.synced() && (!c.fresh || c.mode.OneName) {
 		if seen, err := c.bring(ctx, event); seen || err != nil {
 			return err
 		}
-	} else if event != "" {
-		if err := c.policy.sleep(ctx, c.lag); err != nil {
-			return err
-		}
+	} else if err := c.policy.sleep(ctx, c.lag); err != nil {
+		return err
 	}
-	return c.find(ctx, event)
-}
-
-// find looks back until the homeserver lists the event. One that it has given as the current one it may never list: it hides what was sent
-// before the user came.
-func (c *commit) find(ctx context.Context, event id.EventID) error {
-	pause := c.policy.Lag
-	late := c.synced()
-	defer func() { c.deep, c.late = false, false }()
-	for try := range c.policy.Tries {
-		c.deep, c.late = try >= c.policy.DeepFrom, try >= c.policy.GivenFrom
-		seen, err := c.pages(ctx, event)
-		if seen && late && event != "" {
-			c.room.Behind(event)
-		}
-		if !seen && err == nil && c.deep {
-			err = c.room.Refused(ctx, event)
-		}
-		if seen || err != nil {
-			return err
-		}
-		c.lag = min(c.lag+c.policy.Lag, c.policy.MaxLag)
-		if err := c.policy.sleep(ctx, pause); err != nil {
-			return err
-		}
-		pause *= 2
-	}
-	return errUnseen
+	_, err := c.find(ctx, event)
+	return err
 }
 
 // bring waits for the sync to bring the event. A sync without a gap has brought by then what was stored before.
@@ -80,48 +78,71 @@ func (c *commit) bring(ctx context.Context, event id.EventID) (seen bool, err er
 	}
 }
 
-// pages reads events from the latest back to what was there for certain as the commit began, and on until nothing is missing between
-// those that are known. It has not seen the event where the homeserver does not list it yet. Where it lists what this commit has sent, it
-// reads on however far that is: others' changes since what this was made from, a minute ago at most, can be acknowledged.
-func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err error) {
-	c.looked = c.policy.Now()
-	epoch, asked := c.dict.Epoch(), c.now()
-	page := Page{}
-	limit := c.limit()
-	var events []merge.Event
-	turned, oldest := 0, int64(0)
-	met := false
-	until := int64(math.MaxInt64)                                              // how far it goes at least
-	for ; !met && (turned < c.policy.Pages || page.Oldest > until); turned++ { // others can go on talking for ever, but not write
-		if page, err = c.room.Recent(ctx, page.Next, limit); err != nil {
+// find looks back until the homeserver lists the event.
+func (c *commit) find(ctx context.Context, event id.EventID) (complete bool, err error) {
+	synced := c.synced()
+	for try := range c.policy.Tries {
+		looked, err := c.scan(ctx, lookback{event, try})
+		if err == nil && !looked.found && try >= c.policy.DeepFrom {
+			err = c.room.Refused(ctx, event)
+		}
+		if looked.found && synced && event != "" {
+			c.room.Behind(event)
+		}
+		if looked.found || err != nil {
+			return looked.complete, err
+		}
+		c.lag = min(c.lag+c.policy.Lag, c.policy.MaxLag)
+		if err := c.pause(ctx, try); err != nil {
 			return false, err
 		}
+	}
+	return false, errUnseen
+}
+
+// pause is what lies between a try and the next one. It doubles.
+func (c *commit) pause(ctx context.Context, try int) error {
+	return c.policy.sleep(ctx, c.policy.Lag<<try)
+}
+
+// scan looks back once, and on until nothing is missing between the events that are known.
+func (c *commit) scan(ctx context.Context, l lookback) (r lookedBack, err error) {
+	c.looked = c.policy.Now()
+	epoch, asked := c.dict.Epoch(), replica.Read(c.dict, (*merge.History).Now)
+	given := l.try >= c.policy.GivenFrom
+	var page Page
+	var events []merge.Event
+	limit := c.firstPage()
+	turned, oldest := 0, int64(0)
+	until := int64(math.MaxInt64)
+	more := func() bool { return turned < c.policy.Pages || page.Oldest > until } // others can go on talking for ever, but not write
+	for ; !r.complete && more(); turned++ {
+		if page, err = c.room.Recent(ctx, page.Next, limit); err != nil {
+			return lookedBack{}, err
+		}
 		events = append(events, page.Events...)
-		if i := slices.IndexFunc(page.Events, func(e merge.Event) bool { return e.ID == event && event == c.own }); i >= 0 {
-			until = c.edge(page.Events[i].Time)
+		if i := index(page.Events, l.target); i >= 0 && l.target == c.own {
+			until = c.rivalsSince(page.Events[i].Time, c.age()) // however far that is: what others wrote since can be acknowledged
 		}
 		oldest = cmp.Or(page.Oldest, oldest)
-		met = page.Next == "" || c.meets(events, event, oldest)
+		r.complete = page.Next == "" || c.reaches(l, events, oldest)
 		limit = c.bounded(c.policy.ManyEvents)
 	}
-	c.short = !met
 	open := false         // whether something is missing between events that are known
 	fed, after := true, 0 // whether the sync has brought something that can be newer than the lists
 	c.dict.Do(func(h *merge.History) {
 		fed = h.Now() != asked
 		h.AddPage(events, asked)
 		after = h.Now()
-		seen = event == "" || h.Listed(event) || (c.short || c.late) && h.Has(event)
-		open = seen && len(h.Missing()) > 0
+		r.found = l.target == "" || h.Listed(l.target) || (!r.complete || given) && h.Has(l.target)
+		open = r.found && len(h.Missing()) > 0
 	})
-	for ; open && page.Next != "" && (turned < c.policy.Pages || page.Oldest > until); turned++ {
+	for ; open && page.Next != "" && more(); turned++ {
 		if page, err = c.room.Recent(ctx, page.Next, limit); err != nil {
-			return false, err
+			return lookedBack{}, err
 		}
 		c.dict.Do(func(h *merge.History) {
-			for _, e := range page.Events {
-				h.AddOlder(e)
-			}
+			h.AddOlder(page.Events...)
 			open = len(h.Missing()) > 0
 		})
 	}
@@ -129,44 +150,37 @@ func (c *commit) pages(ctx context.Context, event id.EventID) (seen bool, err er
 		forgotten := c.dict.Epoch() != epoch
 		c.dict.Do(func(h *merge.History) {
 			switch {
-			case c.late:
+			case given:
 				h.GiveUp()
 			case fed || forgotten || h.Now() != after: // newer lists can have what is missing
-				seen = false
-			case c.short || !h.Unplumbed():
+				r.found = false
+			case !r.complete || !h.Unplumbed():
 				h.GiveUp()
 			}
 		})
 	}
-	return seen, nil
+	return r, nil
 }
 
-// now is how far the history has got.
-func (c *commit) now() (now int) {
-	c.dict.Look(func(h *merge.History) { now = h.Now() })
-	return now
-}
-
-// meets tells whether the events reach back to what was there for certain as the commit began. What was listed then is no such sign:
-// homeservers list what took long to store among older events. Without the event that is looked for, the page ends where something is known,
-// and is asked for again; a deep look goes on, for the event can be listed that far back.
-func (c *commit) meets(events []merge.Event, event id.EventID, oldest int64) (met bool) {
-	i := slices.IndexFunc(events, func(e merge.Event) bool { return e.ID == event })
+// reaches tells whether the events that were read are all that there can be of what is looked for. That some of them are known is no such
+// sign: homeservers list what took long to store among older events. A look back whose target is not listed is made again, and ends there all
+// the same, unless it is a later try: the target can be listed farther back.
+func (c *commit) reaches(l lookback, events []merge.Event, oldest int64) bool {
+	i := index(events, l.target)
 	switch {
 	case len(events) == 0:
 		return false
-	case i < 0 && event != "" && !c.deep:
-		c.dict.Look(func(h *merge.History) {
-			met = slices.ContainsFunc(events, func(e merge.Event) bool { return h.Had(e.ID) })
+	case i < 0 && l.target != "" && l.try < c.policy.DeepFrom:
+		return replica.Read(c.dict, func(h *merge.History) bool {
+			return slices.ContainsFunc(events, func(e merge.Event) bool { return h.Had(e.ID) })
 		})
-		return met
 	}
-	return oldest > 0 && oldest < c.edge(events[max(0, i)].Time)
+	return oldest > 0 && oldest < c.rivalsSince(events[max(0, i)].Time, c.age())
 }
 
-// edge is when what is older was there for certain as the commit began, of which an event was sent at that time.
-func (c *commit) edge(sent int64) int64 {
-	return sent - (c.policy.since(c.since) + c.policy.Skew).Milliseconds()
+// index finds an event in a page, and is negative where it is not there.
+func index(events []merge.Event, event id.EventID) int {
+	return slices.IndexFunc(events, func(e merge.Event) bool { return e.ID == event })
 }
 
 // verify makes sure that the heads have no rivals that nobody has merged, for what is sent next tells everybody that there are none. Their
@@ -177,94 +191,91 @@ func (c *commit) verify(ctx context.Context) error {
 	if c.mode.Single || c.mode.OneName && !c.Recent() && c.epoch == 0 && !slices.ContainsFunc(c.all, depends) {
 		return nil
 	}
-	var unverified []*merge.Event
-	c.dict.Look(func(h *merge.History) { unverified = h.Unverified("", c.mode.OneName) })
+	unverified := replica.Read(c.dict, func(h *merge.History) []*merge.Event { return h.Unverified("", c.mode.OneName) })
 	for _, e := range unverified {
-		if _, err := c.lookBefore(ctx, e.ID, e.Time); err != nil {
+		if _, err := c.rivals(ctx, e.ID, e.Time); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// lookBefore looks back until all is known that the writer of an event can have overlooked: what was stored since that writer last knew
-// what was current. The event is looked for among the latest ones first, and far beyond these where it is known when it was sent, in Unix
-// milliseconds.
-func (c *commit) lookBefore(ctx context.Context, event id.EventID, sent int64) (found bool, err error) {
+// rivals reads all that somebody else's event can be a rival of. The event is looked for among the latest ones first, and far beyond these
+// where it is known when it was sent, in Unix milliseconds.
+func (c *commit) rivals(ctx context.Context, event id.EventID, sent int64) (found bool, err error) {
 	c.looked = c.policy.Now()
-	asked := c.now()
-	limit := c.bounded(c.policy.ManyEvents)
-	page, err := c.room.Recent(ctx, "", limit)
-	if err != nil {
-		return false, err
-	}
-	edge := int64(math.MinInt64)
-	find := func() {
-		if i := slices.IndexFunc(page.Events, func(e merge.Event) bool { return e.ID == event }); i >= 0 {
-			found, edge = true, page.Events[i].Time-(c.policy.OwnFresh+c.policy.Skew).Milliseconds()
-		}
-	}
-	if find(); !found && sent == 0 {
-		return false, nil
-	}
-	add := func(h *merge.History) { h.AddPage(page.Events, asked) }
+	asked, limit := replica.Read(c.dict, (*merge.History).Now), c.bounded(c.policy.ManyEvents)
+	var page Page
 	for turned := 1; ; turned++ {
-		c.dict.Do(add)
-		if page.Next == "" || turned == c.policy.Pages || page.Oldest > 0 && page.Oldest < edge {
-			break
-		}
 		// What others have said since can be without end. But where the latest events are earlier than this one, by a clock that was set
 		// back, homeservers can take this one for the current event in place of a later one.
-		if far := !found && (page.Oldest == 0 || page.Oldest > sent); far {
+		if far := page.Oldest == 0 || page.Oldest > sent; turned > 1 && !found && far {
 			page, err = c.room.Before(ctx, event, limit)
-			found, edge = true, sent-(c.policy.OwnFresh+c.policy.Skew).Milliseconds()
+			found = true
 		} else {
 			page, err = c.room.Recent(ctx, page.Next, limit)
 		}
 		if err != nil {
 			return false, err
 		}
-		find()
-		add = func(h *merge.History) {
-			for _, e := range page.Events {
-				h.AddOlder(e)
+		if i := index(page.Events, event); i >= 0 {
+			found, sent = true, page.Events[i].Time
+		}
+		if !found && sent == 0 {
+			return false, nil
+		}
+		last := page.Next == "" || turned == c.policy.Pages || found && page.Oldest > 0 && page.Oldest < c.rivalsSince(sent, c.policy.OwnFresh)
+		c.dict.Do(func(h *merge.History) {
+			if turned == 1 {
+				h.AddPage(page.Events, asked)
+			} else {
+				h.AddOlder(page.Events...)
 			}
+			if last {
+				h.Verify(event)
+			}
+		})
+		if last {
+			return found, nil
 		}
 	}
-	c.dict.Do(func(h *merge.History) { h.Verify(event) })
-	return found, nil
 }
 
 // reach looks back to an event, as far as that is not known and a look back goes. First it looks for what is newer than what is known: in
 // the order of the history that comes last.
 func (c *commit) reach(ctx context.Context, event id.EventID) error {
-	known := event == ""
-	find := func(h *merge.History) { known = known || h.Has(event) }
-	if c.dict.Look(find); known {
+	if event == "" || c.dict.Has(event) {
 		return nil
 	}
 	if err := c.catchUp(ctx); err != nil {
 		return err
 	}
-	c.dict.Look(find)
 	page := Page{}
-	for turned := 0; turned < c.policy.Pages && !known && (turned == 0 || page.Next != ""); turned++ {
+	for turned := 0; turned < c.policy.Pages && !c.dict.Has(event) && (turned == 0 || page.Next != ""); turned++ {
 		var err error
 		if page, err = c.room.Recent(ctx, page.Next, c.bounded(c.policy.ManyEvents)); err != nil {
 			return err
 		}
-		c.dict.Do(func(h *merge.History) {
-			for _, e := range page.Events {
-				h.AddOlder(e)
-			}
-			find(h)
-		})
+		c.dict.Do(func(h *merge.History) { h.AddOlder(page.Events...) })
 	}
 	return nil
 }
 
-// limit is how many events the first page asks for: what was sent of late, which is known but lies before the edge, and some more.
-func (c *commit) limit() int {
+// reachSent looks back to all events that an edit was sent in, without which nothing tells whether it counts.
+func (c *commit) reachSent(ctx context.Context, p *pending) error {
+	for _, sent := range p.in {
+		if err := c.reach(ctx, sent); err != nil {
+			return err
+		}
+		if !c.dict.Has(sent) {
+			return errUnseen
+		}
+	}
+	return nil
+}
+
+// firstPage is how many events a look back asks for first: what was sent of late, which is known but can have rivals, and some more.
+func (c *commit) firstPage() int {
 	known, late := 0, 0
 	c.dict.Look(func(h *merge.History) { known, late = h.Len(), h.Since(2*c.policy.Skew) })
 	switch {
@@ -283,10 +294,8 @@ func (c *commit) limit() int {
 // Synapse gives that twice.
 func (c *commit) bounded(limit int) int {
 	size := 0
-	c.dict.Look(func(h *merge.History) {
-		for _, head := range h.Heads() {
-			size = max(size, sizeOf(head.Dict))
-		}
-	})
+	for _, head := range replica.Read(c.dict, (*merge.History).Heads) {
+		size = max(size, sizeOf(head.Dict))
+	}
 	return max(3, min(limit, c.policy.PageBytes/(3*size+1)))
 }

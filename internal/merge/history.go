@@ -61,10 +61,12 @@ func (h *History) Add(e Event) bool {
 	return h.add(e, h.added)
 }
 
-// AddOlder is Add for an event that is older than all others.
-func (h *History) AddOlder(e Event) bool {
-	h.older++
-	return h.add(e, -h.older)
+// AddOlder is Add for events that are older than all others, the newest first.
+func (h *History) AddOlder(events ...Event) {
+	for _, e := range events {
+		h.older++
+		h.add(e, -h.older)
+	}
 }
 
 // Now is how far the history has got; see [History.AddPage].

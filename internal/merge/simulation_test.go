@@ -611,10 +611,10 @@ func (sim *simulation) replicas() (map[string]string, error) {
 	for _, order := range orders {
 		var h merge.History
 		for _, e := range order.newer {
-			sim.add(e, h.Add)
+			sim.add(e, func(e merge.Event) { h.Add(e) })
 		}
 		for _, e := range slices.Backward(order.older) {
-			sim.add(e, h.AddOlder)
+			sim.add(e, func(e merge.Event) { h.AddOlder(e) })
 		}
 		// Which of two that are one request was stored first is not asked where the same comes of it.
 		if heads := h.Heads(); len(heads) != 1 && !order.stored {
@@ -631,7 +631,7 @@ func (sim *simulation) replicas() (map[string]string, error) {
 }
 
 // add adds an event, now and then in two steps, as where the homeserver leaves out at first what it replaced.
-func (sim *simulation) add(e merge.Event, add func(merge.Event) bool) {
+func (sim *simulation) add(e merge.Event, add func(merge.Event)) {
 	if sim.rng.IntN(4) == 0 {
 		part := e
 		part.Replaces, part.Partial = "", true

@@ -97,6 +97,17 @@ func (d *Dict) Look(f func(h *merge.History)) {
 	f(&d.history)
 }
 
+// Read is what f reads in the history.
+func Read[T any](d *Dict, f func(h *merge.History) T) (result T) {
+	d.Look(func(h *merge.History) { result = f(h) })
+	return result
+}
+
+// Has tells whether the event is in the history.
+func (d *Dict) Has(event id.EventID) bool {
+	return Read(d, func(h *merge.History) bool { return h.Has(event) })
+}
+
 // Feed adds events that one response of the sync brought; nobody sees some of them without the others. What nobody has asked for stays unknown.
 func (d *Dict) Feed(events ...merge.Event) {
 	d.mu.Lock()
@@ -140,9 +151,7 @@ func (d *Dict) Feed(events ...merge.Event) {
 		d.history.AddPage(listed, d.history.Now())
 	default:
 		d.history.AddPage(listed[:len(listed)-older], d.history.Now())
-		for _, e := range listed[len(listed)-older:] {
-			d.history.AddOlder(e)
-		}
+		d.history.AddOlder(listed[len(listed)-older:]...)
 	}
 	if d.users == 0 { // who writes must find again what it has sent
 		d.history.Prune(kept)
