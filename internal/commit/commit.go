@@ -27,8 +27,6 @@ type commit struct {
 	met     bool       // whether others were met
 	looked  time.Time  // when the homeserver was last asked for what there is
 	since   time.Time  // when what the commit began from was all there was
-	blindly bool       // whether nothing is read and nothing merged
-	once    bool       // whether the request for own was made a single time
 	tried   bool       // whether the homeserver can have stored something of this commit
 
 	asked  bool             // whether it is known how values are sent
@@ -37,13 +35,16 @@ type commit struct {
 	before map[string]bool  // what was stored before, or by this commit
 }
 
-// do is run, and sees to what is left to be done after it.
+// do makes the edits, and sees to what is left to be done after that.
 func (c *commit) do(ctx context.Context) error {
+	if c.mode.OneName && !c.mode.Drop && !c.all[0].Conditional && !(c.synced() && c.dict.View() != nil) {
+		return c.replace(ctx)
+	}
 	err := c.run(ctx)
 	switch {
 	case err == nil:
 		c.drop(ctx)
-	case c.tried && !c.blindly && !c.mode.Single:
+	case c.tried && !c.mode.Single:
 		c.unsettled.Store(true)
 		c.repairLater(ctx, c.policy.SettleAfter)
 	}
@@ -52,10 +53,6 @@ func (c *commit) do(ctx context.Context) error {
 
 // run sends events until the edits are in all heads.
 func (c *commit) run(ctx context.Context) error {
-	c.blindly = c.mode.OneName && !c.mode.Drop && !c.all[0].Conditional && !(c.synced() && c.dict.View() != nil)
-	if c.blindly {
-		return c.replace(ctx)
-	}
 	c.epoch = c.dict.Epoch()
 	if err := c.begin(ctx); err != nil {
 		return err
@@ -76,52 +73,43 @@ func (c *commit) run(ctx context.Context) error {
 			return err
 		}
 		plan := c.plan(ctx)
-		if plan.err != nil {
+		switch {
+		case plan.err != nil:
 			return plan.err
-		}
-		if plan.doubtful && !c.certain {
-			if err := c.read(ctx); err != nil {
-				return err
+		case plan.doubtful && !c.certain:
+			err := c.read(ctx)
+			if err == nil {
+				err = c.verify(ctx)
 			}
-			if err := c.verify(ctx); err != nil {
+			if err != nil {
 				return err
 			}
 			continue
-		}
-		if c.own == "" && c.readOnly() && c.afresh() {
-			// Whoever reads what counts for certain must choose between rivals as their writers do.
+		case c.own == "" && c.readOnly() && c.afresh(): // who reads what counts for certain must choose between rivals as their writers do
 			return c.decide(ctx, func(*merge.History) {})
-		}
-		if c.own == "" && (!plan.write || c.readOnly()) {
+		case c.own == "" && (!plan.write || c.readOnly()):
 			return nil
-		}
-		if !plan.write {
-			if done, err := c.settle(ctx); done || err != nil {
+		case plan.write:
+			_, err := c.send(ctx, &plan)
+			switch {
+			case c.apart(err):
+				if len(c.all) == 0 {
+					return nil
+				}
+				continue
+			case c.room.TooLarge(err) && len(plan.event.Parents) > 1 && c.own != "" && c.without == nil && !c.stays():
+				c.without, c.certain = err, true
+				continue
+			case err != nil && c.mode.Single:
+				c.dict.Forget() // the homeserver can have it all the same
 				return err
-			}
-			continue
-		}
-		err := c.send(ctx, &plan)
-		if c.apart(err) {
-			if len(c.all) == 0 {
+			case err != nil:
+				return err
+			case c.mode.Single:
+				c.dict.Do(func(h *merge.History) { h.Add(plan.event) })
+				c.dict.Checked(c.epoch, c.looked)
 				return nil
 			}
-			continue
-		}
-		if c.room.TooLarge(err) && len(plan.event.Parents) > 1 && c.own != "" && c.without == nil && !c.stays() {
-			c.without, c.certain = err, true
-			continue
-		}
-		if err != nil {
-			if c.mode.Single {
-				c.dict.Forget() // the homeserver can have it all the same
-			}
-			return err
-		}
-		if c.mode.Single {
-			c.dict.Do(func(h *merge.History) { h.Add(plan.event) })
-			c.dict.Checked(c.epoch, c.looked)
-			return nil
 		}
 		if done, err := c.settle(ctx); done || err != nil {
 			return err
@@ -134,7 +122,7 @@ func (c *commit) stays() bool {
 	return slices.ContainsFunc(c.all, func(p *pending) bool { return p.Attempt != nil && !p.Attempt.GiveWay })
 }
 
-// replace sends what the edits make of a dict with one name, whatever is there.
+// replace sends what the edits make of a dict with one name, whatever is there: nothing is read before and nothing merged after it.
 func (c *commit) replace(ctx context.Context) error {
 	if err := c.ready(ctx); err != nil {
 		return err
@@ -175,7 +163,7 @@ func (c *commit) sendBlind(ctx context.Context, plan *plan) error {
 	c.blind = nil
 	if before != nil && len(plan.names) > 0 && *c.last.Load() == before.event && maps.Equal(before.names, plan.names) {
 		plan.parents = &wire.Parents{By: before.by}
-		if err := c.send(ctx, plan); err != nil {
+		if _, err := c.send(ctx, plan); err != nil {
 			return err
 		}
 		if c.own == before.event {
@@ -184,13 +172,11 @@ func (c *commit) sendBlind(ctx context.Context, plan *plan) error {
 		}
 	}
 	plan.parents = &wire.Parents{By: nonce(c.random())}
-	if err := c.send(ctx, plan); err != nil {
-		return err
-	}
-	if c.once {
+	once, err := c.send(ctx, plan)
+	if err == nil && once {
 		c.blind = &blind{plan.names, plan.parents.By, c.own}
 	}
-	return nil
+	return err
 }
 
 // apart is for an event that the homeserver refused for what an edit has brought into it. It puts the edits that were not sent
@@ -200,7 +186,7 @@ func (c *commit) sendBlind(ctx context.Context, plan *plan) error {
 func (c *commit) apart(err error) bool {
 	refused, sure := c.room.RefusesContent(err)
 	sent := func(p *pending) bool { return len(p.in) > 0 }
-	fresh := slices.DeleteFunc(slices.Clone(c.all), sent)
+	fresh := except(c.all, sent)
 	if !refused || len(fresh) == 0 || c.own == "" && len(fresh) == 1 || !sure && (c.own != "" || fresh[0].Conditional) {
 		return false
 	}
@@ -210,26 +196,34 @@ func (c *commit) apart(err error) bool {
 		}
 		c.unsettled.Store(true)
 	}
-	c.all, c.todo = slices.DeleteFunc(c.all, func(p *pending) bool { return !sent(p) }), slices.DeleteFunc(slices.Clone(c.todo), func(p *pending) bool { return !sent(p) })
+	c.all, c.todo = only(c.all, sent), only(c.todo, sent)
 	c.divide(fresh)
 	return true
 }
 
 // refuse gives an error to the edits that have new values, and tells whether there are others.
 func (c *commit) refuse(err error) (others bool) {
-	c.todo = slices.DeleteFunc(slices.Clone(c.todo), func(p *pending) bool {
-		if len(p.Values) > 0 {
-			p.err, p.names = err, nil
-		}
-		return len(p.Values) > 0
-	})
+	hasValues := func(p *pending) bool { return len(p.Values) > 0 }
+	for _, p := range only(c.todo, hasValues) {
+		p.err, p.names = err, nil
+	}
+	c.todo = except(c.todo, hasValues)
 	return len(c.todo) > 0
 }
 
-// send sends the planned event.
-func (c *commit) send(ctx context.Context, plan *plan) error {
+// only is a copy of those for which it is true, except one of the others.
+func only[T any](all []T, f func(T) bool) []T {
+	return except(all, func(one T) bool { return !f(one) })
+}
+
+func except[T any](all []T, f func(T) bool) []T {
+	return slices.DeleteFunc(slices.Clone(all), f)
+}
+
+// send sends the planned event. Once is that of [Room.Send].
+func (c *commit) send(ctx context.Context, plan *plan) (once bool, err error) {
 	if err := c.seal(ctx, plan); err != nil {
-		return err
+		return false, err
 	}
 	c.supersede(plan)
 	began := c.policy.Now()
@@ -237,13 +231,13 @@ func (c *commit) send(ctx context.Context, plan *plan) error {
 	sent, once, err := c.room.Send(ctx, content)
 	c.tried = c.tried || err == nil || !c.room.NotSent(err)
 	if err != nil {
-		return err
+		return false, err
 	}
 	c.failed = 0
 	c.hidden.Store(false)
 	c.slow = min((3*c.slow+c.policy.since(began))/4, c.policy.MaxSendTime)
 	c.sealed = nil
-	c.own, c.once = sent, once
+	c.own = sent
 	c.last.Store(&sent)
 	c.wrote.Store(c.policy.Now().UnixNano())
 	plan.event.ID = sent
@@ -258,7 +252,7 @@ func (c *commit) send(ctx context.Context, plan *plan) error {
 			p.OnSent(sent)
 		}
 	}
-	return nil
+	return once, nil
 }
 
 // settle waits until all heads have merged what was sent, or until it is this commit's turn to merge: then todo has
@@ -283,15 +277,24 @@ func (c *commit) settle(ctx context.Context) (done bool, err error) {
 		c.fresh = false
 	}
 	for try := 1; ; try++ {
-		lost, before, settled, err := c.fate(ctx)
-		if err != nil {
+		var lost, counted []*pending
+		var before int
+		var settled bool
+		if err := c.decide(ctx, func(h *merge.History) {
+			before, settled = c.turn(h)
+			lost = only(c.all, func(p *pending) bool { return overtaken(h, p, p.names) })
+			// What was sent counts, though the edit failed when it was made again in vain.
+			counted = only(c.all, func(p *pending) bool { return p.Conditional && len(p.sent) > 0 && !overtaken(h, p, p.sent) })
+		}); err != nil {
 			return false, err
 		}
 		c.met = c.met || !settled || len(lost) > 0
 		c.busy = c.met
 		if settled && len(lost) == 0 {
-			if err := c.stand(ctx); err != nil {
-				return false, err
+			for _, p := range counted {
+				if !c.room.TooLarge(p.err) {
+					p.err = nil
+				}
 			}
 			c.dict.Checked(c.epoch, c.looked)
 			return true, nil
@@ -315,24 +318,9 @@ func (c *commit) settle(ctx context.Context) (done bool, err error) {
 	}
 }
 
-// fate tells which edits do not count, or will not once the heads are merged, how many heads came before the one that
-// descends from what was sent, and whether all do.
-func (c *commit) fate(ctx context.Context) (todo []*pending, before int, settled bool, err error) {
-	err = c.decide(ctx, func(h *merge.History) {
-		todo = nil
-		before, settled = c.turn(h)
-		for _, p := range c.all {
-			if lost(h, p) {
-				todo = append(todo, p)
-			}
-		}
-	})
-	return todo, before, settled, err
-}
-
-// lost tells whether an edit does not count, or will not once the heads are merged.
-func lost(h *merge.History, p *pending) bool {
-	return slices.ContainsFunc(p.names, func(name string) bool { return !counts(h, p, name) })
+// overtaken tells whether an edit's change of one of the names does not count, or will not once the heads are merged.
+func overtaken(h *merge.History, p *pending, names []string) bool {
+	return slices.ContainsFunc(names, func(name string) bool { return !counts(h, p, name) })
 }
 
 // turn tells how many heads came before the one that descends from what was sent, and whether all do.
@@ -387,17 +375,6 @@ func (c *commit) decide(ctx context.Context, f func(h *merge.History)) error {
 			c.dict.Do(func(h *merge.History) { h.Place(event, place, known) })
 		}
 	}
-}
-
-// stand withdraws the errors of edits that were made again in vain, because they did not count, and do after all.
-func (c *commit) stand(ctx context.Context) error {
-	return c.decide(ctx, func(h *merge.History) {
-		for _, p := range c.all {
-			if p.Conditional && p.err != nil && !c.room.TooLarge(p.err) && len(p.sent) > 0 && !slices.ContainsFunc(p.sent, func(name string) bool { return !counts(h, p, name) }) {
-				p.err = nil
-			}
-		}
-	})
 }
 
 // counts tells whether an edit's change of a name will count once the heads are merged.

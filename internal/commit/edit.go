@@ -4,8 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
-	"sync"
 	"sync/atomic"
 
 	"maunium.net/go/mautrix/id"
@@ -130,22 +130,21 @@ func (p *pending) end(err error) {
 }
 
 // changes is what the edit makes of the base.
-func (p *pending) changes(base Base) (map[string]json.RawMessage, error) {
+func (p *pending) changes(base *base) (map[string]json.RawMessage, error) {
 	switch {
 	case p.Apply == nil:
 		return nil, nil
 	case !p.Calls:
-		return p.Apply(base)
+		return p.Apply(*base)
 	}
 	type result struct {
 		changes map[string]json.RawMessage
 		err     error
 	}
-	guarded := &guard{base: base}
-	defer guarded.close()
 	answer := make(chan result, 1)
+	seen := *base
 	call := func() {
-		changes, err := p.Apply(guarded)
+		changes, err := p.Apply(seen)
 		answer <- result{changes, err}
 	}
 	select {
@@ -153,83 +152,20 @@ func (p *pending) changes(base Base) (map[string]json.RawMessage, error) {
 	case <-p.left:
 		return nil, errLeft
 	}
+	err := errLeft
 	select {
 	case r := <-answer:
 		return r.changes, r.err
 	case <-p.ctx.Done():
-		return nil, p.ctx.Err()
+		err = p.ctx.Err()
 	case <-p.left:
-		return nil, errLeft
 	}
+	base.names, base.changed = maps.Clone(base.names), maps.Clone(base.changed) // the call goes on, and must not meet the next edits
+	return nil, err
 }
 
 // errLeft is the result of an edit that nobody waits for any more.
 var errLeft = errors.New("the caller has left")
-
-// guard is a base until it is closed: a call that has taken too long must not meet the next edit there.
-type guard struct {
-	mu   sync.Mutex
-	base Base
-}
-
-func (g *guard) close() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.base = nothing{}
-}
-
-func (g *guard) Stored(name string) (json.RawMessage, bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.base.Stored(name)
-}
-
-func (g *guard) Fresh(name string) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.base.Fresh(name)
-}
-
-func (g *guard) Event() id.EventID {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.base.Event()
-}
-
-func (g *guard) Unchanged(name string, since id.EventID) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.base.Unchanged(name, since)
-}
-
-func (g *guard) Names() map[string]string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.base.Names()
-}
-
-func (g *guard) Size() int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.base.Size()
-}
-
-func (g *guard) Again() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.base.Again()
-}
-
-// nothing is an empty base.
-type nothing struct{}
-
-func (nothing) Stored(string) (json.RawMessage, bool) { return nil, false }
-func (nothing) Fresh(string) bool                     { return false }
-func (nothing) Event() id.EventID                     { return "" }
-func (nothing) Unchanged(string, id.EventID) bool     { return false }
-func (nothing) Names() map[string]string              { return nil }
-func (nothing) Size() int                             { return 0 }
-func (nothing) Again() bool                           { return false }
 
 // take takes edits off the queue that can share an event: those at its front that are of one part, and all conditional or all not, as
 // like is where that is given, or one that is alone. Those whose callers have given up are dropped.

@@ -60,8 +60,8 @@ func (c *commit) plan(ctx context.Context) plan {
 	unknown := c.decide(ctx, func(h *merge.History) {
 		err = nil
 		// What did not count when that was asked last can do so by what has been found since, and must not be done twice.
-		c.todo = slices.DeleteFunc(slices.Clone(c.todo), func(p *pending) bool {
-			return p.Conditional && len(p.in) > 0 && len(p.names) > 0 && !lost(h, p)
+		c.todo = except(c.todo, func(p *pending) bool {
+			return p.Conditional && len(p.in) > 0 && len(p.names) > 0 && !overtaken(h, p, p.names)
 		})
 		for _, head := range h.Heads() {
 			if head.Err != nil && !c.overwrites() {
@@ -247,27 +247,24 @@ type base struct {
 	again   bool // whether the edit that is made was sent before
 }
 
-func (b *base) Stored(name string) (json.RawMessage, bool) {
+func (b base) Stored(name string) (json.RawMessage, bool) {
 	text, ok := b.names[name]
 	return json.RawMessage(text), ok
 }
 
-func (b *base) Fresh(name string) bool { return b.changed[name] }
+func (b base) Fresh(name string) bool { return b.changed[name] }
 
-func (b *base) Event() id.EventID { return b.event }
+func (b base) Event() id.EventID { return b.event }
 
-func (b *base) Names() map[string]string { return maps.Clone(b.names) }
+func (b base) Names() map[string]string { return maps.Clone(b.names) }
 
-func (b *base) Size() int { return b.size }
+func (b base) Size() int { return b.size }
 
-func (b *base) Again() bool { return b.again }
+func (b base) Again() bool { return b.again }
 
-func (b *base) Unchanged(name string, since id.EventID) (unchanged bool) {
+func (b base) Unchanged(name string, since id.EventID) bool {
 	if _, ok := b.names[name]; !ok || b.changed[name] {
 		return false
 	}
-	b.dict.Look(func(h *merge.History) {
-		unchanged = h.Descends(since, h.Origin(h.Line(name), name))
-	})
-	return unchanged
+	return replica.Read(b.dict, func(h *merge.History) bool { return h.Descends(since, h.Origin(h.Line(name), name)) })
 }
