@@ -11,7 +11,7 @@ import (
 	"github.com/roomkv/roomkv/internal/replica"
 )
 
-// begin makes sure that something is known to begin with, as of a moment that is noted in since.
+// begin makes sure that something is known to begin with, as of a moment that is noted in since, and that it has no rival which is not known.
 func (c *commit) begin(ctx context.Context) error {
 	asOf, known := c.dict.AsOf()
 	c.since = asOf
@@ -46,54 +46,6 @@ func (c *commit) begin(ctx context.Context) error {
 	return err
 }
 
-// recall looks for what this process has sent last, of which nothing is known any more, and for what was before and after that. The homeserver
-// has acknowledged it, and lists it in a moment: what is read before that can be a late delivery of something that was there before.
-func (c *commit) recall(ctx context.Context) error {
-	event := *c.last.Load()
-	for try := range c.policy.GivenFrom {
-		if found, err := c.rivals(ctx, event, 0); err != nil {
-			return err
-		} else if found {
-			c.since = c.looked
-			c.dict.Checked(c.epoch, c.looked)
-			return nil
-		}
-		page, err := c.room.Before(ctx, event, c.bounded(c.policy.FewEvents))
-		if err != nil {
-			return err
-		}
-		if index(page.Events, event) >= 0 { // others have said much since
-			break
-		}
-		if try+1 == c.policy.GivenFrom {
-			break
-		}
-		if err := c.pause(ctx, try); err != nil {
-			return err
-		}
-	}
-	return c.read(ctx)
-}
-
-// catchUp looks for what is newer than what is known. Where that is too much, what is current is read in its place: nobody knows what lies
-// between, and two ends without it would pass for rivals.
-func (c *commit) catchUp(ctx context.Context) error {
-	if replica.Read(c.dict, (*merge.History).Len) == 0 { // no look back meets anything
-		return c.read(ctx)
-	}
-	complete, err := c.find(ctx, "")
-	if err != nil {
-		return err
-	}
-	if !complete && c.own == "" {
-		c.dict.Forget()
-		c.epoch = c.dict.Epoch()
-		return c.read(ctx)
-	}
-	c.since = c.looked
-	return nil
-}
-
 // afresh tells whether an edit asks for what is current.
 func (c *commit) afresh() bool {
 	return slices.ContainsFunc(c.all, func(p *pending) bool { return p.Afresh })
@@ -110,7 +62,83 @@ func (c *commit) lastIsOwn() bool {
 	return len(heads) == 1 && last != nil && heads[0].ID == *last
 }
 
+// recall looks for what this process has sent last, of which nothing is known any more, and for what was before and after that. The homeserver
+// has acknowledged it, and lists it in a moment: what is read before that can be a late delivery of something that was there before.
+func (c *commit) recall(ctx context.Context) error {
+	event := *c.last.Load()
+	for try := range c.policy.GivenFrom {
+		found, err := c.rivals(ctx, event, 0)
+		if found {
+			c.since = c.looked
+			c.dict.Checked(c.epoch, c.looked)
+		}
+		if found || err != nil {
+			return err
+		}
+		page, err := c.room.Before(ctx, event, c.bounded(c.policy.FewEvents))
+		if err != nil {
+			return err
+		}
+		if index(page.Events, event) >= 0 { // others have said much since
+			break
+		}
+		if err := c.pause(ctx, try); err != nil {
+			return err
+		}
+	}
+	return c.read(ctx)
+}
+
+// catchUp looks for what is newer than what is known. Where that is too much, what is current is read in its place: nobody knows what lies
+// between, and two ends without it would pass for rivals.
+func (c *commit) catchUp(ctx context.Context) error {
+	if replica.Read(c.dict, (*merge.History).Len) == 0 { // no look back meets anything
+		return c.read(ctx)
+	}
+	switch complete, err := c.find(ctx, ""); {
+	case err != nil:
+		return err
+	case !complete && c.own == "":
+		c.dict.Forget()
+		c.epoch = c.dict.Epoch()
+		return c.read(ctx)
+	}
+	c.since = c.looked
+	return nil
+}
+
+// remember reads again what the dict has forgotten, for then what the sync brings need not follow what was known. That can happen during any
+// request, so that whoever goes by the history calls it after each.
+func (c *commit) remember(ctx context.Context) error {
+	for !c.mode.Single && c.epoch != c.dict.Epoch() {
+		c.epoch = c.dict.Epoch()
+		if c.own == "" {
+			if err := c.begin(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		since := c.since // what was sent was made from what was there then
+		if err := c.read(ctx); err != nil {
+			return err
+		}
+		c.since = since
+		if _, err := c.find(ctx, c.own); err != nil {
+			return err
+		}
+		for _, p := range c.all {
+			if err := c.reachSent(ctx, p); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // read asks what is current, and looks for what lies between that and what is known.
+//
+// What is not in the state any more, or never was, can be among the latest events all the same: a homeserver that resolves the state of two
+// branches leaves out what its sender had no more power to send in one of them, and whatever that had replaced.
 func (c *commit) read(ctx context.Context) error {
 	began := c.policy.Now()
 	current, err := c.current(ctx)
@@ -132,10 +160,14 @@ func (c *commit) read(ctx context.Context) error {
 		c.since = time.Time{}
 		_, err = c.find(ctx, "")
 	case current == nil && (known || !c.mode.OneName && (c.mode.Single || c.readOnly())), c.mode.Single && c.wrote.Load() > 0:
-		err = c.recent(ctx)
+		var events []merge.Event
+		asked := replica.Read(c.dict, (*merge.History).Now)
+		if events, err = c.room.Latest(ctx); err == nil {
+			c.dict.Do(func(h *merge.History) { h.AddPage(events, asked) })
+		}
 	case current == nil:
 		c.fresh = !c.readOnly()
-	case current != nil && open:
+	case open:
 		err = c.look(ctx, current.ID)
 	}
 	isCurrent := func(e *merge.Event) bool { return current != nil && e.ID == current.ID }
@@ -161,15 +193,29 @@ func (c *commit) read(ctx context.Context) error {
 	return nil
 }
 
-// recent looks back once. What is not in the state any more, or never was, can be among the latest events all the same: a homeserver that
-// resolves the state of two branches leaves out what its sender had no more power to send in one of them, and whatever that had replaced.
-func (c *commit) recent(ctx context.Context) error {
-	asked := replica.Read(c.dict, (*merge.History).Now)
-	events, err := c.room.Latest(ctx)
-	if err == nil {
-		c.dict.Do(func(h *merge.History) { h.AddPage(events, asked) })
+// current asks what is current. The sync can bring an event faster than an answer from before it, which is asked for again.
+func (c *commit) current(ctx context.Context) (current *merge.Event, err error) {
+	for try := 1; ; try++ {
+		changed := c.dict.Changed()
+		c.looked = c.policy.Now()
+		if current, err = c.room.Current(ctx); err != nil {
+			return nil, err
+		}
+		c.certain = true
+		c.dict.Look(func(h *merge.History) {
+			if current == nil && h.Len() == 0 {
+				h.Rooted()
+			}
+		})
+		select {
+		case <-changed:
+			if try < c.policy.CurrentTries && (current == nil || !c.dict.Has(current.ID)) {
+				continue
+			}
+		default:
+		}
+		return current, nil
 	}
-	return err
 }
 
 // older finds out what counts of that which was there before the commit began from nothing. The look back after its first event shows it.
@@ -184,79 +230,24 @@ func (c *commit) older(ctx context.Context) error {
 func (c *commit) weigh(ctx context.Context, margin time.Duration, suspect func(e *merge.Event) bool) error {
 	var dropped []id.EventID
 	since := map[id.UserID]int64{}
-	for before := -1; before < len(dropped); {
+	for before := -1; before < len(dropped); { // what a dropped one was made from is among the latest next
 		before = len(dropped)
 		var latest []*merge.Event
 		c.dict.Do(func(h *merge.History) {
 			h.Drop(dropped...)
 			latest = h.Latest()
 		})
-		for _, e := range latest {
-			if !suspect(e) {
-				continue
-			}
-			if _, asked := since[e.Sender]; !asked {
+		for _, e := range only(latest, suspect) {
+			from, asked := since[e.Sender]
+			if !asked {
 				var err error
-				if since[e.Sender], err = c.room.Powerless(ctx, e.Sender); err != nil {
+				if from, err = c.room.Powerless(ctx, e.Sender); err != nil {
 					return err
 				}
+				since[e.Sender] = from
 			}
-			if from := since[e.Sender]; from != 0 && e.Time >= from-margin.Milliseconds() {
+			if from != 0 && e.Time >= from-margin.Milliseconds() {
 				dropped = append(dropped, e.ID)
-			}
-		}
-	}
-	return nil
-}
-
-// current asks what is current. The sync can bring an event faster than an answer from before it, which is asked for again.
-func (c *commit) current(ctx context.Context) (current *merge.Event, err error) {
-	for try := 1; ; try++ {
-		changed := c.dict.Changed()
-		c.looked = c.policy.Now()
-		if current, err = c.room.Current(ctx); err != nil {
-			return nil, err
-		}
-		c.certain = true
-		known := false
-		c.dict.Look(func(h *merge.History) {
-			if current == nil && h.Len() == 0 {
-				h.Rooted()
-			}
-			known = current != nil && h.Has(current.ID)
-		})
-		select {
-		case <-changed:
-			if !known && try < c.policy.CurrentTries {
-				continue
-			}
-		default:
-		}
-		return current, nil
-	}
-}
-
-// remember reads again what the dict has forgotten, for then what the sync brings need not follow what was known.
-func (c *commit) remember(ctx context.Context) error {
-	for !c.mode.Single && c.epoch != c.dict.Epoch() {
-		c.epoch = c.dict.Epoch()
-		if c.own == "" {
-			if err := c.begin(ctx); err != nil {
-				return err
-			}
-			continue
-		}
-		since := c.since
-		if err := c.read(ctx); err != nil {
-			return err
-		}
-		c.since = since
-		if _, err := c.find(ctx, c.own); err != nil {
-			return err
-		}
-		for _, p := range c.all {
-			if err := c.reachSent(ctx, p); err != nil {
-				return err
 			}
 		}
 	}
