@@ -24,15 +24,15 @@ func (c *commit) begin(ctx context.Context) error {
 	case !known, c.mode.Single && c.afresh():
 		err = c.read(ctx)
 	case c.mode.Single:
-		c.certain = true
+		c.currentAsked = true
 		return nil
 	case doubt:
-		if err = c.catchUp(ctx); err == nil && !c.certain {
+		if err = c.catchUp(ctx); err == nil && !c.currentAsked {
 			err = c.read(ctx)
 		}
 	case c.synced() && c.dict.View() != nil: // of what the sync has yet to bring, only an event that is sent tells
 		c.since = c.policy.Now().Add(-min(age, c.policy.OwnFresh))
-	case age > c.policy.AnyFresh && !(c.lastIsOwn() && age < c.policy.OwnFresh):
+	case age > c.policy.AnyFresh && !(c.ownLast() && age < c.policy.OwnFresh):
 		err = c.catchUp(ctx)
 	}
 	if err == nil {
@@ -56,8 +56,8 @@ func (c *commit) readOnly() bool {
 	return !slices.ContainsFunc(c.all, func(p *pending) bool { return !p.ReadOnly })
 }
 
-// lastIsOwn tells whether nobody is known to have written after this writer.
-func (c *commit) lastIsOwn() bool {
+// ownLast tells whether nobody is known to have written after this writer.
+func (c *commit) ownLast() bool {
 	heads, last := replica.Read(c.dict, (*merge.History).Heads), c.last.Load()
 	return len(heads) == 1 && last != nil && heads[0].ID == *last
 }
@@ -69,8 +69,8 @@ func (c *commit) recall(ctx context.Context) error {
 	for try := range c.policy.GivenFrom {
 		found, err := c.rivals(ctx, event, 0)
 		if found {
-			c.since = c.looked
-			c.dict.Checked(c.epoch, c.looked)
+			c.since = c.askedAt
+			c.dict.Checked(c.epoch, c.askedAt)
 		}
 		if found || err != nil {
 			return err
@@ -103,13 +103,13 @@ func (c *commit) catchUp(ctx context.Context) error {
 		c.epoch = c.dict.Epoch()
 		return c.read(ctx)
 	}
-	c.since = c.looked
+	c.since = c.askedAt
 	return nil
 }
 
-// remember reads again what the dict has forgotten, for then what the sync brings need not follow what was known. That can happen during any
+// reread reads again what the dict has forgotten, for then what the sync brings need not follow what was known. That can happen during any
 // request, so that whoever goes by the history calls it after each.
-func (c *commit) remember(ctx context.Context) error {
+func (c *commit) reread(ctx context.Context) error {
 	for !c.mode.Single && c.epoch != c.dict.Epoch() {
 		c.epoch = c.dict.Epoch()
 		if c.own == "" {
@@ -166,7 +166,7 @@ func (c *commit) read(ctx context.Context) error {
 			c.dict.Do(func(h *merge.History) { h.AddPage(events, asked) })
 		}
 	case current == nil:
-		c.fresh = !c.readOnly()
+		c.fromNothing = !c.readOnly()
 	case open:
 		err = c.look(ctx, current.ID)
 	}
@@ -179,17 +179,17 @@ func (c *commit) read(ctx context.Context) error {
 		if current != nil { // the homeserver has chosen that in place of what it left out, whatever the times say
 			margin = c.policy.LeftOut
 		}
-		err = c.weigh(ctx, margin, func(e *merge.Event) bool { return !isCurrent(e) })
+		err = c.dropPowerless(ctx, margin, func(e *merge.Event) bool { return !isCurrent(e) })
 	}
 	if err != nil {
 		return err
 	}
-	c.hidden.Store(replica.Read(c.dict, hidden))
+	c.shadowed.Store(replica.Read(c.dict, hidden))
 	c.since = began
 	if current == nil && c.mode.Doubt { // what is sent next has rivals that were left out of the state
 		c.since = began.Add(-c.policy.LeftOut)
 	}
-	c.dict.Checked(c.epoch, c.looked)
+	c.dict.Checked(c.epoch, c.askedAt)
 	return nil
 }
 
@@ -197,11 +197,11 @@ func (c *commit) read(ctx context.Context) error {
 func (c *commit) current(ctx context.Context) (current *merge.Event, err error) {
 	for try := 1; ; try++ {
 		changed := c.dict.Changed()
-		c.looked = c.policy.Now()
+		c.askedAt = c.policy.Now()
 		if current, err = c.room.Current(ctx); err != nil {
 			return nil, err
 		}
-		c.certain = true
+		c.currentAsked = true
 		c.dict.Look(func(h *merge.History) {
 			if current == nil && h.Len() == 0 {
 				h.Rooted()
@@ -218,16 +218,16 @@ func (c *commit) current(ctx context.Context) (current *merge.Event, err error) 
 	}
 }
 
-// older finds out what counts of that which was there before the commit began from nothing. The look back after its first event shows it.
-func (c *commit) older(ctx context.Context) error {
+// judgeOlder finds out what counts of that which was there before the commit began from nothing. The look back after its first event shows it.
+func (c *commit) judgeOlder(ctx context.Context) error {
 	until := c.rivalsSince(replica.Read(c.dict, func(h *merge.History) int64 { return h.Time(c.own) }), c.age())
-	return c.weigh(ctx, 0, func(e *merge.Event) bool { return e.ID != c.own && e.Time < until })
+	return c.dropPowerless(ctx, 0, func(e *merge.Event) bool { return e.ID != c.own && e.Time < until })
 }
 
-// weigh finds out which of the latest events the homeserver has left out of the state, among those that this can be true of. The room's
+// dropPowerless finds out which of the latest events the homeserver has left out of the state, among those that this can be true of. The room's
 // authority counts: what somebody sent after the power to do so was taken away, or after they had left, does not, nor what they sent within
 // the margin before that. What others had sent before it does.
-func (c *commit) weigh(ctx context.Context, margin time.Duration, suspect func(e *merge.Event) bool) error {
+func (c *commit) dropPowerless(ctx context.Context, margin time.Duration, suspect func(e *merge.Event) bool) error {
 	var dropped []id.EventID
 	since := map[id.UserID]int64{}
 	for before := -1; before < len(dropped); { // what a dropped one was made from is among the latest next

@@ -21,18 +21,19 @@ type commit struct {
 	todo    []*pending // those that the next event is to hold
 	own     id.EventID // the last event that the commit sent
 	epoch   int        // of the dict, when what is known of it was last whole
-	without error      // of a homeserver that refuses the merge with what was sent for its size
-	fresh   bool       // whether the homeserver had nothing when the commit began, and it is not known what it had left out of the state
-	certain bool       // whether the homeserver was asked what is current after the commit began
-	met     bool       // whether others were met
-	looked  time.Time  // when the homeserver was last asked for what there is
-	since   time.Time  // when what the commit began from was all there was
-	tried   bool       // whether the homeserver can have stored something of this commit
+	since   time.Time  // the commit began from all there was at that moment; see rivalsSince
+	askedAt time.Time  // when the homeserver was last asked for what there is
 
-	asked  bool             // whether it is known how values are sent
-	sealer Sealer           // nil where they are part of the dict
-	sealed map[Value]string // what was sealed, with the reference to it
-	before map[string]bool  // what was stored before, or by this commit
+	currentAsked bool  // whether it was asked what is current after the commit began
+	fromNothing  bool  // whether nothing was current when the commit began, and it is not known what the homeserver had left out of the state
+	met          bool  // whether others were met
+	maybeStored  bool  // whether the homeserver can have stored something of this commit
+	refusedMerge error // of a homeserver that refuses the merge with what was sent for its size
+
+	sealerAsked bool             // whether it is known how values are sent
+	sealer      Sealer           // nil where they are part of the dict
+	sealed      map[Value]string // what was sealed, with the reference to it
+	before      map[string]bool  // what was stored before, or by this commit
 }
 
 // do makes the edits, and sees to what is left to be done after that.
@@ -44,7 +45,7 @@ func (c *commit) do(ctx context.Context) error {
 	switch {
 	case err == nil:
 		c.drop(ctx)
-	case c.tried && !c.mode.Single:
+	case c.maybeStored && !c.mode.Single:
 		c.unsettled.Store(true)
 		c.repairLater(ctx, c.policy.SettleAfter)
 	}
@@ -69,14 +70,14 @@ func (c *commit) run(ctx context.Context) error {
 		}
 	}
 	for {
-		if err := c.ready(ctx); err != nil {
+		if err := c.askSealer(ctx); err != nil {
 			return err
 		}
 		plan := c.plan(ctx)
 		switch {
 		case plan.err != nil:
 			return plan.err
-		case plan.doubtful && !c.certain:
+		case plan.doubtful && !c.currentAsked:
 			err := c.read(ctx)
 			if err == nil {
 				err = c.verify(ctx)
@@ -92,13 +93,13 @@ func (c *commit) run(ctx context.Context) error {
 		case plan.write:
 			_, err := c.send(ctx, &plan)
 			switch {
-			case c.apart(err):
+			case c.split(err):
 				if len(c.all) == 0 {
 					return nil
 				}
 				continue
-			case c.room.TooLarge(err) && len(plan.event.Parents) > 1 && c.own != "" && c.without == nil && !c.stays():
-				c.without, c.certain = err, true
+			case c.room.TooLarge(err) && len(plan.event.Parents) > 1 && c.own != "" && c.refusedMerge == nil && !c.keepsSent():
+				c.refusedMerge, c.currentAsked = err, true
 				continue
 			case err != nil && c.mode.Single:
 				c.dict.Forget() // the homeserver can have it all the same
@@ -107,7 +108,7 @@ func (c *commit) run(ctx context.Context) error {
 				return err
 			case c.mode.Single:
 				c.dict.Do(func(h *merge.History) { h.Add(plan.event) })
-				c.dict.Checked(c.epoch, c.looked)
+				c.dict.Checked(c.epoch, c.askedAt)
 				return nil
 			}
 		}
@@ -117,14 +118,14 @@ func (c *commit) run(ctx context.Context) error {
 	}
 }
 
-// stays tells whether what was sent is not given up where it does not fit beside what others wrote.
-func (c *commit) stays() bool {
+// keepsSent tells whether what was sent is not given up where it does not fit beside what others wrote.
+func (c *commit) keepsSent() bool {
 	return slices.ContainsFunc(c.all, func(p *pending) bool { return p.Attempt != nil && !p.Attempt.GiveWay })
 }
 
 // replace sends what the edits make of a dict with one name, whatever is there: nothing is read before and nothing merged after it.
 func (c *commit) replace(ctx context.Context) error {
-	if err := c.ready(ctx); err != nil {
+	if err := c.askSealer(ctx); err != nil {
 		return err
 	}
 	plan := c.planOn(ctx, merge.Merged{}, false)
@@ -135,7 +136,7 @@ func (c *commit) replace(ctx context.Context) error {
 		return err
 	}
 	err := c.sendBlind(ctx, &plan)
-	if c.apart(err) {
+	if c.split(err) {
 		return nil
 	}
 	c.dict.Forget()
@@ -179,11 +180,11 @@ func (c *commit) sendBlind(ctx context.Context, plan *plan) error {
 	return err
 }
 
-// apart is for an event that the homeserver refused for what an edit has brought into it. It puts the edits that were not sent
+// split is for an event that the homeserver refused for what an edit has brought into it. It puts the edits that were not sent
 // before back into the queue, in two halves that share no event, and tells whether it did: not for a single edit, which is the
 // reason itself. Where the homeserver can have stored the event all the same, an edit that depends on what is there would be made twice.
 // One that fails over everything is down, and not asked for each edit.
-func (c *commit) apart(err error) bool {
+func (c *commit) split(err error) bool {
 	refused, sure := c.room.RefusesContent(err)
 	sent := func(p *pending) bool { return len(p.in) > 0 }
 	fresh := except(c.all, sent)
@@ -201,8 +202,8 @@ func (c *commit) apart(err error) bool {
 	return true
 }
 
-// refuse gives an error to the edits that have new values, and tells whether there are others.
-func (c *commit) refuse(err error) (others bool) {
+// failSealed gives an error to the edits that have new values, and tells whether there are others.
+func (c *commit) failSealed(err error) (others bool) {
 	hasValues := func(p *pending) bool { return len(p.Values) > 0 }
 	for _, p := range only(c.todo, hasValues) {
 		p.err, p.names = err, nil
@@ -225,17 +226,17 @@ func (c *commit) send(ctx context.Context, plan *plan) (once bool, err error) {
 	if err := c.seal(ctx, plan); err != nil {
 		return false, err
 	}
-	c.supersede(plan)
+	c.noteReplaced(plan)
 	began := c.policy.Now()
 	content := plan.content()
 	sent, once, err := c.room.Send(ctx, content)
-	c.tried = c.tried || err == nil || !c.room.NotSent(err)
+	c.maybeStored = c.maybeStored || err == nil || !c.room.NotSent(err)
 	if err != nil {
 		return false, err
 	}
 	c.failed = 0
-	c.hidden.Store(false)
-	c.slow = min((3*c.slow+c.policy.since(began))/4, c.policy.MaxSendTime)
+	c.shadowed.Store(false)
+	c.sendTime = min((3*c.sendTime+c.policy.since(began))/4, c.policy.MaxSendTime)
 	c.sealed = nil
 	c.own = sent
 	c.last.Store(&sent)
@@ -262,45 +263,45 @@ func (c *commit) send(ctx context.Context, plan *plan) (once bool, err error) {
 // each merged at once, they would only have made more heads. So they would if the author of the last did: there is
 // always a later one.
 func (c *commit) settle(ctx context.Context) (done bool, err error) {
-	if c.busy && !c.synced() {
-		if err := c.policy.sleep(ctx, time.Duration(float64(c.slow)*fraction(c.random())/2)); err != nil {
+	if c.contended && !c.synced() {
+		if err := c.policy.sleep(ctx, time.Duration(float64(c.sendTime)*fraction(c.random())/2)); err != nil {
 			return false, err
 		}
 	}
 	if err := c.look(ctx, c.own); err != nil {
 		return false, err
 	}
-	if c.fresh {
-		if err := c.older(ctx); err != nil {
+	if c.fromNothing {
+		if err := c.judgeOlder(ctx); err != nil {
 			return false, err
 		}
-		c.fresh = false
+		c.fromNothing = false
 	}
 	for try := 1; ; try++ {
 		var lost, counted []*pending
 		var before int
 		var settled bool
 		if err := c.decide(ctx, func(h *merge.History) {
-			before, settled = c.turn(h)
-			lost = only(c.all, func(p *pending) bool { return overtaken(h, p, p.names) })
+			before, settled = c.ahead(h)
+			lost = only(c.all, func(p *pending) bool { return !tookEffect(h, p, p.names) })
 			// What was sent counts, though the edit failed when it was made again in vain.
-			counted = only(c.all, func(p *pending) bool { return p.Conditional && len(p.sent) > 0 && !overtaken(h, p, p.sent) })
+			counted = only(c.all, func(p *pending) bool { return p.Conditional && len(p.sent) > 0 && tookEffect(h, p, p.sent) })
 		}); err != nil {
 			return false, err
 		}
 		c.met = c.met || !settled || len(lost) > 0
-		c.busy = c.met
+		c.contended = c.met
 		if settled && len(lost) == 0 {
 			for _, p := range counted {
 				if !c.room.TooLarge(p.err) {
 					p.err = nil
 				}
 			}
-			c.dict.Checked(c.epoch, c.looked)
+			c.dict.Checked(c.epoch, c.askedAt)
 			return true, nil
 		}
 		if settled || before == 0 || try > c.policy.Patience {
-			c.certain = true
+			c.currentAsked = true
 			c.todo = append(lost, c.next(c.all[0])...)
 			c.callers.add(c.todo[len(lost):])
 			c.all = append(c.all, c.todo[len(lost):]...)
@@ -311,20 +312,20 @@ func (c *commit) settle(ctx context.Context) (done bool, err error) {
 			}
 			return false, nil
 		}
-		wait := time.Duration(float64(c.slow) * (1 + float64(before)/4) * float64(try) * (0.75 + fraction(c.random())/2))
-		if err := c.await(ctx, wait); err != nil {
+		wait := time.Duration(float64(c.sendTime) * (1 + float64(before)/4) * float64(try) * (0.75 + fraction(c.random())/2))
+		if err := c.awaitMerge(ctx, wait); err != nil {
 			return false, err
 		}
 	}
 }
 
-// overtaken tells whether an edit's change of one of the names does not count, or will not once the heads are merged.
-func overtaken(h *merge.History, p *pending, names []string) bool {
-	return slices.ContainsFunc(names, func(name string) bool { return !counts(h, p, name) })
+// tookEffect tells whether an edit's changes of the names count, or will once the heads are merged.
+func tookEffect(h *merge.History, p *pending, names []string) bool {
+	return !slices.ContainsFunc(names, func(name string) bool { return !counts(h, p, name) })
 }
 
-// turn tells how many heads came before the one that descends from what was sent, and whether all do.
-func (c *commit) turn(h *merge.History) (before int, settled bool) {
+// ahead tells how many heads came before the one that descends from what was sent, and whether all do.
+func (c *commit) ahead(h *merge.History) (before int, settled bool) {
 	heads := h.Heads()
 	before = slices.IndexFunc(heads, func(head *merge.Event) bool { return h.Descends(head.ID, c.own) })
 	settled = !slices.ContainsFunc(heads, func(head *merge.Event) bool { return !h.Descends(head.ID, c.own) })
@@ -337,7 +338,7 @@ func (c *commit) turn(h *merge.History) (before int, settled bool) {
 // bring events long before those that have been read since. F can be called again; the last call counts.
 func (c *commit) decide(ctx context.Context, f func(h *merge.History)) error {
 	for try := 1; ; {
-		if err := c.remember(ctx); err != nil {
+		if err := c.reread(ctx); err != nil {
 			return err
 		}
 		var missing, unplaced []id.EventID
@@ -386,8 +387,8 @@ func counts(h *merge.History, p *pending, name string) bool {
 	return slices.ContainsFunc(p.in, func(event id.EventID) bool { return h.Stands(event, name) })
 }
 
-// await waits, but no longer than until it is this commit's turn, or done, and looks what there is.
-func (c *commit) await(ctx context.Context, wait time.Duration) error {
+// awaitMerge waits, but no longer than until it is this commit's turn, or done, and looks what there is.
+func (c *commit) awaitMerge(ctx context.Context, wait time.Duration) error {
 	if !c.synced() {
 		if err := c.policy.sleep(ctx, wait); err != nil {
 			return err
@@ -399,7 +400,7 @@ func (c *commit) await(ctx context.Context, wait time.Duration) error {
 		changed := c.dict.Changed()
 		var before int
 		var settled bool
-		c.dict.Look(func(h *merge.History) { before, settled = c.turn(h) })
+		c.dict.Look(func(h *merge.History) { before, settled = c.ahead(h) })
 		if settled || before == 0 {
 			return nil
 		}

@@ -43,29 +43,29 @@ func (c *commit) age() time.Duration { return c.policy.since(c.since) }
 // look waits until the homeserver shows an event that it has acknowledged, together with what was stored before it since the commit began. A
 // sync that feeds the dict shows both without a request. It does not bring again what was left out of the state.
 func (c *commit) look(ctx context.Context, event id.EventID) error {
-	if c.synced() && (!c.fresh || c.mode.OneName) {
-		if seen, err := c.bring(ctx, event); seen || err != nil {
+	if c.synced() && (!c.fromNothing || c.mode.OneName) {
+		if seen, err := c.awaitSync(ctx, event); seen || err != nil {
 			return err
 		}
-	} else if err := c.policy.sleep(ctx, c.lag); err != nil {
+	} else if err := c.policy.sleep(ctx, c.listLag); err != nil {
 		return err
 	}
 	_, err := c.find(ctx, event)
 	return err
 }
 
-// bring waits for the sync to bring the event. A sync without a gap has brought by then what was stored before.
-func (c *commit) bring(ctx context.Context, event id.EventID) (seen bool, err error) {
+// awaitSync waits for the sync to bring the event. A sync without a gap has brought by then what was stored before.
+func (c *commit) awaitSync(ctx context.Context, event id.EventID) (seen bool, err error) {
 	timeout := c.policy.After(c.policy.SyncWait)
 	for {
 		changed := c.dict.Changed()
 		if c.epoch != c.dict.Epoch() {
-			return true, c.remember(ctx)
+			return true, c.reread(ctx)
 		}
 		// A read can have added the event as the current one. Only the sync, or a list, has brought by then what was stored before it.
 		c.dict.Look(func(h *merge.History) { seen = h.Listed(event) && len(h.Missing()) == 0 })
 		if seen {
-			c.looked = c.policy.Now()
+			c.askedAt = c.policy.Now()
 			return true, nil
 		}
 		select {
@@ -92,7 +92,7 @@ func (c *commit) find(ctx context.Context, event id.EventID) (complete bool, err
 		if looked.found || err != nil {
 			return looked.complete, err
 		}
-		c.lag = min(c.lag+c.policy.Lag, c.policy.MaxLag)
+		c.listLag = min(c.listLag+c.policy.Lag, c.policy.MaxLag)
 		if err := c.pause(ctx, try); err != nil {
 			return false, err
 		}
@@ -107,7 +107,7 @@ func (c *commit) pause(ctx context.Context, try int) error {
 
 // scan looks back once, and on until nothing is missing between the events that are known.
 func (c *commit) scan(ctx context.Context, l lookback) (r lookedBack, err error) {
-	c.looked = c.policy.Now()
+	c.askedAt = c.policy.Now()
 	epoch, asked := c.dict.Epoch(), replica.Read(c.dict, (*merge.History).Now)
 	given := l.try >= c.policy.GivenFrom
 	var page Page
@@ -203,7 +203,7 @@ func (c *commit) verify(ctx context.Context) error {
 // rivals reads all that somebody else's event can be a rival of. The event is looked for among the latest ones first, and far beyond these
 // where it is known when it was sent, in Unix milliseconds.
 func (c *commit) rivals(ctx context.Context, event id.EventID, sent int64) (found bool, err error) {
-	c.looked = c.policy.Now()
+	c.askedAt = c.policy.Now()
 	asked, limit := replica.Read(c.dict, (*merge.History).Now), c.bounded(c.policy.ManyEvents)
 	var page Page
 	for turned := 1; ; turned++ {
@@ -279,11 +279,11 @@ func (c *commit) firstPage() int {
 	known, late := 0, 0
 	c.dict.Look(func(h *merge.History) { known, late = h.Len(), h.Since(2*c.policy.Skew) })
 	switch {
-	case c.fresh && !c.mode.OneName:
+	case c.fromNothing && !c.mode.OneName:
 		return c.policy.AllEvents
 	case known == late, c.mode.OneName: // the dict is young, or other names' events come in between
 		return c.bounded(c.policy.ManyEvents)
-	case c.busy:
+	case c.contended:
 		return c.bounded(late + c.policy.SomeEvents)
 	default:
 		return c.bounded(late + c.policy.FewEvents)

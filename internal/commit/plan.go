@@ -61,7 +61,7 @@ func (c *commit) plan(ctx context.Context) plan {
 		err = nil
 		// What did not count when that was asked last can do so by what has been found since, and must not be done twice.
 		c.todo = except(c.todo, func(p *pending) bool {
-			return p.Conditional && len(p.in) > 0 && len(p.names) > 0 && !overtaken(h, p, p.names)
+			return p.Conditional && len(p.in) > 0 && len(p.names) > 0 && tookEffect(h, p, p.names)
 		})
 		for _, head := range h.Heads() {
 			if head.Err != nil && !c.overwrites() {
@@ -71,11 +71,11 @@ func (c *commit) plan(ctx context.Context) plan {
 		merged = h.MergeFirst(c.policy.MaxHeads)
 		fits := c.room.Fits(sizeOf(merged.Dict) + mergeMargin)
 		if fits == nil {
-			fits = c.without
+			fits = c.refusedMerge
 		}
 		switch {
 		case c.own == "" || len(merged.Parents) < 2 || fits == nil:
-		case c.stays():
+		case c.keepsSent():
 			err = cmp.Or(err, fits)
 		default:
 			// Each fits alone. The others' writes were there first, and this one is not acknowledged.
@@ -117,7 +117,7 @@ func (c *commit) planOn(ctx context.Context, merged merge.Merged, read bool) pla
 	if len(merged.Parents) > 0 {
 		base.event = merged.Parents[0]
 	}
-	p := plan{write: len(merged.Parents) > 1 || read && c.hidden.Load(), fresh: map[string]Value{}}
+	p := plan{write: len(merged.Parents) > 1 || read && c.shadowed.Load(), fresh: map[string]Value{}}
 	if c.mode.Drop {
 		c.dict.Look(func(h *merge.History) {
 			for _, head := range h.Heads() {

@@ -31,8 +31,8 @@ type Value struct {
 // referenceSize is about what a reference takes of a content, in bytes.
 const referenceSize = 70
 
-// ready asks how the values that wait are to be sent. It has failed where nothing is left to be sent.
-func (c *commit) ready(ctx context.Context) error {
+// askSealer asks how the values that wait are to be sent. It has failed where nothing is left to be sent.
+func (c *commit) askSealer(ctx context.Context) error {
 	if c.sealer != nil {
 		return nil
 	}
@@ -50,9 +50,9 @@ func (c *commit) ready(ctx context.Context) error {
 		return nil
 	}
 	var err error
-	if c.sealer, err = ask(ctx, c.asked); err == nil {
-		c.asked = true
-	} else if c.own != "" || !c.refuse(err) {
+	if c.sealer, err = ask(ctx, c.sealerAsked); err == nil {
+		c.sealerAsked = true
+	} else if c.own != "" || !c.failSealed(err) {
 		return err
 	}
 	return nil
@@ -85,8 +85,8 @@ func (c *commit) seal(ctx context.Context, p *plan) error {
 	return nil
 }
 
-// supersede notes what the plan takes the place of, for [Room.Drop].
-func (c *commit) supersede(p *plan) {
+// noteReplaced notes what the plan takes the place of, for [Room.Drop].
+func (c *commit) noteReplaced(p *plan) {
 	if !c.mode.Drop {
 		return
 	}

@@ -65,13 +65,13 @@ type Writer struct {
 	last atomic.Pointer[id.EventID] // the last event that this writer sent
 
 	unsettled atomic.Bool // whether the homeserver can have an event of this writer whose rivals nobody has looked for
-	hidden    atomic.Bool // whether what counts is not what the homeserver gives as current
+	shadowed  atomic.Bool // whether what counts is not what the homeserver gives as current
 	repairing atomic.Bool // whether repairLater waits
 
 	// Of the running loop alone.
-	slow time.Duration // how long sending takes, about
-	lag  time.Duration // how long what was sent stays out of sight, about
-	busy bool          // whether others were met in the last round
+	sendTime  time.Duration // how long sending takes, about
+	listLag   time.Duration // how long lists lack what was sent, about
+	contended bool          // whether others were met by the last commit
 
 	blind  *blind // what was sent last without having read anything
 	failed int    // over how many events in a row the homeserver has failed
@@ -80,7 +80,7 @@ type Writer struct {
 // NewWriter returns a writer of dict, which is what is known of the dict in room.
 func NewWriter(dict *replica.Dict, room Room, mode Mode) *Writer {
 	policy := cmp.Or(mode.Policy, &defaultPolicy)
-	return &Writer{dict: dict, room: room, mode: mode, policy: policy, random: rand.Uint64, slow: policy.SendTime, lag: policy.Lag}
+	return &Writer{dict: dict, room: room, mode: mode, policy: policy, random: rand.Uint64, sendTime: policy.SendTime, listLag: policy.Lag}
 }
 
 // Do makes the edit, and returns when the homeserver has it and every other writer who could have overlooked it has
@@ -124,7 +124,7 @@ func (w *Writer) Repair(ctx context.Context) error {
 // needsRepair tells whether there is something that nobody is known to have merged, or that counts and is not current.
 func (w *Writer) needsRepair() (needed bool) {
 	w.dict.Look(func(h *merge.History) { needed = len(h.Heads()) > 1 })
-	return needed || w.hidden.Load() || w.unsettled.Load()
+	return needed || w.shadowed.Load() || w.unsettled.Load()
 }
 
 // repairLater makes a Repair after a while, where there is still need of it then, and again where that fails. Whoever made a fork has died,
