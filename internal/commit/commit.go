@@ -382,9 +382,9 @@ func (c *commit) decide(ctx context.Context, f func(h *merge.History)) error {
 func counts(h *merge.History, p *pending, name string) bool {
 	if !p.Conditional {
 		last := p.in[len(p.in)-1]
-		return !h.Adrift(last) && !h.Overtaken(last, name)
+		return !h.ParentGivenUp(last) && !h.LosesToOlder(last, name)
 	}
-	return slices.ContainsFunc(p.in, func(event id.EventID) bool { return h.Stands(event, name) })
+	return slices.ContainsFunc(p.in, func(event id.EventID) bool { return h.WillCount(event, name) })
 }
 
 // awaitMerge waits, but no longer than until it is this commit's turn, or done, and looks what there is.

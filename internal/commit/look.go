@@ -154,7 +154,7 @@ func (c *commit) scan(ctx context.Context, l lookback) (r lookedBack, err error)
 				h.GiveUp()
 			case fed || forgotten || h.Now() != after: // newer lists can have what is missing
 				r.found = false
-			case !r.complete || !h.Unplumbed():
+			case !r.complete || !h.StateIsOpen():
 				h.GiveUp()
 			}
 		})

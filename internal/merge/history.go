@@ -13,44 +13,51 @@ import (
 // It need not reach back to the first event: what an event changed is then told by the events that are there. Events
 // may be added in any order, and twice.
 type History struct {
-	events map[id.EventID]*node
-	added  int                 // how many newer events were added
-	older  int                 // how many older ones
-	lost   map[id.EventID]bool // parents that nobody has any more
-	pruned map[id.EventID]bool // the latest that were forgotten
-	rooted bool                // whether no event made from nothing can have been overlooked
-	linked bool                // whether the fields below fit events
-	order  []*node             // parents before children
-	heads  []*node             // in the order in which they were added
-	latest []*node             // the heads, or what those were made from that were dropped
-	merged map[*node]state     // what each event's parents and it make of the dict, as far as it was asked for
+	events  map[id.EventID]*node
+	added   int                 // how many newer events were added
+	older   int                 // how many older ones
+	givenUp map[id.EventID]bool // parents that nobody has any more
+	pruned  map[id.EventID]bool // the latest that were forgotten
+	rooted  bool                // whether no event made from nothing can have been overlooked
+
+	// What link makes of these.
+	linked bool            // whether it fits them
+	order  []*node         // parents before children
+	heads  []*node         // in the order in which they were added
+	latest []*node         // the heads, or what those were made from that were dropped
+	merged map[*node]state // what each event's parents and it make of the dict, as far as it was asked for
 }
 
-// sameTime is how far apart events of one depth are sent at most, in milliseconds.
-const sameTime = 500
+const (
+	// sameTime is how far apart events of one depth are sent at most, in milliseconds. All writers must decide by the same one.
+	sameTime = 500
 
-// maxPruned is how many events that were forgotten are still told from new ones.
-const maxPruned = 2000
+	// maxPruned and maxGivenUp are how many events that were forgotten are still told from new ones, and of how many it is known that nobody has them.
+	maxPruned  = 2000
+	maxGivenUp = 1000
+)
 
 // node is an event and its place in the history.
 type node struct {
 	Event
-	seq      int // the order in which events were added
-	asked    bool
-	place    *int64 // where the homeserver stored it among others, nil where that is not known
-	index    int    // in order
-	parents  []*node
-	before   *node             // the event that was stored before, as far as that is known
-	twin     *node             // what the same request made first, where that is another event
-	held     map[string]string // what Dict was, of an event that was redacted since
-	missing  []id.EventID      // parents that are not in the history
-	adrift   bool              // whether parents were given up
-	verified bool              // whether no rival of it is unknown
-	dropped  bool              // see Drop
-	gone     bool              // whether it is as if the event had changed nothing
-	cut      bool              // whether parents were forgotten, when a later event had merged all there was
-	past     bitset            // the ancestors, by index
-	state    int               // of the walk that finds order
+	seq             int               // the order in which events were added
+	place           *int64            // where the homeserver stored it among others, nil where that is not known
+	placeAsked      bool              // whether Place was called
+	verified        bool              // whether no rival of it is unknown
+	dropped         bool              // see Drop
+	prunedParent    bool              // whether parents were forgotten, when a later event had merged all there was
+	beforeRedaction map[string]string // what Dict was, of an event that was redacted since
+
+	// What link makes of these.
+	index         int // in order
+	walk          int // of the walk that finds order
+	parents       []*node
+	missing       []id.EventID // parents that are not in the history
+	parentGivenUp bool
+	before        *node  // the event that was stored before, as far as that is known
+	twin          *node  // what the same request made first, where that is another event
+	past          bitset // the ancestors, by index
+	noChange      bool   // whether it is as if the event had changed nothing
 }
 
 // Add adds an event that is newer than all others in the order of the homeserver, as far as that is known, and tells
@@ -98,13 +105,13 @@ func (h *History) AddPage(page []Event, asked int) {
 	for _, e := range page {
 		switch n := h.events[e.ID]; { // what was forgotten comes back: a late rival can have been made from it
 		case n != nil && n.Partial && newer != nil && n.seq > newer.seq: // only now its place is known
-			h.complete(e, h.below(newer))
+			h.complete(e, h.slotBefore(newer))
 		case n != nil:
 			h.complete(e, n.seq)
 		case newer == nil:
 			h.AddOlder(e)
 		default:
-			h.add(e, h.below(newer))
+			h.add(e, h.slotBefore(newer))
 		}
 		newer = h.events[e.ID]
 	}
@@ -117,8 +124,8 @@ func (h *History) madeFrom(events []Event, n *node) bool {
 	})
 }
 
-// below makes room in the order right before an event.
-func (h *History) below(newer *node) int {
+// slotBefore makes room in the order right before an event.
+func (h *History) slotBefore(newer *node) int {
 	for _, n := range h.events {
 		if n.seq < newer.seq {
 			n.seq--
@@ -144,14 +151,14 @@ func (h *History) add(e Event, seq int) bool {
 // complete adds to an event that is there what was not known of it, and tells whether there was anything.
 func (h *History) complete(e Event, seq int) bool {
 	old := h.events[e.ID]
-	redacted := len(e.Dict) == 0 && len(old.Dict) > 0 && old.held == nil
+	redacted := len(e.Dict) == 0 && len(old.Dict) > 0 && old.beforeRedaction == nil
 	known := old.Partial && !e.Partial
 	if known {
 		old.Replaces, old.Partial = e.Replaces, false
 		old.seq = seq
 	}
 	if redacted {
-		old.held = old.Dict
+		old.beforeRedaction = old.Dict
 	}
 	if redacted || known {
 		h.linked = false
@@ -166,7 +173,7 @@ func (h *History) complete(e Event, seq int) bool {
 func (h *History) Unplaced(own id.EventID) []id.EventID {
 	h.link()
 	marks := map[string]bool{}
-	if n := h.events[own]; n != nil && h.hidden(n) {
+	if n := h.events[own]; n != nil && h.mergedByTwin(n) {
 		marks[n.Mark] = true
 	}
 	asked := map[*node]bool{}
@@ -181,7 +188,7 @@ func (h *History) Unplaced(own id.EventID) []id.EventID {
 	}
 	var unplaced []id.EventID
 	for _, n := range h.order {
-		if !n.asked && (n.own() && marks[n.Mark] || asked[n]) {
+		if !n.placeAsked && (n.own() && marks[n.Mark] || asked[n]) {
 			unplaced = append(unplaced, n.ID)
 		}
 	}
@@ -199,7 +206,7 @@ func (h *History) Unordered() (events []id.EventID) {
 			continue
 		}
 		for _, n := range []*node{n, b} {
-			if !n.asked {
+			if !n.placeAsked {
 				events = append(events, n.ID)
 			}
 		}
@@ -207,9 +214,9 @@ func (h *History) Unordered() (events []id.EventID) {
 	return events
 }
 
-// hidden tells whether nobody has merged the event, and only another one with its mark makes that no head: if that was
+// mergedByTwin tells whether nobody has merged the event, and only another one with its mark makes that no head: if that was
 // stored before, it has to be merged, for it can have become current.
-func (h *History) hidden(n *node) bool {
+func (h *History) mergedByTwin(n *node) bool {
 	twin := false
 	for _, child := range h.order {
 		if slices.Contains(child.parents, n) {
@@ -230,7 +237,7 @@ func (h *History) Place(event id.EventID, place int64, known bool) {
 	if n == nil {
 		return
 	}
-	n.asked = true
+	n.placeAsked = true
 	if known {
 		n.place = &place
 		h.linked = false // which of two that are one request was first
@@ -339,7 +346,7 @@ func (h *History) Unverified(event id.EventID, oneName bool) (unverified []*Even
 			continue
 		}
 		seen.add(n.index)
-		known := !n.Partial && len(n.missing) == 0 && (len(n.parents) > 0 || n.adrift || n.cut || h.rooted)
+		known := !n.Partial && len(n.missing) == 0 && (len(n.parents) > 0 || n.parentGivenUp || n.prunedParent || h.rooted)
 		switch {
 		case n.verified, known && n.Marked:
 		case known && oneName && !n.Conditional:
@@ -421,8 +428,8 @@ func (h *History) Drop(events ...id.EventID) {
 	}
 }
 
-// without are the latest of these heads and their ancestors, but for what is left out and nothing else has gone on from.
-func (h *History) without(heads []*node, leftOut func(n *node) bool) (latest []*node) {
+// latestWithout are the latest of these heads and their ancestors, but for what is left out and nothing else has gone on from.
+func (h *History) latestWithout(heads []*node, leftOut func(n *node) bool) (latest []*node) {
 	if !slices.ContainsFunc(heads, leftOut) {
 		return heads
 	}
@@ -490,8 +497,8 @@ func (h *History) Open() bool {
 	return base != nil && slices.ContainsFunc(h.order, func(n *node) bool { return n != base && !n.past.has(base.index) })
 }
 
-// Unplumbed tells whether an event that comes from the state is without its parents. These can turn up once it is listed.
-func (h *History) Unplumbed() bool {
+// StateIsOpen tells whether an event that comes from the state is without its parents. These can turn up once it is listed.
+func (h *History) StateIsOpen() bool {
 	h.link()
 	return slices.ContainsFunc(h.order, func(n *node) bool { return n.Partial && len(n.missing) > 0 })
 }
@@ -501,12 +508,12 @@ func (h *History) Unplumbed() bool {
 // deleted key can come back.
 func (h *History) GiveUp() {
 	h.link()
-	if h.lost == nil || len(h.lost) > 1000 {
-		h.lost = map[id.EventID]bool{}
+	if h.givenUp == nil || len(h.givenUp) > maxGivenUp {
+		h.givenUp = map[id.EventID]bool{}
 	}
 	for _, n := range h.order {
 		for _, parent := range n.missing {
-			h.lost[parent] = true
+			h.givenUp[parent] = true
 		}
 	}
 	h.linked = false
@@ -526,7 +533,7 @@ func (h *History) Prune(most int) {
 		h.pruned[n.ID] = true
 	}
 	for _, n := range h.order[len(h.order)-most:] {
-		n.cut = n.cut || len(n.missing) > 0 || slices.ContainsFunc(n.parents, func(parent *node) bool { return h.pruned[parent.ID] })
+		n.prunedParent = n.prunedParent || len(n.missing) > 0 || slices.ContainsFunc(n.parents, func(parent *node) bool { return h.pruned[parent.ID] })
 	}
 	h.linked = false
 }

@@ -40,21 +40,21 @@ func (h *History) link() {
 		n.twin = twin(n, byMark[n.Mark])
 	}
 	for _, n := range nodes {
-		n.parents, n.missing, n.adrift, n.state = nil, nil, false, 0
+		n.parents, n.missing, n.parentGivenUp, n.walk = nil, nil, false, 0
 		for _, parent := range h.parentsOf(n, byMark) {
 			switch p := h.events[parent]; {
 			case p == n || slices.Contains(n.parents, p) && p != nil:
 			case p != nil:
 				n.parents = append(n.parents, p)
-			case n.cut:
-			case h.lost[parent]:
-				n.adrift = true
+			case n.prunedParent:
+			case h.givenUp[parent]:
+				n.parentGivenUp = true
 			default:
 				n.missing = append(n.missing, parent)
 			}
 		}
 	}
-	h.cover(listed)
+	h.linkRedacted(listed)
 	h.order = h.order[:0]
 	for _, n := range nodes {
 		h.visit(n)
@@ -75,7 +75,7 @@ func (h *History) link() {
 		}
 	}
 	slices.SortFunc(h.heads, func(a, b *node) int { return a.seq - b.seq })
-	h.latest = h.without(h.heads, func(n *node) bool { return n.dropped })
+	h.latest = h.latestWithout(h.heads, func(n *node) bool { return n.dropped })
 	h.redact()
 }
 
@@ -84,18 +84,18 @@ func (h *History) link() {
 // is in what was made from it, or nobody has merged it and it is not to come back.
 func (h *History) redact() {
 	for _, n := range h.order {
-		n.gone = n.Redacted
-		if n.held != nil {
-			n.Dict, n.gone = n.held, false
+		n.noChange = n.Redacted
+		if n.beforeRedaction != nil {
+			n.Dict, n.noChange = n.beforeRedaction, false
 		}
 	}
 	for _, n := range h.heads {
-		if n.held != nil {
-			n.Dict, n.gone = nil, true
+		if n.beforeRedaction != nil {
+			n.Dict, n.noChange = nil, true
 		}
 	}
 	if len(h.heads) == 1 {
-		h.heads[0].gone = false
+		h.heads[0].noChange = false
 	}
 }
 
@@ -103,15 +103,15 @@ func (h *History) redact() {
 // that lies can make, is no parent.
 func (h *History) visit(n *node) {
 	const visiting, done = 1, 2
-	if n.state != 0 {
+	if n.walk != 0 {
 		return
 	}
-	n.state = visiting
-	n.parents = slices.DeleteFunc(n.parents, func(parent *node) bool { return parent.state == visiting })
+	n.walk = visiting
+	n.parents = slices.DeleteFunc(n.parents, func(parent *node) bool { return parent.walk == visiting })
 	for _, parent := range n.parents {
 		h.visit(parent)
 	}
-	n.state = done
+	n.walk = done
 	h.order = append(h.order, n)
 }
 
@@ -137,7 +137,7 @@ func (h *History) parentsOf(n *node, byMark map[string][]*node) []id.EventID {
 		return n.Parents
 	}
 	if n.Redacted && !n.own() {
-		return nil // see [History.cover]
+		return nil // see [History.linkRedacted]
 	}
 	unknown := id.EventID("unknown, before " + n.ID)
 	if !n.own() && n.Mark != "" {
@@ -150,12 +150,12 @@ func (h *History) parentsOf(n *node, byMark map[string][]*node) []id.EventID {
 		if last != nil {
 			return []id.EventID{last.ID}
 		}
-		if !h.lost[unknown] {
+		if !h.givenUp[unknown] {
 			return []id.EventID{unknown}
 		}
 	}
 	switch {
-	case n.Partial && !h.lost[unknown]:
+	case n.Partial && !h.givenUp[unknown]:
 		return []id.EventID{unknown}
 	case replaced != nil:
 		all := []id.EventID{replaced.ID}
@@ -172,9 +172,9 @@ func (h *History) parentsOf(n *node, byMark map[string][]*node) []id.EventID {
 	return nil
 }
 
-// cover is for events that were redacted before anybody here had read them: nobody can tell which events their writers had merged, and none is
+// linkRedacted is for events that were redacted before anybody here had read them: nobody can tell which events their writers had merged, and none is
 // to come back that was sent, about, and stored before. So each is made from the latest of these. Listed is the order of storage.
-func (h *History) cover(listed []*node) {
+func (h *History) linkRedacted(listed []*node) {
 	if !slices.ContainsFunc(listed, func(n *node) bool { return n.Redacted && !n.own() }) {
 		return
 	}
@@ -199,7 +199,7 @@ func (h *History) cover(listed []*node) {
 // replaced is the event that was current before, where it is known.
 func (h *History) replaced(n *node) *node {
 	replaced := h.events[n.Replaces]
-	if replaced == nil && !n.Partial && (n.Replaces == "" || h.lost[n.Replaces]) && n.before != nil && stored(n.before, n) {
+	if replaced == nil && !n.Partial && (n.Replaces == "" || h.givenUp[n.Replaces]) && n.before != nil && stored(n.before, n) {
 		return n.before
 	}
 	return replaced

@@ -37,7 +37,7 @@ func (h *History) MergeFirst(most int) Merged {
 	heads, latest := h.heads, h.latest
 	if len(heads) > most {
 		heads = heads[:most]
-		latest = h.without(heads, func(n *node) bool { return n.dropped })
+		latest = h.latestWithout(heads, func(n *node) bool { return n.dropped })
 	}
 	merged := h.merge(latest)
 	h.leaveOut(&merged, heads, latest)
@@ -98,7 +98,7 @@ func (h *History) named(heads []*node, most int) []*node {
 func (h *History) MergeWithout(events []id.EventID) (merged Merged, ok bool) {
 	h.link()
 	leftOut := func(n *node) bool { return n.dropped || slices.Contains(events, n.ID) }
-	latest := h.without(h.heads, leftOut)
+	latest := h.latestWithout(h.heads, leftOut)
 	for _, n := range h.order {
 		if slices.Contains(events, n.ID) && slices.ContainsFunc(latest, func(m *node) bool { return m.past.has(n.index) }) {
 			return Merged{}, false
@@ -123,7 +123,7 @@ func (h *History) merge(heads []*node) (merged Merged) {
 	switch {
 	case len(heads) == 0:
 		return merged
-	case len(heads) == 1 && !heads[0].gone:
+	case len(heads) == 1 && !heads[0].noChange:
 		merged.Dict = heads[0].Dict
 		return merged
 	}
@@ -152,11 +152,11 @@ func (h *History) propose(heads []*node) (state, map[string]*rule) {
 	return dict, rules
 }
 
-// Adrift tells whether the parents of an event were given up: what it changed cannot be told from what was there.
-func (h *History) Adrift(event id.EventID) bool {
+// ParentGivenUp tells whether the parents of an event were given up: what it changed cannot be told from what was there.
+func (h *History) ParentGivenUp(event id.EventID) bool {
 	h.link()
 	n := h.events[event]
-	return n != nil && n.adrift
+	return n != nil && n.parentGivenUp
 }
 
 // Line is the head from which Merge takes the name.
@@ -174,9 +174,9 @@ func (h *History) Line(name string) id.EventID {
 	return h.latest[0].ID
 }
 
-// Stands tells whether what the event did to the name counts, or will once the heads are merged. That is so where it is in what is
+// WillCount tells whether what the event did to the name counts, or will once the heads are merged. That is so where it is in what is
 // there, and where something else has taken its place that need not have seen it.
-func (h *History) Stands(event id.EventID, name string) bool {
+func (h *History) WillCount(event id.EventID, name string) bool {
 	h.link()
 	target := h.original(h.events[event])
 	if target == nil || len(h.latest) == 0 {
@@ -194,9 +194,9 @@ func (h *History) Stands(event id.EventID, name string) bool {
 	return !slices.Contains(r.lost, target.ID) && (overwritten(lines, chosen, target) || h.counts(target, name, chosen.parent))
 }
 
-// Overtaken tells whether a change that was not conditional does not count against another such one that was stored long before it: the
+// LosesToOlder tells whether a change that was not conditional does not count against another such one that was stored long before it: the
 // homeserver's clock was set back in between. Its writer makes it again.
-func (h *History) Overtaken(event id.EventID, name string) bool {
+func (h *History) LosesToOlder(event id.EventID, name string) bool {
 	h.link()
 	n := h.original(h.events[event])
 	if n == nil {
@@ -313,7 +313,7 @@ func (h *History) at(n *node) state {
 // after is the state at an event whose parents' states are known.
 func (h *History) after(n *node) state {
 	before := h.combine(n.parents, func(name string) *rule { return h.decision(n, name) })
-	if n.gone {
+	if n.noChange {
 		return before
 	}
 	after := before

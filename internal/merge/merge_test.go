@@ -193,7 +193,7 @@ func TestListedBefore(t *testing.T) {
 	elsewhere.GiveUp()
 	assert.Equal(t, []id.EventID{"$b"}, ids(elsewhere.Heads()))
 	assert.Equal(t, dict{"b": "1"}, elsewhere.Merge().Dict)
-	assert.False(t, elsewhere.Adrift("$b"))
+	assert.False(t, elsewhere.ParentGivenUp("$b"))
 
 	partial := history(plain("$c", 3, dict{"c": "1"}, ""))
 	partial.AddOlder(plain("$b", 2, dict{"b": "1"}, ""))
@@ -205,11 +205,11 @@ func TestListedBefore(t *testing.T) {
 
 func TestAdrift(t *testing.T) {
 	h := history(marked("$a", 1, dict{"k": "a"}), marked("$b", 9, dict{"k": "b"}, "$lost"))
-	assert.False(t, h.Adrift("$b"))
+	assert.False(t, h.ParentGivenUp("$b"))
 	h.GiveUp()
-	assert.True(t, h.Adrift("$b"))
-	assert.False(t, h.Adrift("$a"))
-	assert.False(t, h.Adrift("$unknown"))
+	assert.True(t, h.ParentGivenUp("$b"))
+	assert.False(t, h.ParentGivenUp("$a"))
+	assert.False(t, h.ParentGivenUp("$unknown"))
 	assert.Equal(t, "a", h.Merge().Dict["k"], "what may have been there all the time counts after what has changed")
 }
 
@@ -724,8 +724,8 @@ func TestMergeTellsWhatItLeavesOut(t *testing.T) {
 	m.Yields = merged.Yields
 	for _, h := range []*merge.History{h, history(a, b)} {
 		h.Add(m)
-		assert.True(t, h.Stands("$b", "k"), "it is not made again")
-		assert.False(t, h.Stands("$a", "k"))
+		assert.True(t, h.WillCount("$b", "k"), "it is not made again")
+		assert.False(t, h.WillCount("$a", "k"))
 	}
 }
 
@@ -741,7 +741,7 @@ func TestWhatAMergeHasFoundHolds(t *testing.T) {
 		conditional("$root", 1, dict{"k": "root"}), conditional("$first", 2, dict{"k": "first"}, "$root"), conditional("$second", 3, dict{"k": "second"}, "$root"),
 		blind("$put", 4, dict{"k": "put"}), blind("$delete", 5, dict{}), found, marked("$end", 7, dict{}, "$delete", "$found"),
 	)
-	assert.False(t, h.Stands("$second", "k"))
+	assert.False(t, h.WillCount("$second", "k"))
 }
 
 // The homeserver's clock is set back after the current event was read: what is made from that has an earlier time, and is newer all the same.
@@ -875,9 +875,9 @@ func TestUnplumbed(t *testing.T) {
 	current := marked("$c", 4, dict{}, "$b")
 	current.Partial = true
 	h := history(a, current)
-	assert.True(t, h.Unplumbed())
+	assert.True(t, h.StateIsOpen())
 	h.AddPage([]merge.Event{marked("$c", 4, dict{}, "$b"), b, a}, h.Now())
-	assert.False(t, h.Unplumbed())
+	assert.False(t, h.StateIsOpen())
 }
 
 // Thousands of events that were redacted take no time that anybody would notice: whoever may write state can make them.

@@ -64,9 +64,9 @@ func (r *rule) choose(lines []line) line {
 	if len(lines) == 1 {
 		return lines[0]
 	}
-	if slices.ContainsFunc(lines, func(l line) bool { return !l.from.adrift }) {
+	if slices.ContainsFunc(lines, func(l line) bool { return !l.from.parentGivenUp }) {
 		// What nobody knows the parents of may just have been there.
-		lines = slices.DeleteFunc(slices.Clone(lines), func(l line) bool { return l.from.adrift })
+		lines = slices.DeleteFunc(slices.Clone(lines), func(l line) bool { return l.from.parentGivenUp })
 	}
 	all := pathsOf(lines)
 	paths := all
@@ -198,7 +198,7 @@ func (r *rule) before(a, b *node) bool {
 // stored tells whether a was stored before b, and notes what would have to be known for that.
 func (r *rule) stored(a, b *node) bool {
 	for _, n := range []*node{a, b} {
-		if !n.asked && a != b {
+		if !n.placeAsked && a != b {
 			r.unplaced[n] = true
 		}
 	}

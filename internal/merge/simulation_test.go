@@ -324,7 +324,7 @@ func (c *commit) run(pause func() bool) bool {
 
 // stands tells whether one of the events that made the job's change counts in the end.
 func (c *commit) stands(j *job) bool {
-	return slices.ContainsFunc(j.in, func(event id.EventID) bool { return c.history.Stands(event, j.name) })
+	return slices.ContainsFunc(j.in, func(event id.EventID) bool { return c.history.WillCount(event, j.name) })
 }
 
 // settle waits until all heads have merged what was sent, or until it is this writer's turn to merge.

@@ -36,7 +36,7 @@ var mutants = []mutant{
 	{"table, linearizable: a conditional write that lost its race is acknowledged", "internal/commit/commit.go",
 		"	return !slices.ContainsFunc(names, func(name string) bool { return !counts(h, p, name) })", "	return true", protocol},
 	{"table, linearizable: nobody asks what was stored first", "internal/merge/rule.go",
-		"		if !n.asked && a != b {", "		if false {", merging},
+		"		if !n.placeAsked && a != b {", "		if false {", merging},
 	{"table, reads of who follows: what was acknowledged disappears again", "internal/replica/dict.go",
 		"	d.history, d.loaded, d.caught = merge.History{}, false, false\n	d.epoch++\n	d.update()\n}\n\n// Relation", "	d.epoch++\n	d.update()\n}\n\n// Relation", merging},
 	{"table, a call that failed happens once: a second delivery does not stand for the first", "internal/merge/merge.go",
