@@ -401,21 +401,21 @@ func (h *History) Len() int { return len(h.events) }
 // Heads are the events that no other has merged, in the order in which they were added. Only an empty history has none.
 func (h *History) Heads() []*Event {
 	h.link()
-	heads := make([]*Event, len(h.heads))
-	for i, head := range h.heads {
-		heads[i] = &head.Event
-	}
-	return heads
+	return eventsOf(h.heads)
 }
 
 // Latest are the heads, or in place of those that were dropped what these were made from.
 func (h *History) Latest() []*Event {
 	h.link()
-	latest := make([]*Event, len(h.latest))
-	for i, n := range h.latest {
-		latest[i] = &n.Event
+	return eventsOf(h.latest)
+}
+
+func eventsOf(nodes []*node) []*Event {
+	events := make([]*Event, len(nodes))
+	for i, n := range nodes {
+		events[i] = &n.Event
 	}
-	return latest
+	return events
 }
 
 // Drop notes that the homeserver has taken these events out of the room's state, and no others: they count for nothing, but for what
@@ -454,28 +454,21 @@ func (h *History) latestWithout(heads []*node, leftOut func(n *node) bool) (late
 func (h *History) Descends(event, from id.EventID) bool {
 	h.link()
 	a, b := h.events[event], h.events[from]
-	return a != nil && b != nil && (a == b || a.past.has(b.index))
+	return a != nil && b != nil && a.descends(b)
 }
+
+// descends tells whether the event has merged the other one, or is it.
+func (n *node) descends(from *node) bool { return n == from || n.past.has(from.index) }
 
 // Missing are parents that must be found before a merge can be trusted. There are none where one event, or none, is
 // without its parents and all heads descend from that: they then have it in common.
-func (h *History) Missing() []id.EventID {
+func (h *History) Missing() (missing []id.EventID) {
 	h.link()
-	if len(h.heads) < 2 {
+	if len(h.heads) < 2 || h.beginsAt(h.heads) {
 		return nil
 	}
-	var missing []id.EventID
-	var base *node
-	roots := 0
 	for _, n := range h.order {
-		if len(n.missing) > 0 {
-			missing = append(missing, n.missing...)
-			base = n
-			roots++
-		}
-	}
-	if roots == 1 && !slices.ContainsFunc(h.heads, func(head *node) bool { return head != base && !head.past.has(base.index) }) {
-		return nil
+		missing = append(missing, n.missing...)
 	}
 	return missing
 }
@@ -484,17 +477,13 @@ func (h *History) Missing() []id.EventID {
 // can be something between them that the history does not show.
 func (h *History) Open() bool {
 	h.link()
-	var base *node
-	for _, n := range h.order {
-		if len(n.missing) == 0 {
-			continue
-		}
-		if base != nil {
-			return true
-		}
-		base = n
-	}
-	return base != nil && slices.ContainsFunc(h.order, func(n *node) bool { return n != base && !n.past.has(base.index) })
+	return !h.beginsAt(h.order)
+}
+
+// beginsAt tells whether no event is without its parents, or a single one that all of these descend from.
+func (h *History) beginsAt(all []*node) bool {
+	roots := only(h.order, func(n *node) bool { return len(n.missing) > 0 })
+	return len(roots) == 0 || len(roots) == 1 && !slices.ContainsFunc(all, func(n *node) bool { return !n.descends(roots[0]) })
 }
 
 // StateIsOpen tells whether an event that comes from the state is without its parents. These can turn up once it is listed.

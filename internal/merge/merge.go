@@ -34,14 +34,15 @@ func (h *History) Merge() Merged { return h.MergeFirst(math.MaxInt) }
 // MergeFirst is Merge of the first heads only, at most so many.
 func (h *History) MergeFirst(most int) Merged {
 	h.link()
-	heads, latest := h.heads, h.latest
-	if len(heads) > most {
-		heads = heads[:most]
-		latest = h.latestWithout(heads, func(n *node) bool { return n.dropped })
-	}
+	heads := h.heads[:min(most, len(h.heads))]
+	return h.mergeOf(heads, h.latestWithout(heads, func(n *node) bool { return n.dropped }), h.named(heads, most))
+}
+
+// mergeOf merges the latest events. Whoever sends that names these as its parents.
+func (h *History) mergeOf(heads, latest, named []*node) Merged {
 	merged := h.merge(latest)
 	h.leaveOut(&merged, heads, latest)
-	merged.Parents = idsOf(h.named(heads, most))
+	merged.Parents = idsOf(named)
 	return merged
 }
 
@@ -53,7 +54,7 @@ func (h *History) leaveOut(merged *Merged, heads, latest []*node) {
 		in.addAll(n.past)
 	}
 	for _, n := range h.order {
-		leads := func(head *node) bool { return head == n || head.past.has(n.index) }
+		leads := func(head *node) bool { return head.descends(n) }
 		if in.has(n.index) || !n.Conditional || !slices.ContainsFunc(heads, leads) {
 			continue
 		}
@@ -97,17 +98,13 @@ func (h *History) named(heads []*node, most int) []*node {
 // gone on from them.
 func (h *History) MergeWithout(events []id.EventID) (merged Merged, ok bool) {
 	h.link()
-	leftOut := func(n *node) bool { return n.dropped || slices.Contains(events, n.ID) }
-	latest := h.latestWithout(h.heads, leftOut)
-	for _, n := range h.order {
-		if slices.Contains(events, n.ID) && slices.ContainsFunc(latest, func(m *node) bool { return m.past.has(n.index) }) {
+	latest := h.latestWithout(h.heads, func(n *node) bool { return n.dropped || slices.Contains(events, n.ID) })
+	for _, n := range latest {
+		if slices.ContainsFunc(events, func(event id.EventID) bool { return h.Descends(n.ID, event) }) {
 			return Merged{}, false
 		}
 	}
-	merged = h.merge(latest)
-	h.leaveOut(&merged, h.heads, latest)
-	merged.Parents = idsOf(h.heads)
-	return merged, true
+	return h.mergeOf(h.heads, latest, h.heads), true
 }
 
 // idsOf are the IDs of the events, in compare's order.
@@ -162,16 +159,21 @@ func (h *History) ParentGivenUp(event id.EventID) bool {
 // Line is the head from which Merge takes the name.
 func (h *History) Line(name string) id.EventID {
 	h.link()
-	switch len(h.latest) {
-	case 0:
+	if len(h.latest) == 0 {
 		return ""
-	case 1:
-		return h.latest[0].ID
 	}
-	if lines := h.undominated(h.latest, name); len(lines) > 0 {
-		return h.proposal(h.latest, name).choose(lines).parent.ID
+	_, chosen, _ := h.present(name)
+	return chosen.parent.ID
+}
+
+// present is what the name holds once the heads are merged, and the lines between which the rule chose. There are none where the name has never
+// been there.
+func (h *History) present(name string) (lines []line, chosen line, r *rule) {
+	r = h.proposal(h.latest, name)
+	if lines = h.undominated(h.latest, name); len(lines) == 0 {
+		return nil, line{parent: h.latest[0]}, r
 	}
-	return h.latest[0].ID
+	return lines, r.choose(lines), r
 }
 
 // WillCount tells whether what the event did to the name counts, or will once the heads are merged. That is so where it is in what is
@@ -182,15 +184,7 @@ func (h *History) WillCount(event id.EventID, name string) bool {
 	if target == nil || len(h.latest) == 0 {
 		return false
 	}
-	if len(h.latest) == 1 {
-		return h.counts(target, name, h.latest[0])
-	}
-	lines := h.undominated(h.latest, name)
-	if len(lines) == 0 {
-		return h.counts(target, name, h.latest[0])
-	}
-	r := h.proposal(h.latest, name)
-	chosen := r.choose(lines)
+	lines, chosen, r := h.present(name)
 	return !slices.Contains(r.lost, target.ID) && (overwritten(lines, chosen, target) || h.counts(target, name, chosen.parent))
 }
 
@@ -199,22 +193,22 @@ func (h *History) WillCount(event id.EventID, name string) bool {
 func (h *History) LosesToOlder(event id.EventID, name string) bool {
 	h.link()
 	n := h.original(h.events[event])
-	if n == nil {
+	if n == nil || len(h.latest) == 0 {
 		return false
 	}
-	lines := h.undominated(h.latest, name)
+	lines, line, _ := h.present(name)
 	if len(lines) == 0 {
 		return false
 	}
-	chosen := pathsOf([]line{h.proposal(h.latest, name).choose(lines)})[0]
+	chosen := pathsOf(line)[0]
 	last := chosen.latestPut(0)
 	return last != nil && last.Time-n.Time > sameTime && stored(last, n) && !n.past.has(last.index) && !slices.Contains(chosen.changes, n)
 }
 
 // overwritten tells whether the chosen line has taken the place of one that leads to the change.
 func overwritten(lines []line, chosen line, change *node) bool {
-	by := pathsOf([]line{chosen})[0]
-	return slices.ContainsFunc(pathsOf(lines), func(p path) bool { return by.overwrites(p, change) })
+	by := pathsOf(chosen)[0]
+	return slices.ContainsFunc(pathsOf(lines...), func(p path) bool { return by.overwrites(p, change) })
 }
 
 // Origin is the event that gave the name its present value at the event, or took it away, as far as the history tells.
@@ -384,10 +378,9 @@ func (h *History) undominated(parents []*node, name string) []line {
 			all = append(all, line{o, parent})
 		}
 	}
-	lines := slices.DeleteFunc(slices.Clone(all), func(l line) bool {
-		return slices.ContainsFunc(all, func(other line) bool {
-			return other.from != l.from && (other.parent == l.from || other.parent.past.has(l.from.index)) &&
-				(!l.from.Conditional || other.follows(l.from))
+	lines := only(all, func(l line) bool {
+		return !slices.ContainsFunc(all, func(other line) bool {
+			return other.from != l.from && other.parent.descends(l.from) && (!l.from.Conditional || other.follows(l.from))
 		})
 	})
 	if len(lines) == 0 {

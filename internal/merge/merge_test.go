@@ -203,7 +203,7 @@ func TestListedBefore(t *testing.T) {
 	assert.Equal(t, []id.EventID{"$d"}, ids(partial.Heads()))
 }
 
-func TestAdrift(t *testing.T) {
+func TestParentGivenUp(t *testing.T) {
 	h := history(marked("$a", 1, dict{"k": "a"}), marked("$b", 9, dict{"k": "b"}, "$lost"))
 	assert.False(t, h.ParentGivenUp("$b"))
 	h.GiveUp()
@@ -870,7 +870,7 @@ func TestCopiedMarkAndAClockThatIsSetBack(t *testing.T) {
 }
 
 // What comes before an event of the state is not known until that is listed.
-func TestUnplumbed(t *testing.T) {
+func TestStateIsOpen(t *testing.T) {
 	a, b := marked("$a", 2, dict{}, "$root"), marked("$b", 3, dict{}, "$a")
 	current := marked("$c", 4, dict{}, "$b")
 	current.Partial = true

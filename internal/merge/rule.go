@@ -34,7 +34,7 @@ func (h *History) decision(n *node, name string) *rule {
 func (h *History) proposal(heads []*node, name string) *rule {
 	r := &rule{name: name, propose: true, unplaced: map[*node]bool{}}
 	for _, m := range h.order {
-		if len(m.Yields) > 0 && slices.ContainsFunc(heads, func(n *node) bool { return n == m || n.past.has(m.index) }) {
+		if len(m.Yields) > 0 && slices.ContainsFunc(heads, func(n *node) bool { return n.descends(m) }) {
 			r.choices = append(r.choices, m)
 		}
 	}
@@ -47,7 +47,7 @@ type path struct {
 	changes []*node
 }
 
-func pathsOf(lines []line) (paths []path) {
+func pathsOf(lines ...line) (paths []path) {
 	for _, l := range lines {
 		p := path{line: l}
 		for o := &l.origin; o != nil; o = o.before {
@@ -64,14 +64,14 @@ func (r *rule) choose(lines []line) line {
 	if len(lines) == 1 {
 		return lines[0]
 	}
-	if slices.ContainsFunc(lines, func(l line) bool { return !l.from.parentGivenUp }) {
-		// What nobody knows the parents of may just have been there.
-		lines = slices.DeleteFunc(slices.Clone(lines), func(l line) bool { return l.from.parentGivenUp })
+	// What nobody knows the parents of may just have been there.
+	if known := only(lines, func(l line) bool { return !l.from.parentGivenUp }); len(known) > 0 {
+		lines = known
 	}
-	all := pathsOf(lines)
+	all := pathsOf(lines...)
 	paths := all
 	for i := 0; len(paths) > 1; i++ {
-		longer := slices.DeleteFunc(slices.Clone(paths), func(p path) bool { return len(p.changes) <= i })
+		longer := only(paths, func(p path) bool { return len(p.changes) > i })
 		if len(longer) == 0 {
 			break // they are one change
 		}
@@ -97,8 +97,17 @@ func (r *rule) atFork(paths []path, i int) []path {
 			best = p
 		}
 	}
-	counts := func(p path) bool { return p.changes[i] == best.changes[i] }
-	return slices.DeleteFunc(paths, func(p path) bool { return !counts(p) })
+	return only(paths, func(p path) bool { return p.changes[i] == best.changes[i] })
+}
+
+// only are those for which it is true.
+func only[T any](all []T, f func(T) bool) (those []T) {
+	for _, one := range all {
+		if f(one) {
+			those = append(those, one)
+		}
+	}
+	return those
 }
 
 // lose notes which conditional changes do not count: those that have not seen a change which was stored before them, and what was computed
