@@ -294,8 +294,10 @@ func (c *commit) firstPage() int {
 // Synapse gives that twice.
 func (c *commit) bounded(limit int) int {
 	size := 0
-	for _, head := range replica.Read(c.dict, (*merge.History).Heads) {
-		size = max(size, sizeOf(head.Dict))
-	}
+	c.dict.Look(func(h *merge.History) {
+		for _, head := range h.Heads() {
+			size = max(size, sizeOf(head.Dict))
+		}
+	})
 	return max(3, min(limit, c.policy.PageBytes/(3*size+1)))
 }

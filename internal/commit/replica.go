@@ -1,6 +1,7 @@
 package commit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -50,15 +51,12 @@ func (r *Replica) Read(ctx context.Context, afresh bool) error {
 // merge the two. Where it is not known how the two belong together, and this process has written of late, a look back tells; the view holds
 // for the caller's purpose without that where its names and the current ones agree.
 func (r *Replica) ReadView(ctx context.Context, live bool, agree func(view, current map[string]string) bool) (*replica.View, error) {
+	if view := r.View(); live && view != nil {
+		return view, nil
+	}
 	if live {
-		if view := r.View(); view != nil {
-			return view, nil
-		}
-		if err := r.Read(ctx, false); err != nil {
-			return nil, err
-		}
-		if view := r.View(); view != nil {
-			return view, nil
+		if view, err := r.reread(ctx, false); view != nil || err != nil {
+			return view, err
 		}
 	}
 	if r.Writer.unsettled.Load() {
@@ -75,39 +73,39 @@ func (r *Replica) ReadView(ctx context.Context, live bool, agree func(view, curr
 	}
 	view := r.View()
 	if last := r.Writer.last.Load(); view == nil && last != nil && *last != current.ID && r.Writer.Recent() {
-		if err := r.Read(ctx, false); err != nil {
+		if view, err = r.reread(ctx, false); err != nil {
 			return nil, err
 		}
-		view = r.View()
 	}
 	if view == nil {
 		return replica.ViewOf(current), nil
 	}
-	switch r.Compare(current) {
-	case replica.Newer:
+	switch relation := r.Compare(current); {
+	case relation == replica.Newer, relation == replica.Unknown && (!r.Writer.Recent() || agree(view.Names, current.Dict)):
 		return replica.ViewOf(current), nil
-	case replica.Unknown:
-		if !r.Writer.Recent() || agree(view.Names, current.Dict) {
-			return replica.ViewOf(current), nil
-		}
-		if err := r.Read(ctx, false); err != nil {
-			return nil, err
-		}
-	case replica.Older:
-		if err := r.Read(ctx, true); err != nil {
+	case relation != replica.Known:
+		if err := r.Read(ctx, relation == replica.Older); err != nil {
 			return nil, err
 		}
 	}
-	if r.View() == nil { // it has rivals, and nobody has asked which of them was stored first
-		if err := r.Read(ctx, false); err != nil {
+	if view = r.View(); view == nil { // it has rivals, and nobody has asked which of them was stored first
+		if view, err = r.reread(ctx, false); err != nil {
 			return nil, err
 		}
 	}
-	if view = r.View(); view == nil {
+	if view == nil {
 		return replica.ViewOf(current), nil
 	}
 	r.repairLater(ctx)
 	return view, nil
+}
+
+// reread is Read, and what is known then: nil where that is not certain.
+func (r *Replica) reread(ctx context.Context, afresh bool) (*replica.View, error) {
+	if err := r.Read(ctx, afresh); err != nil {
+		return nil, err
+	}
+	return r.View(), nil
 }
 
 // LeftOut is the dict where the homeserver has nothing in the state. A dict of one name that is not there is an ordinary answer, and nobody
@@ -121,13 +119,8 @@ func (r *Replica) LeftOut(ctx context.Context) (*replica.View, error) {
 			return &replica.View{}, err
 		}
 	}
-	if err := r.Read(ctx, true); err != nil {
-		return nil, err
-	}
-	if view := r.View(); view != nil {
-		return view, nil
-	}
-	return &replica.View{}, nil
+	view, err := r.reread(ctx, true)
+	return cmp.Or(view, &replica.View{}), err
 }
 
 // Bring adds events that one response of a sync brought. A fork that they leave is merged after a while, where it is still there.
@@ -139,13 +132,8 @@ func (r *Replica) Bring(events ...merge.Event) {
 // Reconsider is for when somebody's power to write, or their membership, has been taken away: the homeserver can have taken what they sent
 // since that time, in Unix milliseconds, out of the state. From is empty where it can be anybody's.
 func (r *Replica) Reconsider(ctx context.Context, from id.UserID, since int64) {
-	affected := false
-	r.Look(func(h *merge.History) {
-		affected = slices.ContainsFunc(h.Heads(), func(head *merge.Event) bool {
-			return head.Time >= since && (from == "" || head.Sender == from)
-		})
-	})
-	if affected {
+	affected := func(head *merge.Event) bool { return head.Time >= since && (from == "" || head.Sender == from) }
+	if slices.ContainsFunc(replica.Read(r.Dict, (*merge.History).Heads), affected) {
 		ctx, cancel := context.WithTimeout(ctx, r.Writer.policy.SettleFor)
 		defer cancel()
 		_ = r.Read(ctx, true) // whoever reads next finds it out otherwise
@@ -159,9 +147,7 @@ func (r *Replica) repairLater(ctx context.Context) {
 
 // Redacted is for a sync that brings a redaction of the event.
 func (r *Replica) Redacted(event id.EventID) {
-	current := false
-	r.Look(func(h *merge.History) { current = h.IsHead(event) })
-	if current {
+	if replica.Read(r.Dict, func(h *merge.History) bool { return h.IsHead(event) }) {
 		r.Forget()
 	}
 }

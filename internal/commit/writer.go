@@ -112,7 +112,7 @@ func (w *Writer) Do(ctx context.Context, edit Edit) error {
 
 // Recent tells whether the writer has written so recently that another, who began before, can have hidden that.
 func (w *Writer) Recent() bool {
-	return w.policy.Now().UnixNano()-w.wrote.Load() < int64(w.policy.OwnFresh)
+	return w.policy.since(time.Unix(0, w.wrote.Load())) < w.policy.OwnFresh
 }
 
 // Repair merges what nobody has merged, where there is any. It asks the homeserver first: a merge of what a slow sync has brought would
@@ -122,9 +122,8 @@ func (w *Writer) Repair(ctx context.Context) error {
 }
 
 // needsRepair tells whether there is something that nobody is known to have merged, or that counts and is not current.
-func (w *Writer) needsRepair() (needed bool) {
-	w.dict.Look(func(h *merge.History) { needed = len(h.Heads()) > 1 })
-	return needed || w.shadowed.Load() || w.unsettled.Load()
+func (w *Writer) needsRepair() bool {
+	return len(replica.Read(w.dict, (*merge.History).Heads)) > 1 || w.shadowed.Load() || w.unsettled.Load()
 }
 
 // repairLater makes a Repair after a while, where there is still need of it then, and again where that fails. Whoever made a fork has died,

@@ -54,7 +54,7 @@ var mutants = []mutant{
 	{"A3: a write that could not look for rivals leaves it at that", "internal/commit/commit.go",
 		"		c.unsettled.Store(true)\n		c.repairLater(ctx, c.policy.SettleAfter)\n", "", protocol},
 	{"A4: who does not follow reads what is current alone", "internal/commit/replica.go",
-		"	switch r.Compare(current) {", "	if !live {\n		return replica.ViewOf(current), nil\n	}\n	switch r.Compare(current) {", protocol},
+		"	switch relation := r.Compare(current); {", "	if !live {\n		return replica.ViewOf(current), nil\n	}\n	switch relation := r.Compare(current); {", protocol},
 	{"A5: a late delivery is a new write", "internal/merge/link.go",
 		"		if n.own() && other.own() && stored(other, first) {", "		if false {", merging},
 	{"A6: nobody looks for what was left out of the state", "internal/commit/begin.go",

@@ -97,7 +97,7 @@ func (d *Dict) Look(f func(h *merge.History)) {
 	f(&d.history)
 }
 
-// Read is what f reads in the history.
+// Read is what f reads in the history. Of events that it gives, only what never changes is to be used outside of f: all but Dict and Replaces.
 func Read[T any](d *Dict, f func(h *merge.History) T) (result T) {
 	d.Look(func(h *merge.History) { result = f(h) })
 	return result
