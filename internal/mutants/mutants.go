@@ -9,7 +9,7 @@ var (
 
 // mutants are at least one for each guarantee and for each fault that was mended, by its name.
 var mutants = []mutant{
-	{"guarantee 1, no write is lost: nobody minds rivals", "internal/commit/commit.go",
+	{"guarantee 1, no write is lost: nobody minds rivals", "internal/commit/settle.go",
 		"		if settled && len(lost) == 0 {", "		if settled = true; settled {", protocol},
 	{"guarantee 1, no write is lost: a merge takes one head alone", "internal/merge/merge.go",
 		"	dict, rules := h.propose(heads)\n	merged.Dict", "	dict, rules := h.propose(heads[:1])\n	merged.Dict", merging},
@@ -33,7 +33,7 @@ var mutants = []mutant{
 		"	d.history.AddPage(listed, d.history.Now())", "	for _, e := range listed {\n		e.Parents, e.Marked, e.Blind, e.Mark = nil, false, true, string(e.ID)\n		d.history.Add(e)\n	}", merging},
 	{"guarantee 6, nothing half done: the state is sent though the value was not", "internal/commit/commit.go",
 		"	if err := c.seal(ctx, plan); err != nil {\n		return false, err\n	}\n	c.noteReplaced(plan)", "	if err := c.seal(ctx, plan); err != nil {\n		clear(plan.fresh)\n	}\n	c.noteReplaced(plan)", []string{"-run", "^TestFailedWriteLeavesTheOldValue$", "."}},
-	{"table, linearizable: a conditional write that lost its race is acknowledged", "internal/commit/commit.go",
+	{"table, linearizable: a conditional write that lost its race is acknowledged", "internal/commit/settle.go",
 		"	return !slices.ContainsFunc(names, func(name string) bool { return !counts(h, p, name) })", "	return true", protocol},
 	{"table, linearizable: nobody asks what was stored first", "internal/merge/rule.go",
 		"		if !n.placeAsked && a != b {", "		if false {", merging},
