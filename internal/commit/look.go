@@ -105,46 +105,66 @@ func (c *commit) pause(ctx context.Context, try int) error {
 	return c.policy.sleep(ctx, c.policy.Lag<<try)
 }
 
+// pager reads the room's events, the latest first, a page at a time.
+type pager struct {
+	*commit
+	Page                 // the last one
+	events []merge.Event // of all pages
+	asked  int           // how far the history had got before the first one
+	turned int           // how many there were
+	limit  int           // how many events the next one has at most
+	until  int64         // it goes that far at least, in Unix milliseconds, whatever [Policy.Pages] says
+	err    error
+}
+
+func (c *commit) pager(limit int) *pager {
+	c.askedAt = c.policy.Now()
+	return &pager{commit: c, asked: replica.Read(c.dict, (*merge.History).Now), limit: limit, until: math.MaxInt64}
+}
+
+// next reads another page, as far as there is one. Others can go on talking for ever, but not write.
+func (p *pager) next(ctx context.Context) bool {
+	if p.turned > 0 && p.Next == "" || p.turned >= p.policy.Pages && p.Oldest <= p.until {
+		return false
+	}
+	p.Page, p.err = p.room.Recent(ctx, p.Next, p.limit)
+	p.events = append(p.events, p.Events...)
+	p.turned, p.limit = p.turned+1, p.bounded(p.policy.ManyEvents)
+	return p.err == nil
+}
+
 // scan looks back once, and on until nothing is missing between the events that are known.
 func (c *commit) scan(ctx context.Context, l lookback) (r lookedBack, err error) {
-	c.askedAt = c.policy.Now()
-	epoch, asked := c.dict.Epoch(), replica.Read(c.dict, (*merge.History).Now)
-	given := l.try >= c.policy.GivenFrom
-	var page Page
-	var events []merge.Event
-	limit := c.firstPage()
-	turned, oldest := 0, int64(0)
-	until := int64(math.MaxInt64)
-	more := func() bool { return turned < c.policy.Pages || page.Oldest > until } // others can go on talking for ever, but not write
-	for ; !r.complete && more(); turned++ {
-		if page, err = c.room.Recent(ctx, page.Next, limit); err != nil {
-			return lookedBack{}, err
+	epoch, given := c.dict.Epoch(), l.try >= c.policy.GivenFrom
+	p := c.pager(c.firstPage())
+	oldest := int64(0)
+	for !r.complete && p.next(ctx) {
+		if i := index(p.Events, l.target); i >= 0 && l.target == c.own {
+			p.until = c.rivalsSince(p.Events[i].Time, c.age()) // however far that is: what others wrote since can be acknowledged
 		}
-		events = append(events, page.Events...)
-		if i := index(page.Events, l.target); i >= 0 && l.target == c.own {
-			until = c.rivalsSince(page.Events[i].Time, c.age()) // however far that is: what others wrote since can be acknowledged
-		}
-		oldest = cmp.Or(page.Oldest, oldest)
-		r.complete = page.Next == "" || c.reaches(l, events, oldest)
-		limit = c.bounded(c.policy.ManyEvents)
+		oldest = cmp.Or(p.Oldest, oldest)
+		r.complete = p.Next == "" || c.reaches(l, p.events, oldest)
+	}
+	if p.err != nil {
+		return lookedBack{}, p.err
 	}
 	open := false         // whether something is missing between events that are known
 	fed, after := true, 0 // whether the sync has brought something that can be newer than the lists
 	c.dict.Do(func(h *merge.History) {
-		fed = h.Now() != asked
-		h.AddPage(events, asked)
+		fed = h.Now() != p.asked
+		h.AddPage(p.events, p.asked)
 		after = h.Now()
 		r.found = l.target == "" || h.Listed(l.target) || (!r.complete || given) && h.Has(l.target)
 		open = r.found && len(h.Missing()) > 0
 	})
-	for ; open && page.Next != "" && more(); turned++ {
-		if page, err = c.room.Recent(ctx, page.Next, limit); err != nil {
-			return lookedBack{}, err
-		}
+	for open && p.next(ctx) {
 		c.dict.Do(func(h *merge.History) {
-			h.AddOlder(page.Events...)
+			h.AddOlder(p.Events...)
 			open = len(h.Missing()) > 0
 		})
+	}
+	if p.err != nil {
+		return lookedBack{}, p.err
 	}
 	if open {
 		forgotten := c.dict.Epoch() != epoch
@@ -250,15 +270,11 @@ func (c *commit) reach(ctx context.Context, event id.EventID) error {
 	if err := c.catchUp(ctx); err != nil {
 		return err
 	}
-	page := Page{}
-	for turned := 0; turned < c.policy.Pages && !c.dict.Has(event) && (turned == 0 || page.Next != ""); turned++ {
-		var err error
-		if page, err = c.room.Recent(ctx, page.Next, c.bounded(c.policy.ManyEvents)); err != nil {
-			return err
-		}
-		c.dict.Do(func(h *merge.History) { h.AddOlder(page.Events...) })
+	p := c.pager(c.bounded(c.policy.ManyEvents))
+	for !c.dict.Has(event) && p.next(ctx) {
+		c.dict.Do(func(h *merge.History) { h.AddOlder(p.Events...) })
 	}
-	return nil
+	return p.err
 }
 
 // reachSent looks back to all events that an edit was sent in, without which nothing tells whether it counts.
