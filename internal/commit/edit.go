@@ -16,6 +16,9 @@ type Edit struct {
 	// Apply gives what is to be stored under each name that changes, and nil for a name to be removed. It can be
 	// called several times, whenever the dict turns out to be another; the last call counts. An error is given to the
 	// caller, and nothing is changed.
+	//
+	// Invariant: it is called by the writer's one goroutine, so that no two edits of a dict are made at once. The writer makes no other request
+	// meanwhile, and Apply must not wait for the writer.
 	Apply func(base Base) (map[string]json.RawMessage, error)
 
 	// Conditional: what Apply gives depends on what is there. It is called again, with the other's change in the

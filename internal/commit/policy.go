@@ -31,7 +31,8 @@ type Policy struct {
 	LeftOut time.Duration
 
 	// GiveUp is how long a write goes on whose callers have all given up. The homeserver may have carried it out, and then its rivals must be
-	// found. Package roomkv relies on this: an event that is older than GiveUp has no writer any more who merges its rivals.
+	// found. Package roomkv assumes that the writer of an event that is older than GiveUp has merged its rivals or never will. Nothing enforces
+	// that: a write whose callers wait goes on for as long as they do.
 	GiveUp time.Duration
 
 	// SyncWait is how long a sync may take to bring what was sent before a look back is made for it.

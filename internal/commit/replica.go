@@ -26,7 +26,8 @@ type Replica struct {
 	random func() uint64 // of repairs
 }
 
-// NewReplica returns a replica of the dict in room, of which nothing is known.
+// NewReplica returns a replica of the dict in room, of which nothing is known. Whoever gets the replica from [Replicas] later on makes their
+// requests through that room too: it is that of the first who asked.
 func NewReplica(room Room, mode Mode) *Replica {
 	dict := new(replica.Dict)
 	r := &Replica{Dict: dict, Writer: NewWriter(dict, room, mode), random: rand.Uint64}

@@ -15,6 +15,9 @@ type Room interface {
 	Current(ctx context.Context) (*merge.Event, error)
 
 	// Recent gives a page of the room's events from where the last one ended: next, which is "" for the latest.
+	//
+	// Invariant: lists grow in the order in which the homeserver stores events. What it stores later is listed as newer, but for what it took up
+	// to [Policy.Skew] to store. Look backs rely on it, and so does [merge.History.AddPage].
 	Recent(ctx context.Context, from string, limit int) (Page, error)
 
 	// Before gives a page like Recent, of what the homeserver lists before an event and of that itself.

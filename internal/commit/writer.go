@@ -178,7 +178,7 @@ func (w *Writer) divide(edits []*pending) {
 }
 
 func (w *Writer) run(batch []*pending) {
-	defer w.dict.Use()()
+	defer w.dict.Use()() // so that the dict takes and keeps what the sync brings, though it be unknown: what was sent comes back that way
 	callers := detach(batch, w.policy)
 	defer callers.release()
 	ctx := w.waits.In(callers.ctx)

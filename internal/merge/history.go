@@ -79,7 +79,7 @@ func (h *History) AddOlder(events ...Event) {
 // Now is how far the history has got; see [History.AddPage].
 func (h *History) Now() int { return h.added }
 
-// AddPage adds events as the homeserver lists them, the newest first. Asked is what Now was when the list was asked for: what has been
+// AddPage adds events as the homeserver lists them, the newest first: in the order in which it stored them, about. Asked is what Now was when the list was asked for: what has been
 // added since, and is not listed, is newer than what is. What is listed between events that are there belongs between them, though it need
 // not be known: it can have come late.
 func (h *History) AddPage(page []Event, asked int) {

@@ -97,7 +97,7 @@ func (d *Dict) Look(f func(h *merge.History)) {
 	f(&d.history)
 }
 
-// Read is what f reads in the history. Of events that it gives, only what never changes is to be used outside of f: all but Dict and Replaces.
+// Read is what f reads in the history. Of an event that it gives, Dict, Replaces and Partial can change once f has returned.
 func Read[T any](d *Dict, f func(h *merge.History) T) (result T) {
 	d.Look(func(h *merge.History) { result = f(h) })
 	return result
@@ -175,7 +175,8 @@ func (d *Dict) Use() (release func()) {
 	}
 }
 
-// Epoch changes whenever the dict is forgotten: what the history holds then need not reach back to what it held before.
+// Epoch changes whenever the dict is forgotten: what the history holds then need not reach back to what it held before. A sync that has
+// skipped events forgets it at any moment, so that who goes by the history compares the epoch after every request.
 func (d *Dict) Epoch() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
