@@ -17,6 +17,7 @@ const module = "github.com/roomkv/roomkv"
 var order = []string{
 	"internal/fault",    // kinds of errors
 	"internal/lru",      // a cache
+	"internal/asked",    // for how long an answer counts
 	"internal/retry",    // when a request is made again
 	"internal/wire",     // what stands in events
 	"internal/encode",   // Go values as what is stored

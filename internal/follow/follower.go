@@ -231,7 +231,6 @@ func (f *Follower) came(room id.RoomID, events []*matrix.Event) {
 		if f.waiting[room].event == evt.ID {
 			delete(f.waiting, room)
 		}
-		f.brought.Most = maxBrought
-		f.brought.Put(evt.ID, struct{}{})
+		f.brought.Keep(evt.ID, struct{}{}, 1, maxBrought)
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -19,6 +19,7 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/asked"
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/lru"
 	"github.com/roomkv/roomkv/internal/matrix"
@@ -28,16 +29,42 @@ import (
 // defaultMaxValue is how large a value may be where neither the store's options nor the homeserver say, in bytes.
 const defaultMaxValue = 100 << 20
 
+// What is remembered, so that a homeserver is not asked each time.
+const (
+	maxAttachments = 4096             // how many attachments, without what they hold
+	thereFor       = 10 * time.Second // how long the homeserver's answer counts that it has an attachment
+	limitFor       = time.Hour        // how long its answer counts on how large an upload may be: that is a setting
+)
+
 // Keeper keeps values in the media repository. It remembers which values this process has uploaded or downloaded, so that none is uploaded
 // twice, and how large an upload may be. The zero value is ready, and methods are safe for concurrent use.
 type Keeper struct {
 	MaxValue int64 // how large a value may be, in bytes; 0 where the homeserver says. It is set before the first use.
 
-	mu    sync.Mutex
-	known lru.Cache[attachmentID, uploaded]
+	known lru.Cache[place, uploaded]
+	limit atomic.Pointer[limit]
+}
 
+// place is a value in the place for which it was uploaded. An attachment is not used for another: its keys can be seen by others there, and
+// who deletes the one must not delete the other.
+type place struct {
+	room      id.RoomID
+	name      string
+	encrypted bool // whether the reference is inside an encrypted event
+	digest    [sha256.Size]byte
+}
+
+// uploaded is a value in the media repository.
+type uploaded struct {
+	media  wire.Media
+	stored json.RawMessage // the reference, in the state or in an encrypted event
+	there  asked.Time      // when the homeserver was last known to have it
+}
+
+// limit is the homeserver's answer on how large an upload may be.
+type limit struct {
 	most  int64 // bytes, 0 where the homeserver does not say
-	asked time.Time
+	asked asked.Time
 }
 
 // Of says whose value an attachment holds, for errors and to know it again.
@@ -50,9 +77,9 @@ type Of struct {
 // Put encrypts a value, brings it to the media repository, and gives what is stored in its place. A value that this
 // process has brought there, or read from there, for the same key is not uploaded again while it is there.
 func (k *Keeper) Put(ctx context.Context, r matrix.Room, of Of, text json.RawMessage) (json.RawMessage, error) {
-	at := attachmentID{r.ID, of.Name, of.Encrypted, Digest(text)}
-	if known, ok := k.find(at); ok && k.hasStill(ctx, r, known) {
-		k.note(at, known.stored)
+	at := place{r.ID, of.Name, of.Encrypted, Digest(text)}
+	if known, ok := k.known.Get(at); ok && hasStill(ctx, r, known) {
+		k.note(at, known.media, known.stored)
 		return known.stored, nil
 	}
 	if err := k.CheckSize(ctx, r, of.Key, int64(len(text))); err != nil {
@@ -73,7 +100,7 @@ func (k *Keeper) Put(ctx context.Context, r matrix.Room, of Of, text json.RawMes
 	}
 	media := wire.Media{EncryptedFileInfo: event.EncryptedFileInfo{EncryptedFile: *file, URL: sent.ContentURI.CUString()}, Size: int64(len(text))}
 	stored := media.Stored()
-	k.note(at, stored)
+	k.note(at, media, stored)
 	return stored, nil
 }
 
@@ -87,24 +114,23 @@ func Digest(text json.RawMessage) [sha256.Size]byte {
 
 // Holds tells whether a reference that is stored names the text's attachment, as far as this process knows, and the homeserver still has that.
 func (k *Keeper) Holds(ctx context.Context, r matrix.Room, of Of, text, stored json.RawMessage) bool {
-	known, ok := k.find(attachmentID{r.ID, of.Name, of.Encrypted, Digest(text)})
-	return ok && wire.Same(known.stored, stored) && k.hasStill(ctx, r, known)
+	known, ok := k.known.Get(place{r.ID, of.Name, of.Encrypted, Digest(text)})
+	return ok && wire.Same(known.stored, stored) && hasStill(ctx, r, known)
 }
 
 // hasStill tells whether the homeserver still has the attachment, of which it is asked now and then.
-func (k *Keeper) hasStill(ctx context.Context, r matrix.Room, known uploaded) bool {
-	if time.Since(known.there) < askAgain {
-		return true
-	}
-	read, err := wire.Decode(known.stored)
-	if err != nil {
-		return false
-	}
-	media, err := wire.ParseMedia(read.Media)
-	if err != nil {
-		return false
-	}
-	return download(ctx, r, media, func(*http.Response, io.Reader) error { return nil }) == nil
+func hasStill(ctx context.Context, r matrix.Room, known uploaded) bool {
+	return known.there.Counts(false, thereFor) || download(ctx, r, known.media, func(*http.Response, io.Reader) error { return nil }) == nil
+}
+
+// note notes that the homeserver has the attachment.
+func (k *Keeper) note(at place, media wire.Media, stored json.RawMessage) {
+	k.known.Keep(at, uploaded{media, stored, asked.Now(false)}, 1, maxAttachments)
+}
+
+// forget is for an attachment that the homeserver turns out not to have: a Put is to replace it, even with the same value.
+func (k *Keeper) forget(stored json.RawMessage) {
+	k.known.ForgetThose(func(known uploaded) bool { return string(known.stored) == string(stored) })
 }
 
 // CheckSize fails where a value is larger than the homeserver takes as an upload, or than the store's options allow.
@@ -119,16 +145,19 @@ func (k *Keeper) CheckSize(ctx context.Context, r matrix.Room, key string, size 
 
 // maxValue is how large a value may be, in bytes.
 func (k *Keeper) maxValue(ctx context.Context, r matrix.Room) (int64, error) {
-	most, known := k.limit()
-	if !known && k.MaxValue == 0 {
+	if k.MaxValue != 0 {
+		return k.MaxValue, nil
+	}
+	known := k.limit.Load()
+	if known == nil || !known.asked.Counts(false, limitFor) {
 		config, err := config(ctx, r)
 		if err != nil {
 			return 0, r.Explain(ctx, "learn how large an upload may be", err)
 		}
-		most = config.UploadSize
-		k.setLimit(most)
+		known = &limit{config.UploadSize, asked.Now(false)}
+		k.limit.Store(known)
 	}
-	return cmp.Or(k.MaxValue, most, defaultMaxValue), nil
+	return cmp.Or(known.most, defaultMaxValue), nil
 }
 
 // config is empty where the homeserver has neither today's endpoint nor the one that came before v1.11 of the
@@ -158,7 +187,7 @@ func (k *Keeper) Get(ctx context.Context, r matrix.Room, reference json.RawMessa
 	stored := wire.StoredMedia(reference)
 	text, err := fetch(ctx, r, media, of)
 	if err != nil {
-		k.forget(stored) // a Put is to replace it, even with the same value
+		k.forget(stored)
 		return nil, err
 	}
 	switch err := media.DecryptInPlace(text); {
@@ -168,6 +197,6 @@ func (k *Keeper) Get(ctx context.Context, r matrix.Room, reference json.RawMessa
 	case !json.Valid(text) || !utf8.Valid(text):
 		return nil, fault.Of(fault.ErrCorrupt, nil, "event %s in %s, key %q: attachment %s is not a JSON value", of.Event, r.ID, of.Key, media.URL)
 	}
-	k.note(attachmentID{r.ID, of.Name, of.Encrypted, Digest(text)}, stored)
+	k.note(place{r.ID, of.Name, of.Encrypted, Digest(text)}, media, stored)
 	return text, nil
 }

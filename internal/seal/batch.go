@@ -2,6 +2,7 @@ package seal
 
 import (
 	"context"
+	"maps"
 	"slices"
 
 	"github.com/roomkv/roomkv/internal/commit"
@@ -13,15 +14,9 @@ type Batch struct {
 	alone  func(ctx context.Context) (commit.Sealer, error)
 	values []commit.Value
 
-	turn   chan struct{} // holds an element while somebody seals; guards the rest
-	groups map[commit.Value]*sealGroup
-	sealed map[commit.Value]string // references that nobody has asked for yet
-}
-
-// sealGroup are values that share an encrypted event.
-type sealGroup struct {
-	values []commit.Value
-	done   bool
+	turn   chan struct{}                   // holds an element while somebody seals; guards the rest
+	groups map[commit.Value][]commit.Value // those that share an event with the value, while that is not sent; nil before the first Seal
+	sealed map[commit.Value]string         // references that nobody has asked for yet
 }
 
 // NewBatch makes a batch of values. Alone gives the sealer of each by itself, or nil where values are not to be encrypted.
@@ -60,10 +55,8 @@ func (s batchSealer) Seal(ctx context.Context, values []commit.Value) (map[strin
 	references := make(map[string]string, len(values))
 	var others []commit.Value
 	for _, value := range values {
-		if group := b.groups[value]; group != nil && !group.done {
-			if err := b.seal(ctx, s.sealer, group); err != nil {
-				return nil, err
-			}
+		if err := b.seal(ctx, s.sealer, b.groups[value]); err != nil {
+			return nil, err
 		}
 		reference, ok := b.sealed[value]
 		if !ok {
@@ -77,9 +70,7 @@ func (s batchSealer) Seal(ctx context.Context, values []commit.Value) (map[strin
 		return references, nil
 	}
 	sealed, err := s.sealer.Seal(ctx, others)
-	for name, reference := range sealed {
-		references[name] = reference
-	}
+	maps.Copy(references, sealed)
 	return references, err
 }
 
@@ -88,15 +79,14 @@ func (b *Batch) divide(sealer sealer) error {
 	if b.groups != nil {
 		return nil
 	}
-	groups := make(map[commit.Value]*sealGroup, len(b.values))
+	groups := make(map[commit.Value][]commit.Value, len(b.values))
 	for rest := b.values; len(rest) > 0; {
 		n, err := sealer.share(rest)
 		if err != nil {
 			return err
 		}
-		group := &sealGroup{values: rest[:n]}
-		for _, value := range group.values {
-			groups[value] = group
+		for _, value := range rest[:n] {
+			groups[value] = rest[:n]
 		}
 		rest = rest[n:]
 	}
@@ -104,14 +94,18 @@ func (b *Batch) divide(sealer sealer) error {
 	return nil
 }
 
-func (b *Batch) seal(ctx context.Context, sealer sealer, group *sealGroup) error {
-	sealed, err := sealer.Seal(ctx, slices.Clone(group.values)) // it sorts what it is given
+// seal sends the event of a group, of which there is nothing where that is sent.
+func (b *Batch) seal(ctx context.Context, sealer sealer, group []commit.Value) error {
+	if len(group) == 0 {
+		return nil
+	}
+	sealed, err := sealer.Seal(ctx, slices.Clone(group)) // it sorts what it is given
 	if err != nil {
 		return err
 	}
-	for _, value := range group.values {
+	for _, value := range group {
 		b.sealed[value] = sealed[value.Name]
+		delete(b.groups, value)
 	}
-	group.done = true
 	return nil
 }

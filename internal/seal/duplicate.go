@@ -13,10 +13,6 @@ import (
 	"github.com/roomkv/roomkv/internal/matrix"
 )
 
-// aroundDuplicate is how many encrypted events around one are searched for another with the same ciphertext. Dendrite stores both
-// at about the same time.
-const aroundDuplicate = 50
-
 // decryptDuplicate decrypts an event that the client has the key to and rejects: it has decrypted another event with the same
 // ciphertext before, and takes this one for a replay. Two such events are there where a homeserver was given one twice, at the same
 // time (Dendrite) or again after a crash. It gives nil where there is no other that can be decrypted.

@@ -21,8 +21,8 @@ func (r Room) Trusts(event *Opened) bool {
 
 // Open decrypts an event that the state refers to.
 func (r Room) Open(ctx context.Context, at id.EventID) (*Opened, error) {
-	if known := r.opened.get(r.at(at)); known != nil && r.Trusts(known) { // else it may be trusted by now
-		return known, nil
+	if known, ok := r.opened.Get(r.at(at)); ok && r.Trusts(known.Opened) { // else it may be trusted by now
+		return known.Opened, nil
 	}
 	if r.Client.Crypto == nil {
 		return nil, fault.Of(fault.ErrUndecryptable, nil, "event %s in %s: the client has no Crypto", at, r.ID)
@@ -48,7 +48,7 @@ func (r Room) Open(ctx context.Context, at id.EventID) (*Opened, error) {
 	if json.Unmarshal(decrypted.Content.VeryRaw, &opened.Values) != nil || opened.Values == nil {
 		return nil, fault.Of(fault.ErrCorrupt, nil, "event %s in %s holds something else than keys and values", at, r.ID)
 	}
-	r.opened.put(r.at(at), opened)
+	r.remember(at, opened)
 	r.Encrypted(r.ID)
 	return opened, nil
 }
@@ -56,7 +56,7 @@ func (r Room) Open(ctx context.Context, at id.EventID) (*Opened, error) {
 // Event gets an event, as the sync has brought it or from the homeserver.
 func (r Room) Event(ctx context.Context, at id.EventID) (*event.Event, error) {
 	evt := new(event.Event)
-	if brought := r.opened.broughtAs(r.at(at)); brought == nil || json.Unmarshal(brought, evt) != nil {
+	if brought, ok := r.brought.Get(r.at(at)); !ok || json.Unmarshal(brought, evt) != nil {
 		var err error
 		evt, err = r.GetEvent(ctx, at)
 		switch {
@@ -118,7 +118,7 @@ func (r Room) decrypt(ctx context.Context, evt *event.Event) (*event.Event, erro
 		}
 		return nil, undecryptable("the key that the client has does not decrypt it")
 	}
-	wait, ask := r.opened.miss(content.SessionID, r.KeyWait)
+	wait, ask := r.miss(content.SessionID)
 	if !r.WaitUntil.IsZero() {
 		wait = min(wait, time.Until(r.WaitUntil))
 	}

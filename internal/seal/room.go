@@ -4,11 +4,15 @@ package seal
 import (
 	"context"
 	"encoding/json"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/asked"
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/lru"
 	"github.com/roomkv/roomkv/internal/matrix"
 )
 
@@ -28,17 +32,57 @@ type Megolm struct {
 	Live      func(room id.RoomID) bool // whether the sync tells of redactions
 	Encrypted func(room id.RoomID)      // is told of each room that turns out to be encrypted
 
-	opened  openedEvents
-	devices ownDevices
+	opened  lru.Cache[eventAt, remembered]      // what encrypted events hold
+	brought lru.Cache[eventAt, json.RawMessage] // encrypted events as the sync brought them
+
+	missed  sync.Mutex                         // is held while a missing session is looked up and noted
+	missing lru.Cache[id.SessionID, time.Time] // when a session was last waited for in vain
+
+	knowsDevices atomic.Bool // see learnDevices
+}
+
+// eventAt is an event in a room: in old room versions a homeserver can give two events one ID.
+type eventAt struct {
+	room id.RoomID
+	id   id.EventID
+}
+
+// Opened is what an encrypted event holds, which does not change.
+type Opened struct {
+	Values map[string]json.RawMessage // by name; see [wire.Unseal]
+	Sender id.UserID
+	Trust  id.TrustState // when it was decrypted
+	size   int           // of the content, in bytes
+}
+
+// remembered is an event that was read or written.
+type remembered struct {
+	*Opened
+	there asked.Time // when the homeserver was last known to have it
 }
 
 // Bring takes an encrypted event as the sync has brought it.
 func (m *Megolm) Bring(room id.RoomID, event id.EventID, text json.RawMessage) {
-	m.opened.bring(eventAt{room, event}, text)
+	m.brought.Keep(eventAt{room, event}, text, len(text), maxBrought)
 }
 
 // Forget is for an event that was redacted.
-func (m *Megolm) Forget(room id.RoomID, event id.EventID) { m.opened.forget(eventAt{room, event}) }
+func (m *Megolm) Forget(room id.RoomID, event id.EventID) {
+	m.brought.Forget(eventAt{room, event})
+	m.opened.Forget(eventAt{room, event})
+}
+
+// miss tells how long the session is to be waited for, and whether it must be asked for first: one of those who want it asks, and who comes
+// later waits as long as that one.
+func (m *Megolm) miss(session id.SessionID) (wait time.Duration, ask bool) {
+	m.missed.Lock()
+	defer m.missed.Unlock()
+	if at, ok := m.missing.Get(session); ok && time.Since(at) < max(m.KeyWait, waitAgain) {
+		return m.KeyWait - time.Since(at), false
+	}
+	m.missing.Keep(session, time.Now(), 1, maxMissing)
+	return m.KeyWait, true
+}
 
 // Room is a room in which values are encrypted.
 type Room struct {
@@ -46,6 +90,14 @@ type Room struct {
 	*Megolm
 
 	WaitUntil time.Time // when reads no longer wait for missing keys, zero where each has its own time
+}
+
+func (r Room) at(event id.EventID) eventAt { return eventAt{r.ID, event} }
+
+// remember notes what an event holds, and that the homeserver has it.
+func (r Room) remember(at id.EventID, event *Opened) {
+	r.brought.Forget(r.at(at))
+	r.opened.Keep(r.at(at), remembered{event, asked.Now(false)}, event.size, maxOpened)
 }
 
 // Sealer encrypts the room's values.

@@ -15,99 +15,79 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/asked"
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
-// askAgain is how long the homeserver's word that a room is not encrypted counts where the client cannot encrypt and its sync
-// would not tell that the room is now. A client that can is asked for each write.
-const askAgain = 10 * time.Second
-
 // Rooms remembers what the homeserver said about rooms' encryption, and what their memories show of it. The zero value is ready,
 // and methods are safe for concurrent use.
 type Rooms struct {
-	mu        sync.Mutex
-	encrypted map[id.RoomID]bool // for good: a room cannot be made unencrypted again
-	clear     map[id.RoomID]answer
-
-	listed     sync.Map // id.RoomID → true, where the memory was looked through for references
-	references map[id.RoomID]*references
+	mu    sync.Mutex
+	rooms map[id.RoomID]*known
 }
 
-// answer is the homeserver's word that a room is not encrypted.
-type answer struct {
-	at   time.Time
-	live bool // whether the sync has told of all changes since
+// known is what is known of one room.
+type known struct {
+	encrypted bool       // for good: a room cannot be made unencrypted again
+	clear     asked.Time // when the homeserver said that it is not encrypted
+
+	// References to encrypted events that stand in the memory of a room which is not known to be encrypted.
+	looked  bool                // whether the memory was looked through for them
+	unseen  []id.EventID        // that are to be looked at
+	refuted map[id.EventID]bool // that proved nothing
+}
+
+// in lets f read and change what is known of a room.
+func (e *Rooms) in(room id.RoomID, f func(about *known)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.rooms == nil {
+		e.rooms = map[id.RoomID]*known{}
+	}
+	if e.rooms[room] == nil {
+		e.rooms[room] = &known{refuted: map[id.EventID]bool{}}
+	}
+	f(e.rooms[room])
 }
 
 // get is not known where the homeserver has not been asked for so long, nor while the sync tells of changes.
-func (e *Rooms) get(room id.RoomID, live bool, within time.Duration) (encrypted, known bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.encrypted[room] {
-		return true, true
-	}
-	no, ok := e.clear[room]
-	return false, ok && (no.live && live || time.Since(no.at) < within)
+func (e *Rooms) get(room id.RoomID, live bool, within time.Duration) (encrypted, isKnown bool) {
+	e.in(room, func(about *known) {
+		encrypted, isKnown = about.encrypted, about.encrypted || about.clear.Counts(live, within)
+	})
+	return encrypted, isKnown
 }
 
 // Set notes what the homeserver answered, and whether the sync was going on when it was asked.
 func (e *Rooms) Set(room id.RoomID, encrypted, live bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.encrypted == nil {
-		e.encrypted, e.clear = map[id.RoomID]bool{}, map[id.RoomID]answer{}
-	}
-	if encrypted {
-		e.encrypted[room] = true
-		delete(e.clear, room)
-		delete(e.references, room)
-	} else {
-		e.clear[room] = answer{time.Now(), live}
-	}
-}
-
-// How many references of one room are kept in mind: to be looked at, and those that proved nothing.
-const (
-	maxReferences = 16
-	maxRefuted    = 1000
-)
-
-// references are those to encrypted events that stand in the memory of a room which is not known to be encrypted.
-type references struct {
-	unseen  []id.EventID
-	refuted map[id.EventID]bool
+	e.in(room, func(about *known) {
+		if encrypted {
+			about.encrypted, about.unseen, about.refuted = true, nil, map[id.EventID]bool{}
+		} else {
+			about.clear = asked.Now(live)
+		}
+	})
 }
 
 // Learn notes the references that stand in a memory.
 func (e *Rooms) Learn(room id.RoomID, names map[string]string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.encrypted[room] {
-		return
-	}
-	known := e.references[room]
-	for _, stored := range names {
-		if known != nil && len(known.unseen) >= maxReferences {
-			return
-		}
-		if !wire.Refers(stored) {
-			continue
-		}
-		if known == nil {
-			known = &references{refuted: map[id.EventID]bool{}}
-			if e.references == nil {
-				e.references = map[id.RoomID]*references{}
+	e.in(room, func(about *known) {
+		for _, stored := range names {
+			if about.encrypted || len(about.unseen) >= maxReferences {
+				return
 			}
-			e.references[room] = known
-		}
-		for _, event := range wire.References(json.RawMessage(stored)) {
-			if isEventID(event) && !known.refuted[event] && len(known.unseen) < maxReferences && !slices.Contains(known.unseen, event) {
-				known.unseen = append(known.unseen, event)
+			if !wire.Refers(stored) {
+				continue
+			}
+			for _, event := range wire.References(json.RawMessage(stored)) {
+				if isEventID(event) && !about.refuted[event] && len(about.unseen) < maxReferences && !slices.Contains(about.unseen, event) {
+					about.unseen = append(about.unseen, event)
+				}
 			}
 		}
-	}
+	})
 }
 
 // isEventID tells whether a homeserver can be asked for an event of that ID.
@@ -117,28 +97,27 @@ func isEventID(event id.EventID) bool {
 
 // proven tells whether the memory refers to an event that is encrypted, whatever the homeserver says of the room: nobody stores a reference in
 // another room. What refers to nothing, or to something else, proves nothing, and is looked at once.
-func (e *Rooms) proven(ctx context.Context, room matrix.Room) (bool, error) {
+func (e *Rooms) proven(ctx context.Context, room matrix.Room) (encrypted bool, err error) {
 	for {
-		e.mu.Lock()
-		known := e.references[room.ID]
-		if known == nil || len(known.unseen) == 0 {
-			encrypted := e.encrypted[room.ID]
-			e.mu.Unlock()
+		var event id.EventID
+		e.in(room.ID, func(about *known) {
+			if encrypted = about.encrypted; len(about.unseen) > 0 {
+				event = about.unseen[0]
+			}
+		})
+		if event == "" {
 			return encrypted, nil
 		}
-		event := known.unseen[0]
-		e.mu.Unlock()
-		encrypted, err := isEncryptedEvent(ctx, room, event)
-		if encrypted || err != nil {
+		if encrypted, err = isEncryptedEvent(ctx, room, event); encrypted || err != nil {
 			return encrypted, err
 		}
-		e.mu.Lock()
-		known.unseen = slices.DeleteFunc(known.unseen, func(other id.EventID) bool { return other == event })
-		if len(known.refuted) >= maxRefuted {
-			clear(known.refuted)
-		}
-		known.refuted[event] = true
-		e.mu.Unlock()
+		e.in(room.ID, func(about *known) {
+			about.unseen = slices.DeleteFunc(about.unseen, func(other id.EventID) bool { return other == event })
+			if len(about.refuted) >= maxRefuted {
+				clear(about.refuted)
+			}
+			about.refuted[event] = true
+		})
 	}
 }
 
@@ -163,7 +142,9 @@ func isEncryptedEvent(ctx context.Context, r matrix.Room, at id.EventID) (bool, 
 func (e *Rooms) Doubt() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	clear(e.clear)
+	for _, about := range e.rooms {
+		about.clear = asked.Time{}
+	}
 }
 
 // Question is what is asked about a room's encryption.
@@ -177,16 +158,16 @@ type Question struct {
 
 // look looks through the memory, once for each room. A client without a Crypto is not meant for encrypted rooms, and saves the request.
 func (e *Rooms) look(ctx context.Context, room matrix.Room, look func(ctx context.Context) error) error {
-	if _, listed := e.listed.Load(room.ID); listed || room.Client.Crypto == nil || look == nil {
+	looked := false
+	e.in(room.ID, func(about *known) { looked = about.looked })
+	if looked || room.Client.Crypto == nil || look == nil {
 		return nil
 	}
 	err := look(ctx)
 	if matrix.IsStatus(err, http.StatusNotFound) { // it hides the memory, or is no whole homeserver
 		err = nil
 	}
-	if err == nil {
-		e.listed.Store(room.ID, true)
-	}
+	e.in(room.ID, func(about *known) { about.looked = about.looked || err == nil })
 	return err
 }
 

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
@@ -18,18 +17,6 @@ import (
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/wire"
 )
-
-// What an encrypted event's content may have, in bytes of canonical JSON before encryption. Megolm adds about a hundred, base64 a
-// third, and the homeserver its part, until the whole is [wire.MaxEvent]. Values share an event up to MaxShared, which leaves room
-// for any event's addresses: IDs and types of 255 bytes, and 20 events before it. Above maxAlone no homeserver takes the event, and in
-// between the homeserver decides: with addresses of 20 to 30 bytes Dendrite 0.15.2 takes 48,382 and Synapse 1.160 48,380.
-const (
-	MaxShared = 45_000
-	maxAlone  = 48_600
-)
-
-// thereFor is how long the homeserver's word counts that it has an event, where no sync tells of redactions.
-const thereFor = 10 * time.Second
 
 // sealer implements [commit.Sealer] with Megolm events of the store's type, each with the content {key: value, …}.
 type sealer struct{ Room }
@@ -51,20 +38,20 @@ func (s sealer) Holds(ctx context.Context, stored string, value commit.Value) bo
 	if err != nil || reference.Event == "" {
 		return false
 	}
-	event := s.opened.get(s.at(reference.Event))
-	if event == nil {
+	event, known := s.opened.Get(s.at(reference.Event))
+	if !known || !s.Trusts(event.Opened) {
 		return false
 	}
 	inside, err := wire.Seal(json.RawMessage(value.Stored))
-	there, found := wire.Inside(event.Values, value.Key)
-	if err != nil || !found || !wire.Same(there, inside) || !s.Trusts(event) {
+	stands, found := wire.Inside(event.Values, value.Key)
+	if err != nil || !found || !wire.Same(stands, inside) {
 		return false
 	}
-	if s.Live(s.ID) || time.Since(time.Unix(0, event.there.Load())) < thereFor {
+	if s.Live(s.ID) || event.there.Counts(false, thereFor) {
 		return true
 	}
 	if _, err = s.Event(ctx, reference.Event); err == nil {
-		event.there.Store(time.Now().UnixNano())
+		s.remember(reference.Event, event.Opened)
 	}
 	return err == nil
 }
@@ -159,7 +146,7 @@ func (s sealer) prepare(ctx context.Context) error {
 		err = s.LearnMembers(ctx)
 	}
 	if err == nil {
-		_, err = guarded(ctx, s.Room.Room, "learn of the user's devices", func() (struct{}, error) { return struct{}{}, s.devices.refresh(ctx, s.Client) })
+		_, err = guarded(ctx, s.Room.Room, "learn of the user's devices", func() (struct{}, error) { return struct{}{}, s.learnDevices(ctx) })
 	}
 	if err != nil {
 		return s.Explain(ctx, what, err)
@@ -179,7 +166,7 @@ func (s sealer) send(ctx context.Context, content json.RawMessage) (sent id.Even
 	}
 	opened := &Opened{Sender: s.Client.UserID, Trust: id.TrustStateVerified, size: len(content)}
 	if err := json.Unmarshal(content, &opened.Values); err == nil {
-		s.opened.put(s.at(sent), opened)
+		s.remember(sent, opened)
 	}
 	return sent, nil
 }
