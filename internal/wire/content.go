@@ -9,35 +9,29 @@ import (
 
 // Dict is the content of a state event: all keys in the single-state-key layout, at most one in the per-key layout.
 type Dict struct {
-	Stored map[string]json.RawMessage // by key; see Decode
+	// Stored has by name, see [Name], what is stored of each key, see [Decode]; and the store's own fields, which stay through a rewrite.
+	Stored map[string]json.RawMessage
 
 	// Parents is the field of that name: in a dict that was read, nil where there is none or where it is stale.
 	Parents *Parents
 
 	// ParentsText is the field as it was read, stale or not. It tells events apart.
 	ParentsText string
-
-	reserved map[string]json.RawMessage // by name: other fields of the store's own, kept through a rewrite
 }
 
 // ParseDict reads the content of the single-state-key layout. Where a key stands under its escaped name and its plain
 // one too, as after opsdroid wrote it, the escaped one counts. The error is ErrFormat, for a content that is no object.
 func ParseDict(content json.RawMessage) (Dict, error) {
-	dict, names, err := parse(content)
-	if err != nil {
-		return Dict{}, err
-	}
-	for name, stored := range names {
-		key, ok := KeyOf(name)
-		if !ok {
-			dict.reserved[name] = stored
-			continue
-		}
-		if _, escaped := names[Name(key)]; !escaped || name == Name(key) {
-			dict.Stored[key] = stored
+	dict, err := parse(content)
+	for name, stored := range dict.Stored {
+		if key, ok := KeyOf(name); ok && name != Name(key) {
+			delete(dict.Stored, name)
+			if _, escaped := dict.Stored[Name(key)]; !escaped {
+				dict.Stored[Name(key)] = stored
+			}
 		}
 	}
-	return dict, nil
+	return dict, err
 }
 
 // ParsePerKey reads the state event of one key in the per-key layout. There is no key in it where it was
@@ -50,17 +44,19 @@ func ParseDict(content json.RawMessage) (Dict, error) {
 //
 // The error is ErrFormat.
 func ParsePerKey(stateKey string, content json.RawMessage) (Dict, error) {
-	dict, names, err := parse(content)
+	dict, err := parse(content)
 	if err != nil {
-		return Dict{}, err
+		return dict, err
 	}
+	names := dict.Stored
+	dict.Stored = map[string]json.RawMessage{}
 	if IsSealed(stateKey) {
 		stored, found := names[stateKey]
 		if !found && len(names) > 0 || len(names) > 1 {
 			return dict, fmt.Errorf("%w: the name inside is not the state key's", ErrFormat)
 		}
 		if found {
-			dict.reserved[stateKey] = stored
+			dict.Stored[stateKey] = stored
 		}
 		return dict, nil
 	}
@@ -74,7 +70,7 @@ func ParsePerKey(stateKey string, content json.RawMessage) (Dict, error) {
 	if len(names) == 1 {
 		for name, stored := range names {
 			if key, ok := KeyOf(name); ok && StateKey(key) == stateKey {
-				dict.Stored[key] = stored
+				dict.Stored[Name(key)] = stored
 				return dict, nil
 			}
 		}
@@ -84,67 +80,51 @@ func ParsePerKey(stateKey string, content json.RawMessage) (Dict, error) {
 	}
 	for _, field := range names {
 		if _, elsewhere := fieldEvent(field); elsewhere {
-			dict.Stored[stateKey] = marshal(map[string]any{fieldsMarker: names})
+			dict.Stored[Name(stateKey)] = marshal(map[string]any{fieldsMarker: names})
 			return dict, nil
 		}
 	}
 	// Wrapped as a value that would read as a marker would be: the first version knew none.
-	stored, err := Encode(marshal(names))
-	dict.Stored[stateKey] = stored
+	dict.Stored[Name(stateKey)], err = Encode(marshal(names))
 	return dict, err
 }
 
-// parse reads a content into its names, without the field that names parents, and an empty dict that has it.
-func parse(content json.RawMessage) (Dict, map[string]json.RawMessage, error) {
-	var names map[string]json.RawMessage
-	if err := json.Unmarshal(content, &names); err != nil || names == nil {
-		return Dict{}, nil, fmt.Errorf("%w: the content is not an object", ErrFormat)
+// parse reads a content as it is, but for the field that names parents.
+func parse(content json.RawMessage) (dict Dict, err error) {
+	if json.Unmarshal(content, &dict.Stored) != nil || dict.Stored == nil {
+		return Dict{}, fmt.Errorf("%w: the content is not an object", ErrFormat)
 	}
-	dict := Dict{Stored: make(map[string]json.RawMessage, len(names)), reserved: map[string]json.RawMessage{}}
-	if field := names[parentsName]; field != nil {
-		delete(names, parentsName)
-		parents, text, ok := parseParents(field, digestOf(names))
-		if dict.ParentsText = text; ok {
-			dict.Parents = &parents
-		}
+	if field := dict.Stored[parentsName]; field != nil {
+		delete(dict.Stored, parentsName)
+		dict.Parents, dict.ParentsText = parseParents(field, digestOf(dict.Stored))
 	}
-	return dict, names, nil
+	return dict, nil
 }
 
 // Names is the dict by name, each value as canonical JSON, so that equal values are equal strings. Fields of the store's
 // own are in it too, but Parents is not.
 func (d Dict) Names() map[string]string {
-	names := make(map[string]string, len(d.Stored)+len(d.reserved))
-	for name, field := range d.reserved {
-		names[name] = Canonical(field)
-	}
-	for key, stored := range d.Stored {
-		names[Name(key)] = Canonical(sendable(stored))
+	names := make(map[string]string, len(d.Stored))
+	for name, stored := range d.Stored {
+		names[name] = Canonical(sendable(name, stored))
 	}
 	return names
 }
 
 // OfNames is the inverse of [Dict.Names].
 func OfNames(names map[string]string) Dict {
-	dict := Dict{Stored: make(map[string]json.RawMessage, len(names)), reserved: map[string]json.RawMessage{}}
+	dict := Dict{Stored: make(map[string]json.RawMessage, len(names))}
 	for name, stored := range names {
-		if key, ok := KeyOf(name); ok {
-			dict.Stored[key] = json.RawMessage(stored)
-		} else {
-			dict.reserved[name] = json.RawMessage(stored)
-		}
+		dict.Stored[name] = json.RawMessage(stored)
 	}
 	return dict
 }
 
 // Content is the dict as it is sent, with the digest of its keys and values in Parents.
 func (d Dict) Content() json.RawMessage {
-	names := maps.Clone(d.reserved)
-	if names == nil {
-		names = make(map[string]json.RawMessage, len(d.Stored))
-	}
-	for key, stored := range d.Stored {
-		names[Name(key)] = sendable(stored)
+	names := make(map[string]json.RawMessage, len(d.Stored)+1)
+	for name, stored := range d.Stored {
+		names[name] = sendable(name, stored)
 	}
 	if d.Parents != nil {
 		parents := *d.Parents
@@ -168,15 +148,14 @@ func Canonical(stored json.RawMessage) string {
 	return string(canonical(stored))
 }
 
-// sendable is stored as it can be sent. That differs from what was read only in rooms of versions 1 to 5,
+// sendable is what stands behind a name as it can be sent. That differs from what was read only in rooms of versions 1 to 5,
 // where another client can have put a float into the content.
-func sendable(stored json.RawMessage) json.RawMessage {
-	if portable(stored) {
+func sendable(name string, stored json.RawMessage) json.RawMessage {
+	if _, isKey := KeyOf(name); !isKey || portable(stored) {
 		return stored
 	}
-	wrapped, err := Encode(stored)
-	if err != nil {
-		return stored
+	if wrapped, err := Encode(stored); err == nil {
+		return wrapped
 	}
-	return wrapped
+	return stored
 }

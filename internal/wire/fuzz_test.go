@@ -73,7 +73,7 @@ func checkKey(t *testing.T, key, other string) {
 		t.Fatalf("%q has the state key %q", key, stateKey)
 	}
 	found, err := wire.ParsePerKey(stateKey, perKey(key, `{"a":1}`))
-	if _, ok := found.Stored[key]; err != nil || !ok || len(found.Stored) != 1 {
+	if _, ok := found.Stored[wire.Name(key)]; err != nil || !ok || len(found.Stored) != 1 {
 		t.Fatalf("%q under %q reads as %q, %v", key, stateKey, found.Stored, err)
 	}
 	if key != other && (stateKey == wire.StateKey(other) || wire.Name(key) == wire.Name(other)) {
@@ -90,9 +90,9 @@ func checkPerKey(t *testing.T, stateKey string, content []byte) {
 	if len(dict.Stored) > 1 {
 		t.Fatalf("the event under %q reads as %d keys", stateKey, len(dict.Stored))
 	}
-	for key, stored := range dict.Stored {
-		if wire.StateKey(key) != stateKey {
-			t.Fatalf("the event under %q reads as key %q", stateKey, key)
+	for name, stored := range dict.Stored {
+		if wire.StateKeyOf(name) != stateKey {
+			t.Fatalf("the event under %q has the name %q", stateKey, name)
 		}
 		_, _ = wire.Decode(stored)
 	}
@@ -111,14 +111,14 @@ func checkDict(t *testing.T, content []byte) {
 	if len(dict.Stored) != len(again.Stored) {
 		t.Fatalf("%q was rewritten as %q", content, dict.Content())
 	}
-	for key, stored := range dict.Stored {
+	for name, stored := range dict.Stored {
 		before, err := wire.Decode(stored)
 		if err != nil {
 			continue
 		}
-		after, err := wire.Decode(again.Stored[key])
+		after, err := wire.Decode(again.Stored[name])
 		if err != nil || !reflect.DeepEqual(generic(t, before.JSON), generic(t, after.JSON)) {
-			t.Fatalf("%q changed from %q to %q", key, stored, again.Stored[key])
+			t.Fatalf("%q changed from %q to %q", name, stored, again.Stored[name])
 		}
 	}
 }

@@ -39,18 +39,15 @@ type Parents struct {
 	Digest string `json:"digest"`
 }
 
-// parseParents reads the field of a content with the given digest. Text is its canonical form, empty where there
-// is none; ok tells that the writer of the content wrote the field too, and for this content.
-func parseParents(field json.RawMessage, digest string) (parents Parents, text string, ok bool) {
-	if field == nil {
-		return Parents{}, "", false
-	}
+// parseParents reads the field of a content with the given digest. Text is its canonical form. Parents is nil where another than the writer
+// of the content wrote the field, or wrote it for another content.
+func parseParents(field json.RawMessage, digest string) (parents *Parents, text string) {
 	text = string(canonical(field))
-	if json.Unmarshal(field, &parents) != nil || parents.Digest != digest || len(parents.Events) > maxParents || len(parents.Yields) > maxParents ||
-		slices.Contains(parents.Events, "") {
-		return Parents{}, text, false
+	if json.Unmarshal(field, &parents) != nil || parents == nil || parents.Digest != digest || len(parents.Events) > maxParents ||
+		len(parents.Yields) > maxParents || slices.Contains(parents.Events, "") {
+		return nil, text
 	}
-	return parents, text, true
+	return parents, text
 }
 
 // digestOf is a digest of names and what stands behind them, of 128 bits: it must not repeat by accident,

@@ -162,7 +162,7 @@ func TestHostileParents(t *testing.T) {
 // A user's key never passes for the field.
 func TestKeysLikeTheField(t *testing.T) {
 	for _, key := range []string{"parents", "roomkv.parents", "roomkv.roomkv.parents", "events", "roomkv."} {
-		dict := wire.Dict{Stored: map[string]json.RawMessage{key: json.RawMessage(`{"events":["$user"]}`)}}
+		dict := wire.Dict{Stored: map[string]json.RawMessage{wire.Name(key): json.RawMessage(`{"events":["$user"]}`)}}
 		for _, parents := range []*wire.Parents{nil, {Events: []id.EventID{"$a"}}} {
 			dict.Parents = parents
 			inDict, err := wire.ParseDict(dict.Content())
@@ -200,7 +200,7 @@ func TestNamesRoundTrip(t *testing.T) {
 func TestEntrySizes(t *testing.T) {
 	for _, key := range keys {
 		dict := wire.Dict{Stored: map[string]json.RawMessage{
-			key: json.RawMessage(`"\u2028 é <b>"`), "float": json.RawMessage(`1.5`), "list": json.RawMessage(`[1, 2]`),
+			wire.Name(key): json.RawMessage(`"\u2028 é <b>"`), "float": json.RawMessage(`1.5`), "list": json.RawMessage(`[1, 2]`),
 		}}
 		assert.Equal(t, wire.Size(dict.Content()), sizeOf(dict.Names()), "%.40q", key)
 	}

@@ -20,9 +20,18 @@ func validJSON(text json.RawMessage) bool { return json.Valid(text) && utf8.Vali
 // event. The specification's canonical JSON allows neither floats nor integers beyond ±(2^53−1); Dendrite
 // mangles object names that need a backslash, and unpaired surrogates.
 func portable(text []byte) bool {
-	if hasUnpairedSurrogate(text) {
-		return false
-	}
+	return !hasUnpairedSurrogate(text) && consistsOf(text, plainName, safeInteger)
+}
+
+// decodable tells whether a valid JSON text can be encrypted by mautrix, and be decoded without knowing what it means, as mautrix
+// and others do with what they decrypt. mautrix encrypts canonical JSON, whose reader takes the six bytes after an unpaired surrogate
+// for its other half (v0.32.0). Whoever decodes puts numbers into a float64, and limits how deep a text nests.
+func decodable(text []byte) bool {
+	return !hasUnpairedSurrogate(text) && consistsOf(text, func(string) bool { return true }, isFloat)
+}
+
+// consistsOf tells whether a valid JSON text has only such object names and such numbers, and nests at most maxDepth deep.
+func consistsOf(text []byte, isName, isNumber func(string) bool) bool {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.UseNumber()
 	var inObject []bool // one a level
@@ -43,14 +52,13 @@ func portable(text []byte) bool {
 			default:
 				inObject = inObject[:len(inObject)-1]
 			}
-			name = len(inObject) > 0 && inObject[len(inObject)-1]
-			continue
+			wasName = false
 		case string:
-			if wasName && !plainName(token) {
+			if wasName && !isName(token) {
 				return false
 			}
 		case json.Number:
-			if !safeInteger(token.String()) {
+			if !isNumber(token.String()) {
 				return false
 			}
 		}
@@ -58,33 +66,14 @@ func portable(text []byte) bool {
 	}
 }
 
-// decodable tells whether a valid JSON text can be encrypted by mautrix, and be decoded without knowing what it means, as mautrix
-// and others do with what they decrypt. mautrix encrypts canonical JSON, whose reader takes the six bytes after an unpaired surrogate
-// for its other half (v0.32.0). Whoever decodes puts numbers into a float64, and limits how deep a text nests.
-func decodable(text []byte) bool {
-	var value any
-	return !hasUnpairedSurrogate(text) && json.Unmarshal(text, &value) == nil && depth(value) <= maxDepth
-}
-
-func depth(value any) (deepest int) {
-	switch value := value.(type) {
-	case map[string]any:
-		for _, inner := range value {
-			deepest = max(deepest, depth(inner))
-		}
-	case []any:
-		for _, inner := range value {
-			deepest = max(deepest, depth(inner))
-		}
-	default:
-		return 0
-	}
-	return deepest + 1
-}
-
 // plainName tells whether an object name has nothing that JSON must escape.
 func plainName(name string) bool {
 	return !strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == '"' || r == '\\' })
+}
+
+func isFloat(number string) bool {
+	_, err := strconv.ParseFloat(number, 64)
+	return err == nil
 }
 
 // safeInteger tells whether a JSON number is an integer that canonical JSON can hold, spelled as it would.
