@@ -15,7 +15,7 @@ var (
 	// ErrConflict: the key has changed since the revision that CompareAndPut was given, so nothing was stored.
 	ErrConflict = fault.ErrConflict
 
-	// ErrNotFollowing: Watch needs a store that follows its client's sync.
+	// ErrNotFollowing: Watch needs a store that follows its client's sync, and that nobody has closed.
 	ErrNotFollowing = fault.ErrNotFollowing
 
 	// ErrTooOld: Watch cannot begin at the revision, or go on where it was, for the homeserver does not list that event

@@ -1,6 +1,7 @@
 package roomkv
 
 import (
+	"context"
 	"slices"
 	"sync"
 
@@ -37,6 +38,18 @@ import (
 // The error is [ErrInvalidOption].
 func (s *Store) Follow() error { return s.core.Follower.Start() }
 
+// Close ends what the stores that come from the same [New] do in the background. They no longer follow the client's sync, each [Store.Watch] of
+// theirs ends with [ErrNotFollowing], and what one of them was merging for others is given up. Close waits until all of that has ended.
+// Nobody needs it who does not follow, nor who ends with the program. Afterwards the stores work as without [Store.Follow], which then fails
+// with [ErrInvalidOption]. Close can be called again.
+//
+// The error is ctx's, where that ends first.
+func (s *Store) Close(ctx context.Context) error {
+	s.core.Follower.Stop()
+	s.core.feed.close()
+	return s.core.Background.Close(ctx)
+}
+
 // feed gives memories, watches, upgrades and account data what the client's sync brings. It implements [follow.Sink].
 type feed struct {
 	core   *core
@@ -44,6 +57,15 @@ type feed struct {
 
 	mu       sync.RWMutex
 	watchers map[*watcher]bool
+}
+
+// close ends the watches.
+func (f *feed) close() {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	for w := range f.watchers {
+		w.push(w.room, news{closed: true})
+	}
 }
 
 // Missed implements [follow.Sink]: nothing is believed that the sync would have changed.
@@ -102,7 +124,7 @@ func (f *feed) account(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
 	}
 	levels := func(evt *event.Event) bool { return matrix.IsRooms(evt, event.StatePowerLevels) }
 	if slices.ContainsFunc(slices.Concat(joined.Timeline.Events, joined.State.Events), levels) {
-		go o.powerChanged()
+		f.core.Background.Go(context.Background(), o.powerChanged)
 	}
 }
 

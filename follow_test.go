@@ -205,6 +205,58 @@ func TestReadsFromMemory(t *testing.T) {
 	})
 }
 
+// Close ends what a store does in the background, and leaves a store that does not follow.
+func TestClose(t *testing.T) {
+	hstest.Parallel(t)
+	ctx := t.Context()
+	_, client, room := newStore(t)
+	recorder := hstest.Record(client)
+	store, _ := follow(t, client, room)
+	require.NoError(t, store.Put(ctx, "key", 1))
+	ended := make(chan error)
+	begun := make(chan struct{}, 1)
+	go func() {
+		for change, err := range store.Watch(ctx) {
+			if err != nil {
+				ended <- err
+				return
+			}
+			assert.Equal(t, "begun", change.Key)
+			begun <- struct{}{}
+		}
+	}()
+	eventually(t, func() bool {
+		require.NoError(t, store.Put(ctx, "begun", time.Now().String()))
+		select {
+		case <-begun:
+			return true
+		case <-time.After(20 * time.Millisecond):
+			return false
+		}
+	}, "the watch has begun")
+	other, err := store.WithRoom(ctx, room)
+	require.NoError(t, err)
+	require.NoError(t, other.Close(ctx))
+	for {
+		select {
+		case <-begun:
+			continue
+		case err := <-ended:
+			require.ErrorIs(t, err, roomkv.ErrNotFollowing)
+		}
+		break
+	}
+	recorder.Reset()
+	require.NoError(t, store.Get(ctx, "key", new(int)))
+	assert.Equal(t, 1, requests(recorder), "it does not follow any more")
+	require.NoError(t, store.Put(ctx, "key", 2))
+	require.ErrorIs(t, store.Follow(), roomkv.ErrInvalidOption)
+	for _, err := range store.Watch(ctx) {
+		require.ErrorIs(t, err, roomkv.ErrNotFollowing)
+	}
+	require.NoError(t, store.Close(ctx))
+}
+
 func TestPutInAHandlerWhileFollowing(t *testing.T) {
 	hstest.Parallel(t)
 	client := hstest.Client(t)

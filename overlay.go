@@ -171,8 +171,8 @@ func moving(ctx context.Context) context.Context { return context.WithValue(ctx,
 func isMoving(ctx context.Context) bool { return ctx.Value(movingKey{}) != nil }
 
 // powerChanged is for when the sync tells that the power may be another one.
-func (o *overlay) powerChanged() {
-	ctx, cancel := context.WithTimeout(context.Background(), moveTimeout)
+func (o *overlay) powerChanged(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
 	defer cancel()
 	var err error
 	switch o.account.askAnew() {

@@ -149,6 +149,8 @@ func (w *watch) run(ctx context.Context, s *Store, yield func(Change, error) boo
 		for _, some := range all {
 			left := false
 			switch {
+			case some.closed:
+				return fault.Of(ErrNotFollowing, nil, "the store was closed")
 			case some == news{}:
 				if left, err = w.catchUp(ctx, since, false, yield); !left && err == nil {
 					err = w.checkAlive(ctx, askAgain)

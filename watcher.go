@@ -45,6 +45,7 @@ func (f *feed) unwatch(w *watcher) {
 type news struct {
 	event   *matrix.Event
 	account *version
+	closed  bool // the store follows no more
 }
 
 // push adds something to the queue.
@@ -57,7 +58,7 @@ func (w *watcher) push(room id.RoomID, some news) {
 	if len(w.queue) == 0 {
 		w.since = w.feed.core.Follower.Since()
 	}
-	if len(w.queue) >= maxQueued {
+	if len(w.queue) >= maxQueued && !some.closed {
 		w.queue, some = nil, news{}
 	}
 	w.queue = append(w.queue, some)

@@ -15,26 +15,27 @@ const module = "github.com/roomkv/roomkv"
 
 // order is the one line in which the product's packages can be read: each imports only what stands before it. See docs/architecture.md.
 var order = []string{
-	"internal/fault",    // kinds of errors
-	"internal/lru",      // a cache
-	"internal/asked",    // for how long an answer counts
-	"internal/retry",    // when a request is made again
-	"internal/wire",     // what stands in events
-	"internal/encode",   // Go values as what is stored
-	"internal/dump",     // exported files
-	"internal/merge",    // what events of several writers come to
-	"internal/replica",  // what this process knows of a dict
-	"internal/commit",   // how a dict is written
-	"internal/matrix",   // requests to a homeserver
-	"internal/media",    // values outside of events
-	"internal/seal",     // values in Megolm events
-	"internal/follow",   // what a client's sync brings
-	"internal/memory",   // what a room remembers in its state
-	"internal/past",     // what it remembered
-	"internal/transfer", // copies, exports, imports
-	"internal/purge",    // keys taken out of the past
-	"",                  // package roomkv
-	"keybackup",         // Megolm sessions in the key backup
+	"internal/fault",      // kinds of errors
+	"internal/background", // goroutines that nobody waits for
+	"internal/lru",        // a cache
+	"internal/asked",      // for how long an answer counts
+	"internal/retry",      // when a request is made again
+	"internal/wire",       // what stands in events
+	"internal/encode",     // Go values as what is stored
+	"internal/dump",       // exported files
+	"internal/merge",      // what events of several writers come to
+	"internal/replica",    // what this process knows of a dict
+	"internal/commit",     // how a dict is written
+	"internal/matrix",     // requests to a homeserver
+	"internal/media",      // values outside of events
+	"internal/seal",       // values in Megolm events
+	"internal/follow",     // what a client's sync brings
+	"internal/memory",     // what a room remembers in its state
+	"internal/past",       // what it remembered
+	"internal/transfer",   // copies, exports, imports
+	"internal/purge",      // keys taken out of the past
+	"",                    // package roomkv
+	"keybackup",           // Megolm sessions in the key backup
 }
 
 // forTests are packages that only tests and programs of the repository import.

@@ -52,6 +52,7 @@ type Follower struct {
 	Sink      Sink
 
 	started    atomic.Bool
+	stopped    atomic.Bool
 	encryption atomic.Bool // whether the sync's filter lets the room's encryption through
 	upgrades   atomic.Bool // and its tombstone
 
@@ -71,9 +72,12 @@ type awaited struct {
 	responses int // that have come without it
 }
 
-// Start registers with the client's syncer, once. It fails with [fault.ErrInvalidOption] where that takes no handlers, or where its filter keeps the
-// store's events back.
+// Start registers with the client's syncer, once. It fails with [fault.ErrInvalidOption] where that takes no handlers, where its filter keeps the
+// store's events back, or after Stop.
 func (f *Follower) Start() error {
+	if f.stopped.Load() {
+		return fault.Of(fault.ErrInvalidOption, nil, "cannot follow: the store was closed")
+	}
 	syncer, ok := f.Client.Syncer.(mautrix.ExtensibleSyncer)
 	if !ok {
 		return fault.Of(fault.ErrInvalidOption, nil, "cannot follow: the client's Syncer is a %T, which takes no handlers", f.Client.Syncer)
@@ -105,7 +109,7 @@ func passes(filter *mautrix.FilterPart, eventType event.Type) bool {
 
 // Live tells whether the sync brings what happens in the room, and nothing is known to be missing.
 func (f *Follower) Live(room id.RoomID) bool {
-	if !f.started.Load() || time.Since(time.Unix(0, f.response.Load())) > maxSilence {
+	if !f.Started() || time.Since(time.Unix(0, f.response.Load())) > maxSilence {
 		return false
 	}
 	if ended := f.ended.Load(); ended != nil {
@@ -142,6 +146,9 @@ func (f *Follower) Behind(room id.RoomID, event id.EventID) {
 
 // onSync is a [mautrix.SyncHandler].
 func (f *Follower) onSync(ctx context.Context, resp *mautrix.RespSync, since string) bool {
+	if !f.Started() {
+		return true
+	}
 	ended := ctx.Done()
 	f.ended.Store(&ended)
 	f.since.Store(matrix.PlaceOf(since))
@@ -202,7 +209,10 @@ func (f *Follower) TellsUpgrades(room id.RoomID) bool { return f.upgrades.Load()
 func (f *Follower) TellsEncryption(room id.RoomID) bool { return f.encryption.Load() && f.Live(room) }
 
 // Started tells whether anybody follows.
-func (f *Follower) Started() bool { return f.started.Load() }
+func (f *Follower) Started() bool { return f.started.Load() && !f.stopped.Load() }
+
+// Stop makes the follower do nothing more. A syncer has no way to take a handler back.
+func (f *Follower) Stop() { f.stopped.Store(true) }
 
 // Since is where the homeserver had stored the last event before those of the last response, 0 where nothing tells.
 func (f *Follower) Since() int64 { return f.since.Load() }

@@ -165,7 +165,7 @@ func (f *Feed) reconsider(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
 		at.again = true
 		if !at.reading {
 			at.reading = true
-			go f.readAgain(room, at)
+			f.Background.Go(context.Background(), func(ctx context.Context) { f.readAgain(ctx, room, at) })
 		}
 	case at != nil && !at.reading:
 		delete(f.powerTaken, room)
@@ -173,8 +173,8 @@ func (f *Feed) reconsider(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
 }
 
 // readAgain reads the dicts one after the other, and once more where the sync has brought something meanwhile.
-func (f *Feed) readAgain(room id.RoomID, at *powerTaken) {
-	for {
+func (f *Feed) readAgain(ctx context.Context, room id.RoomID, at *powerTaken) {
+	for ctx.Err() == nil {
 		f.mu.Lock()
 		from, since, again := at.from, at.sent-powerSettles.Milliseconds(), at.again
 		at.again, at.reading = false, again
@@ -183,7 +183,7 @@ func (f *Feed) readAgain(room id.RoomID, at *powerTaken) {
 			return
 		}
 		for _, d := range f.Dicts.In(room) {
-			d.Reconsider(context.Background(), from, since)
+			d.Reconsider(ctx, from, since)
 		}
 	}
 }

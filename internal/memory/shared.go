@@ -8,6 +8,7 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/background"
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/follow"
 	"github.com/roomkv/roomkv/internal/matrix"
@@ -20,6 +21,9 @@ type Shared struct {
 	Settings
 	Type     event.Type
 	Follower follow.Follower
+
+	// Background is what goes on without anybody who waits for it.
+	Background background.Group
 
 	// Seen is told of each list of the memory's events that was read. It is set before the first use, and may be nil.
 	Seen func(room id.RoomID, page matrix.Page)
