@@ -23,53 +23,12 @@ import (
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
 )
 
-// accountFaults are the known faults of WithAccountDataFallback, which is to be rebuilt. The list is to be emptied: a fault that is there
-// no more and is still listed fails the test, and its check then becomes a test of what is right.
-var accountFaults = []accountFault{
-	{name: "a write outlives its deadline while the memory moves into the state", check: outlivesItsDeadline},
-	{name: "Restore panics where the power goes between its event and the merge", check: restoreWithoutPower, panics: "index out of range"},
-	{name: "a memory with a single state key and one per key share their account data", check: sharesAccountData},
-	{name: "the contents that were sent lately are kept without bound", check: keepsAllContents},
-	{name: "a slow watch loses the last change of account data", check: watchLosesTheLast},
-	{name: "two processes of one account both create the same key", check: bothCreate},
-	{name: "two processes of one account both pop the same value", check: bothPop},
-	{name: "two processes of one account lose an update", check: losesUpdate},
-	{name: "known account data that comes back empty once is overwritten", check: overwritesWhatWasKnown},
-	{name: "account data that comes empty once to a new process is overwritten", check: overwritesWhatIsThere},
-}
-
-type accountFault struct {
-	name   string
-	check  func(t *testing.T, b *guestBot) (there bool)
-	panics string // what the fault's panic says, where that is the fault
-}
-
-// run tells whether the fault is there. A panic is one where that is the fault, and else fails the test.
-func (f accountFault) run(t *testing.T, b *guestBot) (there bool) {
-	t.Helper()
-	defer func() {
-		switch text := fmt.Sprint(recover()); {
-		case text == "<nil>":
-		case f.panics != "" && strings.Contains(text, f.panics):
-			there = true
-		default:
-			t.Errorf("a panic: %s", text)
-			there = true
-		}
-	}()
-	return f.check(t, b)
-}
-
-func TestKnownFaultsOfAccountData(t *testing.T) {
-	for _, fault := range accountFaults {
-		for _, mode := range fakehs.Modes {
-			t.Run(fault.name+"/"+mode.String(), func(t *testing.T) {
-				b := newBot2(t, fakehstest.New(t, fakehs.Options{Mode: mode, Seed: 1, Spread: -1}))
-				if !fault.run(t, b) {
-					t.Error("the fault is not there any more: take it off the list, and make its check a test of what is right")
-				}
-			})
-		}
+// eachGuest tests a bot without power on both kinds of homeserver.
+func eachGuest(t *testing.T, test func(t *testing.T, b *guestBot)) {
+	for _, mode := range fakehs.Modes {
+		t.Run(mode.String(), func(t *testing.T) {
+			test(t, newGuest(t, fakehstest.New(t, fakehs.Options{Mode: mode, Seed: 1, Spread: -1})))
+		})
 	}
 }
 
@@ -81,7 +40,7 @@ type guestBot struct {
 	room   id.RoomID
 }
 
-func newBot2(t *testing.T, server *fakehs.Server) *guestBot {
+func newGuest(t *testing.T, server *fakehs.Server) *guestBot {
 	t.Helper()
 	b := &guestBot{server: server, admin: fakehstest.Client(t, server), client: fakehstest.Client(t, server)}
 	b.room = hstest.Room(t, b.admin)
@@ -145,190 +104,177 @@ func (b *guestBot) emptyOnce() {
 	})
 }
 
-func outlivesItsDeadline(t *testing.T, b *guestBot) bool {
-	store := b.process(t)
-	require.NoError(t, store.Put(t.Context(), "k", 1))
-	b.power(t, 50)
-	roomkv.PassTime(b.room, store)
-	ctx, cancel := context.WithCancel(t.Context())
-	sending, returned := make(chan bool), make(chan bool)
-	var held atomic.Bool
-	b.server.Intercept(func(req *http.Request, next fakehs.Next) (*http.Response, error) {
-		if b.isOwn(req, http.MethodPut, "/state/") && !held.Swap(true) {
-			close(sending)
-			select {
-			case <-returned:
-			case <-time.After(time.Second):
+// A write that moves the memory returns when its context ends, and the move goes on. Nobody else overtakes it.
+func TestMoveGoesOnWithoutItsCaller(t *testing.T) {
+	eachGuest(t, func(t *testing.T, b *guestBot) {
+		store := b.process(t)
+		require.NoError(t, store.Put(t.Context(), "k", 1))
+		b.power(t, 50)
+		roomkv.PassTime(b.room, store)
+		ctx, cancel := context.WithCancel(t.Context())
+		sending, goOn := make(chan bool), make(chan bool)
+		var held atomic.Bool
+		b.server.Intercept(func(req *http.Request, next fakehs.Next) (*http.Response, error) {
+			if b.isOwn(req, http.MethodPut, "/state/") && !held.Swap(true) {
+				close(sending)
+				<-goOn
 			}
-		}
-		return next(req)
-	})
-	go func() {
-		defer close(returned)
-		_ = store.Put(ctx, "other", 2)
-	}()
-	<-sending
-	cancel()
-	select {
-	case <-returned:
-		return false
-	case <-time.After(500 * time.Millisecond):
-		<-returned
-		return true
-	}
-}
-
-func restoreWithoutPower(t *testing.T, b *guestBot) bool {
-	ctx := t.Context()
-	b.power(t, 50)
-	store := b.process(t)
-	require.NoError(t, store.Follow())
-	fakehstest.Sync(t, b.client)
-	require.NoError(t, store.Put(ctx, "k", 1))
-	b.server.Settle()
-	snapshot, err := store.At(ctx, roomkv.AtTime(time.Now().Add(time.Hour)))
-	require.NoError(t, err)
-	require.NoError(t, store.Put(ctx, "k", 2))
-	var once atomic.Bool
-	asked := make(chan bool, 100)
-	b.server.Intercept(func(req *http.Request, next fakehs.Next) (*http.Response, error) {
-		resp, err := next(req)
-		if once.Load() && b.isOwn(req, http.MethodGet, "/state/m.room.power_levels") {
-			asked <- true
-		}
-		return resp, err
-	})
-	b.server.Intercept(func(req *http.Request, next fakehs.Next) (*http.Response, error) {
-		if !b.isOwn(req, http.MethodPut, "/state/") || once.Swap(true) {
 			return next(req)
-		}
-		// A rival that it has not seen, and no power to merge the two, as the sync tells while the answer is on its way.
-		_, err := b.admin.SendStateEvent(context.WithoutCancel(ctx), b.room, database, "", map[string]any{"k": 2, "theirs": 1})
-		assert.NoError(t, err)
-		resp, err := next(req)
-		assert.NoError(t, b.givePower(context.WithoutCancel(ctx), 0))
-		b.server.Settle()
+		})
+		returned, updated := make(chan error, 1), make(chan error, 1)
+		go func() { returned <- store.Put(ctx, "other", 2) }()
+		<-sending
+		cancel()
 		select {
-		case <-asked:
-		case <-time.After(3 * time.Second):
-			assert.Fail(t, "the sync does not tell of the power")
+		case err := <-returned:
+			require.ErrorIs(t, err, context.Canceled)
+		case <-time.After(5 * time.Second):
+			require.Fail(t, "the write outlives its context")
 		}
+		go func() { updated <- roomkv.Update(t.Context(), store, "k", increment) }()
 		time.Sleep(50 * time.Millisecond)
-		return resp, err
+		close(goOn)
+		require.NoError(t, <-updated)
+		assert.Equal(t, map[string]string{"k": "2"}, memoryOf(t, store))
+		assert.Empty(t, b.account(t))
+		assert.Equal(t, map[string]string{"k": "2"}, memoryOf(t, open(t, b.admin, b.room)))
 	})
-	_, _ = store.Restore(ctx, snapshot)
-	return false
 }
 
-func sharesAccountData(t *testing.T, b *guestBot) bool {
-	ctx := t.Context()
-	single, perKey := b.process(t), b.open(t, roomkv.WithPerKeyState())
-	require.NoError(t, single.Put(ctx, "k", 1))
-	copied, err := roomkv.Copy(ctx, perKey, single)
-	require.NoError(t, err)
-	require.NoError(t, perKey.Delete(ctx, "k"))
-	gone := single.Get(ctx, "k", new(int))
-	return copied.Equal == 1 || gone != nil
-}
-
-func keepsAllContents(t *testing.T, b *guestBot) bool {
-	b.power(t, 50)
-	store := b.process(t, roomkv.WithPerKeyState())
-	require.NoError(t, store.Put(t.Context(), "k", 1))
-	return roomkv.SendLately(t.Context(), store, 1000) > 2*256
-}
-
-func watchLosesTheLast(t *testing.T, b *guestBot) bool {
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	w := &heldStore{server: b.server, client: b.client, room: b.room, store: b.process(t)}
-	w.follow(t)
-	const waiting = 1001 // one more than a watch lets wait
-	told, slow := make(chan string, 2*waiting), make(chan bool)
-	go func() {
-		for change, err := range w.store.Watch(ctx) {
+// A write to the state whose caller has given up is still on its way when another finds out that the power is gone. What goes to account data
+// waits for it.
+func TestAccountDataWaitsForWhoHasGivenUp(t *testing.T) {
+	eachGuest(t, func(t *testing.T, b *guestBot) {
+		b.power(t, 50)
+		store := b.process(t, roomkv.WithPerKeyState())
+		require.NoError(t, store.Put(t.Context(), "count", 1))
+		ctx, cancel := context.WithCancel(t.Context())
+		sending, goOn := make(chan bool), make(chan bool)
+		var held atomic.Bool
+		b.server.Intercept(func(req *http.Request, next fakehs.Next) (*http.Response, error) {
+			if b.isOwn(req, http.MethodPut, "/count") && !held.Swap(true) {
+				close(sending)
+				<-goOn
+			}
+			return next(req)
+		})
+		gaveUp, updated := make(chan error, 1), make(chan error, 1)
+		go func() { gaveUp <- roomkv.Update(ctx, store, "count", increment) }()
+		<-sending
+		cancel()
+		require.ErrorIs(t, <-gaveUp, context.Canceled)
+		b.power(t, 0)
+		go func() {
+			err := store.Put(t.Context(), "other", 1)
 			if err == nil {
-				told <- string(change.New)
-				<-slow
+				err = roomkv.Update(t.Context(), store, "count", increment)
+			}
+			updated <- err
+		}()
+		time.Sleep(50 * time.Millisecond)
+		b.power(t, 50)
+		close(goOn)
+		require.NoError(t, <-updated)
+		assert.Equal(t, map[string]string{"count": "3", "other": "1"}, memoryOf(t, store))
+	})
+}
+
+// Restore has sent its event, somebody else has written at the same time, and the power goes before it has merged the two.
+func TestRestoreWhilePowerGoes(t *testing.T) {
+	eachGuest(t, func(t *testing.T, b *guestBot) {
+		ctx := t.Context()
+		b.power(t, 50)
+		store := b.process(t)
+		require.NoError(t, store.Put(ctx, "k", 1))
+		b.server.Settle()
+		snapshot, err := store.At(ctx, roomkv.AtTime(time.Now().Add(time.Hour)))
+		require.NoError(t, err)
+		require.NoError(t, store.Put(ctx, "k", 2))
+		var once atomic.Bool
+		b.server.Intercept(func(req *http.Request, next fakehs.Next) (*http.Response, error) {
+			if !b.isOwn(req, http.MethodPut, "/state/") || once.Swap(true) {
+				return next(req)
+			}
+			_, err := b.admin.SendStateEvent(context.WithoutCancel(ctx), b.room, database, "", map[string]any{"k": 2, "theirs": 1})
+			assert.NoError(t, err)
+			resp, err := next(req)
+			assert.NoError(t, b.givePower(context.WithoutCancel(ctx), 0))
+			b.server.Settle()
+			return resp, err
+		})
+		_, err = store.Restore(ctx, snapshot)
+		require.ErrorIs(t, err, roomkv.ErrForbidden)
+		assert.ErrorContains(t, err, "power level 50")
+	})
+}
+
+// The two layouts are two memories, also in account data.
+func TestLayoutsHaveAccountDataOfTheirOwn(t *testing.T) {
+	eachGuest(t, func(t *testing.T, b *guestBot) {
+		ctx := t.Context()
+		single, perKey := b.process(t), b.open(t, roomkv.WithPerKeyState())
+		require.NoError(t, single.Put(ctx, "k", 1))
+		copied, err := roomkv.Copy(ctx, perKey, single)
+		require.NoError(t, err)
+		assert.Equal(t, roomkv.Copied{Total: 1, Written: 1}, copied)
+		require.NoError(t, perKey.Delete(ctx, "k"))
+		assert.Equal(t, map[string]string{"k": "1"}, memoryOf(t, single))
+	})
+}
+
+// A slow watch is told the last change of account data, though it is not told each before that.
+func TestSlowWatchOfAccountData(t *testing.T) {
+	eachGuest(t, func(t *testing.T, b *guestBot) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		w := &heldStore{server: b.server, client: b.client, room: b.room, store: b.process(t)}
+		w.follow(t)
+		const waiting = 1001 // one more than a watch lets wait
+		told, slow := make(chan string, 2*waiting), make(chan bool)
+		go func() {
+			for change, err := range w.store.Watch(ctx) {
+				if err == nil {
+					told <- string(change.New)
+					<-slow
+				}
+			}
+		}()
+		for n, begun := -1000, false; !begun; n++ { // until it is slow
+			require.NoError(t, w.store.Put(ctx, "k", n))
+			select {
+			case <-told:
+				begun = true
+			case <-time.After(20 * time.Millisecond):
 			}
 		}
-	}()
-	for n, begun := -1000, false; !begun; n++ { // until it is slow
-		require.NoError(t, w.store.Put(ctx, "k", n))
-		select {
-		case <-told:
-			begun = true
-		case <-time.After(20 * time.Millisecond):
+		for n := range waiting {
+			require.NoError(t, w.store.Put(ctx, "k", n+1))
 		}
-	}
-	for n := range waiting {
-		require.NoError(t, w.store.Put(ctx, "k", n+1))
-	}
-	close(slow)
-	for {
-		select {
-		case value := <-told:
-			if value == fmt.Sprint(waiting) {
-				return false
+		close(slow)
+		for last := ""; last != fmt.Sprint(waiting); {
+			select {
+			case last = <-told:
+			case <-time.After(5 * time.Second):
+				require.Fail(t, "the last change is not told", "%s is", last)
 			}
-		case <-time.After(500 * time.Millisecond):
-			return true
 		}
-	}
+	})
 }
 
-// twoProcesses have both read account data before either writes.
-func (b *guestBot) twoProcesses(t *testing.T) (first, second *roomkv.Store) {
-	t.Helper()
-	ctx := t.Context()
-	require.NoError(t, b.process(t).Put(ctx, "n", 1))
-	for _, store := range []**roomkv.Store{&first, &second} {
-		*store = b.process(t)
-		require.NoError(t, (*store).Get(ctx, "n", new(int)))
-	}
-	return first, second
-}
-
-func bothCreate(t *testing.T, b *guestBot) bool {
-	first, second := b.twoProcesses(t)
-	return first.Create(t.Context(), "k", 1) == nil && second.Create(t.Context(), "k", 2) == nil
-}
-
-func bothPop(t *testing.T, b *guestBot) bool {
-	first, second := b.twoProcesses(t)
-	return first.Pop(t.Context(), "n", new(int)) == nil && second.Pop(t.Context(), "n", new(int)) == nil
-}
-
-func losesUpdate(t *testing.T, b *guestBot) bool {
-	first, second := b.twoProcesses(t)
-	want := 1
-	for _, store := range []*roomkv.Store{first, second} {
-		if roomkv.Update(t.Context(), store, "n", increment) == nil {
-			want++
-		}
-	}
-	got, err := roomkv.Get[int](t.Context(), b.process(t), "n")
-	require.NoError(t, err)
-	return got != want
-}
-
-func overwritesWhatWasKnown(t *testing.T, b *guestBot) bool {
-	ctx := t.Context()
-	store := b.process(t)
-	require.NoError(t, store.Put(ctx, "k", 1))
-	b.emptyOnce()
-	_, err := roomkv.Copy(ctx, open(t, b.admin, b.room), store) // which asks for account data anew
-	if err == nil {
-		_ = store.Put(ctx, "other", 2)
-	}
-	return b.account(t)["k"] == nil
-}
-
-func overwritesWhatIsThere(t *testing.T, b *guestBot) bool {
-	ctx := t.Context()
-	require.NoError(t, b.process(t).Put(ctx, "k", 1))
-	store := b.process(t)
-	b.emptyOnce()
-	_ = store.Put(ctx, "other", 2)
-	return b.account(t)["k"] == nil
+// A homeserver says once that there is nothing in account data, though there is, to who knows better or to a new process.
+func TestEmptyAnswerOfAccountData(t *testing.T) {
+	eachGuest(t, func(t *testing.T, b *guestBot) {
+		ctx := t.Context()
+		store := b.process(t)
+		require.NoError(t, store.Put(ctx, "k", 1))
+		b.emptyOnce()
+		_, err := roomkv.Copy(ctx, open(t, b.client, hstest.Room(t, b.client)), store) // which asks for account data anew
+		require.NoError(t, err)
+		require.NoError(t, store.Put(ctx, "other", 2))
+		assert.Equal(t, map[string]string{"k": "1", "other": "2"}, memoryOf(t, b.process(t)))
+		store = b.process(t)
+		b.emptyOnce()
+		require.NoError(t, store.Put(ctx, "other", 3))
+		assert.Equal(t, map[string]string{"k": "1", "other": "3"}, memoryOf(t, b.process(t)))
+	})
 }

@@ -298,7 +298,7 @@ func accountData(t *testing.T, e *env) {
 	assert.Equal(t, powerless.UserID, entry.Sender)
 	assert.Equal(t, e.encrypted, entry.Encrypted)
 	assert.Equal(t, map[string]string{"hidden": "1", "gone": "1", "state": "1"}, memoryOf(t, e.another(t)), "it is private")
-	data := powerless.BuildClientURL("v3", "user", powerless.UserID, "rooms", e.room, "account_data", database.Type)
+	data := powerless.BuildClientURL("v3", "user", powerless.UserID, "rooms", e.room, "account_data", roomkv.AccountType(store))
 	assert.Equal(t, e.encrypted, !strings.Contains(string(ask(t, powerless, http.MethodGet, data, nil).body), `"x"`))
 }
 

@@ -17,6 +17,7 @@ var watchRows = []row{
 	{name: "Watch of one key and of a prefix", in: followed, run: watchSome},
 	{name: "Watch begins after a revision", in: watched, run: watchResumes},
 	{name: "Watch ends with its context", in: followed, run: watchEnds},
+	{name: "Close ends a watch, and what the store follows", in: followed, run: closeEnds},
 	{name: "ErrNotFollowing", in: both, run: errNotFollowing},
 	{name: "ErrTooOld of a watch", in: followed, run: errTooOldWatch},
 }
@@ -148,4 +149,25 @@ func errTooOldWatch(t *testing.T, e *env) {
 		require.ErrorIs(t, err, roomkv.ErrTooOld)
 	}
 	assert.Equal(t, 1, times)
+}
+
+func closeEnds(t *testing.T, e *env) {
+	ctx := t.Context()
+	require.NoError(t, e.store.Put(ctx, "key", 1))
+	ended := make(chan error, 1)
+	go func() {
+		for _, err := range e.store.Watch(ctx) {
+			if err != nil {
+				ended <- err
+			}
+		}
+	}()
+	require.NoError(t, e.store.Close(ctx))
+	require.ErrorIs(t, <-ended, roomkv.ErrNotFollowing)
+	require.NoError(t, e.another(t).Put(ctx, "key", 2))
+	got, err := roomkv.Get[int](ctx, e.store, "key")
+	require.NoError(t, err)
+	assert.Equal(t, 2, got)
+	require.NoError(t, e.store.Put(ctx, "key", 3))
+	require.ErrorIs(t, e.store.Follow(), roomkv.ErrInvalidOption)
 }

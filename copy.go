@@ -35,8 +35,8 @@ func CopyProgress(fn func(Copied)) CopyOption {
 // event. The client needs the power to redact, which it has for events of its own.
 //
 // Where account data has something of the source (see [WithAccountDataFallback]), nothing is redacted and the error is
-// [ErrForbidden]: the state beneath is only a part of it, and can hold older values than those that were copied. That is also so
-// until a write, or another Copy with this option, empties account data when the memory has moved into the state.
+// [ErrForbidden]: the state beneath is only a part of it, and can hold older values than those that were copied. Where the client has the
+// power to write the state by now, the memory is moved there first.
 func CopyRedactSource() CopyOption { return func(c *transfer.CopyOptions) { c.Redact = true } }
 
 // Copied is what a [Copy] has done, in keys.
@@ -110,12 +110,12 @@ func (s *Store) whollyInState(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Asked as for a write, which first moves what can be moved.
-	if _, err := state.away(ctx, true); err != nil {
+	m := s.core.accounts.Memory(state.Room)
+	if _, err := m.Away(ctx); err != nil { // which moves it there, where that is possible
 		return err
 	}
-	if state.overlay().account.current().ID != "" {
-		return state.notInState(ctx, "redact the source, of which account data has at least a part,")
+	if over, err := m.Holds(ctx); err != nil || !over {
+		return err
 	}
-	return nil
+	return m.NotInState(ctx, "redact the source, of which account data has at least a part,")
 }

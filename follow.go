@@ -11,7 +11,6 @@ import (
 
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/memory"
-	"github.com/roomkv/roomkv/internal/wire"
 )
 
 // Follow makes the store, and all others that come from the same [New], read from memory, which the client's sync
@@ -71,10 +70,7 @@ func (f *feed) close() {
 // Missed implements [follow.Sink]: nothing is believed that the sync would have changed.
 func (f *feed) Missed() {
 	f.core.upgrades.doubtAll()
-	f.core.overlays.Range(func(_, o any) bool {
-		o.(*overlay).account.forget()
-		return true
-	})
+	f.core.accounts.Missed()
 	f.memory.Missed()
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -103,29 +99,13 @@ func (f *feed) Joined(room id.RoomID, joined *mautrix.SyncJoinedRoom) (own []*ma
 		}
 	}
 	f.mu.RUnlock()
-	f.account(room, joined)
+	if f.core.fallback {
+		f.core.accounts.Joined(f.core.Room(room), joined)
+	}
 	if redacted || upgraded { // last, for a watch ends with an upgrade
 		f.lookBack(room)
 	}
 	return own
-}
-
-// account is for account data that another process may have changed, and for power levels.
-func (f *feed) account(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
-	if !f.core.fallback {
-		return
-	}
-	o := (roomState{Room: f.core.Room(room), core: f.core}).overlay()
-	for _, evt := range joined.AccountData.Events {
-		if evt.Type.Type == o.accountType() {
-			content, _ := wire.ParseAccount(evt.Content.VeryRaw) // what is no dict is none that was saved
-			o.account.heard(content)
-		}
-	}
-	levels := func(evt *event.Event) bool { return matrix.IsRooms(evt, event.StatePowerLevels) }
-	if slices.ContainsFunc(slices.Concat(joined.Timeline.Events, joined.State.Events), levels) {
-		f.core.Background.Go(context.Background(), o.powerChanged)
-	}
 }
 
 // upgrade notes that the room may have been upgraded, and tells whether it may.

@@ -37,127 +37,6 @@ func isPut(req *http.Request, key string) bool {
 	return req.Method == http.MethodPut && strings.HasSuffix(req.URL.Path, memoryPath+key)
 }
 
-// What was moved into the state is left out there, with what was written after it: the power went and came while it was sent.
-func TestMovedMemoryThatIsLeftOut(t *testing.T) {
-	hstest.Parallel(t)
-	for name, change := range map[string]func(ctx context.Context, store *roomkv.Store) error{
-		"update": func(ctx context.Context, store *roomkv.Store) error { return roomkv.Update(ctx, store, "k", increment) },
-		"put":    func(ctx context.Context, store *roomkv.Store) error { return store.Put(ctx, "k", 2) },
-		"delete": func(ctx context.Context, store *roomkv.Store) error { return store.Delete(ctx, "k") },
-	} {
-		t.Run(name, func(t *testing.T) {
-			eachAccountKind(t, func(t *testing.T, p powerless, opts []roomkv.Option) {
-				ctx := t.Context()
-				use, next := through(p.bot)
-				store := open(t, p.bot, p.room, opts...)
-				require.NoError(t, store.Put(ctx, "k", 1))
-				p.level(t, 50)
-				roomkv.PassTime(p.room)
-				use(without("k", next))
-				require.NoError(t, store.Put(ctx, "other", 1), "which moves the memory")
-				require.NoError(t, change(ctx, store))
-				roomkv.PassTime(p.room)
-				require.NoError(t, store.Put(ctx, "other", 2), "which moves it again")
-				use(next.RoundTrip)
-				want := map[string]string{"other": "2", "k": "2"}
-				if name == "delete" {
-					delete(want, "k")
-				}
-				assert.Equal(t, want, memoryOf(t, open(t, p.bot, p.room, opts[1:]...)))
-				assert.Equal(t, want, memoryOf(t, store))
-			}, "perkey", "encrypted perkey", "single")
-		})
-	}
-}
-
-// Who knows of no event that was left out of the state begins from nothing, and loses the power before it has found out.
-func TestRescueOfWhatBeganFromNothing(t *testing.T) {
-	hstest.Parallel(t)
-	eachAccountKind(t, func(t *testing.T, p powerless, opts []roomkv.Option) {
-		ctx := t.Context()
-		p.level(t, 50)
-		store := open(t, p.bot, p.room, opts...)
-		for range 3 {
-			require.NoError(t, roomkv.Update(ctx, store, "k", increment))
-		}
-		use, next := through(p.bot)
-		var sent atomic.Bool
-		use(func(req *http.Request) (*http.Response, error) {
-			resp, err := without("k", next)(req)
-			if isPut(req, "k") && sent.CompareAndSwap(false, true) {
-				p.level(t, 0)
-			}
-			return resp, err
-		})
-		another := open(t, p.bot, p.room, opts...)
-		require.NoError(t, roomkv.Update(ctx, another, "k", increment))
-		require.True(t, sent.Load())
-		assert.Equal(t, map[string]string{"k": "account data"}, places(t, another))
-		assert.Equal(t, map[string]string{"k": "4"}, memoryOf(t, another))
-		assert.Equal(t, map[string]string{"k": "4"}, memoryOf(t, store))
-	}, "perkey", "encrypted perkey")
-}
-
-// A key is deleted whose value was left out of the state, and that does not come back.
-func TestDeleteOfWhatIsLeftOut(t *testing.T) {
-	hstest.Parallel(t)
-	eachAccountKind(t, func(t *testing.T, p powerless, opts []roomkv.Option) {
-		ctx := t.Context()
-		p.level(t, 50)
-		store := open(t, p.bot, p.room, opts...)
-		require.NoError(t, store.Put(ctx, "k", 1))
-		use, next := through(p.bot)
-		use(without("k", next))
-		require.NoError(t, store.Delete(ctx, "k"))
-		p.level(t, 0)
-		require.NoError(t, store.Put(ctx, "other", 1), "which rescues what is not in the state")
-		assert.Equal(t, map[string]string{"other": "1"}, memoryOf(t, store))
-		use(next.RoundTrip)
-		assert.Equal(t, map[string]string{"other": "1"}, memoryOf(t, store))
-	}, "perkey", "encrypted perkey")
-}
-
-// A key that was left out of the state, and then deleted in account data, does not come back with the power.
-func TestLeftOutAndDeletedInAccountData(t *testing.T) {
-	hstest.Parallel(t)
-	for _, how := range []string{"while the power goes", "afterwards"} {
-		t.Run(how, func(t *testing.T) {
-			eachAccountKind(t, func(t *testing.T, p powerless, opts []roomkv.Option) {
-				ctx := t.Context()
-				p.level(t, 50)
-				store := open(t, p.bot, p.room, opts...)
-				require.NoError(t, store.Put(ctx, "k", 41))
-				use, next := through(p.bot)
-				hidden := without("k", next)
-				var stored atomic.Bool
-				use(func(req *http.Request) (*http.Response, error) {
-					if stored.Load() {
-						return next.RoundTrip(req)
-					}
-					resp, err := hidden(req)
-					if isPut(req, "k") && err == nil && resp.StatusCode == http.StatusOK {
-						stored.Store(true)
-					}
-					return resp, err
-				})
-				p.level(t, 0)
-				if how == "afterwards" {
-					require.NoError(t, store.Put(ctx, "other", 1))
-					require.Equal(t, "account data", places(t, store)["k"])
-				}
-				require.NoError(t, store.Delete(ctx, "k"))
-				require.ErrorIs(t, store.Get(ctx, "k", new(int)), roomkv.ErrNotFound)
-				p.level(t, 50)
-				roomkv.PassTime(p.room)
-				require.NoError(t, store.Put(ctx, "other", 2))
-				require.ErrorIs(t, store.Get(ctx, "k", new(int)), roomkv.ErrNotFound)
-				require.NoError(t, roomkv.Update(ctx, store, "k", increment))
-				assert.Equal(t, map[string]string{"other": "2", "k": "1"}, memoryOf(t, store))
-			}, "perkey", "encrypted perkey")
-		})
-	}
-}
-
 // What a store has from its sync it deletes, though the state lacks it.
 func TestDeleteOfWhatOnlyTheSyncHas(t *testing.T) {
 	hstest.Parallel(t)
@@ -178,9 +57,8 @@ func TestDeleteOfWhatOnlyTheSyncHas(t *testing.T) {
 	assert.ErrorIs(t, admin.Get(ctx, "k", new(int)), roomkv.ErrNotFound)
 }
 
-// The homeserver throws away what it has acknowledged, somebody else finds out that the power is gone, and takes that to account data:
-// it must not be done there once more.
-func TestRescuedIsNotMadeAgain(t *testing.T) {
+// The homeserver throws away what it has acknowledged, and somebody else finds out first that the power is gone. It is made in account data, once.
+func TestThrownAwayIsMadeInAccountData(t *testing.T) {
 	hstest.Parallel(t)
 	for name, c := range map[string]struct {
 		change func(ctx context.Context, store *roomkv.Store) error
@@ -262,7 +140,6 @@ func TestMergeOfAKeyThatIsRefused(t *testing.T) {
 			return roomkv.Update(ctx, store, "k", func(count int, _ bool) (int, error) { return count + n, nil })
 		}
 	}
-	put := func(ctx context.Context, store *roomkv.Store) error { return store.Put(ctx, "k", 20) }
 	pop := func(ctx context.Context, store *roomkv.Store) error {
 		var popped int
 		err := store.Pop(ctx, "k", &popped)
@@ -279,17 +156,11 @@ func TestMergeOfAKeyThatIsRefused(t *testing.T) {
 		who                int
 		acknowledged, late change
 		thrownAway         bool // whether the homeserver does that with the late event
-		behind             bool // whether it lists both late, once it has refused the merge
 		want               string
 	}{
-		"update":                  {same, add(10), add(1), false, false, "12"},
-		"put":                     {same, put, add(1), false, false, "21"},
-		"pop":                     {same, add(10), pop, false, false, ""},
-		"update, thrown away":     {same, add(10), add(1), true, false, "12"},
-		"pop, thrown away":        {same, add(10), pop, true, false, ""},
-		"update, listed late":     {same, add(10), add(1), false, true, "12"},
-		"another user's update":   {admin, add(10), add(1), false, false, "12"},
-		"another user's, dropped": {admin, add(10), add(1), true, false, "12"},
+		"update, thrown away":     {same, add(10), add(1), true, "12"},
+		"pop, thrown away":        {same, add(10), pop, true, ""},
+		"another user's, dropped": {admin, add(10), add(1), true, "12"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			hstest.Parallel(t)
@@ -303,18 +174,10 @@ func TestMergeOfAKeyThatIsRefused(t *testing.T) {
 				require.NoError(t, store.Put(ctx, "k", 1))
 				eventually(t, func() bool { return another.Get(ctx, "k", new(int)) == nil }, "the other can read it")
 				use, next := through(p.bot)
-				var once, refused atomic.Bool
-				var lists atomic.Int64
+				var once atomic.Bool
 				use(func(req *http.Request) (resp *http.Response, err error) {
-					if refused.Load() && c.behind && strings.HasSuffix(req.URL.Path, "/messages") && lists.Add(1) <= 3 {
-						return &http.Response{StatusCode: http.StatusOK, Body: readCloser(`{"chunk":[],"start":"t1"}`), Request: req}, nil
-					}
 					if !isPut(req, "k") || !once.CompareAndSwap(false, true) {
-						resp, err = next.RoundTrip(req)
-						if isPut(req, "k") && err == nil && resp.StatusCode == http.StatusForbidden {
-							refused.Store(true)
-						}
-						return resp, err
+						return next.RoundTrip(req)
 					}
 					assert.NoError(t, c.acknowledged(ctx, another))
 					if c.thrownAway {
@@ -340,94 +203,6 @@ func TestMergeOfAKeyThatIsRefused(t *testing.T) {
 			}, "perkey")
 		})
 	}
-}
-
-// As before, and neither of the two has looked for the other's when the power goes. Each is done once.
-func TestTwoChangesOfAKeyAsThePowerGoes(t *testing.T) {
-	hstest.Parallel(t)
-	add := func(store *roomkv.Store, n int) error {
-		return roomkv.Update(context.Background(), store, "k", func(count int, _ bool) (int, error) { return count + n, nil })
-	}
-	for _, last := range []string{"the second's answer is the last", "the first's answer is the last"} {
-		t.Run(last, func(t *testing.T) {
-			eachAccountKind(t, func(t *testing.T, p powerless, opts []roomkv.Option) {
-				ctx := t.Context()
-				p.level(t, 50)
-				another, store := open(t, p.bot, p.room, opts...), open(t, p.bot, p.room, opts...)
-				require.NoError(t, store.Put(ctx, "k", 1))
-				require.NoError(t, another.Get(ctx, "k", new(int)))
-				use, next := through(p.bot)
-				var puts atomic.Int64
-				firstStored, secondStored, answered := make(chan struct{}), make(chan struct{}), make(chan struct{})
-				var group sync.WaitGroup
-				use(func(req *http.Request) (*http.Response, error) {
-					if !isPut(req, "k") {
-						return next.RoundTrip(req)
-					}
-					switch puts.Add(1) {
-					case 1: // the store's, which is stored second
-						group.Go(func() { assert.NoError(t, add(another, 10)) })
-						<-firstStored
-						resp, err := next.RoundTrip(req)
-						p.level(t, 0)
-						close(secondStored)
-						if strings.HasPrefix(last, "the second") {
-							<-answered
-							time.Sleep(5 * time.Millisecond)
-						}
-						return resp, err
-					case 2:
-						resp, err := next.RoundTrip(req)
-						close(firstStored)
-						<-secondStored
-						if strings.HasPrefix(last, "the first") {
-							time.Sleep(5 * time.Millisecond)
-						}
-						close(answered)
-						return resp, err
-					}
-					return next.RoundTrip(req)
-				})
-				require.NoError(t, add(store, 1))
-				group.Wait()
-				assert.Equal(t, map[string]string{"k": "12"}, memoryOf(t, store))
-				assert.Equal(t, map[string]string{"k": "12"}, memoryOf(t, another))
-			}, "perkey", "encrypted perkey")
-		})
-	}
-}
-
-// Others wait for no Update that is slow, also while what the state lacks is taken to account data.
-func TestSlowUpdateHoldsUpNoRescue(t *testing.T) {
-	hstest.Parallel(t)
-	ctx := t.Context()
-	p := newPowerless(t, false)
-	p.level(t, 50)
-	store := open(t, p.bot, p.room, roomkv.WithPerKeyState(), roomkv.WithAccountDataFallback())
-	require.NoError(t, store.Put(ctx, "k", 1))
-	use, next := through(p.bot)
-	use(without("k", next))
-	begun, rescued := make(chan struct{}), make(chan struct{})
-	var once sync.Once
-	var group sync.WaitGroup
-	group.Go(func() {
-		assert.NoError(t, roomkv.Update(ctx, store, "k", func(n int, _ bool) (int, error) {
-			once.Do(func() { close(begun) })
-			select {
-			case <-rescued:
-			case <-time.After(10 * time.Second):
-				t.Error("the others are held up")
-			}
-			return n + 1, nil
-		}))
-	})
-	<-begun
-	p.level(t, 0)
-	require.NoError(t, store.Put(ctx, "other", 1))
-	require.NoError(t, store.Get(ctx, "other", new(int)))
-	close(rescued)
-	group.Wait()
-	assert.Equal(t, map[string]string{"k": "2", "other": "1"}, memoryOf(t, store))
 }
 
 // A state event that is none of the store's holds up neither who replaces it, nor the room's other writes, wherever it is.
@@ -458,23 +233,6 @@ func TestCorruptEventIsReplaced(t *testing.T) {
 		assert.Equal(t, map[string]string{"@k": "1"}, memoryOf(t, store))
 		p.level(t, 50)
 		roomkv.PassTime(p.room)
-		require.NoError(t, store.Put(ctx, "other", 1))
-		assert.Equal(t, map[string]string{"@k": "1", "other": "1"}, memoryOf(t, store))
-	})
-	t.Run("rescue over it", func(t *testing.T) {
-		p := newPowerless(t, false)
-		p.level(t, 50)
-		corrupt(t, p)
-		use, next := through(p.bot)
-		use(func(req *http.Request) (*http.Response, error) {
-			if isPut(req, atKey) {
-				return &http.Response{StatusCode: http.StatusOK, Body: readCloser(`{"event_id":"$nowhere"}`), Request: req}, nil
-			}
-			return next.RoundTrip(req)
-		})
-		store := open(t, p.bot, p.room, opts...)
-		require.NoError(t, store.Put(ctx, "@k", 1))
-		p.level(t, 0)
 		require.NoError(t, store.Put(ctx, "other", 1))
 		assert.Equal(t, map[string]string{"@k": "1", "other": "1"}, memoryOf(t, store))
 	})

@@ -29,9 +29,10 @@ func (r roomState) moveFrom(ctx context.Context, old roomState, stone *tombstone
 	if err := r.mustStayEncrypted(ctx, old); err != nil {
 		return err
 	}
-	if o, err := old.away(ctx, false); err != nil {
+	if !r.core.fallback {
+	} else if over, err := r.core.accounts.Memory(old.Room).Holds(ctx); err != nil {
 		return err
-	} else if o != nil && o.account.current().ID != "" {
+	} else if over {
 		return fault.Of(ErrRoomUpgraded, nil, "the memory of %s is in account data at least in part, where it stays; Copy can take it to a store without WithRoomUpgrades", old.ID)
 	}
 	// Dendrite gives the room's first event, what it copies and the tombstone one time. Who upgrades a room by hand has their

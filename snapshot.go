@@ -141,13 +141,17 @@ func (s *Store) Restore(ctx context.Context, snapshot *Snapshot) (changed int, e
 		case !snapshot.past.Of(state.Room):
 			return fault.Of(ErrInvalidOption, errors.New("another memory"), "the snapshot is of another memory than this one in %s; Copy takes values from one to another", state.ID)
 		}
-		if o, err := state.away(ctx, true); err != nil {
-			return err
-		} else if o != nil {
-			return state.notInState(ctx, "restore a snapshot, which has nothing of account data,")
+		if s.core.fallback {
+			m := s.core.accounts.Memory(state.Room)
+			if away, err := m.Away(ctx); err != nil {
+				return err
+			} else if away {
+				return m.NotInState(ctx, "restore a snapshot, which has nothing of account data,")
+			}
 		}
-		state.stateOnly = true // also where the homeserver tells only now that the power is gone
-		changed, err = past.Restore(ctx, state.handle(), snapshot.past)
+		to := state.handle()
+		to.Memory = guard{state.InState(), state} // also where the homeserver tells only now that the power is gone
+		changed, err = past.Restore(ctx, to, snapshot.past)
 		return err
 	})
 	return changed, err

@@ -14,6 +14,7 @@ import (
 
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/encode"
+	"github.com/roomkv/roomkv/internal/fallback"
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/memory"
 )
@@ -65,7 +66,7 @@ type core struct {
 	client   *mautrix.Client
 	aliases  sync.Map // alias → id.RoomID
 	upgrades upgrades
-	overlays sync.Map // id.RoomID → *overlay
+	accounts fallback.Rooms
 	feed     feed
 	plain    bool // whether memories are where the store was opened, and in the state alone
 }
@@ -105,9 +106,6 @@ func New(client *mautrix.Client, room string, opts ...Option) (*Store, error) {
 	core.Shared = memory.NewShared(client, settings.Settings, &core.feed)
 	core.feed.memory.Shared = core.Shared
 	core.Seen = core.upgrades.seen
-	if settings.fallback {
-		core.BeforeSend, core.AfterSend = core.beforeSend, core.afterSend
-	}
 	return &Store{core: core, room: room}, nil
 }
 
@@ -215,12 +213,10 @@ func (s *Store) PutAll(ctx context.Context, values map[string]any) error {
 // there; see [Store.PutAll].
 //
 // Errors: [ErrInvalidKey], [ErrWrongSecret], and in the single-state-key layout [ErrCorrupt].
-func (s *Store) Delete(ctx context.Context, keys ...string) error { return s.remove(ctx, keys, nil) }
-
-func (s *Store) remove(ctx context.Context, keys []string, done func(name string)) error {
+func (s *Store) Delete(ctx context.Context, keys ...string) error {
 	return s.write(ctx, keys, func(state roomState) error {
 		names, _ := state.NamesOf(keys)
-		return state.Remove(ctx, names, done)
+		return state.handle().Remove(ctx, names, nil)
 	})
 }
 

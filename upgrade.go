@@ -39,12 +39,28 @@ func (s *Store) write(ctx context.Context, keys []string, do func(state roomStat
 	}
 }
 
+// guard is a memory that is written only where that counts: in a room that was not upgraded.
+type guard struct {
+	memory.Memory
+	room roomState
+}
+
 // Commit implements [memory.Memory].
-func (r roomState) Commit(ctx context.Context, change memory.Change) error {
+func (g guard) Commit(ctx context.Context, change memory.Change) error {
+	return g.room.guarded(ctx, func() error { return g.Memory.Commit(ctx, change) })
+}
+
+// Remove implements [memory.Memory].
+func (g guard) Remove(ctx context.Context, names []string, done func(name string)) error {
+	return g.room.guarded(ctx, func() error { return g.Memory.Remove(ctx, names, done) })
+}
+
+// guarded does a write.
+func (r roomState) guarded(ctx context.Context, write func() error) error {
 	if err := r.alive(ctx); err != nil {
 		return err
 	}
-	err := r.store(ctx, change)
+	err := write()
 	if err != nil && !errors.Is(err, ErrForbidden) { // which an upgraded room's power levels can be the reason for
 		return err
 	}
@@ -211,7 +227,7 @@ func (r roomState) settled(ctx context.Context, most int) (roomState, error) {
 		err = r.core.upgrades.failure(old.ID)
 	}
 	if err == nil {
-		err = r.moveFrom(moving(ctx), old, stone, create)
+		err = r.moveFrom(ctx, old, stone, create)
 		switch {
 		case ctx.Err() != nil:
 			return r, ctx.Err()

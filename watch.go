@@ -12,6 +12,7 @@ import (
 
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/fallback"
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/memory"
@@ -94,8 +95,8 @@ type watch struct {
 	start   milestone           // what was there before is not told
 	last    milestone           // the last event that was told, or was there before
 	caught  bool                // whether the sync has brought all that was there before
-	account *overlay            // nil where the memory cannot be in account data
-	over    version             // what was told of that
+	account *fallback.Memory    // nil where the memory cannot be in account data
+	over    fallback.Version    // what was told of that
 }
 
 // watched is what a watch has told of one dict.
@@ -120,12 +121,13 @@ func (w *watch) run(ctx context.Context, s *Store, yield func(Change, error) boo
 	queue := s.core.feed.watch(w.ID)
 	defer s.core.feed.unwatch(queue)
 	if s.core.fallback {
-		w.account = w.overlay()
-		if _, err := w.account.away(ctx, false); err != nil {
+		w.account = s.core.accounts.Memory(w.Room)
+		over, stop, err := w.account.Watch(ctx, func(now fallback.Version) { queue.push(w.ID, news{account: &now}) })
+		if err != nil {
 			return err
 		}
-		w.over = w.account.account.watch(queue)
-		defer w.account.account.unwatch(queue)
+		w.over = over
+		defer stop()
 	}
 
 	if w.from == "" {
@@ -152,7 +154,11 @@ func (w *watch) run(ctx context.Context, s *Store, yield func(Change, error) boo
 			case some.closed:
 				return fault.Of(ErrNotFollowing, nil, "the store was closed")
 			case some == news{}:
-				if left, err = w.catchUp(ctx, since, false, yield); !left && err == nil {
+				left, err = w.catchUp(ctx, since, false, yield)
+				if !left && err == nil && w.account != nil { // news of it can have been dropped
+					left, err = w.tellAccount(ctx, w.account.Version(), yield)
+				}
+				if !left && err == nil {
 					err = w.checkAlive(ctx, askAgain)
 				}
 			case some.account != nil:
@@ -204,7 +210,7 @@ func (w *watch) add(evt *matrix.Event) (names []string, before, after map[string
 func (w *watch) update(stateKey string, d *watched) (names []string, before, after map[string]string) {
 	before, after = d.names, d.view.Names
 	if w.account != nil {
-		after = w.account.both(w.over.Account, stateKey, d.view)
+		after = w.account.Onto(w.over, stateKey, d.view)
 	}
 	d.names = after
 	for name := range after {
@@ -233,6 +239,11 @@ func (w *watch) bring(ctx context.Context, evt *matrix.Event, yield func(Change,
 
 // tell takes an event in and yields what it changed.
 func (w *watch) tell(ctx context.Context, evt *matrix.Event, yield func(Change, error) bool) (left bool, err error) {
+	if w.account != nil {
+		if now := w.account.Version(); now.Moved { // the event can be what has moved
+			w.over = now
+		}
+	}
 	names, before, after := w.add(evt)
 	if err := w.CheckNames(after); err != nil {
 		return false, err
@@ -243,8 +254,8 @@ func (w *watch) tell(ctx context.Context, evt *matrix.Event, yield func(Change, 
 }
 
 // tellAccount takes in what account data has now and yields what that changes.
-func (w *watch) tellAccount(ctx context.Context, now version, yield func(Change, error) bool) (left bool, err error) {
-	if now.number <= w.over.number {
+func (w *watch) tellAccount(ctx context.Context, now fallback.Version, yield func(Change, error) bool) (left bool, err error) {
+	if !now.Later(w.over) {
 		return false, nil
 	}
 	was := w.over
@@ -262,15 +273,15 @@ func (w *watch) tellAccount(ctx context.Context, now version, yield func(Change,
 	}
 	return w.yield(ctx, names, before, after, func(name string) Change {
 		change := Change{Sender: w.Client.UserID, Time: time.Now().Truncate(time.Millisecond), Place: InAccountData}
-		if over, ok := now.Over[name]; ok {
-			change.Revision, change.Time = Revision(revisionOf(over)), time.UnixMilli(over.Time)
+		if revision, sent, ok := now.RevisionOf(name); ok {
+			change.Revision, change.Time = Revision(revision), time.UnixMilli(sent)
 		}
 		return change
 	}, yield), nil
 }
 
 // accountDicts are the dicts of which account data has some name, by state key.
-func (w *watch) accountDicts(contents ...version) map[string]*watched {
+func (w *watch) accountDicts(contents ...fallback.Version) map[string]*watched {
 	dicts := map[string]*watched{}
 	for _, content := range contents {
 		for name := range content.Over {

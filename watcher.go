@@ -6,6 +6,7 @@ import (
 
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/fallback"
 	"github.com/roomkv/roomkv/internal/matrix"
 )
 
@@ -44,7 +45,7 @@ func (f *feed) unwatch(w *watcher) {
 // news is what a watch is news of: an event, or what account data has now. It is empty where events of the room were skipped.
 type news struct {
 	event   *matrix.Event
-	account *version
+	account *fallback.Version
 	closed  bool // the store follows no more
 }
 

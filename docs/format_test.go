@@ -39,7 +39,6 @@ var kinds = map[string]func(t *testing.T, text string){
 	"sealed":      checkSealed,
 	"seal":        checkSeal,
 	"account":     checkAccount,
-	"moved":       checkMoved,
 	"predecessor": checkPredecessor,
 	"export":      checkExport,
 }
@@ -286,30 +285,14 @@ func TestSealedKeysOfTheFormat(t *testing.T) {
 	assert.Equal(t, map[string]any{"roomkv.seal": sealed}, held[wire.SealName])
 }
 
-// account is the example of account data, of which the example after it speaks.
-func account(t *testing.T, text string) wire.Account {
+func checkAccount(t *testing.T, text string) {
 	content, err := wire.ParseAccount(json.RawMessage(text))
 	require.NoError(t, err)
 	assert.JSONEq(t, text, string(content.Content()))
-	return content
-}
-
-func checkAccount(t *testing.T, text string) {
-	content := account(t, text)
 	assert.Equal(t, map[string]string{"greeting": `"Hello!"`}, content.Names)
 	assert.Equal(t, wire.Base(`"Hi."`, true, ""), content.Over["greeting"].Base)
 	assert.Empty(t, wire.Base("", false, ""), "as under visits, where there was nothing")
 	assert.Contains(t, content.Over, "visits")
-}
-
-func checkMoved(t *testing.T, text string) {
-	all := example.FindAllStringSubmatch(page(t), -1)
-	i := slices.IndexFunc(all, func(match []string) bool { return match[1] == "json account" })
-	require.GreaterOrEqual(t, i, 0)
-	names := read(t, text).Names()
-	name := wire.MovedName("@bot:example.org")
-	require.Contains(t, names, name)
-	assert.Equal(t, string(wire.Moved(account(t, all[i][2]))), names[name])
 }
 
 // checkPredecessor takes a dict, or the event of the per-key layout.

@@ -31,6 +31,7 @@ var order = []string{
 	"internal/seal",       // values in Megolm events
 	"internal/follow",     // what a client's sync brings
 	"internal/memory",     // what a room remembers in its state
+	"internal/fallback",   // memory in account data
 	"internal/past",       // what it remembered
 	"internal/transfer",   // copies, exports, imports
 	"internal/purge",      // keys taken out of the past

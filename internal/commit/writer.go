@@ -57,7 +57,8 @@ type Writer struct {
 	mu      sync.Mutex
 	queue   []*pending
 	running bool
-	parts   int // how often edits were divided
+	idle    chan struct{} // closed when the loop ends that runs
+	parts   int           // how often edits were divided
 
 	wrote atomic.Int64 // when the last event was sent, in Unix nanoseconds
 	waits retry.Waits  // what the edits that are being made wait for
@@ -94,7 +95,7 @@ func (w *Writer) Do(ctx context.Context, edit Edit) error {
 	w.mu.Lock()
 	w.queue = append(w.queue, p)
 	if !w.running {
-		w.running = true
+		w.running, w.idle = true, make(chan struct{})
 		go w.loop()
 	}
 	w.mu.Unlock()
@@ -107,6 +108,16 @@ func (w *Writer) Do(ctx context.Context, edit Edit) error {
 		case <-ctx.Done():
 			return w.waits.Explain(ctx.Err())
 		}
+	}
+}
+
+// Idle waits until nothing is on its way, also of edits whose callers have given up.
+func (w *Writer) Idle() {
+	w.mu.Lock()
+	running, idle := w.running, w.idle
+	w.mu.Unlock()
+	if running {
+		<-idle
 	}
 }
 
@@ -160,7 +171,9 @@ func (w *Writer) next(like *pending) (batch []*pending) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	batch, w.queue = take(w.queue, like)
-	w.running = like != nil || len(batch) > 0
+	if w.running = like != nil || len(batch) > 0; !w.running {
+		close(w.idle)
+	}
 	return batch
 }
 

@@ -87,19 +87,9 @@ func (Place) Hold(context.Context) (release func(), err error) { return func() {
 
 // Send implements [commit.Room].
 func (p Place) Send(ctx context.Context, content json.RawMessage) (sent id.EventID, once bool, err error) {
-	if p.BeforeSend != nil {
-		done, err := p.BeforeSend(ctx, p.Room)
-		if err != nil {
-			return "", false, err
-		}
-		defer done()
-	}
 	sent, once, err = p.PutState(ctx, p.Type, p.StateKey, content)
 	if err == nil && !p.Layout.Atomic() {
 		commit.Shared.Written.Add(p.Address(p.StateKey), sent)
-		if p.AfterSend != nil {
-			p.AfterSend(p.Room, p.StateKey, sent, content)
-		}
 	}
 	return sent, once, err
 }
@@ -112,7 +102,7 @@ func (p Place) Fits(size int) error { return p.Room.Room.Fits(p.StateKey, size) 
 func (p Place) TooLarge(err error) bool { return errors.Is(err, fault.ErrTooLarge) }
 
 // NotSent implements [commit.Room].
-func (p Place) NotSent(err error) bool { return matrix.Refused(err) || errors.Is(err, commit.ErrAgain) }
+func (p Place) NotSent(err error) bool { return matrix.Refused(err) }
 
 // RefusesContent implements [commit.Room].
 func (Place) RefusesContent(err error) (refused, sure bool) { return matrix.RefusesContent(err) }

@@ -1,7 +1,6 @@
 package memory
 
 import (
-	"context"
 	"sync"
 
 	"maunium.net/go/mautrix"
@@ -27,10 +26,6 @@ type Shared struct {
 
 	// Seen is told of each list of the memory's events that was read. It is set before the first use, and may be nil.
 	Seen func(room id.RoomID, page matrix.Page)
-
-	// BeforeSend and AfterSend are for the account-data fallback; nil without it.
-	BeforeSend func(ctx context.Context, r Room) (done func(), err error)
-	AfterSend  func(r Room, stateKey string, sent id.EventID, content []byte)
 
 	client    *mautrix.Client
 	Encrypted seal.Rooms

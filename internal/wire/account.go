@@ -9,13 +9,8 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-const (
-	// AccountName is the field of a dict in account data that tells what each of its names lies over; see [Account].
-	AccountName = prefix + "account"
-
-	// movedPrefix begins the fields of a dict in the state that tell which account data has moved into it.
-	movedPrefix = prefix + "moved."
-)
+// AccountName is the field of a dict in account data that tells what each of its names lies over; see [Account].
+const AccountName = prefix + "account"
 
 // Account is what a user's account data holds of a room's memory: a dict that lies over that in the room's state.
 type Account struct {
@@ -94,17 +89,6 @@ func Base(stored string, found bool, event id.EventID) string {
 		return digestText(event.String())
 	}
 	return digestText(event.String() + "\n" + stored)
-}
-
-// MovedName is the field of a dict in the state that tells which account data of that user was moved there last.
-func MovedName(user id.UserID) string { return movedPrefix + digestText(user.String()) }
-
-// Moved is the field's value, and IsMoved tells whether a value is that.
-func Moved(a Account) json.RawMessage { return marshal(a.ID) }
-
-func IsMoved(field json.RawMessage, a Account) bool {
-	var moved string
-	return a.ID != "" && json.Unmarshal(field, &moved) == nil && moved == a.ID
 }
 
 func digestText(text string) string {

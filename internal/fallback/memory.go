@@ -1,0 +1,576 @@
+// Package fallback keeps in a user's account data what the user may not write into a room's state: a decorator around the memory in the state.
+package fallback
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"iter"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/memory"
+	"github.com/roomkv/roomkv/internal/replica"
+	"github.com/roomkv/roomkv/internal/wire"
+)
+
+const (
+	// moveTimeout is how long it may take to find out where the memory is written, and to move it. That goes on when who needs it gives up.
+	moveTimeout = time.Minute
+
+	// adviceAccount is what to do about account data that is too large.
+	adviceAccount = "delete keys, store less under them, or give the bot the power to send state, which in the per-key layout holds more"
+)
+
+// Memory is a memory in account data over that in the state. What account data has under a name counts as long as the state has there what it
+// had when that was written, and else is of no account: somebody has changed the state later.
+//
+// In one process writers of the state, any number at a time, and a writer of account data keep each other out, and so does who changes where the
+// memory is written. So nothing that was acknowledged in the one place is overlooked in the other.
+type Memory struct {
+	state memory.Memory
+	*accountDict
+}
+
+// overrides tells whether what account data has under the name, be it that there is nothing, is what is there.
+func overrides(content wire.Account, state *stateView, name string) bool {
+	over, ok := content.Over[name]
+	return ok && over.Base == state.base(name)
+}
+
+// onto is what is there under the names of a view, with account data on top of the state.
+func onto(content wire.Account, state *stateView) map[string]string {
+	names := state.stored()
+	for name := range content.Over {
+		if !state.has(name) || !overrides(content, state, name) {
+			continue
+		}
+		if stored, there := content.Names[name]; there {
+			names[name] = stored
+		} else {
+			delete(names, name)
+		}
+	}
+	return names
+}
+
+// check fails with ErrWrongSecret where account data, or the state, was sealed with another secret.
+func (f *Memory) check(content wire.Account, state *stateView) error {
+	if err := f.CheckNames(content.Names); err != nil {
+		return err
+	}
+	return state.check()
+}
+
+// recordOf is what is there under the name, or nil.
+func (f *Memory) recordOf(content wire.Account, state *stateView, name string) *memory.Record {
+	if !overrides(content, state, name) {
+		return memory.RecordOf(state.at(name), name)
+	}
+	stored, found := content.Names[name]
+	if !found {
+		return nil
+	}
+	over := content.Over[name]
+	return &memory.Record{Name: name, Stored: json.RawMessage(stored), Event: revisionOf(over), Sender: f.Client.UserID,
+		Time: time.UnixMilli(over.Time), InAccount: true}
+}
+
+// Find implements [memory.Memory].
+func (f *Memory) Find(ctx context.Context, name string, afresh bool) (*memory.Record, error) {
+	content, err := f.learn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(content.Over) == 0 {
+		return f.state.Find(ctx, name, afresh)
+	}
+	state := newStateView(f.Room)
+	if err = state.read(ctx, []string{name}, afresh); err == nil {
+		err = f.check(content, &state)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return f.recordOf(content, &state, name), nil
+}
+
+// All implements [memory.Memory]. A listing can be behind, so that names for which it seems to be later than account data are asked for.
+func (f *Memory) All(ctx context.Context) ([]memory.Record, error) {
+	content, err := f.learn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(content.Over) == 0 {
+		return f.state.All(ctx)
+	}
+	state := newStateView(f.Room)
+	if err := state.readAll(ctx, false); err != nil {
+		return nil, err
+	}
+	for name := range content.Over {
+		if !overrides(content, &state, name) {
+			if err := state.reread(ctx, name); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return f.records(content, &state, func(string) bool { return false })
+}
+
+// now is all as the homeserver has it, without the state events that are foreign. The sync is not asked: it can be behind.
+func (f *Memory) now(ctx context.Context, foreign func(stateKey string) bool) ([]memory.Record, error) {
+	content, err := f.learnAnew(ctx)
+	if err != nil {
+		return nil, err
+	}
+	state := newStateView(f.Room)
+	if err := state.readAll(ctx, true); err != nil {
+		return nil, err
+	}
+	return f.records(content, &state, foreign)
+}
+
+func (f *Memory) records(content wire.Account, state *stateView, foreign func(stateKey string) bool) ([]memory.Record, error) {
+	if err := f.check(content, state); err != nil {
+		return nil, err
+	}
+	var records []memory.Record
+	hidden := map[string]bool{} // bases
+	for name, over := range content.Over {
+		if !overrides(content, state, name) {
+			continue
+		}
+		hidden[over.Base] = true
+		if found := f.recordOf(content, state, name); found != nil {
+			records = append(records, *found)
+		}
+	}
+	for _, found := range state.records(foreign) {
+		switch base := baseOf(f.Room, "", false, found.Event); {
+		case found.Err == nil && overrides(content, state, found.Name):
+		case found.Err != nil && base != "" && hidden[base]: // whatever its name is
+		default:
+			records = append(records, found)
+		}
+	}
+	return records, nil
+}
+
+// learnAnew asks for account data also where it is known: what this process has written is not always what the homeserver has.
+func (f *Memory) learnAnew(ctx context.Context) (wire.Account, error) {
+	f.account.forget()
+	return f.learn(ctx)
+}
+
+// Named implements [memory.Memory].
+func (f *Memory) Named(ctx context.Context, names []string) (map[string]memory.Record, error) {
+	content, err := f.learn(ctx)
+	if err == nil && len(content.Over) > 0 {
+		content, err = f.learnAnew(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(content.Over) == 0 {
+		return f.state.Named(ctx, names)
+	}
+	state := newStateView(f.Room)
+	if err = state.read(ctx, names, true); err == nil {
+		err = f.check(content, &state)
+	}
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[string]memory.Record, len(names))
+	for _, name := range names {
+		if record := f.recordOf(content, &state, name); record != nil {
+			found[name] = *record
+		}
+	}
+	return found, nil
+}
+
+// Parts implements [memory.Memory]. What account data has a part of comes as one part: only all of it tells what is hidden.
+func (f *Memory) Parts(ctx context.Context, foreign func(stateKey string) bool) iter.Seq2[memory.Part, error] {
+	return func(yield func(memory.Part, error) bool) {
+		if over, err := f.Holds(ctx); err != nil || over {
+			var part memory.Part
+			if err == nil {
+				part.Records, err = f.now(ctx, foreign)
+			}
+			yield(part, err)
+			return
+		}
+		f.state.Parts(ctx, foreign)(yield)
+	}
+}
+
+// Holds tells whether account data has something of the memory.
+func (f *Memory) Holds(ctx context.Context) (bool, error) {
+	content, err := f.learn(ctx)
+	return content.ID != "", err
+}
+
+// Away tells whether a write would go to account data, after it has moved to the state what can be.
+func (f *Memory) Away(ctx context.Context) (bool, error) {
+	to, err := f.whereTo(ctx)
+	return to == toAccount, err
+}
+
+// NotInState is the error of what can only be done in the state, to a memory that is in account data.
+func (f *Memory) NotInState(ctx context.Context, what string) error {
+	if need, have, known := f.Levels(ctx, f.Type); known && have < need {
+		return f.NoPower(what, f.Type, need, have, nil)
+	}
+	return fault.Of(fault.ErrForbidden, nil, "cannot %s in %s: it has not left account data for the state yet", what, f.ID)
+}
+
+// mayWrite tells whether the user has the power to write the memory into the state, or whether it is not known.
+func mayWrite(ctx context.Context, r memory.Room) bool {
+	need, have, known := r.Levels(ctx, r.Type)
+	return !known || have >= need
+}
+
+// Watch has tell called with what comes after the version that is returned, until stop is called.
+func (f *Memory) Watch(ctx context.Context, tell func(Version)) (now Version, stop func(), err error) {
+	if _, err := f.learn(ctx); err != nil {
+		return Version{}, nil, err
+	}
+	now, stop = f.account.watch(tell)
+	return now, stop, nil
+}
+
+// Version is the one that is known.
+func (f *Memory) Version() Version { return f.account.version() }
+
+// Onto is what is there of the dict under the state key, with a version of account data on top of what the state has.
+func (f *Memory) Onto(version Version, stateKey string, view *replica.View) map[string]string {
+	state := newStateView(f.Room)
+	state.dicts[stateKey] = view
+	return onto(version.Account, &state)
+}
+
+// RevisionOf stands for a state event, for what account data has under a name.
+func (v Version) RevisionOf(name string) (revision id.EventID, sent int64, ok bool) {
+	over, ok := v.Over[name]
+	return revisionOf(over), over.Time, ok
+}
+
+// Remove implements [memory.Memory].
+func (f *Memory) Remove(ctx context.Context, names []string, done func(name string)) error {
+	to, err := f.whereTo(ctx)
+	if err == nil && to == toState && !f.Layout.Atomic() {
+		names, err = f.Existing(ctx, names)
+	}
+	if err != nil || len(names) == 0 {
+		return err
+	}
+	removal := memory.Removal(names)
+	removal.Done = done
+	return f.Commit(ctx, removal)
+}
+
+// whereTo tells where writes go. Where that is not known, or the power was not asked for of late, it finds out, and moves the memory into the
+// state where there is power again. That goes on when ctx ends.
+func (f *Memory) whereTo(ctx context.Context) (destination, error) {
+	if to, known := f.account.destination(); known {
+		return to, nil
+	}
+	done := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), moveTimeout)
+		defer cancel()
+		done <- f.settle(ctx)
+	}()
+	select {
+	case err := <-done:
+		to, _ := f.account.destination()
+		return to, err
+	case <-ctx.Done():
+		return unknown, ctx.Err()
+	}
+}
+
+func (f *Memory) settle(ctx context.Context) error {
+	leave, err := f.account.gate.alone(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if _, known := f.account.destination(); known {
+		return nil
+	}
+	unlock, err := commit.Lock(ctx, f.account.dict)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	content, err := f.learnLocked(ctx)
+	if err != nil {
+		return err
+	}
+	to := toAccount
+	if mayWrite(ctx, f.Room) {
+		if err := f.move(ctx, content); err == nil {
+			to = toState
+		} else if !errors.Is(err, fault.ErrForbidden) && !errors.Is(err, fault.ErrTooLarge) {
+			return err
+		} else {
+			f.Log(ctx).Warn().Err(err).Stringer("room_id", f.ID).Msg("The memory stays in account data")
+		}
+	}
+	f.account.write(to)
+	return nil
+}
+
+// powerChanged is for when a sync tells that the power may be another one.
+func (f *Memory) powerChanged(ctx context.Context) {
+	if !f.account.powerChanged() {
+		return
+	}
+	if _, err := f.whereTo(ctx); err != nil {
+		f.Log(ctx).Warn().Err(err).Stringer("room_id", f.ID).Msg("The memory was not moved as the power to write it has changed")
+	}
+}
+
+// move puts what counts of account data into the state, and then empties account data. Of a move that was cut off, what is in the state already
+// counts no more. The caller is alone, and has the lock.
+func (f *Memory) move(ctx context.Context, content wire.Account) error {
+	state := newStateView(f.Room)
+	if content.ID == "" {
+		return nil
+	}
+	if err := state.read(ctx, slices.Collect(maps.Keys(content.Over)), true); err != nil {
+		return err
+	}
+	var names []string
+	for name := range content.Over {
+		if overrides(content, &state, name) {
+			names = append(names, name)
+		}
+	}
+	if len(names) > 0 {
+		if err := prepare(ctx, f.Room); err != nil {
+			return err
+		}
+		if err := f.state.Commit(ctx, memory.Change{Names: names, Edit: func(names []string) commit.Edit { return f.moving(content, names) }}); err != nil {
+			quiet(f.Room, names)
+			return err
+		}
+	}
+	err := f.save(ctx, wire.Account{})
+	if err == nil {
+		f.account.setMoved()
+	}
+	return err
+}
+
+// moving stores in the state what account data has under the names, where that still lies over what the state has.
+func (f *Memory) moving(content wire.Account, names []string) commit.Edit {
+	return commit.Edit{Conditional: true, Overwrites: true, Values: clearValues(content, names), Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
+		changes := map[string]json.RawMessage{}
+		for _, name := range names {
+			if baseIn(f.Room, base, name) != content.Over[name].Base {
+				continue
+			}
+			changes[name] = nil
+			if stored, there := content.Names[name]; there {
+				changes[name] = json.RawMessage(stored)
+			}
+		}
+		return changes, nil
+	}}
+}
+
+// clearValues are those of the names behind which account data has a value that is not in an encrypted event, with their keys.
+func clearValues(content wire.Account, names []string) map[string]string {
+	values := map[string]string{}
+	for _, name := range names {
+		stored, found := content.Names[name]
+		if !found {
+			continue
+		}
+		read, err := wire.Decode([]byte(stored))
+		if key, plain := wire.KeyOf(name); plain && (err != nil || read.Event == "") {
+			values[name] = key
+		}
+	}
+	return values
+}
+
+// Commit implements [memory.Memory].
+func (f *Memory) Commit(ctx context.Context, change memory.Change) error {
+	for {
+		to, err := f.whereTo(ctx)
+		switch {
+		case err != nil:
+		case to == toState:
+			err = f.commitToState(ctx, change)
+		default:
+			err = f.commitToAccount(ctx, change)
+		}
+		if !errors.Is(err, commit.ErrAgain) {
+			return err
+		}
+	}
+}
+
+// commitToState makes the edit in the state. The homeserver's refusal for a lack of power makes all writes go to account data, and fails with commit.ErrAgain.
+func (f *Memory) commitToState(ctx context.Context, change memory.Change) error {
+	leave, err := f.account.gate.share(ctx)
+	if err != nil {
+		return err
+	}
+	if to, _ := f.account.destination(); to != toState {
+		leave()
+		return commit.ErrAgain
+	}
+	var sent sentEvents
+	inState := change
+	inState.Edit = func(names []string) commit.Edit {
+		edit := change.Edit(names)
+		if isAccount(edit.Since) { // which is no event that can be looked for
+			edit.Since = ""
+		}
+		if edit.Conditional {
+			edit.OnSent = sent.add
+		}
+		return edit
+	}
+	err = f.state.Commit(ctx, inState)
+	if ctx.Err() != nil { // it can be on its way
+		go func() {
+			quiet(f.Room, change.Names)
+			leave()
+		}()
+		return err
+	}
+	leave()
+	if !errors.Is(err, fault.ErrForbidden) || !errors.Is(err, fault.ErrRefused) {
+		return err
+	}
+	if counts, failed := counts(ctx, f.Room, change.Names, sent.all()); counts || failed != nil {
+		return failed
+	}
+	if leave, err = f.account.gate.alone(ctx); err != nil {
+		return err
+	}
+	defer leave()
+	f.account.write(toAccount)
+	return commit.ErrAgain
+}
+
+// commitToAccount makes the edit in account data.
+func (f *Memory) commitToAccount(ctx context.Context, change memory.Change) error {
+	edit := f.over(ctx, change.Names, f.Sealing(change.Edit(slices.Clone(change.Names))))
+	return fault.Advise(f.writer.Do(ctx, f.Fitting(ctx, edit)), adviceAccount)
+}
+
+// sentEvents are what was sent for a write. Methods are safe for concurrent use.
+type sentEvents struct {
+	mu     sync.Mutex
+	events []id.EventID
+}
+
+func (s *sentEvents) add(event id.EventID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.events = append(s.events, event)
+}
+
+func (s *sentEvents) all() []id.EventID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.events)
+}
+
+// over makes an edit of the memory one of account data. It leaves out there what no longer counts.
+func (f *Memory) over(ctx context.Context, names []string, edit commit.Edit) commit.Edit {
+	apply := edit.Apply
+	edit.Since = ""
+	edit.Apply = func(base commit.Base) (map[string]json.RawMessage, error) {
+		state, err := f.beneath(ctx, names)
+		if err != nil {
+			return nil, err
+		}
+		field, _ := base.Stored(wire.AccountName)
+		over := wire.Overs(field)
+		changes := map[string]json.RawMessage{}
+		for name, o := range over {
+			if state.has(name) && o.Base != state.base(name) {
+				delete(over, name)
+				changes[name] = nil
+			}
+		}
+		wanted, err := apply(overBase{base, &state, over})
+		if err != nil {
+			return nil, err
+		}
+		for name, stored := range wanted {
+			changes[name] = stored
+			_, beneath := state.at(name).Names[name]
+			switch {
+			case wire.IsOwn(name):
+			case stored == nil && !beneath:
+				delete(over, name)
+			default:
+				over[name] = wire.Over{Time: over[name].Time, Base: state.base(name)}
+			}
+		}
+		maps.DeleteFunc(changes, func(name string, stored json.RawMessage) bool {
+			_, there := base.Stored(name)
+			return !there && stored == nil
+		})
+		if changes[wire.AccountName] = nil; len(over) > 0 {
+			changes[wire.AccountName] = wire.Field(over)
+		}
+		return changes, nil
+	}
+	return edit
+}
+
+// overBase implements [commit.Base] for account data over the state.
+type overBase struct {
+	commit.Base
+	state *stateView
+	over  map[string]wire.Over // what counts
+}
+
+func (b overBase) Stored(name string) (json.RawMessage, bool) {
+	if _, over := b.over[name]; over {
+		return b.Base.Stored(name)
+	}
+	if stored, ok := b.state.at(name).Names[name]; ok {
+		return json.RawMessage(stored), true
+	}
+	if wire.IsOwn(name) {
+		return b.Base.Stored(name)
+	}
+	return nil, false
+}
+
+func (b overBase) Fresh(name string) bool {
+	_, over := b.over[name]
+	return over && b.Base.Fresh(name)
+}
+
+func (b overBase) Names() map[string]string {
+	return onto(wire.Account{Names: b.Base.Names(), Over: b.over}, b.state)
+}
+
+func (b overBase) Event() id.EventID { return b.state.at("").Event }
+
+func (b overBase) Unchanged(name string, since id.EventID) bool {
+	if over, ok := b.over[name]; ok {
+		_, there := b.Base.Stored(name)
+		return there && !b.Base.Fresh(name) && revisionOf(over) == since
+	}
+	return b.state.unchanged(name, since)
+}

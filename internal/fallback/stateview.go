@@ -1,0 +1,229 @@
+package fallback
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/matrix"
+	"github.com/roomkv/roomkv/internal/memory"
+	"github.com/roomkv/roomkv/internal/merge"
+	"github.com/roomkv/roomkv/internal/replica"
+	"github.com/roomkv/roomkv/internal/wire"
+)
+
+// stateView is what the state has under some names, or under all, for what lies over it.
+type stateView struct {
+	memory.Room
+	dicts map[string]*replica.View // by state key
+	whole bool                     // whether the state has nothing else
+}
+
+func newStateView(r memory.Room) stateView {
+	return stateView{Room: r, dicts: map[string]*replica.View{}}
+}
+
+// read adds what is there under the names: a request for each event, or one for all where these are many. A write must know what is current at
+// the homeserver.
+func (v *stateView) read(ctx context.Context, names []string, writing bool) error {
+	if v.Layout.Atomic() {
+		names = []string{""} // all are in one dict
+	}
+	missing := map[string]bool{} // state keys
+	for _, name := range names {
+		if !v.has(name) {
+			missing[v.Layout.StateKey(name)] = true
+		}
+	}
+	if len(missing) > memory.Parallel {
+		return v.scanned(ctx, v.ListWhole)
+	}
+	for stateKey := range missing {
+		view, err := v.current(ctx, stateKey, writing)
+		if err != nil {
+			return err
+		}
+		v.dicts[stateKey] = view
+	}
+	return nil
+}
+
+// readAll reads all that is there. Now is for what the homeserver has, where a listing can be behind.
+func (v *stateView) readAll(ctx context.Context, now bool) error {
+	switch {
+	case v.Layout.Atomic():
+		return v.read(ctx, nil, now)
+	case now:
+		return v.scanned(ctx, v.ListWhole)
+	default:
+		return v.scanned(ctx, v.List)
+	}
+}
+
+// reread reads once more what is there under the name, where a listing has told.
+func (v *stateView) reread(ctx context.Context, name string) (err error) {
+	if stateKey := v.Layout.StateKey(name); !v.Layout.Atomic() {
+		v.dicts[stateKey], err = v.current(ctx, stateKey, false)
+	}
+	return err
+}
+
+// scanned adds what a listing of the per-key layout gives.
+func (v *stateView) scanned(ctx context.Context, listing func(context.Context) (map[string]*matrix.Event, error)) error {
+	events, err := listing(ctx)
+	for stateKey, evt := range events {
+		if stateKey == wire.SealName && err == nil {
+			_, err = v.CheckSealEvent(evt)
+		}
+		if v.Layout.Holds(stateKey) {
+			v.dicts[stateKey] = v.ViewOf(evt)
+		}
+	}
+	v.whole = true
+	return err
+}
+
+// current is the dict under the state key. Of a dict of several names that is also what others wrote at the same time and nobody has merged.
+func (v *stateView) current(ctx context.Context, stateKey string, writing bool) (*replica.View, error) {
+	oneKey := !v.Layout.Atomic()
+	if !oneKey && !writing && v.Follower.Live(v.ID) {
+		return v.View(ctx, stateKey, maps.Equal[map[string]string, map[string]string])
+	}
+	current, err := memory.Place{Room: v.Room, StateKey: stateKey}.Current(ctx)
+	if err != nil || oneKey {
+		return replica.ViewOf(current), err
+	}
+	d := v.Dict(stateKey)
+	known := current == nil
+	if !known {
+		d.Do(func(history *merge.History) {
+			if known = history.Has(current.ID); known {
+				history.Add(*current) // it can have been redacted
+			}
+		})
+	}
+	if view := d.View(); known && view != nil {
+		return view, nil
+	}
+	if err := d.Read(ctx, true); err != nil {
+		return nil, err
+	}
+	if view := d.View(); view != nil {
+		return view, nil
+	}
+	return replica.ViewOf(current), nil
+}
+
+// has tells whether it is known what is there under the name.
+func (v *stateView) has(name string) bool {
+	return v.whole || v.dicts[v.Layout.StateKey(name)] != nil
+}
+
+func (v *stateView) at(name string) *replica.View {
+	if view := v.dicts[v.Layout.StateKey(name)]; view != nil {
+		return view
+	}
+	return &replica.View{}
+}
+
+// base tells apart what can be there under a name; see [wire.Base].
+func (v *stateView) base(name string) string {
+	view := v.at(name)
+	stored, found := view.Names[name]
+	return baseOf(v.Room, stored, found, view.Event)
+}
+
+func baseOf(r memory.Room, stored string, found bool, event id.EventID) string {
+	if r.Layout.Atomic() { // the event has other names too
+		event = ""
+	}
+	return wire.Base(stored, found, event)
+}
+
+// stored is all that the view's dicts have, by name.
+func (v *stateView) stored() map[string]string {
+	all := map[string]string{}
+	for _, view := range v.dicts {
+		maps.Copy(all, view.Names)
+	}
+	return all
+}
+
+// records are those of the view, but for the state events that are foreign.
+func (v *stateView) records(foreign func(stateKey string) bool) (records []memory.Record) {
+	for stateKey, view := range v.dicts {
+		if !foreign(stateKey) {
+			records = append(records, memory.RecordsOf(view)...)
+		}
+	}
+	return records
+}
+
+// check fails with ErrWrongSecret where a dict of several names was sealed with another secret.
+func (v *stateView) check() error {
+	if !v.Layout.Atomic() {
+		return nil
+	}
+	return v.CheckNames(v.at("").Names)
+}
+
+// unchanged is [commit.Base.Unchanged] for what the view has.
+func (v *stateView) unchanged(name string, since id.EventID) (unchanged bool) {
+	view := v.at(name)
+	if _, there := view.Names[name]; !there || view.Event == since {
+		return there
+	}
+	if d := v.Replica(v.Layout.StateKey(name)); d != nil {
+		d.Look(func(h *merge.History) { unchanged = h.Descends(since, h.Origin(h.Line(name), name)) })
+	}
+	return unchanged
+}
+
+// counts tells whether one of the events counts, which were sent with an edit of the names before the homeserver refused to have them merged
+// with what others wrote at the same time. An edit of several events is one that can be made twice.
+func counts(ctx context.Context, r memory.Room, names []string, sent []id.EventID) (bool, error) {
+	if len(sent) == 0 || !r.Layout.Atomic() && len(names) > 1 {
+		return false, nil
+	}
+	d := r.Dict(r.Layout.StateKey(names[0]))
+	if err := d.Read(ctx, true); err != nil {
+		return false, err
+	}
+	counts := true
+	d.Look(func(h *merge.History) {
+		for _, name := range names {
+			line := h.Line(name)
+			counts = counts && slices.ContainsFunc(sent, func(event id.EventID) bool { return h.Has(event) && h.Counts(event, name, line) })
+		}
+	})
+	return counts, nil
+}
+
+// prepare is for who is to store names that were made before: in the per-key layout sealed ones need a seal beside them.
+func prepare(ctx context.Context, r memory.Room) error {
+	if r.Secret == nil {
+		return nil
+	}
+	return r.CheckRoom(ctx, true)
+}
+
+// quiet waits until no write to the names is on its way, also of those who have given up.
+func quiet(r memory.Room, names []string) {
+	if r.Layout.Atomic() {
+		names = []string{""}
+	}
+	for _, name := range names {
+		if d := r.Replica(r.Layout.StateKey(name)); d != nil {
+			d.Writer.Idle()
+		}
+	}
+}
+
+// baseIn is [stateView.base] for what an edit changes.
+func baseIn(r memory.Room, base commit.Base, name string) string {
+	stored, found := base.Stored(name)
+	return baseOf(r, string(stored), found, base.Event())
+}
