@@ -3,7 +3,6 @@ package roomkv
 import (
 	"context"
 	"slices"
-	"sync"
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/memory"
+	"github.com/roomkv/roomkv/internal/watch"
 )
 
 // Follow makes the store, and all others that come from the same [New], read from memory, which the client's sync
@@ -45,26 +45,15 @@ func (s *Store) Follow() error { return s.core.Follower.Start() }
 // The error is ctx's, where that ends first.
 func (s *Store) Close(ctx context.Context) error {
 	s.core.Follower.Stop()
-	s.core.feed.close()
+	s.core.feed.watches.End()
 	return s.core.Background.Close(ctx)
 }
 
 // feed gives memories, watches, upgrades and account data what the client's sync brings. It implements [follow.Sink].
 type feed struct {
-	core   *core
-	memory memory.Feed
-
-	mu       sync.RWMutex
-	watchers map[*watcher]bool
-}
-
-// close ends the watches.
-func (f *feed) close() {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	for w := range f.watchers {
-		w.push(w.room, news{closed: true})
-	}
+	core    *core
+	memory  memory.Feed
+	watches watch.Queues
 }
 
 // Missed implements [follow.Sink]: nothing is believed that the sync would have changed.
@@ -72,17 +61,13 @@ func (f *feed) Missed() {
 	f.core.upgrades.doubtAll()
 	f.core.accounts.Missed()
 	f.memory.Missed()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for w := range f.watchers {
-		w.push(w.room, news{})
-	}
+	f.watches.LookBackAll()
 }
 
 // Skipped implements [follow.Sink].
 func (f *feed) Skipped(room id.RoomID) {
 	f.memory.Skipped(room)
-	f.lookBack(room)
+	f.watches.LookBack(room)
 }
 
 // Invited implements [follow.Sink].
@@ -92,18 +77,12 @@ func (f *feed) Invited(room id.RoomID) { f.core.upgrades.invited(room) }
 func (f *feed) Joined(room id.RoomID, joined *mautrix.SyncJoinedRoom) (own []*matrix.Event) {
 	upgraded := f.upgrade(room, joined) // first, for a write that the sync brings is done
 	own, redacted := f.memory.Joined(room, joined)
-	f.mu.RLock()
-	for _, evt := range own {
-		for w := range f.watchers {
-			w.push(room, news{event: evt})
-		}
-	}
-	f.mu.RUnlock()
+	f.watches.Bring(room, own)
 	if f.core.fallback {
 		f.core.accounts.Joined(f.core.Room(room), joined)
 	}
 	if redacted || upgraded { // last, for a watch ends with an upgrade
-		f.lookBack(room)
+		f.watches.LookBack(room)
 	}
 	return own
 }
@@ -121,13 +100,4 @@ func (f *feed) upgrade(room id.RoomID, joined *mautrix.SyncJoinedRoom) (upgraded
 		}
 	}
 	return upgraded
-}
-
-// lookBack makes those who watch the room ask what they have missed.
-func (f *feed) lookBack(room id.RoomID) {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	for w := range f.watchers {
-		w.push(room, news{})
-	}
 }

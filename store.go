@@ -104,7 +104,7 @@ func New(client *mautrix.Client, room string, opts ...Option) (*Store, error) {
 	core := &core{composition: settings.composition, client: client, plain: !settings.followUpgrades && !settings.fallback}
 	core.feed.core = core
 	core.Shared = memory.NewShared(client, settings.Settings, &core.feed)
-	core.feed.memory.Shared = core.Shared
+	core.feed.memory.Shared, core.feed.watches.Since = core.Shared, core.Follower.Since
 	core.Seen = core.upgrades.seen
 	return &Store{core: core, room: room}, nil
 }

@@ -235,7 +235,7 @@ func (r roomState) tombstone(ctx context.Context, within time.Duration) (*tombst
 	stone := tombstoneOf(evt)
 	r.core.upgrades.set(r.ID, stone, asked, doubts)
 	if stone != nil { // a sync's filter can leave tombstones out
-		r.core.feed.lookBack(r.ID)
+		r.core.feed.watches.LookBack(r.ID)
 	}
 	return stone, nil
 }
@@ -279,4 +279,13 @@ func (r roomState) stillAlive(ctx context.Context) error {
 		return fault.Of(ErrRoomUpgraded, errWritten, "%s was replaced by %s, and what was written may have been stored in the old room; open the new one, or use WithRoomUpgrades", r.ID, stone.replacement)
 	}
 	return nil
+}
+
+// watchable fails where the room was upgraded, for what changes then changes elsewhere.
+func (r roomState) watchable(ctx context.Context, within time.Duration) error {
+	stone, err := r.tombstone(ctx, within)
+	if err == nil && stone != nil {
+		err = fault.Of(ErrRoomUpgraded, r.dead, "%s was replaced by %s, and nothing changes there any more; open that, or watch again with WithRoomUpgrades", r.ID, stone.replacement)
+	}
+	return err
 }

@@ -33,6 +33,7 @@ var order = []string{
 	"internal/memory",     // what a room remembers in its state
 	"internal/fallback",   // memory in account data
 	"internal/past",       // what it remembered
+	"internal/watch",      // what changes
 	"internal/transfer",   // copies, exports, imports
 	"internal/purge",      // keys taken out of the past
 	"",                    // package roomkv

@@ -1,4 +1,4 @@
-package roomkv
+package watch
 
 import (
 	"context"
@@ -30,7 +30,7 @@ type milestone struct {
 func milestoneOf(evt *matrix.Event) milestone { return milestone{event: evt.ID, time: evt.Time} }
 
 // isLater tells whether the homeserver has stored the event after what was there when the watch began, where known is true.
-func (w *watch) isLater(ctx context.Context, evt *matrix.Event) (later, known bool, err error) {
+func (w *Watch) isLater(ctx context.Context, evt *matrix.Event) (later, known bool, err error) {
 	if w.start.event == "" {
 		return true, true, nil
 	}
@@ -48,7 +48,7 @@ func (w *watch) isLater(ctx context.Context, evt *matrix.Event) (later, known bo
 }
 
 // isOld tells whether an event that the sync has brought was there when the watch began: the sync can be behind.
-func (w *watch) isOld(ctx context.Context, evt *matrix.Event) (old bool, err error) {
+func (w *Watch) isOld(ctx context.Context, evt *matrix.Event) (old bool, err error) {
 	d := w.dicts[*evt.StateKey]
 	if d == nil {
 		w.caught = true
@@ -63,7 +63,7 @@ func (w *watch) isOld(ctx context.Context, evt *matrix.Event) (old bool, err err
 		return false, err
 	}
 	if !known { // what is there can be made from it
-		return d.history.Order(w.roomState.Parsed(evt), nil, nil) == merge.Before, nil
+		return d.history.Order(w.Parsed(evt), nil, nil) == merge.Before, nil
 	}
 	w.caught = later
 	return !later, nil
@@ -80,7 +80,7 @@ func newestOf(current map[string]*matrix.Event) (newest *matrix.Event) {
 }
 
 // begin learns what is there now, so that only what comes later is a change.
-func (w *watch) begin(ctx context.Context) error {
+func (w *Watch) begin(ctx context.Context) error {
 	current, err := past.Heads(ctx, w.Room)
 	if err != nil {
 		return err
@@ -111,7 +111,7 @@ func (w *watch) begin(ctx context.Context) error {
 		}
 	}
 	for _, evt := range slices.Backward(recent.Events) {
-		if w.core.Layout.Holds(*evt.StateKey) {
+		if w.Layout.Holds(*evt.StateKey) {
 			w.add(evt)
 		}
 		w.start = milestoneOf(evt)
@@ -121,21 +121,21 @@ func (w *watch) begin(ctx context.Context) error {
 }
 
 // resume tells what has happened since the revision that the watch begins from.
-func (w *watch) resume(ctx context.Context, yield func(Change, error) bool) (left bool, err error) {
+func (w *Watch) resume(ctx context.Context, yield func(Change, error) bool) (left bool, err error) {
 	current, err := past.Heads(ctx, w.Room)
 	if err != nil {
 		return false, err
 	}
-	around, err := w.Around(ctx, w.from) // which waits until it is listed
+	around, err := w.Around(ctx, w.From) // which waits until it is listed
 	if err != nil {
 		return false, err
 	}
 	if around.Start == "" {
-		return false, fault.Of(ErrTooOld, nil, "the homeserver has no event %s in %s", w.from, w.ID)
+		return false, fault.Of(fault.ErrTooOld, nil, "the homeserver has no event %s in %s", w.From, w.ID)
 	}
-	w.start = milestone{event: w.from, asked: true}
+	w.start = milestone{event: w.From, asked: true}
 	w.start.place, w.start.known = around.Place()
-	if newest := newestOf(current); newest != nil && newest.ID != w.from {
+	if newest := newestOf(current); newest != nil && newest.ID != w.From {
 		if _, err := w.Around(ctx, newest.ID); err != nil {
 			return false, err
 		}
@@ -159,7 +159,7 @@ func (w *watch) resume(ctx context.Context, yield func(Change, error) bool) (lef
 
 // catchUp tells what has happened since the last event that was told. What the homeserver had stored up to since is known. A watch that
 // resumes knows of nothing yet.
-func (w *watch) catchUp(ctx context.Context, since int64, resumes bool, yield func(Change, error) bool) (left bool, err error) {
+func (w *Watch) catchUp(ctx context.Context, since int64, resumes bool, yield func(Change, error) bool) (left bool, err error) {
 	events, missed, err := w.listed(ctx, since, resumes)
 	if err != nil || len(events) == 0 {
 		return false, err
@@ -169,7 +169,7 @@ func (w *watch) catchUp(ctx context.Context, since int64, resumes bool, yield fu
 	}
 	var fresh []*matrix.Event // the oldest first
 	for i, evt := range slices.Backward(events) {
-		if !w.core.Layout.Holds(*evt.StateKey) {
+		if !w.Layout.Holds(*evt.StateKey) {
 			continue
 		}
 		isFresh := true
@@ -200,7 +200,7 @@ func (w *watch) catchUp(ctx context.Context, since int64, resumes bool, yield fu
 
 // listed gives the memory's events, the newest first, back to the last one that was told, and how many are listed after that. When the
 // watch resumes they go back to where it is known what each dict was then.
-func (w *watch) listed(ctx context.Context, since int64, resumes bool) (events []*matrix.Event, missed int, err error) {
+func (w *Watch) listed(ctx context.Context, since int64, resumes bool) (events []*matrix.Event, missed int, err error) {
 	missed = -1
 	reached := false // whether they go back to what the sync had brought
 	for page, err := range w.Pages(ctx) {
@@ -229,14 +229,14 @@ func (w *watch) listed(ctx context.Context, since int64, resumes bool) (events [
 	case !resumes && (reached || w.last.event == ""):
 		missed = len(events)
 	default:
-		return nil, 0, fault.Of(ErrTooOld, nil, "event %s is not among the latest of %s", w.last.event, w.ID)
+		return nil, 0, fault.Of(fault.ErrTooOld, nil, "event %s is not among the latest of %s", w.last.event, w.ID)
 	}
 	return events, missed, nil
 }
 
 // isFresh tells whether an event is to be told that is listed, after the last one that was told or not. It can be listed among events that
 // were stored before it, or after it: where it was sent at about the same time it counts which of them was stored first.
-func (w *watch) isFresh(ctx context.Context, evt *matrix.Event, after, resumes bool) (bool, error) {
+func (w *Watch) isFresh(ctx context.Context, evt *matrix.Event, after, resumes bool) (bool, error) {
 	late := lateness.Milliseconds()
 	if after && (!resumes || evt.Time > w.last.time+late) || !after && evt.Time < w.last.time-late {
 		return after, nil
@@ -249,9 +249,9 @@ func (w *watch) isFresh(ctx context.Context, evt *matrix.Event, after, resumes b
 }
 
 // lacks tells whether some of the missed events are of dicts of which nothing older is known.
-func (w *watch) lacks(missed, older []*matrix.Event) bool {
+func (w *Watch) lacks(missed, older []*matrix.Event) bool {
 	return slices.ContainsFunc(missed, func(evt *matrix.Event) bool {
-		return w.dicts[*evt.StateKey] == nil && w.core.Layout.Holds(*evt.StateKey) &&
+		return w.dicts[*evt.StateKey] == nil && w.Layout.Holds(*evt.StateKey) &&
 			!slices.ContainsFunc(older, func(o *matrix.Event) bool { return *o.StateKey == *evt.StateKey })
 	})
 }
