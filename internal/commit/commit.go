@@ -72,16 +72,15 @@ func (c *commit) run(ctx context.Context) error {
 		if err := c.askSealer(ctx); err != nil {
 			return err
 		}
-		plan := c.plan(ctx)
+		plan, err := c.plan(ctx)
 		switch {
-		case plan.err != nil:
-			return plan.err
+		case err != nil:
+			return err
 		case plan.doubtful && !c.currentAsked:
-			err := c.read(ctx)
-			if err == nil {
-				err = c.verify(ctx)
+			if err := c.read(ctx); err != nil {
+				return err
 			}
-			if err != nil {
+			if err := c.verify(ctx); err != nil {
 				return err
 			}
 			continue

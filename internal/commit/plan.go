@@ -33,10 +33,8 @@ type plan struct {
 	fresh    map[string]Value // by name: what is to be sealed
 	replaced []string         // what was stored before, where that is asked for
 
-	barrier  bool  // whether it is to be another event than the current one whatever it holds
-	write    bool  // whether there is anything to send
-	doubtful bool  // whether an edit failed or changed nothing, which only counts on what is current for certain
-	err      error // what keeps any edit from being made
+	write    bool // whether there is anything to send
+	doubtful bool // whether an edit failed or changed nothing, which only counts on what is current for certain
 }
 
 // size is what a name takes of the content, with what stands behind it.
@@ -53,10 +51,9 @@ func (p *plan) content() json.RawMessage {
 	return dict.Content()
 }
 
-// plan merges what is known and makes the edits.
-func (c *commit) plan(ctx context.Context) plan {
+// plan merges what is known and makes the edits. It fails where no edit can be made.
+func (c *commit) plan(ctx context.Context) (p plan, err error) {
 	var merged merge.Merged
-	var err error
 	unknown := c.decide(ctx, func(h *merge.History) {
 		err = nil
 		// What did not count when that was asked last can do so by what has been found since, and must not be done twice.
@@ -88,10 +85,10 @@ func (c *commit) plan(ctx context.Context) plan {
 			c.todo = slices.Clone(c.all)
 		}
 	})
-	if err = cmp.Or(unknown, err); err != nil {
-		return plan{err: err}
+	if err = cmp.Or(unknown, err); err == nil {
+		p = c.planOn(ctx, merged, true)
 	}
-	return c.planOn(ctx, merged, true)
+	return p, err
 }
 
 // sent are the events that have the edits.
@@ -142,9 +139,7 @@ func (c *commit) planOn(ctx context.Context, merged merge.Merged, read bool) pla
 				edit.err = c.room.Fits(after + mergeMargin)
 			}
 		}
-		if edit.Barrier && edit.err == nil {
-			p.barrier = true
-		} else if edit.err != nil || len(made.names) == 0 {
+		if edit.err != nil || len(made.names) == 0 && !edit.Barrier {
 			p.doubtful = true
 			continue
 		}

@@ -79,9 +79,9 @@ func (h *History) AddOlder(events ...Event) {
 // Now is how far the history has got; see [History.AddPage].
 func (h *History) Now() int { return h.added }
 
-// AddPage adds events as the homeserver lists them, the newest first: in the order in which it stored them, about. Asked is what Now was when the list was asked for: what has been
-// added since, and is not listed, is newer than what is. What is listed between events that are there belongs between them, though it need
-// not be known: it can have come late.
+// AddPage adds events as the homeserver lists them, the newest first: that is about the order in which it stored them. Asked is what Now was
+// when the list was asked for: what has been added since, and is not listed, is newer than what is. What is listed between events that are there
+// belongs between them, though it need not be known: it can have come late.
 func (h *History) AddPage(page []Event, asked int) {
 	newest := slices.IndexFunc(page, func(e Event) bool { return h.Had(e.ID) })
 	if newest < 0 {

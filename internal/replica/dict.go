@@ -124,7 +124,7 @@ func (d *Dict) Feed(events ...merge.Event) {
 		switch {
 		case d.history.Has(e.ID):
 			known = true
-			d.caught = d.caught || slices.ContainsFunc(d.history.Heads(), func(head *merge.Event) bool { return head.ID == e.ID })
+			d.caught = d.caught || d.isHead(e.ID)
 		case d.history.Had(e.ID): // a sync that brings again what it has brought
 			continue
 		default:
@@ -157,10 +157,13 @@ func (d *Dict) Feed(events ...merge.Event) {
 		d.history.Prune(kept)
 	}
 	if d.history.Len() > most {
-		d.history, d.loaded, d.caught = merge.History{}, false, false
-		d.epoch++
+		d.forget()
 	}
 	d.update()
+}
+
+func (d *Dict) isHead(event id.EventID) bool {
+	return slices.ContainsFunc(d.history.Heads(), func(head *merge.Event) bool { return head.ID == event })
 }
 
 // Use makes the dict take what the sync brings until release is called, also where it is not known yet.
@@ -235,7 +238,7 @@ func (d *Dict) Compare(current *merge.Event) Relation {
 		if d.history.Add(*current) { // it has been redacted since
 			d.update()
 		}
-		if !slices.ContainsFunc(d.history.Heads(), func(head *merge.Event) bool { return head.ID == current.ID }) {
+		if !d.isHead(current.ID) {
 			return Older
 		}
 		return Known
