@@ -19,7 +19,7 @@ func (c *commit) begin(ctx context.Context) error {
 	doubt := c.afresh() || c.unsettled.Load()
 	var err error
 	switch {
-	case !known && !c.afresh() && !c.mode.Single && c.last.Load() != nil && c.Recent():
+	case !known && !c.afresh() && !c.mode.Single && c.Recent():
 		err = c.recall(ctx)
 	case !known, c.mode.Single && c.afresh():
 		err = c.read(ctx)
@@ -59,13 +59,13 @@ func (c *commit) readOnly() bool {
 // ownLast tells whether nobody is known to have written after this writer.
 func (c *commit) ownLast() bool {
 	heads, last := replica.Read(c.dict, (*merge.History).Heads), c.last.Load()
-	return len(heads) == 1 && last != nil && heads[0].ID == *last
+	return len(heads) == 1 && last != nil && heads[0].ID == last.event
 }
 
 // recall looks for what this process has sent last, of which nothing is known any more, and for what was before and after that. The homeserver
 // has acknowledged it, and lists it in a moment: what is read before that can be a late delivery of something that was there before.
 func (c *commit) recall(ctx context.Context) error {
-	event := *c.last.Load()
+	event := c.last.Load().event
 	for try := range c.policy.GivenFrom {
 		found, err := c.rivals(ctx, event, 0)
 		if found {
@@ -159,7 +159,7 @@ func (c *commit) read(ctx context.Context) error {
 	case current == nil && c.mode.Doubt && !c.mode.Single && (!c.mode.OneName || c.afresh()):
 		c.since = time.Time{}
 		_, err = c.find(ctx, "")
-	case current == nil && (known || !c.mode.OneName && (c.mode.Single || c.readOnly())), c.mode.Single && c.wrote.Load() > 0:
+	case current == nil && (known || !c.mode.OneName && (c.mode.Single || c.readOnly())), c.mode.Single && c.last.Load() != nil:
 		var events []merge.Event
 		asked := replica.Read(c.dict, (*merge.History).Now)
 		if events, err = c.room.Latest(ctx); err == nil {

@@ -49,7 +49,7 @@ type blind struct {
 func (c *commit) sendBlind(ctx context.Context, plan *plan) error {
 	before := c.blind
 	c.blind = nil
-	if before != nil && len(plan.names) > 0 && *c.last.Load() == before.event && maps.Equal(before.names, plan.names) {
+	if before != nil && len(plan.names) > 0 && c.last.Load().event == before.event && maps.Equal(before.names, plan.names) {
 		plan.parents = &wire.Parents{By: before.by}
 		if _, err := c.send(ctx, plan); err != nil {
 			return err

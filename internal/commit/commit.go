@@ -170,7 +170,7 @@ func (c *commit) send(ctx context.Context, plan *plan) (once bool, err error) {
 	c.noteReplaced(plan)
 	began := c.policy.Now()
 	content := plan.content()
-	sent, once, err := c.room.Send(ctx, content)
+	event, once, err := c.room.Send(ctx, content)
 	c.maybeStored = c.maybeStored || err == nil || !c.room.NotSent(err)
 	if err != nil {
 		return false, err
@@ -179,19 +179,18 @@ func (c *commit) send(ctx context.Context, plan *plan) (once bool, err error) {
 	c.shadowed.Store(false)
 	c.sendTime = min((3*c.sendTime+c.policy.since(began))/4, c.policy.MaxSendTime)
 	c.sealed = nil
-	c.own = sent
-	c.last.Store(&sent)
-	c.wrote.Store(c.policy.Now().UnixNano())
-	plan.event.ID = sent
+	c.own = event
+	c.last.Store(&sent{event, c.policy.Now()})
+	plan.event.ID = event
 	if c.mode.Single { // who reads nothing back knows a late delivery by it
 		if dict, err := wire.ParseDict(content); err == nil {
 			plan.event.Mark = dict.ParentsText
 		}
 	}
 	for _, p := range plan.applied {
-		p.in, p.sent = append(p.in, sent), p.names
+		p.in, p.sent = append(p.in, event), p.names
 		if p.OnSent != nil {
-			p.OnSent(sent)
+			p.OnSent(event)
 		}
 	}
 	return once, nil

@@ -135,7 +135,7 @@ func (p *pager) next(ctx context.Context) bool {
 
 // scan looks back once, and on until nothing is missing between the events that are known.
 func (c *commit) scan(ctx context.Context, l lookback) (r lookedBack, err error) {
-	epoch, given := c.dict.Epoch(), l.try >= c.policy.GivenFrom
+	given := l.try >= c.policy.GivenFrom
 	p := c.pager(c.firstPage())
 	oldest := int64(0)
 	for !r.complete && p.next(ctx) {
@@ -167,12 +167,11 @@ func (c *commit) scan(ctx context.Context, l lookback) (r lookedBack, err error)
 		return lookedBack{}, p.err
 	}
 	if open {
-		forgotten := c.dict.Epoch() != epoch
 		c.dict.Do(func(h *merge.History) {
 			switch {
 			case given:
 				h.GiveUp()
-			case fed || forgotten || h.Now() != after: // newer lists can have what is missing
+			case fed || h.Now() != after: // newer lists can have what is missing
 				r.found = false
 			case !r.complete || !h.StateIsOpen():
 				h.GiveUp()

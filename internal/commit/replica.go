@@ -73,7 +73,7 @@ func (r *Replica) ReadView(ctx context.Context, live bool, agree func(view, curr
 		return r.LeftOut(ctx)
 	}
 	view := r.View()
-	if last := r.Writer.last.Load(); view == nil && last != nil && *last != current.ID && r.Writer.Recent() {
+	if last := r.Writer.last.Load(); view == nil && last != nil && last.event != current.ID && r.Writer.Recent() {
 		if view, err = r.reread(ctx, false); err != nil {
 			return nil, err
 		}

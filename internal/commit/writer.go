@@ -37,7 +37,7 @@ type Mode struct {
 	// Drop: whatever is no longer stored after an edit is to be dropped, so that what was there before must be known.
 	Drop bool
 
-	// Policy is nil for the default one. Nobody changes it any more.
+	// Policy is how long and how often the writer waits and asks. Where it is nil, that is [DefaultPolicy]. It must not change later on.
 	Policy *Policy
 }
 
@@ -60,14 +60,12 @@ type Writer struct {
 	idle    chan struct{} // closed when the loop ends that runs
 	parts   int           // how often edits were divided
 
-	wrote atomic.Int64 // when the last event was sent, in Unix nanoseconds
-	waits retry.Waits  // what the edits that are being made wait for
+	waits retry.Waits // what the edits that are being made wait for
 
-	last atomic.Pointer[id.EventID] // the last event that this writer sent
-
-	unsettled atomic.Bool // whether the homeserver can have an event of this writer whose rivals nobody has looked for
-	shadowed  atomic.Bool // whether what counts is not what the homeserver gives as current
-	repairing atomic.Bool // whether repairLater waits
+	last      atomic.Pointer[sent] // the last event of this writer, nil where there is none
+	unsettled atomic.Bool          // whether the homeserver can have an event of this writer whose rivals nobody has looked for
+	shadowed  atomic.Bool          // whether what counts is not what the homeserver gives as current
+	repairing atomic.Bool          // whether repairLater waits
 
 	// Of the running loop alone.
 	sendTime  time.Duration // how long sending takes, about
@@ -76,6 +74,12 @@ type Writer struct {
 
 	blind  *blind // what was sent last without having read anything
 	failed int    // over how many events in a row the homeserver has failed
+}
+
+// sent is an event that the homeserver has acknowledged.
+type sent struct {
+	event id.EventID
+	at    time.Time
 }
 
 // NewWriter returns a writer of dict, which is what is known of the dict in room.
@@ -123,7 +127,8 @@ func (w *Writer) Idle() {
 
 // Recent tells whether the writer has written so recently that another, who began before, can have hidden that.
 func (w *Writer) Recent() bool {
-	return w.policy.since(time.Unix(0, w.wrote.Load())) < w.policy.OwnFresh
+	last := w.last.Load()
+	return last != nil && w.policy.since(last.at) < w.policy.OwnFresh
 }
 
 // Repair merges what nobody has merged, where there is any. It asks the homeserver first: a merge of what a slow sync has brought would
