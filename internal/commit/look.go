@@ -34,7 +34,7 @@ type lookedBack struct {
 //
 // The age of what this commit sends is that of what it began from. Anybody else's is OwnFresh at most.
 func (c *commit) rivalsSince(sent int64, age time.Duration) int64 {
-	return sent - (age + c.policy.Skew).Milliseconds()
+	return sent - age.Milliseconds() - c.policy.Skew.Milliseconds()
 }
 
 // age is how long ago what the commit began from was all there was.
