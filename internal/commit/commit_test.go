@@ -62,6 +62,18 @@ func TestLockGivesUpWithTheContext(t *testing.T) {
 	again()
 }
 
+// A test that stands for several processes gives each one its own: they know nothing of each other.
+func TestProcessesShareNothing(t *testing.T) {
+	a, b := new(commit.Process), new(commit.Process)
+	for _, p := range []*commit.Process{a, b} {
+		unlock, err := p.Lock(t.Context(), dict("a"))
+		require.NoError(t, err)
+		defer unlock()
+	}
+	a.Written.Add(dict("a"), "$1")
+	assert.Empty(t, b.Written.In("!room:example.org", "test"))
+}
+
 func TestWritten(t *testing.T) {
 	var written commit.Written
 	assert.Empty(t, written.In("!room:example.org", "test"))

@@ -248,12 +248,8 @@ func (h *History) counts(target *node, name string, in *node) bool {
 		if n.Yields.has(target.ID, name) {
 			return false
 		}
-		if len(n.parents) < 2 {
-			if len(n.parents) == 0 {
-				return false
-			}
-			n = n.parents[0]
-			continue
+		if len(n.parents) == 0 {
+			return false
 		}
 		lines := h.undominated(n.parents, name)
 		if len(lines) == 0 {
