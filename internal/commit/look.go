@@ -3,7 +3,6 @@ package commit
 import (
 	"cmp"
 	"context"
-	"math"
 	"slices"
 	"time"
 
@@ -28,9 +27,9 @@ type lookedBack struct {
 	complete bool // it went back beyond rivalsSince, or to where it is known what follows
 }
 
-// rivalsSince is the rule by which it is known whether an event can have a rival that nobody here has seen. The event was sent at a time, in
-// Unix milliseconds, by a writer that had last known all there was this long before: its age. Whatever that writer overlooked was stored in
-// between. So its rivals are listed with a time from here on, and there are no others once all events from here on have been read.
+// rivalsSince is the rule for "can there be a rival that nobody here has seen?". A writer can overlook only what was stored after the moment
+// when it last knew all there was. For an event that was sent at a time, in Unix milliseconds, that moment was its age before. So the event's
+// rivals are listed with a time from there on, less Skew. Whoever has read all from there on has seen them all.
 //
 // The age of what this commit sends is that of what it began from. Anybody else's is OwnFresh at most.
 func (c *commit) rivalsSince(sent int64, age time.Duration) int64 {
@@ -105,34 +104,6 @@ func (c *commit) pause(ctx context.Context, try int) error {
 	return c.policy.sleep(ctx, c.policy.Lag<<try)
 }
 
-// pager reads the room's events, the latest first, a page at a time.
-type pager struct {
-	*commit
-	Page                 // the last one
-	events []merge.Event // of all pages
-	asked  int           // how far the history had got before the first one
-	turned int           // how many there were
-	limit  int           // how many events the next one has at most
-	until  int64         // it goes that far at least, in Unix milliseconds, whatever [Policy.Pages] says
-	err    error
-}
-
-func (c *commit) pager(limit int) *pager {
-	c.askedAt = c.policy.Now()
-	return &pager{commit: c, asked: replica.Read(c.dict, (*merge.History).Now), limit: limit, until: math.MaxInt64}
-}
-
-// next reads another page, as far as there is one. Others can go on talking for ever, but not write.
-func (p *pager) next(ctx context.Context) bool {
-	if p.turned > 0 && p.Next == "" || p.turned >= p.policy.Pages && p.Oldest <= p.until {
-		return false
-	}
-	p.Page, p.err = p.room.Recent(ctx, p.Next, p.limit)
-	p.events = append(p.events, p.Events...)
-	p.turned, p.limit = p.turned+1, p.bounded(p.policy.ManyEvents)
-	return p.err == nil
-}
-
 // scan looks back once, and on until nothing is missing between the events that are known.
 func (c *commit) scan(ctx context.Context, l lookback) (r lookedBack, err error) {
 	given := l.try >= c.policy.GivenFrom
@@ -195,11 +166,6 @@ func (c *commit) reaches(l lookback, events []merge.Event, oldest int64) bool {
 		})
 	}
 	return oldest > 0 && oldest < c.rivalsSince(events[max(0, i)].Time, c.age())
-}
-
-// index finds an event in a page, and is negative where it is not there.
-func index(events []merge.Event, event id.EventID) int {
-	return slices.IndexFunc(events, func(e merge.Event) bool { return e.ID == event })
 }
 
 // verify makes sure that the heads have no rivals that nobody has merged, for what is sent next tells everybody that there are none. Their
@@ -287,32 +253,4 @@ func (c *commit) reachSent(ctx context.Context, p *pending) error {
 		}
 	}
 	return nil
-}
-
-// firstPage is how many events a look back asks for first: what was sent of late, which is known but can have rivals, and some more.
-func (c *commit) firstPage() int {
-	known, late := 0, 0
-	c.dict.Look(func(h *merge.History) { known, late = h.Len(), h.Since(2*c.policy.Skew) })
-	switch {
-	case c.fromNothing && !c.mode.OneName:
-		return c.policy.AllEvents
-	case known == late, c.mode.OneName: // the dict is young, or other names' events come in between
-		return c.bounded(c.policy.ManyEvents)
-	case c.contended:
-		return c.bounded(late + c.policy.SomeEvents)
-	default:
-		return c.bounded(late + c.policy.FewEvents)
-	}
-}
-
-// bounded is limit, or less where the dict is large. Homeservers give each event with the content of the one before, and
-// Synapse gives that twice.
-func (c *commit) bounded(limit int) int {
-	size := 0
-	c.dict.Look(func(h *merge.History) {
-		for _, head := range h.Heads() {
-			size = max(size, sizeOf(head.Dict))
-		}
-	})
-	return max(3, min(limit, c.policy.PageBytes/(3*size+1)))
 }
