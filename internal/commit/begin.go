@@ -9,6 +9,8 @@ import (
 )
 
 // begin makes sure that something is known to begin with, as of a moment that is noted in since, and that it has no rival which is not known.
+// It makes no request while a sync feeds the dict, nor where what is known is recent: for OwnFresh if this writer was the last to write, else for
+// AnyFresh.
 func (c *commit) begin(ctx context.Context) error {
 	asOf, known := c.dict.AsOf()
 	c.since = asOf
@@ -27,7 +29,7 @@ func (c *commit) begin(ctx context.Context) error {
 		if err = c.catchUp(ctx); err == nil && !c.currentAsked {
 			err = c.read(ctx)
 		}
-	case c.synced() && c.dict.View() != nil: // of what the sync has yet to bring, only an event that is sent tells
+	case c.synced() && c.dict.View() != nil: // what the sync has yet to bring shows once it has brought what is sent
 		c.since = c.policy.Now().Add(-min(age, c.policy.OwnFresh))
 	case age > c.policy.AnyFresh && !(c.ownLast() && age < c.policy.OwnFresh):
 		err = c.catchUp(ctx)

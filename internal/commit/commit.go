@@ -25,7 +25,7 @@ type commit struct {
 
 	currentAsked bool  // whether it was asked what is current after the commit began
 	fromNothing  bool  // whether nothing was current when the commit began, and it is not known what the homeserver had left out of the state
-	met          bool  // whether others were met
+	metOthers    bool  // whether it has found that others wrote at the same time
 	maybeStored  bool  // whether the homeserver can have stored something of this commit
 	refusedMerge error // of a homeserver that refuses the merge with what was sent for its size
 

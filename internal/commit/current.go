@@ -47,10 +47,10 @@ func (c *commit) read(ctx context.Context) error {
 		err = c.look(ctx, current.ID)
 	}
 	isCurrent := func(e *merge.Event) bool { return current != nil && e.ID == current.ID }
-	hidden := func(h *merge.History) bool {
+	notCurrent := func(h *merge.History) bool {
 		return len(h.Latest()) > 0 && !slices.ContainsFunc(h.Latest(), isCurrent)
 	}
-	if err == nil && replica.Read(c.dict, hidden) {
+	if err == nil && replica.Read(c.dict, notCurrent) {
 		margin := time.Duration(0)
 		if current != nil { // the homeserver has chosen that in place of what it left out, whatever the times say
 			margin = c.policy.LeftOut
@@ -60,7 +60,7 @@ func (c *commit) read(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.shadowed.Store(replica.Read(c.dict, hidden))
+	c.shadowed.Store(replica.Read(c.dict, notCurrent))
 	c.since = began
 	if current == nil && c.mode.Doubt { // what is sent next has rivals that were left out of the state
 		c.since = began.Add(-c.policy.LeftOut)

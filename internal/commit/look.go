@@ -191,10 +191,10 @@ func (c *commit) rivals(ctx context.Context, event id.EventID, sent int64) (foun
 	c.askedAt = c.policy.Now()
 	asked, limit := replica.Read(c.dict, (*merge.History).Now), c.bounded(c.policy.ManyEvents)
 	var page Page
-	for turned := 1; ; turned++ {
+	for count := 1; ; count++ {
 		// What others have said since can be without end. But where the latest events are earlier than this one, by a clock that was set
 		// back, homeservers can take this one for the current event in place of a later one.
-		if far := page.Oldest == 0 || page.Oldest > sent; turned > 1 && !found && far {
+		if far := page.Oldest == 0 || page.Oldest > sent; count > 1 && !found && far {
 			page, err = c.room.Before(ctx, event, limit)
 			found = true
 		} else {
@@ -209,9 +209,9 @@ func (c *commit) rivals(ctx context.Context, event id.EventID, sent int64) (foun
 		if !found && sent == 0 {
 			return false, nil
 		}
-		last := page.Next == "" || turned == c.policy.Pages || found && page.Oldest > 0 && page.Oldest < c.rivalsSince(sent, c.policy.OwnFresh)
+		last := page.Next == "" || count == c.policy.Pages || found && page.Oldest > 0 && page.Oldest < c.rivalsSince(sent, c.policy.OwnFresh)
 		c.dict.Do(func(h *merge.History) {
-			if turned == 1 {
+			if count == 1 {
 				h.AddPage(page.Events, asked)
 			} else {
 				h.AddOlder(page.Events...)

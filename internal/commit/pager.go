@@ -17,7 +17,7 @@ type pager struct {
 	Page                 // the last one
 	events []merge.Event // of all pages
 	asked  int           // how far the history had got before the first one
-	turned int           // how many there were
+	count  int           // how many there were
 	limit  int           // how many events the next one has at most
 	until  int64         // it goes that far at least, in Unix milliseconds, whatever [Policy.Pages] says
 	err    error
@@ -30,12 +30,12 @@ func (c *commit) pager(limit int) *pager {
 
 // next reads another page, as far as there is one. Others can go on talking for ever, but not write.
 func (p *pager) next(ctx context.Context) bool {
-	if p.turned > 0 && p.Next == "" || p.turned >= p.policy.Pages && p.Oldest <= p.until {
+	if p.count > 0 && p.Next == "" || p.count >= p.policy.Pages && p.Oldest <= p.until {
 		return false
 	}
 	p.Page, p.err = p.room.Recent(ctx, p.Next, p.limit)
 	p.events = append(p.events, p.Events...)
-	p.turned, p.limit = p.turned+1, p.bounded(p.policy.ManyEvents)
+	p.count, p.limit = p.count+1, p.bounded(p.policy.ManyEvents)
 	return p.err == nil
 }
 

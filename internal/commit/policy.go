@@ -69,8 +69,8 @@ type Policy struct {
 	// Pages is how many pages a look back reads, at most: others can talk without end.
 	Pages int
 
-	// SendTime is how long sending takes, until it was measured. Writers that have met others wait for multiples of what was measured, but of no more
-	// than MaxSendTime: under load a homeserver is slow for all of them.
+	// SendTime is how long sending takes, until it was measured. Writers that find each other wait for multiples of what was
+	// measured, but of no more than MaxSendTime: under load a homeserver is slow for all of them.
 	SendTime    time.Duration
 	MaxSendTime time.Duration
 

@@ -43,8 +43,8 @@ func (c *commit) settle(ctx context.Context) (done bool, err error) {
 		}); err != nil {
 			return false, err
 		}
-		c.met = c.met || !settled || len(lost) > 0
-		c.contended = c.met
+		c.metOthers = c.metOthers || !settled || len(lost) > 0
+		c.contended = c.metOthers
 		if settled && len(lost) == 0 {
 			for _, p := range counted {
 				if !c.room.TooLarge(p.err) {

@@ -70,7 +70,7 @@ type Writer struct {
 	// Of the running loop alone.
 	sendTime  time.Duration // how long sending takes, about
 	listLag   time.Duration // how long lists lack what was sent, about
-	contended bool          // whether others were met by the last commit
+	contended bool          // whether others wrote during the last commit
 
 	blind  *blind // what was sent last without having read anything
 	failed int    // over how many events in a row the homeserver has failed

@@ -60,7 +60,7 @@ var mutants = []mutant{
 	{"A6: nobody looks for what was left out of the state", "internal/commit/current.go",
 		"		c.dict.Do(func(h *merge.History) { h.AddPage(events, asked) })", "		_, _ = asked, events", protocol},
 	{"A6: nobody puts back what was left out of the state", "internal/commit/current.go",
-		"	c.shadowed.Store(replica.Read(c.dict, hidden))", "	c.shadowed.Store(false)", protocol},
+		"	c.shadowed.Store(replica.Read(c.dict, notCurrent))", "	c.shadowed.Store(false)", protocol},
 	{"A7: what is old is believed to have no rival", "internal/merge/history.go",
 		"		case n.verified, known && n.Marked:", "		case n.verified, known && n.Marked, true:", merging},
 	{"A9: times count for more than the order of the sync", "internal/merge/history.go",
