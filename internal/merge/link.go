@@ -25,7 +25,6 @@ func (h *History) link() {
 			byMark[n.Mark] = append(byMark[n.Mark], n)
 		}
 	}
-	isParent := make(map[*node]bool, len(nodes))
 	listed := slices.SortedFunc(slices.Values(nodes), func(a, b *node) int { return a.seq - b.seq })
 	for i := range listed { // what is known to be stored in another order
 		for k := i; k > 0 && stored(listed[k], listed[k-1]); k-- {
@@ -59,21 +58,17 @@ func (h *History) link() {
 	for _, n := range nodes {
 		h.visit(n)
 	}
+	merged := newBitset(len(h.order))
 	for i, n := range h.order {
 		n.index = i
 		n.past = newBitset(len(h.order))
 		for _, parent := range n.parents {
-			isParent[parent] = true
 			n.past.add(parent.index)
 			n.past.addAll(parent.past)
 		}
+		merged.addAll(n.past)
 	}
-	h.heads = h.heads[:0]
-	for _, n := range h.order {
-		if !isParent[n] {
-			h.heads = append(h.heads, n)
-		}
-	}
+	h.heads = only(h.order, func(n *node) bool { return !merged.has(n.index) })
 	slices.SortFunc(h.heads, func(a, b *node) int { return a.seq - b.seq })
 	h.latest = h.latestWithout(h.heads, func(n *node) bool { return n.dropped })
 	h.redact()
@@ -115,29 +110,31 @@ func (h *History) visit(n *node) {
 	h.order = append(h.order, n)
 }
 
-// parentsOf tells what the event's writer had seen. Before it the homeserver lists another event, or none that is known.
-// Its twins are the events with the same mark, itself among them, in compare's order.
+// parentsOf tells which events the event's writer had seen, by the first of these that is true. ByMark are the events with each mark, in
+// compare's order.
 //
-// What an event replaced is what its writer saw, where that names no parents. Dendrite says so only of the empty state
-// key, and of others leaves it out or names the event of the empty one. It has one event after the other, though, so
-// that the event listed before is the one that was replaced.
-//
-// A writer that copies the mark tells with it which event it had read: one with that mark, and the latest such one
-// before its own. What it replaced can be a later one that it never saw. Who has gone back to what the mark's event held looks like a late
-// delivery of that, but for the sender, who has copied the mark before.
+//   - What it replaced has the same mark: its writer copies marks, and had read that. Where the content is that of the mark's own event again, it
+//     looks like a second delivery of that, but what it replaced is an earlier copy by the same sender.
+//   - It is a second delivery: it was made from the first one, for the later one can have become current, whatever its time.
+//   - It names its parents.
+//   - It was redacted before anybody here had read it; see [History.linkRedacted].
+//   - It copies a mark: its writer had read the latest event with that mark which was stored before. What it replaced can be a later one, which
+//     that writer never saw.
+//   - It names nothing: its writer had read what it replaced. Dendrite tells that only for the empty state key, and else leaves it out or names the
+//     event of the empty one. But it stores one event after the other, so that the event listed before is the one that was replaced.
 func (h *History) parentsOf(n *node, byMark map[string][]*node) []id.EventID {
 	replaced, twins := h.replaced(n), byMark[n.Mark]
 	if replaced != nil && n.Mark != "" && replaced.Mark == n.Mark && !(n.own() && (replaced.own() || n.Sender != replaced.Sender)) {
 		return []id.EventID{replaced.ID}
 	}
 	if n.twin != nil {
-		return []id.EventID{n.twin.ID} // the later one can have become current, whatever its time
+		return []id.EventID{n.twin.ID}
 	}
 	if n.Marked {
 		return n.Parents
 	}
 	if n.Redacted && !n.own() {
-		return nil // see [History.linkRedacted]
+		return nil
 	}
 	unknown := id.EventID("unknown, before " + n.ID)
 	if !n.own() && n.Mark != "" {
@@ -159,7 +156,7 @@ func (h *History) parentsOf(n *node, byMark map[string][]*node) []id.EventID {
 		return []id.EventID{unknown}
 	case replaced != nil:
 		all := []id.EventID{replaced.ID}
-		// A late delivery changes nothing, but was current. Who replaced it blindly has also replaced what it had hidden.
+		// Where that is a second delivery, which changes nothing, a writer that had read nothing has also replaced what was current before it.
 		for hid := replaced; n.Blind && hid.twin != nil; all = append(all, hid.ID) {
 			if hid = h.replaced(hid); hid == nil {
 				break
