@@ -43,9 +43,9 @@ type Policy struct {
 	Lag    time.Duration
 	MaxLag time.Duration
 
-	// Tries is how often such an event is looked for. From the try DeepFrom on the look back goes on where it could have ended, because the event
-	// may be listed among older ones. From the try GivenFrom on an event suffices that the homeserver has given as the current one: it hides what was sent
-	// before the user came. With 12 tries and a Lag of 4 ms an event is looked for for 16 seconds.
+	// Tries is how often such an event is looked for: with 12 tries and a Lag of 4 ms for 16 seconds. From the try DeepFrom on the look back goes
+	// on where it could have ended, because the event may be listed among older ones. From the try GivenFrom on an event suffices that the homeserver
+	// has given as the current one: it never lists what was sent before the user came.
 	Tries     int
 	DeepFrom  int
 	GivenFrom int
