@@ -11,12 +11,12 @@ import (
 	"sync"
 	"time"
 
-	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/crypto"
 	"maunium.net/go/mautrix/crypto/backup"
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/asked"
 	"github.com/roomkv/roomkv/internal/matrix"
 )
 
@@ -34,13 +34,13 @@ type Backup struct {
 	self    *id.Device
 	key     *backup.MegolmBackupKey
 
-	saving    calls[place, struct{}]
-	restoring calls[place, bool]
-	asking    calls[struct{}, struct{}]
+	saving    calls[place]
+	restoring calls[place]
+	asking    calls[struct{}]
 
 	mu      sync.Mutex
 	version id.KeyBackupVersion
-	asked   time.Time                  // when the homeserver was last asked, and said that version is the account's backup
+	asked   asked.Time                 // when the homeserver was last asked, and said that version is the account's backup
 	latest  map[id.RoomID]id.SessionID // what was last found to be in version; the crypto store knows the others
 
 	// records guards the field KeyBackupVersion of sessions, for a crypto store in memory gives everybody the same.
@@ -52,6 +52,8 @@ type place struct {
 	room    id.RoomID
 	session id.SessionID
 }
+
+func (p place) String() string { return fmt.Sprintf("session %s of %s", p.session, p.room) }
 
 // Open opens the account's key backup with the account's recovery key, as Element shows it when it sets up secret
 // storage; where the account's secret storage has a passphrase, that passphrase does as well. The key must be the one that
@@ -90,7 +92,7 @@ func OpenWithKey(ctx context.Context, machine *crypto.OlmMachine, key []byte) (*
 }
 
 func open(ctx context.Context, machine *crypto.OlmMachine, key *backup.MegolmBackupKey) (*Backup, error) {
-	asked := time.Now()
+	now := asked.Now(false)
 	version, err := currentVersion(ctx, machine.Client, key)
 	if err != nil {
 		return nil, err
@@ -100,7 +102,7 @@ func open(ctx context.Context, machine *crypto.OlmMachine, key *backup.MegolmBac
 		self:    machine.OwnIdentity(),
 		key:     key,
 		version: version,
-		asked:   asked,
+		asked:   now,
 		latest:  map[id.RoomID]id.SessionID{},
 	}, nil
 }
@@ -157,60 +159,47 @@ func (b *Backup) Save(ctx context.Context, room id.RoomID, session id.SessionID)
 	if err := b.confirm(ctx); err != nil {
 		return err
 	}
-	if b.knows(room, session) {
-		return nil
-	}
-	_, err := b.saving.do(ctx, place{room, session}, func(ctx context.Context) (struct{}, error) {
-		if b.knows(room, session) { // by a call that ended between the two looks
-			return struct{}{}, nil
-		}
-		return struct{}{}, b.save(ctx, room, session)
-	})
-	return err
+	at := place{room, session}
+	return b.saving.unless(ctx, at, func() bool { return b.knows(at) }, func(ctx context.Context) error { return b.save(ctx, at) })
 }
 
-func (b *Backup) knows(room id.RoomID, session id.SessionID) bool {
+func (b *Backup) knows(at place) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.latest[room] == session && session != ""
+	return b.latest[at.room] == at.session && at.session != ""
 }
 
-func (b *Backup) save(ctx context.Context, room id.RoomID, session id.SessionID) error {
-	found, err := b.machine.CryptoStore.GetGroupSession(ctx, room, session)
-	if err != nil || found == nil {
-		return b.failNoSession(room, session, err)
+func (b *Backup) save(ctx context.Context, at place) error {
+	found, err := b.machine.CryptoStore.GetGroupSession(ctx, at.room, at.session)
+	switch {
+	case err != nil && !errors.Is(err, crypto.ErrGroupSessionWithheld):
+		return wrap(err, "reading %v from the crypto store", at)
+	case (err != nil || found == nil) && b.machine.DontStoreOutboundKeys:
+		return fail(ErrNoSession, "the crypto store does not have %v, for the machine does not store what it encrypts with (DontStoreOutboundKeys)", at)
+	case err != nil || found == nil:
+		return fail(ErrNoSession, "the crypto store does not have %v", at)
 	}
 	return b.inVersion(ctx, func(ctx context.Context, version id.KeyBackupVersion) error {
 		if b.recorded(found) != version {
-			if b.isOwn(found) && found.Internal.FirstKnownIndex() > 0 {
-				return fail(ErrPartialSession, "%s of %s begins at message %d; the machine must not ratchet its keys (RatchetKeysOnDecrypt), and the room's next session will do", session, room, found.Internal.FirstKnownIndex())
+			if first := found.Internal.FirstKnownIndex(); first > 0 && b.isOwn(found) {
+				return fail(ErrPartialSession, "%v begins at message %d; the machine must not ratchet its keys (RatchetKeysOnDecrypt), and the room's next session will do", at, first)
 			}
 			sealed, err := b.seal(found)
 			if err != nil {
 				return err
 			}
-			if err := send(ctx, b.machine.Client, http.MethodPut, keysURL(b.machine.Client, version, room, session), sealed); err != nil {
-				return wrap(err, "saving session %s of %s", session, room)
+			if err := send(ctx, b.machine.Client, http.MethodPut, keysURL(b.machine.Client, version, at.room, at.session), sealed); err != nil {
+				return wrap(err, "saving %v", at)
 			}
-			b.record(ctx, version, room, session)
+			b.record(ctx, version, at)
 		}
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		if b.version == version {
-			b.latest[room] = session
+			b.latest[at.room] = at.session
 		}
 		return nil
 	})
-}
-
-func (b *Backup) failNoSession(room id.RoomID, session id.SessionID, cause error) error {
-	switch {
-	case cause != nil && !errors.Is(cause, crypto.ErrGroupSessionWithheld):
-		return wrap(cause, "reading session %s of %s from the crypto store", session, room)
-	case b.machine.DontStoreOutboundKeys:
-		return fail(ErrNoSession, "the crypto store does not have %s of %s, for the machine does not store what it encrypts with (DontStoreOutboundKeys)", session, room)
-	}
-	return fail(ErrNoSession, "the crypto store does not have %s of %s", session, room)
 }
 
 // inVersion calls f with the current version of the backup. Where the homeserver refuses what f asks of it, inVersion finds
@@ -245,28 +234,21 @@ func (b *Backup) inVersionOnce(ctx context.Context, f func(ctx context.Context, 
 // confirm fails where the account's backup is no longer the one that was opened, of which the homeserver is asked now and then. It
 // goes on with one that has the same key.
 func (b *Backup) confirm(ctx context.Context) error {
-	if b.isConfirmed() {
-		return nil
-	}
-	_, err := b.asking.do(ctx, struct{}{}, func(ctx context.Context) (struct{}, error) {
-		if b.isConfirmed() { // by a call that ended between the two looks
-			return struct{}{}, nil
-		}
+	return b.asking.unless(ctx, struct{}{}, b.isConfirmed, func(ctx context.Context) error {
 		_, err := b.follow(ctx, b.Version())
-		return struct{}{}, err
+		return err
 	})
-	return err
 }
 
 func (b *Backup) isConfirmed() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return time.Since(b.asked) < current
+	return b.asked.Counts(false, current)
 }
 
 // follow asks for the version that is the account's backup now, and makes it the one that sessions are saved to.
 func (b *Backup) follow(ctx context.Context, version id.KeyBackupVersion) (next id.KeyBackupVersion, err error) {
-	asked := time.Now()
+	now := asked.Now(false)
 	if next, err = currentVersion(ctx, b.machine.Client, b.key); err != nil {
 		return "", err
 	}
@@ -278,7 +260,7 @@ func (b *Backup) follow(ctx context.Context, version id.KeyBackupVersion) (next 
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.version == next {
-		b.asked = asked
+		b.asked = now
 	}
 	return next, nil
 }
@@ -331,7 +313,7 @@ func (b *Backup) saveAll(ctx context.Context, version id.KeyBackupVersion, which
 			return wrap(err, "saving sessions")
 		}
 		for _, sent := range places {
-			b.record(ctx, version, sent.room, sent.session)
+			b.record(ctx, version, sent)
 		}
 		saved += len(places)
 		request.Rooms, places = nil, nil
@@ -374,16 +356,16 @@ func (b *Backup) recorded(found *crypto.InboundGroupSession) id.KeyBackupVersion
 //
 // mautrix's StoreGroupSession would not do: it drops what is no better than what the store has. The session is read
 // again, as what the machine keeps with it may have changed since, or it may have been removed.
-func (b *Backup) record(ctx context.Context, version id.KeyBackupVersion, room id.RoomID, session id.SessionID) {
+func (b *Backup) record(ctx context.Context, version id.KeyBackupVersion, at place) {
 	b.records.Lock()
 	defer b.records.Unlock()
-	found, err := b.machine.CryptoStore.GetGroupSession(ctx, room, session)
+	found, err := b.machine.CryptoStore.GetGroupSession(ctx, at.room, at.session)
 	if err == nil && found != nil {
 		found.KeyBackupVersion = version
 		err = b.machine.CryptoStore.PutGroupSession(ctx, found)
 	}
 	if err != nil {
-		b.log(ctx).Warn().Err(err).Stringer("room_id", room).Stringer("session_id", session).
+		matrix.Logger(ctx, b.machine.Log).Warn().Err(err).Stringer("room_id", at.room).Stringer("session_id", at.session).
 			Msg("Could not note in the crypto store that a session is in the key backup")
 	}
 }
@@ -399,10 +381,9 @@ func (b *Backup) record(ctx context.Context, version id.KeyBackupVersion, room i
 // session, or contradict the session that the store has; the store then stays as it was. It fails with [ErrNoBackup] and
 // [ErrKeyMismatch] as [Backup.Save] does, and where the backup was replaced by one with the same key, it looks there.
 func (b *Backup) Restore(ctx context.Context, room id.RoomID, session id.SessionID) (found bool, err error) {
-	return b.restoring.do(ctx, place{room, session}, func(ctx context.Context) (bool, error) {
-		err := b.inVersion(ctx, func(ctx context.Context, version id.KeyBackupVersion) error {
-			return b.restore(ctx, version, place{room, session})
-		})
+	at := place{room, session}
+	return b.restoring.do(ctx, at, func(ctx context.Context) (bool, error) {
+		err := b.inVersion(ctx, func(ctx context.Context, version id.KeyBackupVersion) error { return b.restore(ctx, version, at) })
 		if errors.Is(err, mautrix.MNotFound) {
 			return false, nil
 		}
@@ -413,7 +394,7 @@ func (b *Backup) Restore(ctx context.Context, room id.RoomID, session id.Session
 func (b *Backup) restore(ctx context.Context, version id.KeyBackupVersion, at place) error {
 	sealed, err := get[sealedSession](ctx, b.machine.Client, keysURL(b.machine.Client, version, at.room, at.session))
 	if err != nil {
-		return wrap(err, "restoring session %s of %s", at.session, at.room)
+		return wrap(err, "restoring %v", at)
 	}
 	rooms, err := b.rooms(ctx)
 	if err != nil {
@@ -481,16 +462,7 @@ func (b *Backup) takeNext(ctx context.Context, version id.KeyBackupVersion, at p
 	}
 	var sealed sealedSession
 	if json.Unmarshal(text, &sealed) != nil {
-		return fail(ErrCorrupt, "the key backup's data of session %s of %s are none", at.session, at.room)
+		return fail(ErrCorrupt, "the key backup's data of %v are none", at)
 	}
 	return b.take(ctx, version, at, &sealed, rooms)
-}
-
-// log is the context's logger, or the machine's, as mautrix chooses.
-func (b *Backup) log(ctx context.Context) *zerolog.Logger {
-	log := zerolog.Ctx(ctx)
-	if log.GetLevel() == zerolog.Disabled || log == zerolog.DefaultContextLogger {
-		return b.machine.Log
-	}
-	return log
 }

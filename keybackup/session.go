@@ -27,7 +27,7 @@ func (b *Backup) seal(session *crypto.InboundGroupSession) (*mautrix.ReqKeyBacku
 	first := session.Internal.FirstKnownIndex()
 	key, err := export(session.Internal, first)
 	if err != nil {
-		return nil, wrap(err, "exporting session %s of %s", session.Internal.ID(), session.RoomID)
+		return nil, wrap(err, "exporting %v", place{session.RoomID, session.Internal.ID()})
 	}
 	chain := session.ForwardingChains
 	if chain == nil {
@@ -42,11 +42,11 @@ func (b *Backup) seal(session *crypto.InboundGroupSession) (*mautrix.ReqKeyBacku
 		SharedHistory:      session.SharedHistory,
 	})
 	if err != nil {
-		return nil, wrap(err, "encrypting session %s of %s", session.Internal.ID(), session.RoomID)
+		return nil, wrap(err, "encrypting %v", place{session.RoomID, session.Internal.ID()})
 	}
 	data, err := json.Marshal(sealed)
 	if err != nil {
-		return nil, wrap(err, "encoding session %s of %s", session.Internal.ID(), session.RoomID)
+		return nil, wrap(err, "encoding %v", place{session.RoomID, session.Internal.ID()})
 	}
 	return &mautrix.ReqKeyBackupData{
 		FirstMessageIndex: int(first),
@@ -89,21 +89,21 @@ func export(session olm.InboundGroupSession, message uint32) ([]byte, error) {
 // it for one room, another room would take it away from there. rooms tells of the sessions that the store has.
 func (b *Backup) take(ctx context.Context, version id.KeyBackupVersion, at place, sealed *sealedSession, rooms map[id.SessionID]id.RoomID) error {
 	if sealed.SessionData.Ephemeral.PublicKey == nil { // on which Decrypt panics
-		return fail(ErrCorrupt, "the key backup's data of session %s of %s are incomplete", at.session, at.room)
+		return fail(ErrCorrupt, "the key backup's data of %v are incomplete", at)
 	}
 	// The cause stays out of the text of these errors, for it may quote what was decrypted.
 	data, err := sealed.SessionData.Decrypt(b.key)
 	if err != nil || data.Algorithm != id.AlgorithmMegolmV1 {
-		return fail(ErrCorrupt, "the key backup's data of session %s of %s cannot be decrypted, or are not of a Megolm session", at.session, at.room)
+		return fail(ErrCorrupt, "the key backup's data of %v cannot be decrypted, or are not of a Megolm session", at)
 	}
 	restored, err := olm.InboundGroupSessionImport([]byte(data.SessionKey))
 	if err != nil || restored.ID() != at.session {
-		return fail(ErrCorrupt, "the key backup's data of session %s of %s hold no session key, or another session's", at.session, at.room)
+		return fail(ErrCorrupt, "the key backup's data of %v hold no session key, or another session's", at)
 	}
 
 	existing, err := b.machine.CryptoStore.GetGroupSession(ctx, at.room, at.session)
 	if err != nil && !errors.Is(err, crypto.ErrGroupSessionWithheld) {
-		return wrap(err, "reading session %s of %s from the crypto store", at.session, at.room)
+		return wrap(err, "reading %v from the crypto store", at)
 	}
 	if existing == nil {
 		if room, ok := rooms[at.session]; ok {
@@ -114,14 +114,14 @@ func (b *Backup) take(ctx context.Context, version id.KeyBackupVersion, at place
 		ours, err := export(existing.Internal, later)
 		theirs, err2 := export(restored, later)
 		if err != nil || err2 != nil || !bytes.Equal(ours, theirs) {
-			return fail(ErrCorrupt, "the key backup's key of session %s of %s is not that of the crypto store's", at.session, at.room)
+			return fail(ErrCorrupt, "the key backup's key of %v is not that of the crypto store's", at)
 		}
 		if existing.Internal.FirstKnownIndex() <= restored.FirstKnownIndex() {
 			return nil
 		}
 	}
 	if _, err := b.machine.ImportRoomKeyFromBackup(ctx, version, at.room, at.session, data); err != nil {
-		return wrap(err, "writing session %s of %s to the crypto store", at.session, at.room)
+		return wrap(err, "writing %v to the crypto store", at)
 	}
 	return nil
 }

@@ -19,26 +19,13 @@ func losesText(value any, encoded []byte) bool {
 
 // hasInvalidText goes through what encoding/json encodes of a value, and has encoded, so that there is no circle in it.
 func hasInvalidText(v reflect.Value) bool {
-	switch v.Kind() {
-	case reflect.Invalid:
-		return false
-	case reflect.Interface:
-		return hasInvalidText(v.Elem())
-	case reflect.Pointer:
-		if v.IsNil() || v.Type().Elem() == rawMessage {
-			return false
-		}
-	}
-	if v.Type() == rawMessage {
-		return false
-	}
 	if invalid, known := marshalsInvalidText(v); known {
 		return invalid
 	}
 	switch v.Kind() {
 	case reflect.String:
 		return !utf8.ValidString(v.String())
-	case reflect.Pointer:
+	case reflect.Interface, reflect.Pointer:
 		return hasInvalidText(v.Elem())
 	case reflect.Slice, reflect.Array:
 		for i := range v.Len() {
@@ -63,8 +50,6 @@ func hasInvalidText(v reflect.Value) bool {
 	return false
 }
 
-var rawMessage = reflect.TypeFor[json.RawMessage]()
-
 // hasInvalidName is hasInvalidText for the key of a map, of which a string counts as it is, whatever methods it has.
 func hasInvalidName(key reflect.Value) bool {
 	if key.Kind() == reflect.String {
@@ -73,9 +58,10 @@ func hasInvalidName(key reflect.Value) bool {
 	return hasInvalidText(key)
 }
 
-// marshalsInvalidText asks a value that encodes itself. One that gives JSON used encoding/json for that, in all likelihood.
+// marshalsInvalidText asks a value that encodes itself. One that gives JSON used encoding/json for that, in all likelihood; but
+// [json.RawMessage] is the text of somebody else.
 func marshalsInvalidText(v reflect.Value) (invalid, known bool) {
-	if !v.CanInterface() {
+	if !v.IsValid() || !v.CanInterface() || v.Kind() == reflect.Pointer && v.IsNil() {
 		return false, false
 	}
 	value := v.Interface()
@@ -83,6 +69,8 @@ func marshalsInvalidText(v reflect.Value) (invalid, known bool) {
 		value = v.Addr().Interface()
 	}
 	switch value := value.(type) {
+	case json.RawMessage, *json.RawMessage:
+		return false, true
 	case json.Marshaler:
 		text, err := value.MarshalJSON()
 		return err == nil && hasReplaced(text), true

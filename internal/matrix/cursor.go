@@ -9,14 +9,6 @@ import (
 	"github.com/roomkv/roomkv/internal/fault"
 )
 
-// How far back a list of events is read. A homeserver can give a token for another page for ever.
-const (
-	maxPages = 10_000   // pages in all
-	maxEmpty = 1000     // pages in turn without any event of the memory
-	maxToken = 2 << 10  // bytes of a token
-	maxHeld  = 32 << 20 // bytes of events that are held in memory together
-)
-
 // cursorPrefix tells a cursor from a homeserver's token. Tokens have no spaces, for they stand in URLs.
 const cursorPrefix = "roomkv cursor "
 
@@ -31,14 +23,12 @@ type cursor struct {
 // cursorOf reads what next has given, or a token of the homeserver's as it is.
 func cursorOf(text string) (c cursor) {
 	ours, found := strings.CutPrefix(text, cursorPrefix)
-	if !found {
-		return cursor{token: text}
-	}
-	_, _ = fmt.Sscanf(ours, "%d %d %d ", &c.pages, &c.empty, &c.held)
-	if parts := strings.SplitN(ours, " ", 4); len(parts) == 4 {
+	if parts := strings.SplitN(ours, " ", 4); found && len(parts) == 4 {
+		_, _ = fmt.Sscan(ours, &c.pages, &c.empty, &c.held)
 		c.token = parts[3]
+		return c
 	}
-	return c
+	return cursor{token: text}
 }
 
 func (c cursor) String() string {

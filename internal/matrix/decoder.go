@@ -41,17 +41,12 @@ type Members map[string]func(*Decoder) error
 
 // Read reads the object.
 func (m Members) Read(d *Decoder) error {
-	return d.each('{', func() error {
-		name, err := d.token()
-		if err != nil {
-			return err
-		}
-		text, _ := name.(string)
-		if read := m[text]; read != nil {
+	return Objects(func(name string, d *Decoder) error {
+		if read := m[name]; read != nil {
 			return read(d)
 		}
 		return d.skip()
-	})
+	})(d)
 }
 
 // Elements reads an array, each element of it with element. A null is one without any.
@@ -84,7 +79,7 @@ func (d *Decoder) each(begin json.Delim, f func() error) error {
 	case token != begin:
 		return ErrAnswer
 	}
-	for d.more() {
+	for d.part.begin(); d.json.More(); d.part.begin() {
 		if err := f(); err != nil {
 			return err
 		}
@@ -96,11 +91,6 @@ func (d *Decoder) each(begin json.Delim, f func() error) error {
 func (d *Decoder) token() (json.Token, error) {
 	d.part.begin()
 	return d.json.Token()
-}
-
-func (d *Decoder) more() bool {
-	d.part.begin()
-	return d.json.More()
 }
 
 // skip reads over the next value.

@@ -30,8 +30,8 @@ func (e *Event) IsRooms(eventType event.Type) bool {
 	return e.Type == eventType.Type && e.StateKey != nil && *e.StateKey == ""
 }
 
-// ChangesPower tells whether the event changes the room's power levels, which a new room gets with its first events.
-func (e *Event) ChangesPower() bool {
+// changesPower tells whether the event changes the room's power levels, which a new room gets with its first events.
+func (e *Event) changesPower() bool {
 	return e != nil && e.IsRooms(event.StatePowerLevels) && (e.Unsigned.ReplacesState != "" || len(e.Unsigned.Before) > 0)
 }
 
@@ -40,12 +40,16 @@ func (e *Event) Redacted() bool {
 	return len(e.Unsigned.Redaction) > 0 && string(e.Unsigned.Redaction) != "null" && len(bytes.Trim(e.Content, "{} \t\r\n")) == 0
 }
 
+// Parsed is the event of a room as mautrix has it, with its content read as that of the type. It is nil where that is none of the type.
+func (e *Event) Parsed(room id.RoomID, as event.Type) *event.Event {
+	parsed := &event.Event{ID: e.ID, Sender: e.Sender, Timestamp: e.Time, Type: as, StateKey: e.StateKey, RoomID: room}
+	if json.Unmarshal(e.Content, &parsed.Content) != nil || parsed.Content.ParseRaw(as) != nil {
+		return nil
+	}
+	return parsed
+}
+
 // Size is about how long the event is, in bytes.
 func (e *Event) Size() int {
 	return len(e.ID) + len(e.Sender) + len(*e.StateKey) + len(e.Content) + len(e.Unsigned.Before) + len(e.Unsigned.Redaction)
-}
-
-// isState tells whether the event is a state event of the type.
-func (e *Event) isState(eventType event.Type) bool {
-	return e != nil && e.Type == eventType.Type && e.StateKey != nil
 }

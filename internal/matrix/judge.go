@@ -83,8 +83,7 @@ func duration(n float64, unit time.Duration) (time.Duration, bool) {
 	if math.IsNaN(n) || n < 0 {
 		return 0, false
 	}
-	const longest = 24 * time.Hour
-	return time.Duration(min(n, float64(longest/unit)) * float64(unit)), true
+	return time.Duration(min(n, float64(longestAsked/unit)) * float64(unit)), true
 }
 
 // errorCode is what an error code looks like. Another is left out, for a homeserver could repeat a value there.

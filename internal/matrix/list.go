@@ -14,15 +14,27 @@ import (
 	"github.com/roomkv/roomkv/internal/fault"
 )
 
-// timelineLimit is how many of the latest events a listing looks at beside the state, the most that Synapse gives by
-// default. They cost something only where a later one has taken their place.
-const timelineLimit = 100
-
 // listing is what a listing does, for its errors.
 const listing = "list the keys"
 
 // Visit is given the events of a listing, one after the other. Its error ends that.
 type Visit func(evt *Event, late bool) error
+
+// only visits state events of the type, without what was before them.
+func (v Visit) only(eventType event.Type) Visit {
+	return func(evt *Event, late bool) error {
+		if evt == nil || evt.Type != eventType.Type || evt.StateKey == nil {
+			return nil
+		}
+		evt.Unsigned.Before = nil
+		return v(evt, late)
+	}
+}
+
+// read visits an array of events.
+func (v Visit) read(late bool) func(*Decoder) error {
+	return Events(func(evt *Event) error { return v(evt, late) })
+}
 
 // Scan visits the current events of the type as an initial sync shows them, as they arrive. It begins anew where the answer
 // breaks off. Of two events with one state key the later counts: one that is late comes from the timeline, before or after the others.
@@ -37,24 +49,18 @@ func (r Room) Scan(ctx context.Context, eventType event.Type, begin func() Visit
 		map[string]string{"filter": r.listFilter(eventType), "set_presence": string(event.PresenceOffline)},
 	), func(decoder *Decoder) error {
 		found, powers = false, nil
-		visit := begin()
-		each := func(late bool) func(*Decoder) error {
-			return Events(func(evt *Event) error {
-				if evt.isState(eventType) {
-					evt.Unsigned.Before = nil
-					return visit(evt, late)
-				}
-				if late && evt.ChangesPower() {
-					powers = append(powers, evt.Time)
-				}
-				return nil
-			})
+		visit := begin().only(eventType)
+		timeline := func(evt *Event, late bool) error {
+			if evt.changesPower() {
+				powers = append(powers, evt.Time)
+			}
+			return visit(evt, late)
 		}
 		room := Members{r.ID.String(): func(decoder *Decoder) error {
 			found = true
 			return Members{
-				"state":    Members{"events": each(false)}.Read,
-				"timeline": Members{"events": each(true)}.Read,
+				"state":    Members{"events": visit.read(false)}.Read,
+				"timeline": Members{"events": Visit(timeline).read(true)}.Read,
 			}.Read(decoder)
 		}}
 		return Members{"rooms": Members{"join": room.Read}.Read}.Read(decoder)
@@ -72,14 +78,7 @@ func (r Room) Scan(ctx context.Context, eventType event.Type, begin func() Visit
 // the room's history.
 func (r Room) ScanAll(ctx context.Context, eventType event.Type, begin func() Visit) error {
 	return r.stream(ctx, r.Client.BuildClientURL("v3", "rooms", r.ID, "state"), func(decoder *Decoder) error {
-		visit := begin()
-		return Events(func(evt *Event) error {
-			if !evt.isState(eventType) {
-				return nil
-			}
-			evt.Unsigned.Before = nil
-			return visit(evt, false)
-		})(decoder)
+		return begin().only(eventType).read(false)(decoder)
 	})
 }
 

@@ -41,9 +41,6 @@ func (r Room) setMembership(ctx context.Context, url string, to event.Membership
 	return err
 }
 
-// maxMembers is how many members a room may have in which values are encrypted. Homeservers list them in one answer.
-const maxMembers = 50_000
-
 // LearnMembers has the client's state store know who is in the room. One that has seen no sync does not.
 func (r Room) LearnMembers(ctx context.Context) error {
 	var members []*event.Event

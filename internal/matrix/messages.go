@@ -14,13 +14,6 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// manyEvents is how many events a page asks for where people have talked for long, and anyEvents how many of what they said where that was
-// for longer. Dendrite bounds the limit of a request by 100, but not that of its filter.
-const (
-	manyEvents = 1000
-	anyEvents  = 500
-)
-
 // Page is a part of the room's events.
 type Page struct {
 	Events []*Event // the state events of the type that was asked for, the newest first
@@ -107,30 +100,8 @@ type messages struct {
 	end   string
 }
 
-// How much a page may have: so many events where fewer are asked for, as homeservers can give more than that, and so many bytes for
-// each, up to [MaxPage].
-const (
-	maxPageEvents = 2000
-	bytesOfEvent  = 256 << 10
-)
-
 // messages asks for a page, and for a smaller one where that is too large.
-func (r Room) messages(ctx context.Context, from string, filter mautrix.FilterPart) (messages, error) {
-	const what = "look back"
-	for {
-		answer, err := r.messagesOnce(ctx, from, filter)
-		switch {
-		case err == nil:
-			return answer, nil
-		case errors.Is(err, mautrix.ErrBodyReadReachedLimit) && filter.Limit > 1:
-			filter.Limit = max(1, filter.Limit/8)
-		default:
-			return messages{}, r.Explain(ctx, what, err)
-		}
-	}
-}
-
-func (r Room) messagesOnce(ctx context.Context, from string, filter mautrix.FilterPart) (answer messages, err error) {
+func (r Room) messages(ctx context.Context, from string, filter mautrix.FilterPart) (answer messages, err error) {
 	text, err := json.Marshal(filter)
 	if err != nil {
 		return messages{}, err
@@ -156,5 +127,13 @@ func (r Room) messagesOnce(ctx context.Context, from string, filter mautrix.Filt
 			"end": func(decoder *Decoder) error { return decoder.Decode(&answer.end) },
 		}.Read(decoder)
 	})})
-	return answer, err
+	switch {
+	case err == nil:
+		return answer, nil
+	case errors.Is(err, mautrix.ErrBodyReadReachedLimit) && filter.Limit > 1:
+		filter.Limit = max(1, filter.Limit/8)
+		return r.messages(ctx, from, filter)
+	default:
+		return messages{}, r.Explain(ctx, "look back", err)
+	}
 }

@@ -6,12 +6,6 @@ import (
 	"slices"
 )
 
-// maxListed is how much of a listing is held in memory at once, in bytes of events, to each of which eventCost is added.
-const (
-	maxListed = 32 << 20
-	eventCost = 512
-)
-
 // errListed is for a listing that has more.
 var errListed = errors.New("too many events, or too large ones")
 
@@ -36,7 +30,7 @@ type picked struct {
 
 // Add is a [Visit].
 func (p *Picker) Add(evt *Event, late bool) error {
-	if !p.takes(*evt.StateKey) {
+	if p.Wants != nil && !p.Wants(*evt.StateKey) || p.more && *evt.StateKey > p.Last { // there is no room for it
 		return nil
 	}
 	known, ok := p.events[*evt.StateKey]
@@ -57,11 +51,6 @@ func (p *Picker) Add(evt *Event, late bool) error {
 		return errListed
 	}
 	return nil
-}
-
-// takes tells whether an event with the state key is wanted and has room.
-func (p *Picker) takes(stateKey string) bool {
-	return (p.Wants == nil || p.Wants(stateKey)) && (!p.more || stateKey <= p.Last)
 }
 
 // cut leaves what there is room for.

@@ -19,27 +19,32 @@ func (r Room) Levels(ctx context.Context, sends event.Type) (need, have int, kno
 	if err != nil {
 		return 0, 0, false
 	}
-	if need, have = levels.GetEventLevel(sends), levels.GetUserLevel(r.Client.UserID); have >= need {
-		return need, have, true
-	}
-	if levels.CreateEvent, err = r.CreateEvent(ctx); err != nil {
-		return need, have, false
-	}
-	return need, levels.GetUserLevel(r.Client.UserID), true
+	_, err = r.maySend(ctx, levels, sends, r.Client.UserID)
+	return levels.GetEventLevel(sends), levels.GetUserLevel(r.Client.UserID), err == nil
 }
 
-// CreateEvent is the room's first event. Since room version 12 its creators have all power, and the levels do not say so.
-func (r Room) CreateEvent(ctx context.Context) (*event.Event, error) {
+// maySend tells whether somebody has the power to send events of the type. It asks for the room's first event where the levels alone deny it.
+func (r Room) maySend(ctx context.Context, levels *event.PowerLevelsEventContent, sends event.Type, user id.UserID) (may bool, err error) {
+	has := func() bool { return levels.GetUserLevel(user) >= levels.GetEventLevel(sends) }
+	if has() {
+		return true, nil
+	}
+	levels.CreateEvent, err = r.createEvent(ctx)
+	return err == nil && has(), err
+}
+
+// createEvent is the room's first event. Since room version 12 its creators have all power, and the levels do not say so.
+func (r Room) createEvent(ctx context.Context) (*event.Event, error) {
 	found, err := r.State(ctx, event.StateCreate, "")
 	if err != nil {
 		return nil, err
 	}
-	create := &event.Event{Type: event.StateCreate, RoomID: r.ID}
-	if found == nil || json.Unmarshal(found.Content, &create.Content) != nil || create.Content.ParseRaw(create.Type) != nil {
-		return nil, fault.Of(fault.ErrCorrupt, nil, "%s has no event that tells who made it", r.ID)
+	if found != nil {
+		if create := found.Parsed(r.ID, event.StateCreate); create != nil {
+			return create, nil
+		}
 	}
-	create.ID, create.Sender, create.StateKey = found.ID, found.Sender, found.StateKey
-	return create, nil
+	return nil, fault.Of(fault.ErrCorrupt, nil, "%s has no event that tells who made it", r.ID)
 }
 
 // PowerLevels asks for the room's power levels.
@@ -96,10 +101,10 @@ func (r Room) Powerless(ctx context.Context, eventType event.Type, user id.UserI
 		return 0, err
 	}
 	content, err := levelsOf(levels.Content)
-	if err != nil || content.GetUserLevel(user) >= content.GetEventLevel(eventType) {
+	if err != nil { // levels that nobody can read take no power
 		return 0, nil
 	}
-	if content.CreateEvent, err = r.CreateEvent(ctx); err != nil || content.GetUserLevel(user) >= content.GetEventLevel(eventType) {
+	if may, err := r.maySend(ctx, content, eventType, user); may || err != nil {
 		return 0, err
 	}
 	return levels.Time, nil

@@ -5,9 +5,6 @@ import (
 	"net/http"
 )
 
-// maxRedirects is how many redirects of a download are followed, as many as package http does by itself.
-const maxRedirects = 10
-
 // straight is a copy of a client that follows no redirect: a request has the user's token, and many have values, and neither is for
 // whoever the homeserver, or what stands before it, names. Package http keeps the token where only the port is another one, and the body
 // of a request at 307 and 308. The client's own fields stay as they are.

@@ -92,32 +92,21 @@ type body struct {
 	failed  error
 }
 
-func (b *body) Read(p []byte) (int, error) {
-	if b.failed != nil {
-		return 0, b.failed
+func (b *body) Read(p []byte) (n int, err error) {
+	b.failed = cmp.Or(b.failed, b.ctx.Err())
+	if b.failed == nil && b.left >= b.missing {
+		n, err = b.from.Read(p[:min(int64(len(p)), b.left+1)])
+		b.left -= int64(n)
+		b.missing -= int64(n)
 	}
-	if b.failed = b.ctx.Err(); b.failed != nil {
-		return 0, b.failed
-	}
-	if b.left < b.missing {
-		b.failed = b.tooLong()
-		return 0, b.failed
-	}
-	n, err := b.from.Read(p[:min(int64(len(p)), b.left+1)])
-	if b.left -= int64(n); b.left < 0 {
-		b.failed = b.tooLong()
-		return 0, b.failed
-	}
-	if b.missing -= int64(n); err == io.EOF && b.missing > 0 { // which not every transport finds out
-		err = io.ErrUnexpectedEOF
-	}
-	if err != nil && err != io.EOF {
+	switch {
+	case b.failed != nil:
+	case b.left < max(0, b.missing):
+		b.failed = fmt.Errorf("%w: it is larger than %d bytes: %w", ErrAnswer, b.limit, mautrix.ErrBodyReadReachedLimit)
+	case err == io.EOF && b.missing > 0: // which not every transport finds out
+		b.failed = fmt.Errorf("it broke off: %w", io.ErrUnexpectedEOF)
+	case err != nil && err != io.EOF:
 		b.failed = fmt.Errorf("it broke off: %w", err)
-		err = b.failed
 	}
-	return n, err
-}
-
-func (b *body) tooLong() error {
-	return fmt.Errorf("%w: it is larger than %d bytes: %w", ErrAnswer, b.limit, mautrix.ErrBodyReadReachedLimit)
+	return n, cmp.Or(b.failed, err)
 }

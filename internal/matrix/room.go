@@ -35,13 +35,11 @@ func (r Room) State(ctx context.Context, eventType event.Type, stateKey string) 
 	} else if err != nil {
 		return nil, r.Explain(ctx, what, err)
 	}
-	var evt *Event
-	if json.Unmarshal(body, &evt) != nil {
-		evt = nil
-	}
+	var evt Event
+	read := json.Unmarshal(body, &evt) == nil
 	switch {
-	case evt != nil && evt.ID != "" && evt.Type == eventType.Type && evt.StateKey != nil && *evt.StateKey == stateKey:
-		return evt, nil
+	case read && evt.ID != "" && evt.Type == eventType.Type && evt.StateKey != nil && *evt.StateKey == stateKey:
+		return &evt, nil
 	case r.HasLeft(ctx): // Dendrite then gives the room's create event in place of one that is not there
 		return nil, r.NotJoined(what, nil)
 	default:
@@ -113,12 +111,7 @@ func (r Room) Redact(ctx context.Context, event id.EventID) error {
 }
 
 // Log is the context's logger or else the client's, as in mautrix.
-func (r Room) Log(ctx context.Context) *zerolog.Logger {
-	if log := zerolog.Ctx(ctx); log.GetLevel() != zerolog.Disabled && log != zerolog.DefaultContextLogger {
-		return log
-	}
-	return &r.Client.Log
-}
+func (r Room) Log(ctx context.Context) *zerolog.Logger { return Logger(ctx, &r.Client.Log) }
 
 // GetEvent asks for an event, and again for one that is not there.
 func (r Room) GetEvent(ctx context.Context, at id.EventID) (evt *event.Event, err error) {

@@ -19,14 +19,22 @@ var (
 	syncToken     = regexp.MustCompile(`^s(\d+)(?:_.*)?$`) // of both
 )
 
+// placeIn is the number in a token of one of the forms.
+func placeIn(token string, forms ...*regexp.Regexp) (place int64, known bool) {
+	for _, form := range forms {
+		if match := form.FindStringSubmatch(token); match != nil {
+			if place, err := strconv.ParseInt(match[1], 10, 64); err == nil {
+				return place, true
+			}
+		}
+	}
+	return 0, false
+}
+
 // PlaceOf is where the homeserver had stored the last event before a position in a sync, or in a list that goes back. It is 0 where the
 // token does not tell.
 func PlaceOf(token string) (place int64) {
-	for _, form := range []*regexp.Regexp{synapseToken, dendriteToken, syncToken} {
-		if match := form.FindStringSubmatch(token); match != nil {
-			place, _ = strconv.ParseInt(match[1], 10, 64)
-		}
-	}
+	place, _ = placeIn(token, synapseToken, dendriteToken, syncToken)
 	return place
 }
 
@@ -43,34 +51,22 @@ type Surroundings struct {
 // Dendrite the limit is for each side, and start is the token of what was stored before the event in this room. That
 // orders events just as well.
 func (s Surroundings) Place() (place int64, known bool) {
-	match := dendriteToken.FindStringSubmatch(s.Start)
-	if match == nil && len(s.Before) == 0 {
-		match = synapseToken.FindStringSubmatch(s.Start)
+	if len(s.Before) > 0 {
+		return placeIn(s.Start, dendriteToken)
 	}
-	if match == nil {
-		return 0, false
-	}
-	place, err := strconv.ParseInt(match[1], 10, 64)
-	if err != nil {
-		return 0, false
-	}
-	return place, true
+	return placeIn(s.Start, dendriteToken, synapseToken)
 }
 
 // Stored asks where the homeserver has stored an event that it has listed. Synapse lists events by their depth, which it
 // chooses before it stores them: one that took long is listed before those that it has acknowledged meanwhile.
 func (r Room) Stored(ctx context.Context, event id.EventID) (place int64, known bool, err error) {
 	around, err := r.Around(ctx, event)
-	if err != nil {
-		return 0, false, err
-	}
 	place, known = around.Place()
-	return place, known, nil
+	return place, known, err
 }
 
 // Around asks for what the homeserver lists around an event. There is nothing where it does not give the event, or not any more.
 func (r Room) Around(ctx context.Context, event id.EventID) (Surroundings, error) {
-	const what = "tell the order of events"
 	// The response has the room's state too, of which nobody can want any that is not in this room. Synapse reads the
 	// members all the same, unless they are to be lazy.
 	filter, err := json.Marshal(map[string]any{"not_rooms": []id.RoomID{r.ID}, "lazy_load_members": true})
@@ -87,7 +83,7 @@ func (r Room) Around(ctx context.Context, event id.EventID) (Surroundings, error
 	if IsStatus(err, http.StatusNotFound) || IsStatus(err, http.StatusForbidden) { // purged since it was listed, or hidden
 		return Surroundings{}, nil
 	} else if err != nil {
-		return Surroundings{}, r.Explain(ctx, what, err)
+		return Surroundings{}, r.Explain(ctx, "tell the order of events", err)
 	}
 	return around, nil
 }

@@ -6,22 +6,12 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"time"
 
 	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix"
 
 	"github.com/roomkv/roomkv/internal/retry"
 )
-
-// What mautrix documents as the defaults of a client's DefaultHTTPBackoff and MaxHTTPBackoff.
-const (
-	defaultPause   = 4 * time.Second
-	defaultLongest = 10 * time.Minute
-)
-
-// defaultRetries is how often a request is made again where neither the client nor the context says.
-const defaultRetries = 3
 
 // Try calls attempt, and again while that can help: as often as the context says (see [mautrix.WithMaxRetries]), or the client. In the
 // context that attempt gets, mautrix sends each request once, and so does another Try, so that what is encrypted for a request is not
@@ -33,7 +23,7 @@ func Try(ctx context.Context, client *mautrix.Client, attempt func(ctx context.C
 		verdict := judge(client, err)
 		if verdict.Again {
 			doubtful = doubtful || !Refused(err)
-			logger(ctx, client).Warn().Str("because", verdict.Why).Msg("Request failed, another follows")
+			Logger(ctx, &client.Log).Warn().Str("because", verdict.Why).Msg("Request failed, another follows")
 		}
 		return verdict
 	})
@@ -74,10 +64,10 @@ func policy(ctx context.Context, client *mautrix.Client) retry.Policy {
 	return retry.Policy{Attempts: attempts, Pause: cmp.Or(client.DefaultHTTPBackoff, defaultPause), Longest: longest}
 }
 
-// logger is the context's, or else the client's, as in mautrix.
-func logger(ctx context.Context, client *mautrix.Client) *zerolog.Logger {
+// Logger is the context's logger, or else that one, as in mautrix.
+func Logger(ctx context.Context, otherwise *zerolog.Logger) *zerolog.Logger {
 	if log := zerolog.Ctx(ctx); log.GetLevel() != zerolog.Disabled && log != zerolog.DefaultContextLogger {
 		return log
 	}
-	return &client.Log
+	return otherwise
 }

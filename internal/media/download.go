@@ -26,11 +26,11 @@ func fetch(ctx context.Context, r matrix.Room, media wire.Media, of Of) (text []
 		text, err = readSized(body, media.Size)
 		return err
 	})
-	if errors.Is(err, errWrongSize) {
-		return nil, wrongSize(r, media, of)
-	}
 	what := fmt.Sprintf("download attachment %s, the value for key %q", media.URL, of.Key)
 	switch {
+	case errors.Is(err, errWrongSize):
+		return nil, fault.Of(fault.ErrCorrupt, nil, "event %s in %s, key %q: attachment %s does not have the %d bytes that it should",
+			of.Event, r.ID, of.Key, media.URL, media.Size)
 	case errors.Is(err, mautrix.MNotFound), matrix.IsStatus(err, http.StatusNotFound), matrix.IsStatus(err, http.StatusGone), SaysNo(err):
 		return nil, fault.Of(fault.ErrMissingMedia, err, "cannot %s in event %s in %s", what, of.Event, r.ID)
 	case err != nil:
@@ -45,10 +45,6 @@ func SaysNo(err error) bool {
 	var answer mautrix.HTTPError
 	return errors.As(err, &answer) && answer.RespError != nil && answer.Response != nil &&
 		(answer.Response.StatusCode == http.StatusForbidden || answer.Response.StatusCode >= http.StatusInternalServerError)
-}
-
-func wrongSize(r matrix.Room, media wire.Media, of Of) error {
-	return fault.Of(fault.ErrCorrupt, nil, "event %s in %s, key %q: attachment %s does not have the %d bytes that it should", of.Event, r.ID, of.Key, media.URL, media.Size)
 }
 
 // firstStep is how much memory is taken at first for an attachment, at most, in bytes.

@@ -76,7 +76,7 @@ var mutants = []mutant{
 	{"a read shares what is still being asked: of two rivals the one is shown that counts by a guess", "internal/replica/dict.go",
 		" || len(d.history.Unplaced(\"\")) > 0 {", " {", protocol},
 	{"an answer that is none tells no order of storage", "internal/matrix/stored.go",
-		"	} else if err != nil {\n		return Surroundings{}, r.Explain(ctx, what, err)", "	} else if err != nil {\n		return Surroundings{}, nil", []string{"-run", "TestScripts", "./internal/faults/load"}},
+		"	} else if err != nil {\n		return Surroundings{}, r.Explain(ctx, \"tell the order of events\", err)", "	} else if err != nil {\n		return Surroundings{}, nil", []string{"-run", "TestScripts", "./internal/faults/load"}},
 	{"a clock that was set back: what was made from the current event is taken for older", "internal/merge/history.go",
 		" && !h.madeFrom(page, n)", "", merging},
 	{"a merge does not tell which conditional changes it leaves out", "internal/merge/merge.go",

@@ -53,8 +53,8 @@ func (r Room) duplicate(evt *event.Event, other *matrix.Event) *event.Event {
 	if other == nil || other.ID == evt.ID || other.Sender != evt.Sender || other.Type != event.EventEncrypted.Type || other.StateKey != nil {
 		return nil
 	}
-	found := &event.Event{ID: other.ID, Sender: other.Sender, Timestamp: other.Time, Type: event.EventEncrypted, RoomID: r.ID}
-	if json.Unmarshal(other.Content, &found.Content) != nil || found.Content.ParseRaw(event.EventEncrypted) != nil {
+	found := other.Parsed(r.ID, event.EventEncrypted)
+	if found == nil {
 		return nil
 	}
 	content, theirs := evt.Content.AsEncrypted(), found.Content.AsEncrypted()

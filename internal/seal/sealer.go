@@ -213,8 +213,8 @@ func (r Room) learnEncryption(ctx context.Context) error {
 		return fault.Of(fault.ErrNoCrypto, nil, "%s is encrypted, or has encrypted values in its memory, and the homeserver has no %s there, so nothing was written; "+
 			"find out why, or write values that the homeserver can read with WithEncryption(false)", r.ID, event.StateEncryption.Type)
 	}
-	evt := &event.Event{ID: found.ID, Sender: found.Sender, Type: event.StateEncryption, StateKey: found.StateKey, RoomID: r.ID}
-	if json.Unmarshal(found.Content, &evt.Content) != nil || evt.Content.ParseRaw(evt.Type) != nil {
+	evt := found.Parsed(r.ID, event.StateEncryption)
+	if evt == nil {
 		return fault.Of(fault.ErrCorrupt, nil, "event %s in %s does not say how the room is encrypted", found.ID, r.ID)
 	}
 	mautrix.UpdateStateStore(ctx, r.Client.StateStore, evt)
