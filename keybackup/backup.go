@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -295,7 +296,8 @@ func (b *Backup) SaveAll(ctx context.Context) (saved int, err error) {
 	return saved, err
 }
 
-// saveAll saves the sessions that the crypto store's records place in a version other than this one, "" being none.
+// saveAll saves the sessions that the crypto store's records place in a version other than this one, "" being none. Where there are none it
+// sends nothing: Dendrite takes a request without sessions for one that changes the version's auth_data.
 func (b *Backup) saveAll(ctx context.Context, version id.KeyBackupVersion, which func(recorded id.KeyBackupVersion) bool) (saved int, err error) {
 	b.records.Lock()
 	missing, err := b.machine.CryptoStore.GetGroupSessionsWithoutKeyBackupVersion(ctx, version).AsList()
@@ -303,45 +305,28 @@ func (b *Backup) saveAll(ctx context.Context, version id.KeyBackupVersion, which
 	if err != nil {
 		return 0, wrap(err, "reading the crypto store")
 	}
-	request := &mautrix.ReqKeyBackup{}
-	var places []place
-	send := func() error {
-		if len(places) == 0 { // Dendrite takes a request without sessions for one that changes the version's auth_data
-			return nil
-		}
-		if err := send(ctx, b.machine.Client, http.MethodPut, keysURL(b.machine.Client, version), request); err != nil {
-			return wrap(err, "saving sessions")
-		}
-		for _, sent := range places {
-			b.record(ctx, version, sent)
-		}
-		saved += len(places)
-		request.Rooms, places = nil, nil
-		return nil
-	}
-	for _, found := range missing {
-		if !which(b.recorded(found)) {
-			continue
-		}
-		sealed, err := b.seal(found)
-		if err != nil {
-			return saved, err
-		}
-		to := place{found.RoomID, found.Internal.ID()}
-		if request.Rooms == nil {
-			request.Rooms = map[id.RoomID]mautrix.ReqRoomKeyBackup{}
-		}
-		if _, ok := request.Rooms[to.room]; !ok {
-			request.Rooms[to.room] = mautrix.ReqRoomKeyBackup{Sessions: map[id.SessionID]mautrix.ReqKeyBackupData{}}
-		}
-		request.Rooms[to.room].Sessions[to.session] = *sealed
-		if places = append(places, to); len(places) == batch {
-			if err := send(); err != nil {
+	missing = slices.DeleteFunc(missing, func(found *crypto.InboundGroupSession) bool { return !which(b.recorded(found)) })
+	for part := range slices.Chunk(missing, batch) {
+		request := &mautrix.ReqKeyBackup{Rooms: map[id.RoomID]mautrix.ReqRoomKeyBackup{}}
+		for _, found := range part {
+			sealed, err := b.seal(found)
+			if err != nil {
 				return saved, err
 			}
+			if _, ok := request.Rooms[found.RoomID]; !ok {
+				request.Rooms[found.RoomID] = mautrix.ReqRoomKeyBackup{Sessions: map[id.SessionID]mautrix.ReqKeyBackupData{}}
+			}
+			request.Rooms[found.RoomID].Sessions[found.Internal.ID()] = *sealed
 		}
+		if err := send(ctx, b.machine.Client, http.MethodPut, keysURL(b.machine.Client, version), request); err != nil {
+			return saved, wrap(err, "saving sessions")
+		}
+		for _, found := range part {
+			b.record(ctx, version, place{found.RoomID, found.Internal.ID()})
+		}
+		saved += len(part)
 	}
-	return saved, send()
+	return saved, nil
 }
 
 // recorded is the backup version that a session of the crypto store was last saved to or restored from.

@@ -14,7 +14,8 @@ import (
 // chunk is how much of a large string is encoded at a time, in bytes.
 const chunk = 32 << 10
 
-// Value gives the stored form of the value for a key, or an error of kind [fault.ErrInvalidValue] without the value in its text. What it gives keeps <, > and & as they are, for people read it too.
+// Value gives the stored form of the value for a key. It keeps <, > and & as they are, for people read it too. It fails with
+// [fault.ErrInvalidValue], without the value in the text, where encoding/json cannot encode the value or would change a text in it.
 func Value(key string, value any) (json.RawMessage, error) {
 	text, ok := encodeLarge(value)
 	if !ok {

@@ -32,13 +32,13 @@ const (
 
 // Sink takes what the sync brings. Its methods are called by the goroutine of the sync, one after the other.
 type Sink interface {
-	// Missed: a whole response can have been missed, of any room.
+	// Missed tells that a whole response can be missing, with events of any room.
 	Missed()
 
-	// Skipped: events of the room can have been missed. What is known of it is as if nobody followed.
+	// Skipped tells that events of the room can be missing. What is known of the room is as old as if nobody followed.
 	Skipped(room id.RoomID)
 
-	// Invited: the user was invited to the room.
+	// Invited tells that the user was invited to the room.
 	Invited(room id.RoomID)
 
 	// Joined takes what a response has of a room in which the user is. It returns those events of the timeline that are the store's.
@@ -72,8 +72,8 @@ type awaited struct {
 	responses int // that have come without it
 }
 
-// Start registers with the client's syncer, once. It fails with [fault.ErrInvalidOption] where that takes no handlers, where its filter keeps the
-// store's events back, or after Stop.
+// Start registers with the client's syncer, once. It fails with [fault.ErrInvalidOption] where the syncer takes no handlers, where its
+// filter keeps the store's events back, or after Stop.
 func (f *Follower) Start() error {
 	if f.stopped.Load() {
 		return fault.Of(fault.ErrInvalidOption, nil, "cannot follow: the store was closed")
@@ -125,23 +125,22 @@ func (f *Follower) Live(room id.RoomID) bool {
 	return !waits
 }
 
-// Feeds tells whether something sent in ctx will be fed. The sync goes on only when the handlers of its last response
-// have returned, so whatever they wait for does not come.
+// Feeds tells whether the sync brings what is sent in ctx while the caller waits for it. It brings nothing to a caller in one of its own
+// handlers, for it goes on only when the handlers of its last response have returned.
 func (f *Follower) Feeds(ctx context.Context, room id.RoomID) bool {
 	return ctx.Value(mautrix.SyncTokenContextKey) == nil && f.Live(room)
 }
 
-// Behind notes that the sync has yet to bring an event that the homeserver lists.
+// Behind notes that the sync has yet to bring an event that the homeserver lists. Until then [Follower.Live] is false for the room.
 func (f *Follower) Behind(room id.RoomID, event id.EventID) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if _, brought := f.brought.Get(event); brought {
-		return
-	}
 	if f.waiting == nil {
 		f.waiting = map[id.RoomID]awaited{}
 	}
-	f.waiting[room] = awaited{event: event}
+	if _, brought := f.brought.Get(event); !brought {
+		f.waiting[room] = awaited{event: event}
+	}
 }
 
 // onSync is a [mautrix.SyncHandler].
@@ -208,7 +207,7 @@ func (f *Follower) TellsUpgrades(room id.RoomID) bool { return f.upgrades.Load()
 // TellsEncryption tells whether the sync would tell of it if the room became encrypted.
 func (f *Follower) TellsEncryption(room id.RoomID) bool { return f.encryption.Load() && f.Live(room) }
 
-// Started tells whether anybody follows.
+// Started tells whether Start has succeeded and nobody has called Stop.
 func (f *Follower) Started() bool { return f.started.Load() && !f.stopped.Load() }
 
 // Stop makes the follower do nothing more. A syncer has no way to take a handler back.

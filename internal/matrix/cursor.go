@@ -38,7 +38,7 @@ func (c cursor) String() string {
 	return fmt.Sprintf("%s%d %d %d %s", cursorPrefix, c.pages, c.empty, c.held, c.token)
 }
 
-// next is the cursor of the page after that at c, which has these events of the memory. It is empty where the homeserver names none.
+// next is the cursor of the page after the one at c, which had these events. It is empty where the homeserver gave no token.
 func (c cursor) next(token string, events []*Event) string {
 	c.pages++
 	if c.empty++; len(events) > 0 {
@@ -54,24 +54,27 @@ func (c cursor) next(token string, events []*Event) string {
 // Token is the homeserver's token in a [Page.Next].
 func Token(next string) string { return cursorOf(next).token }
 
-// LetGo is a [Page.Next] for who no longer holds what was on the pages before it.
+// LetGo is a [Page.Next] for a caller that holds none of the events before it in memory any more, so that they no longer count.
 func LetGo(next string) string {
 	c := cursorOf(next)
 	c.held = 0
 	return c.String()
 }
 
-// turn fails where no page is to be asked for any more.
-func (c cursor) turn(room id.RoomID) (cursor, error) {
+// check fails with [fault.ErrCorrupt] where a homeserver has no business to name another page.
+func (c cursor) check(room id.RoomID) error {
+	why := ""
 	switch {
 	case c.pages >= maxPages:
-		return c, fault.Of(fault.ErrCorrupt, nil, "cannot look back in %s: the homeserver lists no end of events, after %d pages", room, c.pages)
+		why = fmt.Sprintf("lists no end of events, after %d pages", c.pages)
 	case c.empty >= maxEmpty:
-		return c, fault.Of(fault.ErrCorrupt, nil, "cannot look back in %s: the homeserver lists nothing of the memory on %d pages, and no end of them", room, c.empty)
+		why = fmt.Sprintf("lists nothing of the memory on %d pages, and no end of them", c.empty)
 	case c.held > maxHeld:
-		return c, fault.Of(fault.ErrCorrupt, nil, "cannot look back in %s: the homeserver lists more than %d bytes of events of the memory", room, maxHeld)
+		why = fmt.Sprintf("lists more than %d bytes of events of the memory", maxHeld)
 	case len(c.token) > maxToken:
-		return c, fault.Of(fault.ErrCorrupt, nil, "cannot look back in %s: the homeserver's token for a page has %d bytes", room, len(c.token))
+		why = fmt.Sprintf("gives a token for a page that has %d bytes", len(c.token))
+	default:
+		return nil
 	}
-	return c, nil
+	return fault.Of(fault.ErrCorrupt, nil, "cannot look back in %s: the homeserver %s", room, why)
 }

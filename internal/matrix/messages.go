@@ -19,21 +19,20 @@ type Page struct {
 	Events []*Event // the state events of the type that was asked for, the newest first
 	Next   string   // where the next page begins, empty where there is none
 	First  bool     // whether the room's first event was there
-	Oldest int64    // when the last of the events was sent, or without any when the user's own were at the latest, 0 without these too
+	Oldest int64    // Unix milliseconds: when the last of Events was sent; without Events, the user's own latest event; 0 without both
 
 	// What the page says of the room besides.
 	Encrypted  bool         // the room was encrypted
 	Tombstones []id.EventID // that say the room was replaced
 }
 
-// Back gives a page of the room's state events of the type, from a [Page.Next] on, or from the latest where that is empty. A page can have
-// fewer events than were asked for, or none, and not be the last: Dendrite counts those that the filter leaves out. Where the filter leaves out
-// all, Dendrite does not say where the next page begins. Back then asks for more events, step by step as they can be large, and for some of
-// any type at last.
+// Back gives a page of the room's state events of the type, from a [Page.Next] on, or from the latest event where that is empty. A page can
+// have fewer events than were asked for, or none, and not be the last: Dendrite counts those that the filter leaves out. Where the filter
+// leaves out all of them, Dendrite does not say where the next page begins. Back then asks for more events, step by step as they can be
+// large, and for some of any type at last. It fails with [fault.ErrCorrupt] where the homeserver names pages without end.
 func (r Room) Back(ctx context.Context, eventType event.Type, from string, limit int) (Page, error) {
-	filter := pageFilter(eventType, limit)
-	at, err := cursorOf(from).turn(r.ID)
-	if err != nil {
+	filter, at := pageFilter(eventType, limit), cursorOf(from)
+	if err := at.check(r.ID); err != nil {
 		return Page{}, err
 	}
 	answer, err := r.messages(ctx, at.token, filter)
@@ -58,10 +57,7 @@ func (r Room) Back(ctx context.Context, eventType event.Type, from string, limit
 // Latest gives those of the room's latest events, as many as one request tells, that are state events of the type. It names no next page.
 func (r Room) Latest(ctx context.Context, eventType event.Type, limit int) (Page, error) {
 	answer, err := r.messages(ctx, "", pageFilter(eventType, limit))
-	if err != nil {
-		return Page{}, err
-	}
-	return r.page(eventType, answer), nil
+	return r.page(eventType, answer), err
 }
 
 // pageFilter lets through the events of the type, and those that say something of the room.

@@ -1,4 +1,5 @@
-// Package matrix makes requests to a homeserver: how often each is made, and what became of it. It knows no memory and no encryption.
+// Package matrix makes requests to a homeserver. It repeats a request that failed where that can help, bounds how large each answer may be,
+// and explains errors without the homeserver's own words. It knows no memory and no encryption.
 package matrix
 
 import (
@@ -33,15 +34,16 @@ func Try(ctx context.Context, client *mautrix.Client, attempt func(ctx context.C
 	return err
 }
 
-// doubt is the error of an attempt after others of which it is not known whether they were done.
+// doubt is the error of an attempt after others that the homeserver may have done, though their answers did not say so.
 type doubt struct{ error }
 
 func (d doubt) Unwrap() error { return d.error }
 
-// InDoubt tells whether an attempt before the one that has failed so can have been done.
+// InDoubt tells whether the error is that of a repeated request of which the homeserver may have done an earlier attempt.
 func InDoubt(err error) bool { return errors.As(err, new(doubt)) }
 
-// Refused tells whether the homeserver has said that it did not do what it was asked to, each time. After any other error it can have.
+// Refused tells whether the homeserver has said that it did not do what it was asked to, at each attempt. After any other error it may have
+// done it.
 func Refused(err error) bool {
 	var answer mautrix.HTTPError
 	if InDoubt(err) || !errors.As(err, &answer) || answer.Response == nil || answer.RespError == nil {
