@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"net/http"
 
-	"maunium.net/go/mautrix"
-
 	"github.com/roomkv/roomkv/internal/matrix"
 )
 
@@ -70,10 +68,6 @@ func wrap(err error, doing string, args ...any) error {
 // refused tells whether a request failed by the homeserver's word: not on the way there or back, and not for the moment, but that
 // Dendrite has one answer for both.
 func refused(err error) bool {
-	var failed mautrix.HTTPError
-	if !errors.As(err, &failed) || failed.Response == nil {
-		return false
-	}
-	status := failed.Response.StatusCode
+	status := matrix.Status(err)
 	return status >= 400 && status <= http.StatusInternalServerError && status != http.StatusTooManyRequests
 }

@@ -46,11 +46,8 @@ func InDoubt(err error) bool { return errors.As(err, new(doubt)) }
 // done it.
 func Refused(err error) bool {
 	var answer mautrix.HTTPError
-	if InDoubt(err) || !errors.As(err, &answer) || answer.Response == nil || answer.RespError == nil {
-		return false
-	}
-	status := answer.Response.StatusCode
-	return status >= 400 && status < 500 && status != http.StatusRequestTimeout
+	status := Status(err)
+	return !InDoubt(err) && errors.As(err, &answer) && answer.RespError != nil && status/100 == 4 && status != http.StatusRequestTimeout
 }
 
 // policy is mautrix's own, but for the default of the number.

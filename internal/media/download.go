@@ -43,8 +43,8 @@ func fetch(ctx context.Context, r matrix.Room, media wire.Media, of Of) (text []
 // not get it from the one that has it.
 func SaysNo(err error) bool {
 	var answer mautrix.HTTPError
-	return errors.As(err, &answer) && answer.RespError != nil && answer.Response != nil &&
-		(answer.Response.StatusCode == http.StatusForbidden || answer.Response.StatusCode >= http.StatusInternalServerError)
+	status := matrix.Status(err)
+	return errors.As(err, &answer) && answer.RespError != nil && (status == http.StatusForbidden || status >= http.StatusInternalServerError)
 }
 
 // firstStep is how much memory is taken at first for an attachment, at most, in bytes.

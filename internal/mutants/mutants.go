@@ -65,7 +65,7 @@ var mutants = []mutant{
 		"		case n.verified, known && n.Marked:", "		case n.verified, known && n.Marked, true:", merging},
 	{"A9: times count for more than the order of the sync", "internal/merge/history.go",
 		"	case slices.ContainsFunc(next, func(later Event) bool { return h.Has(later.ID) }):\n		return Before", "	case e.Time < last:\n		return Before", merging},
-	{"A10: a message with an ancient time ends a look back", "internal/matrix/messages.go",
+	{"A10: a message with an ancient time ends a look back", "internal/matrix/page.go",
 		"		if evt.Sender == r.Client.UserID {\n			latest = max(latest, evt.Time)\n		}", "		found.Oldest = evt.Time", []string{"-run", "Ancient|LookBack|TestTalk", "./internal/hostile", "."}},
 	{"A11: a dict is forgotten while its writer is busy", "internal/commit/replicas.go",
 		"	known := d.all[at].Value()\n	if known == nil {", "	known := d.all[at].Value()\n	if true {", []string{"-run", "^TestDict", "./internal/commit"}},

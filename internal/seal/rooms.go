@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
@@ -126,11 +125,9 @@ func isEncryptedEvent(ctx context.Context, r matrix.Room, at id.EventID) (bool, 
 	var evt *event.Event
 	url := r.Client.BuildClientURL("v3", "rooms", r.ID, "event", at)
 	err := matrix.Get(ctx, r.Client, matrix.Request{Method: http.MethodGet, URL: url, Limit: matrix.MaxEvent}, &evt)
-	var answer mautrix.HTTPError
-	refused := errors.As(err, &answer) && answer.Response != nil && answer.Response.StatusCode/100 == 4 &&
-		!matrix.IsStatus(err, http.StatusUnauthorized) && !matrix.IsStatus(err, http.StatusRequestTimeout) && !matrix.IsStatus(err, http.StatusTooManyRequests)
-	switch {
-	case refused, errors.Is(err, matrix.ErrAnswer):
+	switch status := matrix.Status(err); {
+	case status/100 == 4 && status != http.StatusUnauthorized && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests,
+		errors.Is(err, matrix.ErrAnswer): // the room has no such event
 		return false, nil
 	case err != nil:
 		return false, r.Explain(ctx, fmt.Sprintf("read event %s", at), err)

@@ -9,22 +9,20 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// AccountName is the field of a dict in account data that tells what each of its names lies over; see [Account].
+// AccountName is the field of a dict in account data that tells of each of its names what it replaces; see [Over].
 const AccountName = prefix + "account"
 
-// Account is what a user's account data holds of a room's memory: a dict that lies over that in the room's state.
+// Account is what a user's account data holds of a room's memory: a dict whose names replace those in the room's state.
 type Account struct {
 	Names map[string]string // as [Dict.Names]
-	Over  map[string]Over   // by name; one that is not in Names is deleted
+	Over  map[string]Over   // by name; a name that is not in Names is deleted
 	ID    string            // another one for each content, empty where there is nothing
 }
 
-// Over is what is known of a name in account data.
+// Over tells when a name was written to account data, and what it replaces.
 type Over struct {
-	Time int64 `json:"ts"` // when it was written, in Unix milliseconds; no two writes of an account have the same
-
-	// Base tells what the state had under the name then; see [Base].
-	Base string `json:"base,omitempty"`
+	Time int64  `json:"ts"`             // Unix milliseconds; no two writes of an account have the same
+	Base string `json:"base,omitempty"` // what the state had under the name then; see [Base]
 }
 
 // ParseAccount reads a content. The error is ErrFormat.
@@ -37,7 +35,7 @@ func ParseAccount(content json.RawMessage) (Account, error) {
 	over := Overs(json.RawMessage(names[AccountName]))
 	delete(names, AccountName)
 	for name := range names {
-		if _, ok := over[name]; !ok && !IsOwn(name) { // somebody else's doing; it lies over nothing
+		if _, ok := over[name]; !ok && !IsOwn(name) { // another program wrote it
 			over[name] = Over{}
 		}
 	}
@@ -53,12 +51,10 @@ func AccountOf(names map[string]string, over map[string]Over) Account {
 	return a
 }
 
-// All are the names with the field that tells what they lie over.
+// All are the names, with the field [AccountName].
 func (a Account) All() map[string]string {
-	all := maps.Clone(a.Names)
-	if all == nil {
-		all = map[string]string{}
-	}
+	all := map[string]string{}
+	maps.Copy(all, a.Names)
 	if len(a.Over) > 0 {
 		all[AccountName] = Canonical(Field(a.Over))
 	}
@@ -68,9 +64,9 @@ func (a Account) All() map[string]string {
 // Content is the inverse of [ParseAccount].
 func (a Account) Content() json.RawMessage { return OfNames(a.All()).Content() }
 
-// Overs reads the field of that name. What is no such field has nothing in it.
+// Overs reads the value of the field [AccountName]. There is nothing in another value.
 func Overs(field json.RawMessage) map[string]Over {
-	over := map[string]Over{}
+	var over map[string]Over
 	if json.Unmarshal(field, &over) != nil || over == nil {
 		return map[string]Over{}
 	}
@@ -80,15 +76,15 @@ func Overs(field json.RawMessage) map[string]Over {
 // Field is the inverse of Overs.
 func Field(over map[string]Over) json.RawMessage { return marshal(over) }
 
-// Base stands for what the state has under a name: what is stored there, and the event where that has nothing else.
+// Base stands for what the state has under a name: a digest of the event, and of what is stored there where something is found.
 func Base(stored string, found bool, event id.EventID) string {
 	switch {
-	case !found && event == "":
-		return ""
-	case !found:
+	case found:
+		return digestText(event.String() + "\n" + stored)
+	case event != "":
 		return digestText(event.String())
 	}
-	return digestText(event.String() + "\n" + stored)
+	return ""
 }
 
 func digestText(text string) string {

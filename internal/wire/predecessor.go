@@ -6,11 +6,11 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// PredecessorName is the field, and in the per-key layout the state key of the event, that tells from which room the memory
-// was moved when that room was upgraded. It stands there once all of it has been moved.
+// PredecessorName is the name of the field that tells from which room the memory was moved when that room was upgraded. The field is written
+// once all of the memory has been moved. In the per-key layout it is the state key of an event that has the field.
 const PredecessorName = prefix + "predecessor"
 
-// predecessor is what stands in the field. It is spelled as in m.room.create.
+// predecessor is the field's value. It is spelled as in m.room.create.
 type predecessor struct {
 	Room id.RoomID `json:"room_id"`
 }

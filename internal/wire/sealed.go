@@ -9,8 +9,8 @@ const (
 	// sealedPrefix begins the names that stand for keys which the state does not show.
 	sealedPrefix = prefix + "sealed."
 
-	// SealName is the field, and in the per-key layout the state key of the event, that tells which secret the names were
-	// made with.
+	// SealName is the name of the field that tells which secret the names were made with. In the per-key layout it is the state key of an
+	// event that has the field.
 	SealName = prefix + "seal"
 )
 
