@@ -98,14 +98,8 @@ func open(ctx context.Context, machine *crypto.OlmMachine, key *backup.MegolmBac
 	if err != nil {
 		return nil, err
 	}
-	return &Backup{
-		machine: machine,
-		self:    machine.OwnIdentity(),
-		key:     key,
-		version: version,
-		asked:   now,
-		latest:  map[id.RoomID]id.SessionID{},
-	}, nil
+	latest := map[id.RoomID]id.SessionID{}
+	return &Backup{machine: machine, self: machine.OwnIdentity(), key: key, version: version, asked: now, latest: latest}, nil
 }
 
 // currentVersion asks for the account's backup and makes sure that it is for the key. mautrix's own check goes on to
@@ -406,7 +400,7 @@ func (b *Backup) restoreAll(ctx context.Context, version id.KeyBackupVersion) (r
 	}
 	there, failed := false, 0
 	var first error
-	err = stream(ctx, b.machine.Client, keysURL(b.machine.Client, version), func(decoder *matrix.Decoder) error {
+	err = matrix.Stream(ctx, b.machine.Client, keysURL(b.machine.Client, version), matrix.MaxWhole, func(decoder *matrix.Decoder) error {
 		there, restored, failed, first = false, 0, 0, nil
 		sessions := func(room string, decoder *matrix.Decoder) error {
 			return matrix.Members{"sessions": matrix.Objects(func(session string, decoder *matrix.Decoder) error {

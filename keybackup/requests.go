@@ -22,12 +22,6 @@ func send(ctx context.Context, client *mautrix.Client, method, url string, body 
 	return matrix.Get(ctx, client, matrix.Request{Method: method, URL: url, JSON: body}, &struct{}{})
 }
 
-// stream makes a request whose answer is read part by part.
-func stream(ctx context.Context, client *mautrix.Client, url string, read func(*matrix.Decoder) error) error {
-	_, err := matrix.Do(ctx, client, matrix.Request{Method: http.MethodGet, URL: url, Limit: matrix.MaxWhole, Read: matrix.Decoded(read)})
-	return err
-}
-
 func accountDataURL(client *mautrix.Client, name string) string {
 	return client.BuildClientURL("v3", "user", client.UserID, "account_data", name)
 }

@@ -14,26 +14,25 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// SetUp makes a key backup for an account that has none, and returns the recovery key that [Open] takes. It is the only
-// copy: whoever loses it and the crypto store loses what was encrypted.
+// SetUp makes a key backup for an account that has none, and returns the recovery key that [Open] takes. It is the only copy: whoever loses
+// it and the crypto store loses what was encrypted.
 //
-// It is called once for an account; Open is for each start. With existingKey "" the account must have no secret storage, and gets it. If it has, because a person set it up in
-// Element for example, existingKey must be that storage's (its passphrase does as well), and the backup's key is put
-// there; the other secrets stay as they are. A backup key that is there already is used again. The machine must be
+// It is called once for an account; Open is for each start. With existingKey "" the account must have no secret storage, and gets it. If it
+// has, because a person set it up in Element for example, existingKey must be that storage's (its passphrase does as well), and the
+// backup's key is put there; the other secrets stay as they are. A backup key that is there already is used again. The machine must be
 // loaded. SetUp does not set up cross-signing.
 //
-// It fails with [ErrBackupExists], which is for Open; with [ErrSecretStorageExists] where a recovery key is needed and
-// [ErrNoSecretStorage] where one was given for nothing; with [ErrInvalidKey], [ErrWrongKey], [ErrUnsupported] or
-// [ErrCorrupt]; or with the error of a request. Where it returns a recovery key beside an error, secret storage may have
-// been made with it: keep the key, and call SetUp with it again.
+// It fails with [ErrBackupExists], which is for Open; with [ErrSecretStorageExists] where a recovery key is needed and [ErrNoSecretStorage]
+// where one was given for nothing; with [ErrInvalidKey], [ErrWrongKey], [ErrUnsupported] or [ErrCorrupt]; or with the error of a request.
+// Where it returns a recovery key beside an error, secret storage may have been made with it: keep the key, and call SetUp with it again.
 //
-// Nothing in Matrix lets one of two SetUps win, so one at a time may set up an account. Each ends by opening the backup,
-// which mostly tells when there were two.
+// Nothing in Matrix lets one of two SetUps win, so one at a time may set up an account. Each ends by opening the backup, which mostly tells
+// when there were two.
 //
 // It sends 10 requests, or 9 where secret storage has a backup key.
 //
-// The new backup is signed by this device, and by the user's master key if the machine has its private part, so that
-// other clients trust it (Client-Server API, server-side key backups).
+// The new backup is signed by this device, and by the user's master key if the machine has its private part, so that other clients trust it
+// (Client-Server API, server-side key backups).
 func SetUp(ctx context.Context, machine *crypto.OlmMachine, existingKey string) (recoveryKey string, opened *Backup, err error) {
 	_, err = get[description](ctx, machine.Client, versionURL(machine.Client))
 	if err == nil {

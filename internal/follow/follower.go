@@ -171,8 +171,8 @@ func (f *Follower) onSync(ctx context.Context, resp *mautrix.RespSync, since str
 	return true
 }
 
-// misses tells whether a response that begins at since is not the one after the last that came. It may be the first, or a handler before this
-// one may have kept one back.
+// misses tells whether a response that begins at since is not the one after the last that came. It may be the first, or a handler before
+// this one may have kept one back.
 func (f *Follower) misses(since, next string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// Cache remembers values by key, and forgets the ones used least recently where all together are too large. The zero value is ready. Methods
-// are safe for concurrent use.
+// Cache remembers values by key, and forgets the ones used least recently where all together are too large. The zero value is ready.
+// Methods are safe for concurrent use.
 type Cache[K comparable, V any] struct {
 	Most int // how many values Put leaves in the cache
 

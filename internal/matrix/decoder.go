@@ -14,8 +14,8 @@ type Decoder struct {
 	part *part
 }
 
-// Decoded is for [Request.Read]: it reads an answer that is JSON. Errors about what was read are [ErrAnswer], without a word of it.
-func Decoded(read func(*Decoder) error) func(*http.Response, io.Reader) error {
+// decoded is for [Request.Read]; see [Stream].
+func decoded(read func(*Decoder) error) func(*http.Response, io.Reader) error {
 	return func(_ *http.Response, body io.Reader) error {
 		part := &part{from: body}
 		d := &Decoder{json.NewDecoder(part), part}

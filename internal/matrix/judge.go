@@ -63,24 +63,21 @@ func isBroken(err error) bool {
 // Dendrite in the body alone. Since v1.10 of the specification the header counts (MSC4041).
 func retryAfter(failed mautrix.HTTPError) (after time.Duration, asked bool) {
 	text := strings.TrimSpace(failed.Response.Header.Get("Retry-After"))
-	if seconds, err := strconv.ParseFloat(text, 64); err == nil {
-		return duration(seconds, time.Second)
-	}
 	if date, err := http.ParseTime(text); err == nil {
 		return max(0, time.Until(date)), true
 	}
-	if failed.RespError == nil {
-		return 0, false
+	n, err := strconv.ParseFloat(text, 64)
+	unit := time.Second
+	if err != nil {
+		if failed.RespError == nil {
+			return 0, false
+		}
+		if n, asked = failed.RespError.ExtraData["retry_after_ms"].(float64); !asked {
+			return 0, false
+		}
+		unit = time.Millisecond
 	}
-	if ms, ok := failed.RespError.ExtraData["retry_after_ms"].(float64); ok {
-		return duration(ms, time.Millisecond)
-	}
-	return 0, false
-}
-
-// duration is not known where n is no time to wait. A homeserver can name any.
-func duration(n float64, unit time.Duration) (time.Duration, bool) {
-	if math.IsNaN(n) || n < 0 {
+	if math.IsNaN(n) || n < 0 { // a homeserver can name any number
 		return 0, false
 	}
 	return time.Duration(min(n, float64(longestAsked/unit)) * float64(unit)), true

@@ -24,8 +24,8 @@ const (
 	maxHeld  = 32 << 20 // bytes of events that are held in memory together
 )
 
-// How many events a page asks for where people have talked for long, and how many of any type where that was for longer. Dendrite bounds the
-// limit of a request by 100, but not that of its filter.
+// How many events a page asks for where people have talked for long, and how many of any type where that was for longer. Dendrite bounds
+// the limit of a request by 100, but not that of its filter.
 const (
 	manyEvents = 1000
 	anyEvents  = 500

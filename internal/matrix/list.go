@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"net/http"
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
@@ -93,16 +92,14 @@ func Events(each func(*Event) error) func(*Decoder) error {
 	})
 }
 
-// stream makes a request whose answer is read while it arrives, and anew where it breaks off.
+// stream reads a listing.
 func (r Room) stream(ctx context.Context, url string, read func(*Decoder) error) error {
-	_, err := Do(ctx, r.Client, Request{Method: http.MethodGet, URL: url, Limit: MaxWhole, Read: Decoded(read)})
-	switch {
-	case errors.Is(err, errListed):
-		return fault.Of(fault.ErrTooLarge, nil, "the memory in %s is larger than the %d bytes that are read at once; Export and Copy read it part by part", r.ID, maxListed)
-	case err != nil:
-		return r.Explain(ctx, listing, err)
+	err := Stream(ctx, r.Client, url, MaxWhole, read)
+	if errors.Is(err, errListed) {
+		return fault.Of(fault.ErrTooLarge, nil,
+			"the memory in %s is larger than the %d bytes that are read at once; Export and Copy read it part by part", r.ID, maxListed)
 	}
-	return nil
+	return r.Explain(ctx, listing, err)
 }
 
 // listFilter is written out, for mautrix's Filter omits empty lists, and an absent list matches everything.

@@ -18,7 +18,7 @@ import (
 )
 
 // decode reads an answer.
-func decode(text io.Reader, read func(*Decoder) error) error { return Decoded(read)(nil, text) }
+func decode(text io.Reader, read func(*Decoder) error) error { return decoded(read)(nil, text) }
 
 func TestDecoder(t *testing.T) {
 	var chunk []int

@@ -44,19 +44,18 @@ func (r Room) setMembership(ctx context.Context, url string, to event.Membership
 // LearnMembers has the client's state store know who is in the room. One that has seen no sync does not.
 func (r Room) LearnMembers(ctx context.Context) error {
 	var members []*event.Event
-	_, err := Do(ctx, r.Client, Request{Method: http.MethodGet, URL: r.Client.BuildClientURL("v3", "rooms", r.ID, "members"),
-		Limit: MaxWhole, Read: Decoded(func(decoder *Decoder) error {
-			members = nil
-			return Members{"chunk": Events(func(evt *Event) error {
-				if member := r.member(evt); member != nil {
-					members = append(members, member)
-				}
-				if len(members) > maxMembers {
-					return fault.Of(fault.ErrTooLarge, nil, "%s has more than %d members, to whom a key to values cannot be sent", r.ID, maxMembers)
-				}
-				return nil
-			})}.Read(decoder)
-		})})
+	err := Stream(ctx, r.Client, r.Client.BuildClientURL("v3", "rooms", r.ID, "members"), MaxWhole, func(decoder *Decoder) error {
+		members = nil
+		return Members{"chunk": Events(func(evt *Event) error {
+			if member := r.member(evt); member != nil {
+				members = append(members, member)
+			}
+			if len(members) > maxMembers {
+				return fault.Of(fault.ErrTooLarge, nil, "%s has more than %d members, to whom a key to values cannot be sent", r.ID, maxMembers)
+			}
+			return nil
+		})}.Read(decoder)
+	})
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"strconv"
 
 	"maunium.net/go/mautrix"
@@ -108,7 +107,7 @@ func (r Room) messages(ctx context.Context, from string, filter mautrix.FilterPa
 	}
 	url := r.Client.BuildURLWithQuery(mautrix.ClientURLPath{"v3", "rooms", r.ID, "messages"}, query)
 	limit := min(MaxEvent+int64(filter.Limit)*bytesOfEvent, MaxPage)
-	_, err = Do(ctx, r.Client, Request{Method: http.MethodGet, URL: url, Limit: limit, Read: Decoded(func(decoder *Decoder) error {
+	err = Stream(ctx, r.Client, url, limit, func(decoder *Decoder) error {
 		answer = messages{}
 		return Members{
 			"chunk": Events(func(evt *Event) error {
@@ -122,7 +121,7 @@ func (r Room) messages(ctx context.Context, from string, filter mautrix.FilterPa
 			}),
 			"end": func(decoder *Decoder) error { return decoder.Decode(&answer.end) },
 		}.Read(decoder)
-	})})
+	})
 	switch {
 	case err == nil:
 		return answer, nil

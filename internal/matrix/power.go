@@ -12,8 +12,8 @@ import (
 	"github.com/roomkv/roomkv/internal/fault"
 )
 
-// Levels are the power level that it takes to send events of the type, and the level that the user has. They are not known where the homeserver
-// does not say.
+// Levels are the power level that it takes to send events of the type, and the level that the user has. They are not known where the
+// homeserver does not say.
 func (r Room) Levels(ctx context.Context, sends event.Type) (need, have int, known bool) {
 	levels, err := r.PowerLevels(ctx)
 	if err != nil {
@@ -23,7 +23,7 @@ func (r Room) Levels(ctx context.Context, sends event.Type) (need, have int, kno
 	return levels.GetEventLevel(sends), levels.GetUserLevel(r.Client.UserID), err == nil
 }
 
-// maySend tells whether somebody has the power to send events of the type. It asks for the room's first event where the levels alone deny it.
+// maySend tells whether somebody has the power to send events of the type. It asks for the room's first event where the levels deny it.
 func (r Room) maySend(ctx context.Context, levels *event.PowerLevelsEventContent, sends event.Type, user id.UserID) (may bool, err error) {
 	has := func() bool { return levels.GetUserLevel(user) >= levels.GetEventLevel(sends) }
 	if has() {
@@ -85,8 +85,8 @@ func numbers(value any) any {
 	return value
 }
 
-// Powerless tells since when somebody has not had the power to send events of the type, or has not been in the room, in Unix milliseconds, by
-// the time of the event that says so. It is 0 where they may send them.
+// Powerless tells since when somebody has not had the power to send events of the type, or has not been in the room, in Unix milliseconds,
+// by the time of the event that says so. It is 0 where they may send them.
 func (r Room) Powerless(ctx context.Context, eventType event.Type, user id.UserID) (since int64, err error) {
 	membership, err := r.State(ctx, event.StateMember, user.String())
 	if err != nil {

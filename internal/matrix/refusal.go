@@ -15,14 +15,14 @@ import (
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
-// Explain turns the error of a request into one that says what to do. It asks the homeserver for what the
+// Explain turns the error of a request into one that says what to do; nil stays nil. It asks the homeserver for what the
 // first answer left out, and does without where it gets none. What the request was to do is said in the
 // infinitive. The homeserver's own words are left out of the text, for it could repeat a value.
 func (r Room) Explain(ctx context.Context, what string, err error) error {
 	var interrupted *retry.Interrupted
 	var answer mautrix.HTTPError
 	switch {
-	case fault.Told(err):
+	case err == nil, fault.Told(err):
 		return err
 	case errors.Is(err, ErrAnswer):
 		return fault.Of(fault.ErrCorrupt, err, "cannot %s in %s: %v", what, r.ID, err)

@@ -52,6 +52,13 @@ func Get(ctx context.Context, client *mautrix.Client, req Request, into any) err
 	return nil
 }
 
+// Stream makes a request whose answer is JSON that is read while it arrives, and anew where it breaks off: read begins from the start then.
+// The limit is in bytes. Errors about what was read are [ErrAnswer], without a word of it; other errors of read end the request.
+func Stream(ctx context.Context, client *mautrix.Client, url string, limit int64, read func(*Decoder) error) error {
+	_, err := Do(ctx, client, Request{Method: http.MethodGet, URL: url, Limit: limit, Read: decoded(read)})
+	return err
+}
+
 func once(ctx context.Context, client *mautrix.Client, req Request) (answer []byte, err error) {
 	var unread error // by Read, in whose error can be what was read, which mautrix would log
 	limit := cmp.Or(req.Limit, MaxSmall)

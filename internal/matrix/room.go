@@ -47,8 +47,8 @@ func (r Room) State(ctx context.Context, eventType event.Type, stateKey string) 
 	}
 }
 
-// PutState makes content the current one of the state key and returns the event that holds it. Once tells that the request was made a single
-// time. On Synapse and Dendrite a content that already is current creates no event.
+// PutState makes content the current one of the state key and returns the event that holds it. Once tells that the request was made a
+// single time. On Synapse and Dendrite a content that already is current creates no event.
 func (r Room) PutState(ctx context.Context, eventType event.Type, stateKey string, content json.RawMessage) (sent id.EventID, once bool, err error) {
 	what := fmt.Sprintf("write state %q", stateKey)
 	url := r.Client.BuildClientURL("v3", "rooms", r.ID, "state", eventType.Type, stateKey)

@@ -67,7 +67,7 @@ type limit struct {
 	asked asked.Time
 }
 
-// Of says whose value an attachment holds, for errors and to know it again.
+// Of says which value an attachment holds. It stands in errors, and tells the attachments of two keys apart.
 type Of struct {
 	Name, Key string
 	Event     id.EventID // that refers to it, empty where none does yet
@@ -75,7 +75,8 @@ type Of struct {
 }
 
 // Put encrypts a value, brings it to the media repository, and gives what is stored in its place. A value that this
-// process has brought there, or read from there, for the same key is not uploaded again while it is there.
+// process has brought there, or read from there, for the same key is not uploaded again while it is there. Put fails with
+// [fault.ErrTooLarge], or with the error of a request.
 func (k *Keeper) Put(ctx context.Context, r matrix.Room, of Of, text json.RawMessage) (json.RawMessage, error) {
 	at := place{r.ID, of.Name, of.Encrypted, Digest(text)}
 	if known, ok := k.known.Get(at); ok && hasStill(ctx, r, known) {
@@ -112,7 +113,8 @@ func Digest(text json.RawMessage) [sha256.Size]byte {
 	return sha256.Sum256(text)
 }
 
-// Holds tells whether a reference that is stored names the text's attachment, as far as this process knows, and the homeserver still has that.
+// Holds tells whether a stored reference names an attachment that holds the text, by what this process has brought there or read, and the
+// homeserver still has the attachment.
 func (k *Keeper) Holds(ctx context.Context, r matrix.Room, of Of, text, stored json.RawMessage) bool {
 	known, ok := k.known.Get(place{r.ID, of.Name, of.Encrypted, Digest(text)})
 	return ok && wire.Same(known.stored, stored) && hasStill(ctx, r, known)
@@ -133,7 +135,8 @@ func (k *Keeper) forget(stored json.RawMessage) {
 	k.known.ForgetThose(func(known uploaded) bool { return string(known.stored) == string(stored) })
 }
 
-// CheckSize fails where a value is larger than the homeserver takes as an upload, or than the store's options allow.
+// CheckSize fails with [fault.ErrTooLarge] where a value is larger than the homeserver takes as an upload, or than the store's options
+// allow, and with the error of a request where it cannot be known.
 func (k *Keeper) CheckSize(ctx context.Context, r matrix.Room, key string, size int64) error {
 	most, err := k.maxValue(ctx, r)
 	if err == nil && size > most {
@@ -175,7 +178,9 @@ func config(ctx context.Context, r matrix.Room) (config mautrix.RespMediaConfig,
 	return mautrix.RespMediaConfig{}, nil
 }
 
-// Get downloads the value that a reference names, and decrypts it.
+// Get downloads the value that a reference names, and decrypts it. It fails with [fault.ErrCorrupt] where the reference or the attachment is
+// damaged, with [fault.ErrTooLarge], with [fault.ErrMissingMedia] where the homeserver does not give the attachment, or with another error of
+// a request.
 func (k *Keeper) Get(ctx context.Context, r matrix.Room, reference json.RawMessage, of Of) (json.RawMessage, error) {
 	media, err := wire.ParseMedia(reference)
 	if err != nil {

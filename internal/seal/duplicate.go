@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"net/http"
 	"strconv"
 
 	"maunium.net/go/mautrix"
@@ -33,10 +32,10 @@ func (r Room) decryptDuplicate(ctx context.Context, evt *event.Event) *event.Eve
 		}
 		return nil
 	})
-	_, err = matrix.Do(ctx, r.Client, matrix.Request{Method: http.MethodGet, URL: url, Limit: matrix.MaxPage, Read: matrix.Decoded(func(decoder *matrix.Decoder) error {
+	err = matrix.Stream(ctx, r.Client, url, matrix.MaxPage, func(decoder *matrix.Decoder) error {
 		same = nil
 		return matrix.Members{"events_before": find, "events_after": find}.Read(decoder)
-	})})
+	})
 	if err != nil {
 		return nil
 	}

@@ -19,7 +19,8 @@ func (r Room) Trusts(event *Opened) bool {
 	return r.MinTrust == nil || event.Trust >= *r.MinTrust
 }
 
-// Open decrypts an event that the state refers to.
+// Open decrypts an event that the state refers to. It fails with [fault.ErrUndecryptable] where the event or its key is missing or was
+// redacted, with [fault.ErrCorrupt] where it is not an encrypted event of the room with keys and values, or with the error of a request.
 func (r Room) Open(ctx context.Context, at id.EventID) (*Opened, error) {
 	if known, ok := r.opened.Get(r.at(at)); ok && r.Trusts(known.Opened) { // else it may be trusted by now
 		return known.Opened, nil
@@ -53,7 +54,7 @@ func (r Room) Open(ctx context.Context, at id.EventID) (*Opened, error) {
 	return opened, nil
 }
 
-// Event gets an event, as the sync has brought it or from the homeserver.
+// Event gets an encrypted event, as the sync has brought it or from the homeserver. It fails as [Room.Open] does.
 func (r Room) Event(ctx context.Context, at id.EventID) (*event.Event, error) {
 	evt := new(event.Event)
 	if brought, ok := r.brought.Get(r.at(at)); !ok || json.Unmarshal(brought, evt) != nil {

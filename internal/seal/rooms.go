@@ -70,7 +70,7 @@ func (e *Rooms) Set(room id.RoomID, encrypted, live bool) {
 	})
 }
 
-// Learn notes the references that stand in a memory.
+// Learn notes the references that stand in a memory, given by name: see [Rooms.IsEncrypted].
 func (e *Rooms) Learn(room id.RoomID, names map[string]string) {
 	e.in(room, func(about *known) {
 		for _, stored := range names {
@@ -94,8 +94,8 @@ func isEventID(event id.EventID) bool {
 	return strings.HasPrefix(event.String(), "$") && len(event) <= 255
 }
 
-// proven tells whether the memory refers to an event that is encrypted, whatever the homeserver says of the room: nobody stores a reference in
-// another room. What refers to nothing, or to something else, proves nothing, and is looked at once.
+// proven tells whether the memory refers to an event that is encrypted, whatever the homeserver says of the room: nobody stores a reference
+// in another room. What refers to nothing, or to something else, proves nothing, and is looked at once.
 func (e *Rooms) proven(ctx context.Context, room matrix.Room) (encrypted bool, err error) {
 	for {
 		var event id.EventID
@@ -135,7 +135,7 @@ func isEncryptedEvent(ctx context.Context, r matrix.Room, at id.EventID) (bool, 
 	return evt != nil && evt.ID == at && (evt.RoomID == "" || evt.RoomID == r.ID) && evt.Type.Type == event.EventEncrypted.Type && evt.StateKey == nil, nil
 }
 
-// Doubt is for a sync of which responses were missed: it has not told of all changes.
+// Doubt forgets of all rooms that they are not encrypted. It is for a sync of which responses were missed: that has not told of all changes.
 func (e *Rooms) Doubt() {
 	e.mu.Lock()
 	defer e.mu.Unlock()

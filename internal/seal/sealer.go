@@ -124,7 +124,6 @@ func content(values []commit.Value) (json.RawMessage, error) {
 // write at once asks, and the others wait: while mautrix takes in the members the state store has only some of them, or
 // none, and mautrix's own in memory must not be read then (v0.31.0).
 func (s sealer) prepare(ctx context.Context) error {
-	const what = "learn who is to read the values"
 	store := s.Client.StateStore
 	if store == nil { // then it is none of mautrix's encryption
 		return nil
@@ -148,10 +147,7 @@ func (s sealer) prepare(ctx context.Context) error {
 	if err == nil {
 		_, err = guarded(ctx, s.Room.Room, "learn of the user's devices", func() (struct{}, error) { return struct{}{}, s.learnDevices(ctx) })
 	}
-	if err != nil {
-		return s.Explain(ctx, what, err)
-	}
-	return nil
+	return s.Explain(ctx, "learn who is to read the values", err)
 }
 
 // send sends content in an encrypted event, once the key to it is where the store's options want it. Each attempt encrypts anew: a

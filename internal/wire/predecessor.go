@@ -6,8 +6,8 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// PredecessorName is the name of the field that tells from which room the memory was moved when that room was upgraded. The field is written
-// once all of the memory has been moved. In the per-key layout it is the state key of an event that has the field.
+// PredecessorName is the name of the field that tells from which room the memory was moved when that room was upgraded. The field is
+// written once all of the memory has been moved. In the per-key layout it is the state key of an event that has the field.
 const PredecessorName = prefix + "predecessor"
 
 // predecessor is the field's value. It is spelled as in m.room.create.
