@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/crypto"
@@ -20,13 +19,6 @@ import (
 	"github.com/roomkv/roomkv/internal/asked"
 	"github.com/roomkv/roomkv/internal/matrix"
 )
-
-// batch is how many sessions SaveAll sends at once, about 1 KB each.
-const batch = 100
-
-// current is how long the homeserver's word counts that a version is the account's backup. A session that is in the backup is used for
-// some time, and meanwhile another client can delete the backup, or put another one in its place.
-const current = 5 * time.Minute
 
 // Backup is an account's server-side key backup, together with the crypto store that sessions are saved from and restored
 // to. Its methods are safe for concurrent use, also while the machine is in use.

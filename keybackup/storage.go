@@ -13,13 +13,6 @@ import (
 	"maunium.net/go/mautrix/event"
 )
 
-// keySize is the size of a backup's private key (Curve25519), and of secret storage's, in bytes.
-const keySize = 32
-
-// maxIterations bounds the work that a homeserver can ask for by secret storage's description of its passphrase. Element
-// asks for 500,000 iterations of PBKDF2, which take about half a second.
-const maxIterations = 10_000_000
-
 // storage is an account's secret storage (Client-Server API, secrets), unlocked.
 type storage struct {
 	client   *mautrix.Client

@@ -85,13 +85,11 @@ func (r Room) Ask(ctx context.Context, limit int64, url string) ([]byte, error) 
 	return Do(ctx, r.Client, Request{Method: http.MethodGet, URL: url, Limit: limit})
 }
 
-// UntilThere asks again, so many times, for what the homeserver does not find: Dendrite finds an event some milliseconds
-// after it has acknowledged it, and under load much later. It waits 10 ms, and each time three times as long.
-func UntilThere(ctx context.Context, times int, ask func() error) error {
-	pause := 10 * time.Millisecond
-	for range times {
+// untilThere asks again, so many times, for what the homeserver does not find.
+func untilThere(ctx context.Context, times int, ask func() error) error {
+	for pause := firstLook; ; pause *= laterFactor {
 		err := ask()
-		if !IsStatus(err, http.StatusNotFound) {
+		if times--; times < 0 || !IsStatus(err, http.StatusNotFound) {
 			return err
 		}
 		select {
@@ -99,9 +97,7 @@ func UntilThere(ctx context.Context, times int, ask func() error) error {
 		case <-ctx.Done():
 			return err
 		}
-		pause *= 3
 	}
-	return ask()
 }
 
 // Redact redacts an event. A second redaction changes nothing.
@@ -116,7 +112,7 @@ func (r Room) Log(ctx context.Context) *zerolog.Logger { return Logger(ctx, &r.C
 // GetEvent asks for an event, and again for one that is not there.
 func (r Room) GetEvent(ctx context.Context, at id.EventID) (evt *event.Event, err error) {
 	url := r.Client.BuildClientURL("v3", "rooms", r.ID, "event", at)
-	err = UntilThere(ctx, 3, func() error {
+	err = untilThere(ctx, lookAgain, func() error {
 		return Get(ctx, r.Client, Request{Method: http.MethodGet, URL: url, Limit: MaxEvent}, &evt)
 	})
 	return evt, err

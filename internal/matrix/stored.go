@@ -76,8 +76,7 @@ func (r Room) Around(ctx context.Context, event id.EventID) (Surroundings, error
 	url := r.Client.BuildURLWithQuery(mautrix.ClientURLPath{"v3", "rooms", r.ID, "context", event},
 		map[string]string{"limit": "1", "filter": string(filter)})
 	var around Surroundings
-	// One that has just been acknowledged must not pass for one that nobody can place: it would count as the first.
-	err = UntilThere(ctx, 6, func() error {
+	err = untilThere(ctx, placeAgain, func() error {
 		return Get(ctx, r.Client, Request{Method: http.MethodGet, URL: url, Limit: MaxList}, &around)
 	})
 	if IsStatus(err, http.StatusNotFound) || IsStatus(err, http.StatusForbidden) { // purged since it was listed, or hidden

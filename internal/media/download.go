@@ -47,9 +47,6 @@ func SaysNo(err error) bool {
 	return errors.As(err, &answer) && answer.RespError != nil && (status == http.StatusForbidden || status >= http.StatusInternalServerError)
 }
 
-// firstStep is how much memory is taken at first for an attachment, at most, in bytes.
-const firstStep = 1 << 20
-
 // readSized reads a body that should have that many bytes. Whoever may write state says how many, so memory is taken as they come: at
 // most four times as much as has come.
 func readSized(body io.Reader, size int64) (text []byte, err error) {

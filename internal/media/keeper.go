@@ -26,8 +26,11 @@ import (
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
-// defaultMaxValue is how large a value may be where neither the store's options nor the homeserver say, in bytes.
-const defaultMaxValue = 100 << 20
+// In bytes.
+const (
+	defaultMaxValue = 100 << 20 // how large a value may be where neither the store's options nor the homeserver say
+	firstStep       = 1 << 20   // how much memory is taken at first for an attachment, at most
+)
 
 // What is remembered, so that a homeserver is not asked each time.
 const (

@@ -7,9 +7,6 @@ import (
 	"maunium.net/go/mautrix/event"
 )
 
-// MediaSize is about what a reference to an attachment takes of a content, in bytes.
-const MediaSize = 360
-
 // Media is a reference to an attachment that holds a value as JSON text: where it is, the keys to it, its hash, and its
 // size in bytes.
 type Media struct {

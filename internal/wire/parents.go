@@ -12,10 +12,6 @@ import (
 // parentsName is the field of a content that names the events which its writer had merged.
 const parentsName = prefix + "parents"
 
-// maxParents bounds how many events a field is believed to name. A writer names one, or the heads of a fork; more than
-// commit.maxHeads are merged in several steps.
-const maxParents = 512
-
 // Parents is what a content says of the events before it. opsdroid copies the field into what it writes next, where
 // it is stale: only the digest of the keys and values beside it tells.
 type Parents struct {

@@ -10,10 +10,6 @@ import (
 	"unicode/utf8"
 )
 
-// maxDepth is how deep a value may nest in the plain: Synapse refuses an event whose JSON is more than 127
-// levels deep, and responses and federation wrap an event in some levels of their own.
-const maxDepth = 100
-
 func validJSON(text json.RawMessage) bool { return json.Valid(text) && utf8.Valid(text) }
 
 // portable tells whether every homeserver hands a valid JSON text back as it was, in the content of an

@@ -26,6 +26,19 @@ const (
 	MaxType     = 255
 )
 
+const (
+	// MediaSize is about what a reference to an attachment takes of a content, in bytes.
+	MediaSize = 360
+
+	// maxDepth is how deep a value may nest in the plain: Synapse refuses an event whose JSON is more than 127
+	// levels deep, and responses and federation wrap an event in some levels of their own.
+	maxDepth = 100
+
+	// maxParents bounds how many events [Parents] is believed to name. A writer names one, or the heads of a fork; more than
+	// commit.maxHeads are merged in several steps.
+	maxParents = 512
+)
+
 // The names of the markers. opsdroid knows the first alone.
 const (
 	encryptedMarker = "encrypted_val"   // behind it the ID of the room event that holds the value
