@@ -51,10 +51,8 @@ func (p Policy) Do(ctx context.Context, attempt func() error, judge func(error) 
 func sleep(ctx context.Context, wait time.Duration, verdict Verdict, last error) error {
 	interrupted := Interrupted{Last: last, wait: wait, verdict: verdict}
 	defer note(ctx, &interrupted)()
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(wait):
 		return nil
 	case <-ctx.Done():
 		return interrupted.by(ctx.Err())
