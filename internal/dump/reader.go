@@ -77,21 +77,12 @@ func (r *reader) read(yield func(Line, error) bool) error {
 }
 
 // next reads a line with its end.
-func (r *reader) next() error {
-	r.text = r.text[:0]
+func (r *reader) next() (err error) {
 	r.n++
-	for {
-		part, err := r.from.ReadSlice('\n')
-		r.text = append(r.text, part...)
-		switch {
-		case err == nil:
-			return nil
-		case errors.Is(err, io.EOF):
-			return fmt.Errorf("%w: it ends in line %d, before its closing line does", ErrDamaged, r.n)
-		case !errors.Is(err, bufio.ErrBufferFull):
-			return err
-		}
+	if r.text, err = r.from.ReadBytes('\n'); errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: it ends in line %d, before its closing line does", ErrDamaged, r.n)
 	}
+	return err
 }
 
 func (r *reader) line() (Line, error) {
