@@ -197,25 +197,23 @@ func (b *Backup) save(ctx context.Context, at place) error {
 //
 // A fault that may pass is tried again after that, for with Dendrite's 500 that would last as long as the backup is gone.
 func (b *Backup) inVersion(ctx context.Context, f func(ctx context.Context, version id.KeyBackupVersion) error) error {
-	return matrix.Try(ctx, b.machine.Client, func(ctx context.Context) error { return b.inVersionOnce(ctx, f) })
-}
-
-func (b *Backup) inVersionOnce(ctx context.Context, f func(ctx context.Context, version id.KeyBackupVersion) error) error {
-	version := b.Version()
-	err := f(ctx, version)
-	if err == nil || !refused(err) {
-		return err
-	}
-	next, now := b.follow(ctx, version)
-	switch {
-	case errors.Is(now, ErrNoBackup) || errors.Is(now, ErrKeyMismatch) || errors.Is(now, ErrUnsupported):
-		return now
-	case now != nil:
-		return fmt.Errorf("%w; before that: %v", now, err)
-	case next == version:
-		return err
-	}
-	return f(ctx, next)
+	return matrix.Try(ctx, b.machine.Client, func(ctx context.Context) error {
+		version := b.Version()
+		err := f(ctx, version)
+		if err == nil || !refused(err) {
+			return err
+		}
+		next, now := b.follow(ctx, version)
+		switch {
+		case errors.Is(now, ErrNoBackup) || errors.Is(now, ErrKeyMismatch) || errors.Is(now, ErrUnsupported):
+			return now
+		case now != nil:
+			return fmt.Errorf("%w; before that: %v", now, err)
+		case next == version:
+			return err
+		}
+		return f(ctx, next)
+	})
 }
 
 // confirm fails where the account's backup is no longer the one that was opened, of which the homeserver is asked now and then. It
