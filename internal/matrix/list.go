@@ -132,3 +132,37 @@ func (r Room) listFilter(eventType event.Type) string {
 	}
 	return string(filter)
 }
+
+// LearnMembers has the client's state store know who is in the room. One that has seen no sync does not.
+func (r Room) LearnMembers(ctx context.Context) error {
+	var members []*event.Event
+	err := Stream(ctx, r.Client, r.Client.BuildClientURL("v3", "rooms", r.ID, "members"), MaxWhole, func(decoder *Decoder) error {
+		members = nil
+		return Members{"chunk": Events(func(evt *Event) error {
+			if member := r.member(evt); member != nil {
+				members = append(members, member)
+			}
+			if len(members) > maxMembers {
+				return fault.Of(fault.ErrTooLarge, nil, "%s has more than %d members, to whom a key to values cannot be sent", r.ID, maxMembers)
+			}
+			return nil
+		})}.Read(decoder)
+	})
+	if err != nil {
+		return err
+	}
+	return r.Client.StateStore.ReplaceCachedMembers(ctx, r.ID, members)
+}
+
+// member is nil where the event does not say that somebody is in the room or is invited. To those who have left, the state store in
+// memory would give the session, too (v0.31.0).
+func (r Room) member(evt *Event) *event.Event {
+	if evt == nil || evt.Type != event.StateMember.Type || evt.StateKey == nil {
+		return nil
+	}
+	content := new(event.MemberEventContent)
+	if json.Unmarshal(evt.Content, content) != nil || content.Membership != event.MembershipJoin && content.Membership != event.MembershipInvite {
+		return nil
+	}
+	return &event.Event{ID: evt.ID, Sender: evt.Sender, Type: event.StateMember, StateKey: evt.StateKey, RoomID: r.ID, Content: event.Content{Parsed: content}}
+}

@@ -91,18 +91,6 @@ func (r Room) TooLarge(stateKey string, size int, cause error) error {
 		stateKey, r.ID, size, wire.MaxEvent)
 }
 
-// Status is the HTTP status with which the homeserver has answered a request that failed, 0 where it has not answered.
-func Status(err error) int {
-	var answer mautrix.HTTPError
-	if errors.As(err, &answer) && answer.Response != nil {
-		return answer.Response.StatusCode
-	}
-	return 0
-}
-
-// IsStatus tells whether the homeserver has answered with the HTTP status.
-func IsStatus(err error, status int) bool { return Status(err) == status }
-
 // RefusesContent tells whether the homeserver has refused what was sent for what is in it, and not for who sent it or where to. It is not
 // sure that nothing was stored where it failed over that: Synapse answers HTTP 500 to some contents.
 func RefusesContent(err error) (refused, sure bool) {

@@ -12,9 +12,6 @@ import (
 	"maunium.net/go/mautrix"
 )
 
-// ErrAnswer is in the error of an answer that is not what was asked for.
-var ErrAnswer = errors.New("the homeserver's answer is not what was asked for")
-
 // Request is a request to a homeserver.
 type Request struct {
 	Method string

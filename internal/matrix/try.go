@@ -8,7 +8,6 @@ import (
 	"errors"
 	"net/http"
 
-	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix"
 
 	"github.com/roomkv/roomkv/internal/retry"
@@ -61,12 +60,4 @@ func policy(ctx context.Context, client *mautrix.Client) retry.Policy {
 		longest = defaultLongest
 	}
 	return retry.Policy{Attempts: attempts, Pause: cmp.Or(client.DefaultHTTPBackoff, defaultPause), Longest: longest}
-}
-
-// Logger is the context's logger, or else that one, as in mautrix.
-func Logger(ctx context.Context, otherwise *zerolog.Logger) *zerolog.Logger {
-	if log := zerolog.Ctx(ctx); log.GetLevel() != zerolog.Disabled && log != zerolog.DefaultContextLogger {
-		return log
-	}
-	return otherwise
 }
