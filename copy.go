@@ -95,22 +95,21 @@ type destination struct{ *Store }
 
 // Handle implements [transfer.Destination].
 func (d destination) Handle(ctx context.Context) (memory.Handle, error) {
-	state, err := d.state(ctx)
-	return state.handle(), err
+	return d.handle(ctx)
 }
 
 // Write implements [transfer.Destination].
 func (d destination) Write(ctx context.Context, keys []string, do func(memory.Handle) error) error {
-	return d.write(ctx, keys, func(state roomState) error { return do(state.handle()) })
+	return d.write(ctx, keys, do)
 }
 
 // whollyInState fails where account data has something of the memory.
 func (s *Store) whollyInState(ctx context.Context) error {
-	state, err := s.state(ctx)
+	h, err := s.handle(ctx)
 	if err != nil {
 		return err
 	}
-	m := s.core.accounts.Memory(state.Room)
+	m := s.core.accounts.Memory(h.Room)
 	if _, err := m.Away(ctx); err != nil { // which moves it there, where that is possible
 		return err
 	}

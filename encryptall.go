@@ -2,6 +2,8 @@ package roomkv
 
 import (
 	"context"
+
+	"github.com/roomkv/roomkv/internal/memory"
 )
 
 // EncryptAll encrypts the values that stand in the state of an encrypted room in the clear, because they were stored before
@@ -20,8 +22,8 @@ import (
 //
 // Errors: those of [Store.All] and [Store.PutAll]; [ErrNoCrypto] also where the room is not encrypted.
 func (s *Store) EncryptAll(ctx context.Context) (changed int, err error) {
-	err = s.write(ctx, nil, func(state roomState) (err error) {
-		changed, err = state.handle().EncryptAll(ctx)
+	err = s.write(ctx, nil, func(h memory.Handle) (err error) {
+		changed, err = h.EncryptAll(ctx)
 		return err
 	})
 	return changed, err

@@ -1,8 +1,6 @@
 package roomkv
 
 import (
-	"time"
-
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/fallback"
@@ -11,18 +9,10 @@ import (
 // ForgetAccounts makes what comes next be as in a new process, for account data of the room.
 func ForgetAccounts(room id.RoomID) { fallback.Process.Forget(room) }
 
-// PassTime makes it be long ago that power was asked for in the room, and that the stores saw that a room was upgraded or failed to follow it.
+// PassTime makes it be long ago that power was asked for in the room, and that the stores failed to follow an upgrade.
 func PassTime(room id.RoomID, stores ...*Store) {
 	for _, s := range stores {
-		s.core.upgrades.mu.Lock()
-		for _, about := range s.core.upgrades.rooms {
-			if about.since = (time.Time{}); about.tombstone != nil {
-				long := *about.tombstone
-				long.seen = time.Time{}
-				about.tombstone = &long
-			}
-		}
-		s.core.upgrades.mu.Unlock()
+		s.core.upgrades.TryAgain()
 	}
 	fallback.Process.AskAgain(room)
 }

@@ -2,10 +2,8 @@ package roomkv
 
 import (
 	"context"
-	"slices"
 
 	"maunium.net/go/mautrix"
-	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/matrix"
@@ -58,7 +56,7 @@ type feed struct {
 
 // Missed implements [follow.Sink]: nothing is believed that the sync would have changed.
 func (f *feed) Missed() {
-	f.core.upgrades.doubtAll()
+	f.core.upgrades.Missed()
 	f.core.accounts.Missed()
 	f.memory.Missed()
 	f.watches.LookBackAll()
@@ -70,12 +68,9 @@ func (f *feed) Skipped(room id.RoomID) {
 	f.watches.LookBack(room)
 }
 
-// Invited implements [follow.Sink].
-func (f *feed) Invited(room id.RoomID) { f.core.upgrades.invited(room) }
-
 // Joined implements [follow.Sink].
 func (f *feed) Joined(room id.RoomID, joined *mautrix.SyncJoinedRoom) (own []*matrix.Event) {
-	upgraded := f.upgrade(room, joined) // first, for a write that the sync brings is done
+	upgraded := f.core.upgrades.Joined(room, joined) // first, for a write that the sync brings is done
 	own, redacted := f.memory.Joined(room, joined)
 	f.watches.Bring(room, own)
 	if f.core.fallback {
@@ -85,19 +80,4 @@ func (f *feed) Joined(room id.RoomID, joined *mautrix.SyncJoinedRoom) (own []*ma
 		f.watches.LookBack(room)
 	}
 	return own
-}
-
-// upgrade notes that the room may have been upgraded, and tells whether it may.
-func (f *feed) upgrade(room id.RoomID, joined *mautrix.SyncJoinedRoom) (upgraded bool) {
-	all := slices.Concat(joined.State.Events, joined.Timeline.Events)
-	if joined.StateAfter != nil {
-		all = append(all, joined.StateAfter.Events...)
-	}
-	for _, evt := range all {
-		if matrix.IsRooms(evt, event.StateTombstone) {
-			f.core.upgrades.doubt(room, evt.ID)
-			upgraded = true
-		}
-	}
-	return upgraded
 }

@@ -28,17 +28,17 @@ import (
 // that this process has not seen takes one more.
 func (s *Store) History(ctx context.Context, key string) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		state, err := s.state(ctx, key)
+		h, err := s.handle(ctx, key)
 		if err != nil {
 			yield(Entry{}, err)
 			return
 		}
-		for rev, err := range past.Revisions(ctx, state.Room, state.NameOf(key)) {
+		for rev, err := range past.Revisions(ctx, h.Room, h.NameOf(key)) {
 			if err != nil {
 				yield(Entry{}, err)
 				return
 			}
-			entry, err := pastEntry(ctx, rev, state.Reader())
+			entry, err := pastEntry(ctx, rev, h.Reader())
 			if entry.Key = key; !yield(entry, err) {
 				return
 			}

@@ -187,17 +187,20 @@ func WithMaxValue(bytes int64) Option {
 // encrypted if the old one is. A replacement that was opened by its own name, an alias that has moved for example, gets the
 // memory too, if the old room's tombstone names it. Where the store cannot follow, because it is not invited, may not
 // write there, or the replacement is none, each write is [ErrRoomUpgraded] with the reason beneath, reads go on in the old
-// room, and it tries again after 0.3 to 10 seconds, more each time, and after an invitation that the sync brings. A room that does
-// not name the old one is left again, and joined no more until there is another tombstone. Whoever may send a tombstone decides
-// where the memory goes.
+// room, and it tries again after 0.3 to 10 seconds, more each time. A room that does not name the old one is left again, and joined no
+// more until there is another tombstone. Whoever may send a tombstone decides where the memory goes.
 //
-// Values are encrypted anew, so that the new room's members can read them and [Entry] names who moved them. A value that nobody
-// can read any more ([ErrRedacted], [ErrCorrupt], [ErrMissingMedia]) is moved as it is. In the new room it is [ErrCorrupt], and with
-// [WithSealedKeys] it stays in the old one. Where this client cannot read a value that another may be able to ([ErrUndecryptable],
-// [ErrUntrusted], [ErrTooLarge], an attachment that the homeserver does not give), it does not move the memory, until
-// 10 minutes after the upgrade or after it has heard of that, whichever is first: so a bot that has the keys should run while a room is upgraded.
-// Then such a value is treated as one that nobody can read. Any other error that keeps a value from being read keeps the memory
-// from being moved for as long as it lasts.
+// Whoever comes first moves what it can read, encrypted anew, so that the new room's members can read it and [Entry] names who moved
+// it. Nothing is deleted from the old room. What somebody has written to the new room before stays as it is. A value that cannot be read
+// ([ErrUndecryptable], [ErrUntrusted], [ErrTooLarge], [ErrMissingMedia], [ErrCorrupt], or with WithEncryption(false) one that
+// is encrypted) stays in the old room, and the log says how many do. In the new room its key is there, reading it is [ErrCorrupt] or
+// [ErrUndecryptable], and Put and Delete do as with any other. With [WithSealedKeys] such a key cannot be told, nor deleted, and
+// [Store.Keys] has an error for it. Any other error that keeps a value from being read keeps the memory from being moved for as long as
+// it lasts.
+//
+// What was left is moved by the first use of the room in another process, or by another store from [New], that can read it, unless
+// somebody has put or deleted that key since, or the new room was upgraded too. One that cannot read it waits once for the keys that it
+// lacks, as a read does.
 //
 // It takes one request more after each write, which asks whether the room was upgraded meanwhile. The first use of a room takes two more, and reads one more each 10 seconds where no sync tells.
 // With [WithPerKeyState] whoever moves the memory lists what was last written within 20 seconds, and reads by itself each key that was

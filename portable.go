@@ -57,11 +57,11 @@ func (s *Store) Export(ctx context.Context, w io.Writer, opts ...ExportOption) (
 	if err := apply(&e, opts); err != nil {
 		return Exported{}, err
 	}
-	state, err := s.state(ctx)
+	h, err := s.handle(ctx)
 	if err != nil {
 		return Exported{}, err
 	}
-	exported, err := transfer.Export(ctx, state.handle(), w, e.history)
+	exported, err := transfer.Export(ctx, h, w, e.history)
 	return Exported(exported), err
 }
 

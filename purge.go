@@ -6,6 +6,7 @@ import (
 
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/memory"
 	"github.com/roomkv/roomkv/internal/purge"
 )
 
@@ -64,8 +65,8 @@ func (s *Store) Purge(ctx context.Context, keys ...string) (Purged, error) {
 	if len(keys) == 0 {
 		return Purged{}, nil
 	}
-	err := s.write(ctx, keys, func(state roomState) error {
-		return purge.Run(ctx, state.handle(), keys, &result)
+	err := s.write(ctx, keys, func(h memory.Handle) error {
+		return purge.Run(ctx, h, keys, &result)
 	})
 	done := Purged{State: result.State, Encrypted: result.Encrypted, Media: result.Media, Unseen: result.Unseen}
 	for _, left := range result.Left {

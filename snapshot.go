@@ -54,17 +54,17 @@ type Snapshot struct {
 // what there was at that moment, because it has purged it, or the room's settings hide it; [ErrRedacted] where the
 // event that was current then was redacted; [ErrCorrupt]; [ErrWrongSecret].
 func (s *Store) At(ctx context.Context, moment Moment) (*Snapshot, error) {
-	state, err := s.state(ctx)
+	h, err := s.handle(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if moment == (Moment{}) {
 		return nil, fault.Of(ErrNotFound, nil, "no revision was given")
 	}
-	if err := state.CheckRoom(ctx, false); err != nil {
+	if err := h.CheckRoom(ctx, false); err != nil {
 		return nil, err
 	}
-	found, err := past.At(ctx, state.Room, past.Moment{Revision: moment.revision, Time: moment.time})
+	found, err := past.At(ctx, h.Room, past.Moment{Revision: moment.revision, Time: moment.time})
 	if err != nil {
 		return nil, err
 	}
@@ -134,23 +134,25 @@ func (s *Snapshot) All(ctx context.Context) iter.Seq2[Entry, error] {
 // may not write the state, with WithAccountDataFallback too; [ErrRedacted]; [ErrTooLarge], in the single-state-key layout also
 // where the references to all values do not fit; [ErrNoCrypto]; [ErrCorrupt]; [ErrWrongSecret].
 func (s *Store) Restore(ctx context.Context, snapshot *Snapshot) (changed int, err error) {
-	err = s.write(ctx, nil, func(state roomState) (err error) {
+	err = s.core.upgrades.Retry(func() error {
+		home, err := s.home(ctx)
 		switch {
+		case err != nil:
+			return err
 		case snapshot == nil:
 			return fault.Of(ErrInvalidOption, nil, "the snapshot is nil")
-		case !snapshot.past.Of(state.Room):
-			return fault.Of(ErrInvalidOption, errors.New("another memory"), "the snapshot is of another memory than this one in %s; Copy takes values from one to another", state.ID)
+		case !snapshot.past.Of(home.Room):
+			return fault.Of(ErrInvalidOption, errors.New("another memory"), "the snapshot is of another memory than this one in %s; Copy takes values from one to another", home.ID)
 		}
 		if s.core.fallback {
-			m := s.core.accounts.Memory(state.Room)
+			m := s.core.accounts.Memory(home.Room)
 			if away, err := m.Away(ctx); err != nil {
 				return err
 			} else if away {
 				return m.NotInState(ctx, "restore a snapshot, which has nothing of account data,")
 			}
 		}
-		to := state.handle()
-		to.Memory = guard{state.InState(), state} // also where the homeserver tells only now that the power is gone
+		to := memory.Handle{Room: home.Room, Memory: home.Guard(home.InState())} // also where the homeserver tells only now that the power is gone
 		changed, err = past.Restore(ctx, to, snapshot.past)
 		return err
 	})

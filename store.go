@@ -6,15 +6,12 @@ import (
 	"encoding/json"
 	"iter"
 	"reflect"
-	"sync"
 	"sync/atomic"
-	"unicode/utf8"
 
 	"maunium.net/go/mautrix"
 
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/encode"
-	"github.com/roomkv/roomkv/internal/fallback"
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/memory"
 )
@@ -59,18 +56,6 @@ type Store struct {
 	opened atomic.Pointer[memory.Room] // the room, once it was asked for
 }
 
-// core is what all stores that come from one New share.
-type core struct {
-	composition
-	*memory.Shared
-	client   *mautrix.Client
-	aliases  sync.Map // alias → id.RoomID
-	upgrades upgrades
-	accounts fallback.Rooms
-	feed     feed
-	plain    bool // whether memories are where the store was opened, and in the state alone
-}
-
 // New returns a store of the memory in a room that the client's user has joined. The room is a room ID
 // (!…), an alias (#…), or a name configured with [WithRooms]. New sends nothing: an alias is resolved when it is
 // first needed.
@@ -98,14 +83,7 @@ func New(client *mautrix.Client, room string, opts ...Option) (*Store, error) {
 	if _, err := settings.lookUp(room); err != nil {
 		return nil, err
 	}
-	if settings.fallback { // else a write would not find out that the homeserver has dropped it
-		settings.SingleWriter, settings.Doubt = false, true
-	}
-	core := &core{composition: settings.composition, client: client, plain: !settings.followUpgrades && !settings.fallback}
-	core.feed.core = core
-	core.Shared = memory.NewShared(client, settings.Settings, &core.feed)
-	core.feed.memory.Shared, core.feed.watches.Since = core.Shared, core.Follower.Since
-	core.Seen = core.upgrades.seen
+	core := newCore(client, settings)
 	return &Store{core: core, room: room}, nil
 }
 
@@ -146,11 +124,11 @@ func Get[T any](ctx context.Context, s *Store, key string) (T, error) {
 // Errors: those of [Store.Get] but for [ErrDecode]; beside [ErrUndecryptable] and [ErrUntrusted] the entry has all but the
 // value.
 func (s *Store) Entry(ctx context.Context, key string) (Entry, error) {
-	state, err := s.state(ctx, key)
+	h, err := s.handle(ctx, key)
 	if err != nil {
 		return Entry{}, err
 	}
-	read, err := state.handle().Entry(ctx, state.NameOf(key), key)
+	read, err := h.Entry(ctx, h.NameOf(key), key)
 	entry := entryOf(read)
 	if entry.Revision == "" {
 		entry.Key = ""
@@ -201,7 +179,7 @@ func (s *Store) PutAll(ctx context.Context, values map[string]any) error {
 		stored[key] = text
 		keys = append(keys, key)
 	}
-	return s.write(ctx, keys, func(state roomState) error { return state.handle().PutAll(ctx, stored, memory.Put{}) })
+	return s.write(ctx, keys, func(h memory.Handle) error { return h.PutAll(ctx, stored, memory.Put{}) })
 }
 
 // Delete removes the keys. A key that is not there is no error and makes no event. A value that cannot be read can
@@ -214,9 +192,9 @@ func (s *Store) PutAll(ctx context.Context, values map[string]any) error {
 //
 // Errors: [ErrInvalidKey], [ErrWrongSecret], and in the single-state-key layout [ErrCorrupt].
 func (s *Store) Delete(ctx context.Context, keys ...string) error {
-	return s.write(ctx, keys, func(state roomState) error {
-		names, _ := state.NamesOf(keys)
-		return state.handle().Remove(ctx, names, nil)
+	return s.write(ctx, keys, func(h memory.Handle) error {
+		names, _ := h.NamesOf(keys)
+		return h.Remove(ctx, names, nil)
 	})
 }
 
@@ -228,11 +206,11 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 // Errors: those of [Store.Get] and [Store.Delete].
 func (s *Store) Pop(ctx context.Context, key string, dest any) error {
 	var popped json.RawMessage // the last one: what came before did not count
-	err := s.change(ctx, memory.Update{Key: key, Calls: true}, func(base commit.Base, state roomState, name string) (json.RawMessage, error) {
+	err := s.change(ctx, memory.Update{Key: key, Calls: true}, func(base commit.Base, h memory.Handle, name string) (json.RawMessage, error) {
 		popped = nil
-		value, found, err := state.ValueIn(ctx, base, name)
+		value, found, err := h.ValueIn(ctx, base, name)
 		if err == nil && !found {
-			err = memory.NotFound(key, state.ID)
+			err = memory.NotFound(key, h.ID)
 		}
 		if err != nil {
 			return nil, err
@@ -264,11 +242,11 @@ func (s *Store) Pop(ctx context.Context, key string, dest any) error {
 // of a change of the power levels, which Synapse's sync shows also where that kept it out of the state. What others wrote a
 // moment ago can still be missing (Dendrite's sync lags some milliseconds behind).
 func (s *Store) Keys(ctx context.Context) ([]string, error) {
-	state, err := s.state(ctx)
+	h, err := s.handle(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return state.handle().Keys(ctx)
+	return h.Keys(ctx)
 }
 
 // All returns every entry, in the order of the keys. It reads them when the iteration begins, with the requests that
@@ -281,53 +259,15 @@ func (s *Store) Keys(ctx context.Context) ([]string, error) {
 // Errors: [ErrUndecryptable], [ErrUntrusted], [ErrWrongSecret], [ErrCorrupt].
 func (s *Store) All(ctx context.Context) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		state, err := s.state(ctx)
+		h, err := s.handle(ctx)
 		if err != nil {
 			yield(Entry{}, err)
 			return
 		}
-		for entry, err := range state.handle().Entries(ctx) {
+		for entry, err := range h.Entries(ctx) {
 			if !yield(entryOf(entry), err) {
 				return
 			}
 		}
 	}
-}
-
-// state gives access to the room for work on keys, once these are known to be valid.
-func (s *Store) state(ctx context.Context, keys ...string) (roomState, error) {
-	for _, key := range keys {
-		if !utf8.ValidString(key) {
-			return roomState{}, fault.Of(ErrInvalidKey, nil, "%q is not valid UTF-8", key)
-		}
-	}
-	if err := ctx.Err(); err != nil {
-		return roomState{}, err
-	}
-	opened, err := s.open(ctx)
-	if err != nil {
-		return roomState{}, err
-	}
-	state := roomState{core: s.core, Room: *opened}
-	if s.core.followUpgrades {
-		state, err = state.home(ctx)
-	}
-	if err == nil && len(keys) > 0 {
-		err = state.CheckRoom(ctx, false)
-	}
-	return state, err
-}
-
-// open finds the store's room.
-func (s *Store) open(ctx context.Context) (*memory.Room, error) {
-	if opened := s.opened.Load(); opened != nil {
-		return opened, nil
-	}
-	id, err := s.roomID(ctx)
-	if err != nil {
-		return nil, err
-	}
-	room := s.core.Room(id)
-	s.opened.Store(&room)
-	return &room, nil
 }

@@ -21,7 +21,7 @@ func TestPlacesAreInTheOrderOfStorage(t *testing.T) {
 	room := hstest.Room(t, client)
 	store, err := New(client, room.String(), WithPerKeyState())
 	require.NoError(t, err)
-	state, err := store.state(ctx)
+	state, err := store.handle(ctx)
 	require.NoError(t, err)
 	place := func(event id.EventID) int64 {
 		place, known, err := state.Stored(ctx, event)

@@ -31,9 +31,9 @@ func Update[T any](ctx context.Context, s *Store, key string, fn func(old T, fou
 	if s == nil || fn == nil {
 		return fault.Of(ErrInvalidOption, nil, "the store or the function is nil")
 	}
-	return s.change(ctx, memory.Update{Key: key, Calls: true, Puts: true}, func(base commit.Base, state roomState, name string) (json.RawMessage, error) {
+	return s.change(ctx, memory.Update{Key: key, Calls: true, Puts: true}, func(base commit.Base, h memory.Handle, name string) (json.RawMessage, error) {
 		var old T
-		value, found, err := state.ValueIn(ctx, base, name)
+		value, found, err := h.ValueIn(ctx, base, name)
 		if err == nil && found {
 			err = Entry{Key: key, Value: value}.Decode(&old)
 		}
@@ -59,9 +59,9 @@ func (s *Store) Create(ctx context.Context, key string, value any) error {
 	if err != nil {
 		return err
 	}
-	return s.change(ctx, memory.Update{Key: key, Puts: true}, func(base commit.Base, state roomState, name string) (json.RawMessage, error) {
+	return s.change(ctx, memory.Update{Key: key, Puts: true}, func(base commit.Base, h memory.Handle, name string) (json.RawMessage, error) {
 		if _, found := base.Stored(name); found {
-			return nil, fault.Of(ErrExists, nil, "%q in %s", key, state.ID)
+			return nil, fault.Of(ErrExists, nil, "%q in %s", key, h.ID)
 		}
 		return stored, nil
 	})
@@ -83,8 +83,8 @@ func (s *Store) CompareAndPut(ctx context.Context, key string, value any, revisi
 	if err != nil {
 		return err
 	}
-	return s.change(ctx, memory.Update{Key: key, Puts: true, Since: id.EventID(revision)}, func(base commit.Base, state roomState, name string) (json.RawMessage, error) {
-		room := state.ID
+	return s.change(ctx, memory.Update{Key: key, Puts: true, Since: id.EventID(revision)}, func(base commit.Base, h memory.Handle, name string) (json.RawMessage, error) {
+		room := h.ID
 		_, found := base.Stored(name)
 		switch {
 		case revision == "" && found:
@@ -99,9 +99,9 @@ func (s *Store) CompareAndPut(ctx context.Context, key string, value any, revisi
 }
 
 // change makes a change of one key that depends on what is there. A result of nil removes the key.
-func (s *Store) change(ctx context.Context, update memory.Update, fn func(commit.Base, roomState, string) (json.RawMessage, error)) error {
-	return s.write(ctx, []string{update.Key}, func(state roomState) error {
-		update.Apply = func(base commit.Base, name string) (json.RawMessage, error) { return fn(base, state, name) }
-		return state.handle().Update(ctx, update)
+func (s *Store) change(ctx context.Context, update memory.Update, fn func(commit.Base, memory.Handle, string) (json.RawMessage, error)) error {
+	return s.write(ctx, []string{update.Key}, func(h memory.Handle) error {
+		update.Apply = func(base commit.Base, name string) (json.RawMessage, error) { return fn(base, h, name) }
+		return h.Update(ctx, update)
 	})
 }

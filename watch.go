@@ -78,15 +78,15 @@ func (s *Store) Watch(ctx context.Context, opts ...WatchOption) iter.Seq2[Change
 
 // watch runs a watch of the store's room.
 func (s *Store) watch(ctx context.Context, w *watch.Watch, yield func(Change, error) bool) error {
-	state, err := s.state(ctx)
+	home, err := s.home(ctx)
 	if err != nil {
 		return err
 	}
-	w.Room = state.Room
+	w.Room = home.Room
 	if s.core.fallback {
-		w.Account = s.core.accounts.Memory(state.Room)
+		w.Account = s.core.accounts.Memory(home.Room)
 	}
-	w.Upgraded = state.watchable
+	w.Upgraded = home.Watchable
 	return w.Run(ctx, &s.core.feed.watches, func(told watch.Change, err error) bool {
 		change := Change{Key: told.Key, Old: told.Old, New: told.New, Revision: Revision(told.Event), Sender: told.Sender, Time: told.Time}
 		if told.InAccount {

@@ -307,7 +307,8 @@ func checkPredecessor(t *testing.T, text string) {
 	}
 	dict, err := wire.ParseDict(json.RawMessage(content))
 	require.NoError(t, err)
-	assert.True(t, wire.MovedFrom(json.RawMessage(dict.Names()[wire.PredecessorName]), "!old:example.org"))
+	moved, _ := wire.MovedFrom(json.RawMessage(dict.Names()[wire.PredecessorName]), "!old:example.org")
+	assert.True(t, moved)
 }
 
 // checkExport: a reader takes the file, and a writer makes the same of what the reader got.

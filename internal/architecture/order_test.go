@@ -34,6 +34,7 @@ var order = []string{
 	"internal/fallback",   // memory in account data
 	"internal/past",       // what it remembered
 	"internal/watch",      // what changes
+	"internal/upgrade",    // where a memory is after a room upgrade
 	"internal/transfer",   // copies, exports, imports
 	"internal/purge",      // keys taken out of the past
 	"",                    // package roomkv

@@ -38,9 +38,6 @@ type Sink interface {
 	// Skipped tells that events of the room can be missing. What is known of the room is as old as if nobody followed.
 	Skipped(room id.RoomID)
 
-	// Invited tells that the user was invited to the room.
-	Invited(room id.RoomID)
-
 	// Joined takes what a response has of a room in which the user is. It returns those events of the timeline that are the store's.
 	Joined(room id.RoomID, joined *mautrix.SyncJoinedRoom) []*matrix.Event
 }
@@ -156,9 +153,6 @@ func (f *Follower) onSync(ctx context.Context, resp *mautrix.RespSync, since str
 	}
 	for room := range resp.Rooms.Leave {
 		f.skip(room)
-	}
-	for room := range resp.Rooms.Invite {
-		f.Sink.Invited(room)
 	}
 	for room, joined := range resp.Rooms.Join {
 		if joined.Timeline.Limited || f.rejoins(joined.Timeline.Events) {

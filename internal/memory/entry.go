@@ -190,3 +190,8 @@ func (r Reader) note(entry Entry) {
 		entry.view.Note(entry.Key, &entry)
 	}
 }
+
+// IsUnreadable tells errors about a value from those that keep anything from being read.
+func IsUnreadable(err error) bool {
+	return slices.ContainsFunc([]error{fault.ErrUndecryptable, fault.ErrUntrusted, fault.ErrCorrupt, fault.ErrMissingMedia, fault.ErrTooLarge}, func(kind error) bool { return errors.Is(err, kind) })
+}

@@ -3,7 +3,6 @@ package transfer
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/memory"
@@ -108,7 +107,7 @@ func (c *copying) add(ctx context.Context, records []memory.Record) error {
 			return ctx.Err()
 		case errors.Is(err, fault.ErrNotFound), c.Redact && errors.Is(err, fault.ErrRedacted): // deleted since; see CopyOptions
 			err = nil
-		case isUnreadable(err):
+		case memory.IsUnreadable(err):
 			c.unreadable.add(entry.Key, err)
 			err = nil
 		}
@@ -117,11 +116,6 @@ func (c *copying) add(ctx context.Context, records []memory.Record) error {
 		}
 	}
 	return nil
-}
-
-// isUnreadable tells errors about a value from those that keep anything from being read.
-func isUnreadable(err error) bool {
-	return slices.ContainsFunc([]error{fault.ErrUndecryptable, fault.ErrUntrusted, fault.ErrCorrupt, fault.ErrMissingMedia, fault.ErrTooLarge}, func(kind error) bool { return errors.Is(err, kind) })
 }
 
 // redactSource redacts what the source has by now, where the destination has the same.

@@ -313,7 +313,7 @@ func (t *transfer) compare(ctx context.Context, entries []arriving) ([]compariso
 			compared[i] = isEqual
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
-		case err == nil, isUnreadable(err):
+		case err == nil, memory.IsUnreadable(err):
 			compared[i] = isOther
 		default:
 			return nil, err
