@@ -3,14 +3,15 @@ package roomkv
 import (
 	"context"
 	"sync"
-	"unicode/utf8"
 
 	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/fallback"
-	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/memory"
 	"github.com/roomkv/roomkv/internal/upgrade"
+	"github.com/roomkv/roomkv/internal/watch"
 )
 
 // core is what all stores that come from one New share: the parts of a memory, put together as the options say.
@@ -49,59 +50,37 @@ func (c *core) memoryOf(room memory.Room) memory.Memory {
 	return room.InState()
 }
 
-// open finds the store's room.
-func (s *Store) open(ctx context.Context) (*memory.Room, error) {
-	if opened := s.opened.Load(); opened != nil {
-		return opened, nil
-	}
-	id, err := s.roomID(ctx)
-	if err != nil {
-		return nil, err
-	}
-	room := s.core.Room(id)
-	s.opened.Store(&room)
-	return &room, nil
+// feed gives memories, watches, upgrades and account data what the client's sync brings. It implements [follow.Sink].
+type feed struct {
+	core    *core
+	memory  memory.Feed
+	watches watch.Queues
 }
 
-// home finds the room where the store's memory is by now, for work on keys, once these are known to be valid.
-func (s *Store) home(ctx context.Context, keys ...string) (home upgrade.Home, err error) {
-	for _, key := range keys {
-		if !utf8.ValidString(key) {
-			return home, fault.Of(ErrInvalidKey, nil, "%q is not valid UTF-8", key)
-		}
-	}
-	if err := ctx.Err(); err != nil {
-		return home, err
-	}
-	room, err := s.open(ctx)
-	if err != nil {
-		return home, err
-	}
-	if home = s.core.upgrades.Of(*room); s.core.followUpgrades {
-		home, err = home.Find(ctx)
-	}
-	if err == nil && len(keys) > 0 {
-		err = home.CheckRoom(ctx, false)
-	}
-	return home, err
+// Missed implements [follow.Sink]: nothing is believed that the sync would have changed.
+func (f *feed) Missed() {
+	f.core.upgrades.Missed()
+	f.core.accounts.Missed()
+	f.memory.Missed()
+	f.watches.LookBackAll()
 }
 
-// handle is the store's memory; see [Store.home].
-func (s *Store) handle(ctx context.Context, keys ...string) (memory.Handle, error) {
-	home, err := s.home(ctx, keys...)
-	if err != nil {
-		return memory.Handle{}, err
-	}
-	return memory.Handle{Room: home.Room, Memory: home.Guard(s.core.memoryOf(home.Room))}, nil
+// Skipped implements [follow.Sink].
+func (f *feed) Skipped(room id.RoomID) {
+	f.memory.Skipped(room)
+	f.watches.LookBack(room)
 }
 
-// write does what changes the memory, and does it again in the room's replacement where the room was upgraded meanwhile.
-func (s *Store) write(ctx context.Context, keys []string, do func(memory.Handle) error) error {
-	return s.core.upgrades.Retry(func() error {
-		h, err := s.handle(ctx, keys...)
-		if err == nil {
-			err = do(h)
-		}
-		return err
-	})
+// Joined implements [follow.Sink].
+func (f *feed) Joined(room id.RoomID, joined *mautrix.SyncJoinedRoom) (own []*matrix.Event) {
+	upgraded := f.core.upgrades.Joined(room, joined) // first, for a write that the sync brings is done
+	own, redacted := f.memory.Joined(room, joined)
+	f.watches.Bring(room, own)
+	if f.core.fallback {
+		f.core.accounts.Joined(f.core.Room(room), joined)
+	}
+	if redacted || upgraded { // last, for a watch ends with an upgrade
+		f.watches.LookBack(room)
+	}
+	return own
 }

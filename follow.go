@@ -2,13 +2,6 @@ package roomkv
 
 import (
 	"context"
-
-	"maunium.net/go/mautrix"
-	"maunium.net/go/mautrix/id"
-
-	"github.com/roomkv/roomkv/internal/matrix"
-	"github.com/roomkv/roomkv/internal/memory"
-	"github.com/roomkv/roomkv/internal/watch"
 )
 
 // Follow makes the store, and all others that come from the same [New], read from memory, which the client's sync
@@ -45,39 +38,4 @@ func (s *Store) Close(ctx context.Context) error {
 	s.core.Follower.Stop()
 	s.core.feed.watches.End()
 	return s.core.Background.Close(ctx)
-}
-
-// feed gives memories, watches, upgrades and account data what the client's sync brings. It implements [follow.Sink].
-type feed struct {
-	core    *core
-	memory  memory.Feed
-	watches watch.Queues
-}
-
-// Missed implements [follow.Sink]: nothing is believed that the sync would have changed.
-func (f *feed) Missed() {
-	f.core.upgrades.Missed()
-	f.core.accounts.Missed()
-	f.memory.Missed()
-	f.watches.LookBackAll()
-}
-
-// Skipped implements [follow.Sink].
-func (f *feed) Skipped(room id.RoomID) {
-	f.memory.Skipped(room)
-	f.watches.LookBack(room)
-}
-
-// Joined implements [follow.Sink].
-func (f *feed) Joined(room id.RoomID, joined *mautrix.SyncJoinedRoom) (own []*matrix.Event) {
-	upgraded := f.core.upgrades.Joined(room, joined) // first, for a write that the sync brings is done
-	own, redacted := f.memory.Joined(room, joined)
-	f.watches.Bring(room, own)
-	if f.core.fallback {
-		f.core.accounts.Joined(f.core.Room(room), joined)
-	}
-	if redacted || upgraded { // last, for a watch ends with an upgrade
-		f.watches.LookBack(room)
-	}
-	return own
 }

@@ -2,16 +2,10 @@ package roomkv
 
 import (
 	"context"
-	"errors"
-	"net/http"
-	"strings"
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
-
-	"github.com/roomkv/roomkv/internal/fault"
-	"github.com/roomkv/roomkv/internal/matrix"
 )
 
 // WithRoom returns a store for the memory of another room, with the same client and options; opsdroid's
@@ -54,29 +48,3 @@ func FromContext(ctx context.Context) (room *Store, ok bool) {
 }
 
 type scopeKey struct{}
-
-// roomID is the ID of the store's room. An alias is resolved on first use and stays what it was then, also
-// when somebody points it elsewhere; a failure is not remembered.
-func (s *Store) roomID(ctx context.Context) (id.RoomID, error) {
-	room, err := s.core.lookUp(s.room)
-	if err != nil || strings.HasPrefix(room, "!") {
-		return id.RoomID(room), err
-	}
-	if known, ok := s.core.aliases.Load(room); ok {
-		return known.(id.RoomID), nil
-	}
-	var resolved mautrix.RespAliasResolve
-	url := s.core.client.BuildClientURL("v3", "directory", "room", room)
-	err = matrix.Get(ctx, s.core.client, matrix.Request{Method: http.MethodGet, URL: url, Limit: matrix.MaxEvent}, &resolved)
-	switch {
-	case errors.Is(err, mautrix.MNotFound), errors.Is(err, mautrix.MInvalidParam):
-		return "", fault.Of(ErrUnknownRoom, err, "no homeserver knows the alias %s", room)
-	case err != nil && !errors.Is(err, matrix.ErrAnswer):
-		return "", fault.Because(err, "cannot resolve the alias %s: %s", room, matrix.Describe(err))
-	}
-	if !strings.HasPrefix(resolved.RoomID.String(), "!") {
-		return "", fault.Of(ErrUnknownRoom, nil, "the homeserver names no room ID for the alias %s", room)
-	}
-	s.core.aliases.Store(room, resolved.RoomID)
-	return resolved.RoomID, nil
-}

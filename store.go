@@ -1,19 +1,23 @@
 package roomkv
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"iter"
-	"reflect"
+	"net/http"
+	"strings"
 	"sync/atomic"
+	"unicode/utf8"
 
 	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/id"
 
-	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/encode"
 	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/memory"
+	"github.com/roomkv/roomkv/internal/upgrade"
 )
 
 // Store is a handle on the memory of one room. It is small, holds no connection of its own and needs no closing. All
@@ -198,40 +202,6 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 	})
 }
 
-// Pop removes key and decodes the value it had into dest, as [Store.Get] does. If several callers, in any number of
-// goroutines and processes on one homeserver, pop the same key, exactly one gets the value. Where the value cannot be
-// decoded into dest nothing is removed; where the removal fails, dest has the value all the same. It takes the
-// requests of [Update].
-//
-// Errors: those of [Store.Get] and [Store.Delete].
-func (s *Store) Pop(ctx context.Context, key string, dest any) error {
-	var popped json.RawMessage // the last one: what came before did not count
-	err := s.change(ctx, memory.Update{Key: key, Calls: true}, func(base commit.Base, h memory.Handle, name string) (json.RawMessage, error) {
-		popped = nil
-		value, found, err := h.ValueIn(ctx, base, name)
-		if err == nil && !found {
-			err = memory.NotFound(key, h.ID)
-		}
-		if err != nil {
-			return nil, err
-		}
-		// On trial, for it can turn out that this value was not the one to be removed.
-		trial := dest
-		if to := reflect.ValueOf(dest); to.Kind() == reflect.Pointer && !to.IsNil() {
-			trial = reflect.New(to.Type().Elem()).Interface()
-		}
-		err = Entry{Key: key, Value: value}.Decode(trial)
-		if err == nil {
-			popped = value
-		}
-		return nil, err
-	})
-	if popped != nil {
-		err = cmp.Or(err, Entry{Key: key, Value: popped}.Decode(dest))
-	}
-	return err
-}
-
 // Keys returns the keys in the room, sorted, also those whose values cannot be read. A room without memory has no
 // keys, and that is no error. With [WithSealedKeys] a key stands beside its value, so that Keys reads all values too;
 // where one cannot be read the error is that, beside the keys that could be told.
@@ -270,4 +240,87 @@ func (s *Store) All(ctx context.Context) iter.Seq2[Entry, error] {
 			}
 		}
 	}
+}
+
+// open finds the store's room.
+func (s *Store) open(ctx context.Context) (*memory.Room, error) {
+	if opened := s.opened.Load(); opened != nil {
+		return opened, nil
+	}
+	id, err := s.roomID(ctx)
+	if err != nil {
+		return nil, err
+	}
+	room := s.core.Room(id)
+	s.opened.Store(&room)
+	return &room, nil
+}
+
+// home finds the room where the store's memory is by now, for work on keys, once these are known to be valid.
+func (s *Store) home(ctx context.Context, keys ...string) (home upgrade.Home, err error) {
+	for _, key := range keys {
+		if !utf8.ValidString(key) {
+			return home, fault.Of(ErrInvalidKey, nil, "%q is not valid UTF-8", key)
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return home, err
+	}
+	room, err := s.open(ctx)
+	if err != nil {
+		return home, err
+	}
+	if home = s.core.upgrades.Of(*room); s.core.followUpgrades {
+		home, err = home.Find(ctx)
+	}
+	if err == nil && len(keys) > 0 {
+		err = home.CheckRoom(ctx, false)
+	}
+	return home, err
+}
+
+// handle is the store's memory; see [Store.home].
+func (s *Store) handle(ctx context.Context, keys ...string) (memory.Handle, error) {
+	home, err := s.home(ctx, keys...)
+	if err != nil {
+		return memory.Handle{}, err
+	}
+	return memory.Handle{Room: home.Room, Memory: home.Guard(s.core.memoryOf(home.Room))}, nil
+}
+
+// write does what changes the memory, and does it again in the room's replacement where the room was upgraded meanwhile.
+func (s *Store) write(ctx context.Context, keys []string, do func(memory.Handle) error) error {
+	return s.core.upgrades.Retry(func() error {
+		h, err := s.handle(ctx, keys...)
+		if err == nil {
+			err = do(h)
+		}
+		return err
+	})
+}
+
+// roomID is the ID of the store's room. An alias is resolved on first use and stays what it was then, also
+// when somebody points it elsewhere; a failure is not remembered.
+func (s *Store) roomID(ctx context.Context) (id.RoomID, error) {
+	room, err := s.core.lookUp(s.room)
+	if err != nil || strings.HasPrefix(room, "!") {
+		return id.RoomID(room), err
+	}
+	if known, ok := s.core.aliases.Load(room); ok {
+		return known.(id.RoomID), nil
+	}
+	var resolved mautrix.RespAliasResolve
+	url := s.core.client.BuildClientURL("v3", "directory", "room", room)
+	err = matrix.Get(ctx, s.core.client, matrix.Request{Method: http.MethodGet, URL: url, Limit: matrix.MaxEvent}, &resolved)
+	switch {
+	case errors.Is(err, mautrix.MNotFound), errors.Is(err, mautrix.MInvalidParam):
+		return "", fault.Of(ErrUnknownRoom, err, "no homeserver knows the alias %s", room)
+	case err != nil && !errors.Is(err, matrix.ErrAnswer):
+		return "", fault.Because(err, "cannot resolve the alias %s: %s", room, matrix.Describe(err))
+	}
+	if !strings.HasPrefix(resolved.RoomID.String(), "!") {
+		return "", fault.Of(ErrUnknownRoom, nil, "the homeserver names no room ID for the alias %s", room)
+	}
+	s.core.aliases.Store(room, resolved.RoomID)
+	return resolved.RoomID, nil
 }

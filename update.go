@@ -1,8 +1,10 @@
 package roomkv
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"reflect"
 
 	"maunium.net/go/mautrix/id"
 
@@ -104,4 +106,38 @@ func (s *Store) change(ctx context.Context, update memory.Update, fn func(commit
 		update.Apply = func(base commit.Base, name string) (json.RawMessage, error) { return fn(base, h, name) }
 		return h.Update(ctx, update)
 	})
+}
+
+// Pop removes key and decodes the value it had into dest, as [Store.Get] does. If several callers, in any number of
+// goroutines and processes on one homeserver, pop the same key, exactly one gets the value. Where the value cannot be
+// decoded into dest nothing is removed; where the removal fails, dest has the value all the same. It takes the
+// requests of [Update].
+//
+// Errors: those of [Store.Get] and [Store.Delete].
+func (s *Store) Pop(ctx context.Context, key string, dest any) error {
+	var popped json.RawMessage // the last one: what came before did not count
+	err := s.change(ctx, memory.Update{Key: key, Calls: true}, func(base commit.Base, h memory.Handle, name string) (json.RawMessage, error) {
+		popped = nil
+		value, found, err := h.ValueIn(ctx, base, name)
+		if err == nil && !found {
+			err = memory.NotFound(key, h.ID)
+		}
+		if err != nil {
+			return nil, err
+		}
+		// On trial, for it can turn out that this value was not the one to be removed.
+		trial := dest
+		if to := reflect.ValueOf(dest); to.Kind() == reflect.Pointer && !to.IsNil() {
+			trial = reflect.New(to.Type().Elem()).Interface()
+		}
+		err = Entry{Key: key, Value: value}.Decode(trial)
+		if err == nil {
+			popped = value
+		}
+		return nil, err
+	})
+	if popped != nil {
+		err = cmp.Or(err, Entry{Key: key, Value: popped}.Decode(dest))
+	}
+	return err
 }
