@@ -184,14 +184,6 @@ func TestPowerComesAndGoes(t *testing.T) {
 				ctx := t.Context()
 				hub := hstest.Room(t, p.bot)
 				store := open(t, p.bot, hub, opts...)
-				if following {
-					require.NoError(t, store.Follow())
-				}
-				syncing(t, p.bot)
-				stop := make(chan struct{})
-				var group sync.WaitGroup
-				var mu sync.Mutex
-				acknowledged, updates := map[string]string{}, 0
 				var moment sync.RWMutex
 				use, next := through(p.bot)
 				use(func(req *http.Request) (*http.Response, error) {
@@ -201,6 +193,14 @@ func TestPowerComesAndGoes(t *testing.T) {
 					}
 					return next.RoundTrip(req)
 				})
+				if following {
+					require.NoError(t, store.Follow())
+				}
+				syncing(t, p.bot)
+				stop := make(chan struct{})
+				var group sync.WaitGroup
+				var mu sync.Mutex
+				acknowledged, updates := map[string]string{}, 0
 				for writer := range 4 {
 					handler := store.InEventRoom(func(ctx context.Context, _ *event.Event, room *roomkv.Store) {
 						for i := 0; ; i++ {

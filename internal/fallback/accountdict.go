@@ -132,7 +132,7 @@ func (d *accountDict) beneath(ctx context.Context, names []string) (stateView, e
 	return view, err
 }
 
-// Hold implements [commit.Room]. It fails with commit.ErrAgain where the memory is no longer written here.
+// Hold implements [commit.Room]. It fails with errAgain where the memory is no longer written here.
 func (d *accountDict) Hold(ctx context.Context) (release func(), err error) {
 	leave, err := d.account.gate.alone(ctx)
 	if err != nil {
@@ -148,7 +148,7 @@ func (d *accountDict) Hold(ctx context.Context) (release func(), err error) {
 		leave()
 	}
 	if to, _ := d.account.destination(); to != toAccount {
-		err = commit.ErrAgain
+		err = errAgain
 	} else {
 		_, err = d.learnLocked(ctx)
 	}

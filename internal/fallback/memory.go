@@ -28,6 +28,9 @@ const (
 	adviceAccount = "delete keys, store less under them, or give the bot the power to send state, which in the per-key layout holds more"
 )
 
+// errAgain ends an edit of account data that must begin again, because the memory is written to the state by now, and the other way round.
+var errAgain = errors.New("roomkv: the memory is written elsewhere by now")
+
 // Memory is a memory in account data over that in the state. What account data has under a name counts as long as the state has there what it
 // had when that was written, and else is of no account: somebody has changed the state later.
 //
@@ -60,14 +63,6 @@ func onto(content wire.Account, state *stateView) map[string]string {
 	return names
 }
 
-// check fails with ErrWrongSecret where account data, or the state, was sealed with another secret.
-func (f *Memory) check(content wire.Account, state *stateView) error {
-	if err := f.CheckNames(content.Names); err != nil {
-		return err
-	}
-	return state.check()
-}
-
 // recordOf is what is there under the name, or nil.
 func (f *Memory) recordOf(content wire.Account, state *stateView, name string) *memory.Record {
 	if !overrides(content, state, name) {
@@ -82,6 +77,19 @@ func (f *Memory) recordOf(content wire.Account, state *stateView, name string) *
 		Time: time.UnixMilli(over.Time), InAccount: true}
 }
 
+// with gives what is read of the state beneath account data. It fails with ErrWrongSecret where either was sealed with another secret.
+func (f *Memory) with(content wire.Account, read func(state *stateView) error) (*stateView, error) {
+	state := newStateView(f.Room)
+	err := read(&state)
+	if err == nil {
+		err = f.CheckNames(content.Names)
+	}
+	if err == nil {
+		err = state.check()
+	}
+	return &state, err
+}
+
 // Find implements [memory.Memory].
 func (f *Memory) Find(ctx context.Context, name string, afresh bool) (*memory.Record, error) {
 	content, err := f.learn(ctx)
@@ -91,14 +99,11 @@ func (f *Memory) Find(ctx context.Context, name string, afresh bool) (*memory.Re
 	if len(content.Over) == 0 {
 		return f.state.Find(ctx, name, afresh)
 	}
-	state := newStateView(f.Room)
-	if err = state.read(ctx, []string{name}, afresh); err == nil {
-		err = f.check(content, &state)
-	}
+	state, err := f.with(content, func(state *stateView) error { return state.read(ctx, []string{name}, afresh) })
 	if err != nil {
 		return nil, err
 	}
-	return f.recordOf(content, &state, name), nil
+	return f.recordOf(content, state, name), nil
 }
 
 // All implements [memory.Memory]. A listing can be behind, so that names for which it seems to be later than account data are asked for.
@@ -110,18 +115,15 @@ func (f *Memory) All(ctx context.Context) ([]memory.Record, error) {
 	if len(content.Over) == 0 {
 		return f.state.All(ctx)
 	}
-	state := newStateView(f.Room)
-	if err := state.readAll(ctx, false); err != nil {
-		return nil, err
-	}
-	for name := range content.Over {
-		if !overrides(content, &state, name) {
-			if err := state.reread(ctx, name); err != nil {
-				return nil, err
+	return f.records(content, func(string) bool { return false }, func(state *stateView) error {
+		err := state.readAll(ctx, false)
+		for name := range content.Over {
+			if err == nil && !overrides(content, state, name) {
+				err = state.reread(ctx, name)
 			}
 		}
-	}
-	return f.records(content, &state, func(string) bool { return false })
+		return err
+	})
 }
 
 // now is all as the homeserver has it, without the state events that are foreign. The sync is not asked: it can be behind.
@@ -130,18 +132,14 @@ func (f *Memory) now(ctx context.Context, foreign func(stateKey string) bool) ([
 	if err != nil {
 		return nil, err
 	}
-	state := newStateView(f.Room)
-	if err := state.readAll(ctx, true); err != nil {
-		return nil, err
-	}
-	return f.records(content, &state, foreign)
+	return f.records(content, foreign, func(state *stateView) error { return state.readAll(ctx, true) })
 }
 
-func (f *Memory) records(content wire.Account, state *stateView, foreign func(stateKey string) bool) ([]memory.Record, error) {
-	if err := f.check(content, state); err != nil {
+func (f *Memory) records(content wire.Account, foreign func(stateKey string) bool, read func(*stateView) error) (records []memory.Record, err error) {
+	state, err := f.with(content, read)
+	if err != nil {
 		return nil, err
 	}
-	var records []memory.Record
 	hidden := map[string]bool{} // bases
 	for name, over := range content.Over {
 		if !overrides(content, state, name) {
@@ -181,16 +179,13 @@ func (f *Memory) Named(ctx context.Context, names []string) (map[string]memory.R
 	if len(content.Over) == 0 {
 		return f.state.Named(ctx, names)
 	}
-	state := newStateView(f.Room)
-	if err = state.read(ctx, names, true); err == nil {
-		err = f.check(content, &state)
-	}
+	state, err := f.with(content, func(state *stateView) error { return state.read(ctx, names, true) })
 	if err != nil {
 		return nil, err
 	}
 	found := make(map[string]memory.Record, len(names))
 	for _, name := range names {
-		if record := f.recordOf(content, &state, name); record != nil {
+		if record := f.recordOf(content, state, name); record != nil {
 			found[name] = *record
 		}
 	}
@@ -416,13 +411,13 @@ func (f *Memory) Commit(ctx context.Context, change memory.Change) error {
 		default:
 			err = f.commitToAccount(ctx, change)
 		}
-		if !errors.Is(err, commit.ErrAgain) {
+		if !errors.Is(err, errAgain) {
 			return err
 		}
 	}
 }
 
-// commitToState makes the edit in the state. The homeserver's refusal for a lack of power makes all writes go to account data, and fails with commit.ErrAgain.
+// commitToState makes the edit in the state. The homeserver's refusal for a lack of power makes all writes go to account data, and fails with errAgain.
 func (f *Memory) commitToState(ctx context.Context, change memory.Change) error {
 	leave, err := f.account.gate.share(ctx)
 	if err != nil {
@@ -430,9 +425,10 @@ func (f *Memory) commitToState(ctx context.Context, change memory.Change) error 
 	}
 	if to, _ := f.account.destination(); to != toState {
 		leave()
-		return commit.ErrAgain
+		return errAgain
 	}
-	var sent sentEvents
+	var mu sync.Mutex
+	var sent []id.EventID
 	inState := change
 	inState.Edit = func(names []string) commit.Edit {
 		edit := change.Edit(names)
@@ -440,7 +436,11 @@ func (f *Memory) commitToState(ctx context.Context, change memory.Change) error 
 			edit.Since = ""
 		}
 		if edit.Conditional {
-			edit.OnSent = sent.add
+			edit.OnSent = func(event id.EventID) {
+				mu.Lock()
+				defer mu.Unlock()
+				sent = append(sent, event)
+			}
 		}
 		return edit
 	}
@@ -456,7 +456,7 @@ func (f *Memory) commitToState(ctx context.Context, change memory.Change) error 
 	if !errors.Is(err, fault.ErrForbidden) || !errors.Is(err, fault.ErrRefused) {
 		return err
 	}
-	if counts, failed := counts(ctx, f.Room, change.Names, sent.all()); counts || failed != nil {
+	if counts, failed := counts(ctx, f.Room, change.Names, sent); counts || failed != nil {
 		return failed
 	}
 	if leave, err = f.account.gate.alone(ctx); err != nil {
@@ -464,31 +464,13 @@ func (f *Memory) commitToState(ctx context.Context, change memory.Change) error 
 	}
 	defer leave()
 	f.account.write(toAccount)
-	return commit.ErrAgain
+	return errAgain
 }
 
 // commitToAccount makes the edit in account data.
 func (f *Memory) commitToAccount(ctx context.Context, change memory.Change) error {
 	edit := f.over(ctx, change.Names, f.Sealing(change.Edit(slices.Clone(change.Names))))
 	return fault.Advise(f.writer.Do(ctx, f.Fitting(ctx, edit)), adviceAccount)
-}
-
-// sentEvents are what was sent for a write. Methods are safe for concurrent use.
-type sentEvents struct {
-	mu     sync.Mutex
-	events []id.EventID
-}
-
-func (s *sentEvents) add(event id.EventID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.events = append(s.events, event)
-}
-
-func (s *sentEvents) all() []id.EventID {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.events)
 }
 
 // over makes an edit of the memory one of account data. It leaves out there what no longer counts.
