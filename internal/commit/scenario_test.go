@@ -230,7 +230,7 @@ var scenarios = []scenario{
 			ops[2].Want = []string{"b.0.0"}
 			return p
 		}),
-		rules: []rule{{"b", "PUT", 1, func(q *request) { q.there, q.within = 600*ms+ms/10-time.Since(began(q)), 40*ms }}},
+		rules: afterPowerGoes,
 	},
 	{
 		name:  "A6: a process that knows nothing writes after that, before anybody has read",
@@ -241,6 +241,19 @@ var scenarios = []scenario{
 				planned("d", at(3*time.Second, update, "c"), at(time.Second, get, "b")),
 			}}},
 		rules: powerGoes,
+	},
+	{
+		name:  "A6: a process that knows nothing writes after that, and does not send again what was sent after the power was taken",
+		fault: "power",
+		plans: family(8, func(seed uint64, rng *rand.Rand) plan {
+			d := planned("d", at(3*time.Second, put, "d"), at(time.Second, get, "b"))
+			d.Goroutines[0][1].Want = []string{"b.0.0"}
+			p := loses(knobs{Forking: true}, false)
+			return plan{Alone: true, Knobs: p.Knobs, Incidents: p.Incidents, Processes: []processPlan{
+				planned("c", at(10*ms, put, "c")), planned("b", at(200*ms, put, "b"), at(350*ms, put, "b")), d,
+			}}
+		}),
+		rules: afterPowerGoes,
 	},
 	{
 		name:  "A6: it has the power again, and goes on from what it had written, though nobody else writes",
@@ -322,6 +335,9 @@ func loses(k knobs, follows bool) plan {
 
 // powerGoes has b's second event stored while the levels change that take b's power.
 var powerGoes = []rule{{"b", "PUT", 1, func(q *request) { q.there, q.within = 599*ms-time.Since(began(q)), 40*ms }}}
+
+// afterPowerGoes has it stored after that, in a branch that does not know of it.
+var afterPowerGoes = []rule{{"b", "PUT", 1, func(q *request) { q.there, q.within = 600*ms+ms/10-time.Since(began(q)), 40*ms }}}
 
 // slow has the homeserver take long over each request of a kind.
 func slow(process, kind string) (rules []rule) {

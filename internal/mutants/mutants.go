@@ -43,6 +43,8 @@ var mutants = []mutant{
 		"	for n != nil && n.Mark != \"\" && len(n.parents) == 1", "	for n != nil && n.Mark == \"none\" && len(n.parents) == 1", merging},
 	{"authority: what was sent after the power was taken counts", "internal/commit/current.go",
 		"from != 0 && e.Time >= from-margin", "from != 0 && false && e.Time >= from-margin", merging},
+	{"authority: who begins from nothing takes what was left out of the state for acknowledged", "internal/commit/settle.go",
+		"	if c.fromNothing {\n", "	if false && c.fromNothing {\n", protocol},
 	{"A1, A8: what is listed behind a known event is not added", "internal/merge/history.go",
 		"	for _, e := range page {\n		switch n := h.events[e.ID]; {", "	for _, e := range page[:0] {\n		switch n := h.events[e.ID]; {", merging},
 	{"A2: an attempt sends again what was encrypted before", "internal/seal/sealer.go",
