@@ -34,10 +34,11 @@ func (c *commit) begin(ctx context.Context) error {
 	case age > c.policy.AnyFresh && !(c.ownLast() && age < c.policy.OwnFresh):
 		err = c.catchUp(ctx)
 	}
-	if err == nil {
-		if err = c.verify(ctx); err != nil && !known {
-			c.dict.Forget() // what was read is not known to count
-		}
+	if err != nil {
+		return err
+	}
+	if err = c.verify(ctx); err != nil && !known {
+		c.dict.Forget() // what was read is not known to count
 	}
 	if err == nil && doubt {
 		c.unsettled.Store(false)

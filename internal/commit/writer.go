@@ -207,10 +207,6 @@ func (w *Writer) run(batch []*pending) {
 		err = c.do(ctx)
 	}
 	for _, p := range c.all {
-		if err != nil {
-			p.end(err)
-		} else {
-			p.end(p.err)
-		}
+		p.end(cmp.Or(err, p.err))
 	}
 }
