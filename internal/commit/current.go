@@ -94,19 +94,20 @@ func (c *commit) current(ctx context.Context) (current *merge.Event, err error) 
 	}
 }
 
-// judgeOlder finds out what counts of that which was there before the commit began from nothing. The look back after its first event shows it.
+// judgeOlder is for a commit that began where nothing was current. The look back after its first event shows what the homeserver had left out of
+// the state: events that are older than any rival. It finds out which of them count.
 func (c *commit) judgeOlder(ctx context.Context) error {
 	until := c.rivalsSince(replica.Read(c.dict, func(h *merge.History) int64 { return h.Time(c.own) }), c.age())
 	return c.dropPowerless(ctx, 0, func(e *merge.Event) bool { return e.ID != c.own && e.Time < until })
 }
 
-// dropPowerless finds out which of the latest events the homeserver has left out of the state, among those that this can be true of. The room's
-// authority counts: what somebody sent after the power to do so was taken away, or after they had left, does not, nor what they sent within
-// the margin before that. What others had sent before it does.
+// dropPowerless finds out which of the suspected events the homeserver has left out of the state, among the latest ones, and drops them. The room's
+// authority counts: an event does not count whose sender had no power or was not in the room any more, nor one that was sent within the margin
+// before that. What others had sent before it does count.
 func (c *commit) dropPowerless(ctx context.Context, margin time.Duration, suspect func(e *merge.Event) bool) error {
 	var dropped []id.EventID
 	since := map[id.UserID]int64{}
-	for before := -1; before < len(dropped); { // what a dropped one was made from is among the latest next
+	for before := -1; before < len(dropped); { // in place of a dropped one, what it was made from is among the latest
 		before = len(dropped)
 		var latest []*merge.Event
 		c.dict.Do(func(h *merge.History) {
