@@ -28,7 +28,7 @@ type core struct {
 
 func newCore(client *mautrix.Client, settings settings) *core {
 	if settings.fallback { // else a write would not find out that the homeserver has dropped it
-		settings.SingleWriter, settings.Doubt = false, true
+		settings.SingleWriter = false
 	}
 	c := &core{composition: settings.composition, client: client, plain: !settings.followUpgrades && !settings.fallback}
 	c.feed.core = c

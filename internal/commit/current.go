@@ -32,9 +32,6 @@ func (c *commit) read(ctx context.Context) error {
 		open, known = len(h.Heads()) > 1, h.Len() > 0
 	})
 	switch {
-	case current == nil && c.mode.Doubt && !c.mode.Single && (!c.mode.OneName || c.afresh()):
-		c.since = time.Time{}
-		_, err = c.find(ctx, "")
 	case current == nil && (known || !c.mode.OneName && (c.mode.Single || c.readOnly())), c.mode.Single && c.last.Load() != nil:
 		var events []merge.Event
 		asked := replica.Read(c.dict, (*merge.History).Now)
@@ -62,9 +59,6 @@ func (c *commit) read(ctx context.Context) error {
 	}
 	c.shadowed.Store(replica.Read(c.dict, notCurrent))
 	c.since = began
-	if current == nil && c.mode.Doubt { // what is sent next has rivals that were left out of the state
-		c.since = began.Add(-c.policy.LeftOut)
-	}
 	c.dict.Checked(c.epoch, c.askedAt)
 	return nil
 }

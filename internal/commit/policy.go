@@ -26,8 +26,7 @@ type Policy struct {
 	// Look backs reach Skew farther back than they would have to otherwise.
 	Skew time.Duration
 
-	// LeftOut is how long before its sender's power is taken an event was sent, at most, that a homeserver leaves out of the state for that. Where
-	// nothing is in the state, the next event can have rivals that are as old and were left out.
+	// LeftOut is how long before its sender's power is taken an event was sent, at most, that a homeserver leaves out of the state for that.
 	LeftOut time.Duration
 
 	// GiveUp is how long a write goes on whose callers have all given up. The homeserver may have carried it out, and then its rivals must be

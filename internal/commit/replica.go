@@ -15,9 +15,6 @@ import (
 	"github.com/roomkv/roomkv/internal/replica"
 )
 
-// ErrAgain ends an edit that must begin again, because the dict is written elsewhere, or what it depends on has changed.
-var ErrAgain = errors.New("roomkv: the memory is written elsewhere by now")
-
 // Replica is what a process knows of one dict, and who writes it. Its methods are safe for concurrent use.
 type Replica struct {
 	*replica.Dict
@@ -40,7 +37,7 @@ func NewReplica(room Room, mode Mode) *Replica {
 func (r *Replica) Read(ctx context.Context, afresh bool) error {
 	for try := 1; ; try++ {
 		err := r.Writer.Do(ctx, Edit{ReadOnly: true, Conditional: true, Afresh: afresh})
-		if !errors.Is(err, ErrAgain) && (!errors.Is(err, fault.ErrRefused) || try >= r.Writer.policy.PowerTries) {
+		if !errors.Is(err, fault.ErrRefused) || try >= r.Writer.policy.PowerTries {
 			r.repairLater(ctx)
 			return err
 		}

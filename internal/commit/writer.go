@@ -31,9 +31,6 @@ type Mode struct {
 	// needs to be read before it or merged after it.
 	OneName bool
 
-	// Doubt: the homeserver can have left acknowledged events out of the state, so that it is not enough to ask what is current.
-	Doubt bool
-
 	// Drop: whatever is no longer stored after an edit is to be dropped, so that what was there before must be known.
 	Drop bool
 

@@ -16,7 +16,6 @@ type Settings struct {
 
 	SingleWriter bool
 	RedactOld    bool  // whether values that were overwritten are redacted
-	Doubt        bool  // see [commit.Mode]
 	MaxValue     int64 // in bytes, 0 where the homeserver says
 
 	Secret   []byte         // of sealed keys, nil where they are not sealed
