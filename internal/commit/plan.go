@@ -66,7 +66,10 @@ func (c *commit) plan(ctx context.Context) (p plan, err error) {
 			}
 		}
 		merged = h.MergeFirst(c.policy.MaxHeads)
-		fits := cmp.Or(c.room.Fits(sizeOf(merged.Dict)+mergeMargin), c.refusedMerge)
+		fits := c.room.Fits(sizeOf(merged.Dict) + mergeMargin)
+		if fits == nil {
+			fits = c.refusedMerge
+		}
 		switch {
 		case c.own == "" || len(merged.Parents) < 2 || fits == nil:
 		case c.keepsSent():
