@@ -7,14 +7,14 @@ import (
 )
 
 // ForgetAccounts makes what comes next be as in a new process, for account data of the room.
-func ForgetAccounts(room id.RoomID) { fallback.Process.Forget(room) }
+func ForgetAccounts(room id.RoomID) { fallback.Forget(room) }
 
 // PassTime makes it be long ago that power was asked for in the room, and that the stores failed to follow an upgrade.
 func PassTime(room id.RoomID, stores ...*Store) {
 	for _, s := range stores {
 		s.core.upgrades.TryAgain()
 	}
-	fallback.Process.AskAgain(room)
+	fallback.AskAgain(room)
 }
 
 // AccountType is the type of the account data of a store's memory.

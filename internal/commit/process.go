@@ -2,6 +2,7 @@ package commit
 
 import (
 	"context"
+	"maps"
 	"sync"
 
 	"maunium.net/go/mautrix/id"
@@ -15,6 +16,7 @@ type Process struct {
 
 	mu   sync.Mutex
 	held map[Dict]*lock // those that somebody holds or waits for, so that it stays small in a process that lives for years
+	kept map[Dict]any
 }
 
 // Shared is what the stores of this process share. A test that stands for several processes replaces it before it makes a store.
@@ -74,4 +76,25 @@ func (p *Process) release(dict Dict, l *lock) {
 	if l.refs--; l.refs == 0 {
 		delete(p.held, dict)
 	}
+}
+
+// Keep is what all stores know of a dict that is kept elsewhere than in a room's state: what make has made for whoever asked first. It stays for
+// as long as the process does.
+func (p *Process) Keep(dict Dict, make func() any) any {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.kept == nil {
+		p.kept = map[Dict]any{}
+	}
+	if p.kept[dict] == nil {
+		p.kept[dict] = make()
+	}
+	return p.kept[dict]
+}
+
+// Kept visits what is kept of a room's dicts, and forgets what visit returns false for.
+func (p *Process) Kept(room id.RoomID, visit func(kept any) bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	maps.DeleteFunc(p.kept, func(at Dict, kept any) bool { return at.Room == room && !visit(kept) })
 }
