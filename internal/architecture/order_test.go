@@ -18,6 +18,7 @@ var order = []string{
 	"internal/fault",      // kinds of errors
 	"internal/background", // goroutines that nobody waits for
 	"internal/lru",        // a cache
+	"internal/policy",     // durations
 	"internal/asked",      // for how long an answer counts
 	"internal/retry",      // when a request is made again
 	"internal/wire",       // what stands in events

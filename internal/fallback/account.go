@@ -31,9 +31,6 @@ const (
 	toAccount
 )
 
-// askAgain is how long the homeserver's word counts that the user has no power.
-const askAgain = 10 * time.Second
-
 // maxOwn is how many contents are remembered that were saved.
 const maxOwn = 64
 
@@ -55,11 +52,12 @@ type account struct {
 	watchers map[*func(Version)]bool
 }
 
-// destination is where a write goes. It is not known where the homeserver must be asked first.
-func (a *account) destination() (to destination, known bool) {
+// destination is where a write goes. It is not known where the homeserver must be asked first: where it said more than within ago that
+// there is no power.
+func (a *account) destination(within time.Duration) (to destination, known bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.writes, a.writes == toState || a.writes == toAccount && time.Since(a.asked) < askAgain
+	return a.writes, a.writes == toState || a.writes == toAccount && time.Since(a.asked) < within
 }
 
 // write notes where the memory is written from now on.

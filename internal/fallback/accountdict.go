@@ -147,7 +147,7 @@ func (d *accountDict) Hold(ctx context.Context) (release func(), err error) {
 		unlock()
 		leave()
 	}
-	if to, _ := d.account.destination(); to != toAccount {
+	if to, _ := d.account.destination(d.Policy.AnswerFor); to != toAccount {
 		err = errAgain
 	} else {
 		_, err = d.learnLocked(ctx)

@@ -21,9 +21,6 @@ import (
 )
 
 const (
-	// moveTimeout is how long it may take to find out where the memory is written, and to move it. That goes on when who needs it gives up.
-	moveTimeout = time.Minute
-
 	// adviceAccount is what to do about account data that is too large.
 	adviceAccount = "delete keys, store less under them, or give the bot the power to send state, which in the per-key layout holds more"
 )
@@ -275,18 +272,18 @@ func (f *Memory) Remove(ctx context.Context, names []string, done func(name stri
 // whereTo tells where writes go. Where that is not known, or the power was not asked for of late, it finds out, and moves the memory into the
 // state where there is power again. That goes on when ctx ends.
 func (f *Memory) whereTo(ctx context.Context) (destination, error) {
-	if to, known := f.account.destination(); known {
+	if to, known := f.account.destination(f.Policy.AnswerFor); known {
 		return to, nil
 	}
 	done := make(chan error, 1)
 	go func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), moveTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.Policy.MoveFor)
 		defer cancel()
 		done <- f.settle(ctx)
 	}()
 	select {
 	case err := <-done:
-		to, _ := f.account.destination()
+		to, _ := f.account.destination(f.Policy.AnswerFor)
 		return to, err
 	case <-ctx.Done():
 		return unknown, ctx.Err()
@@ -299,7 +296,7 @@ func (f *Memory) settle(ctx context.Context) error {
 		return err
 	}
 	defer leave()
-	if _, known := f.account.destination(); known {
+	if _, known := f.account.destination(f.Policy.AnswerFor); known {
 		return nil
 	}
 	unlock, err := commit.Lock(ctx, f.account.dict)
@@ -423,7 +420,7 @@ func (f *Memory) commitToState(ctx context.Context, change memory.Change) error 
 	if err != nil {
 		return err
 	}
-	if to, _ := f.account.destination(); to != toState {
+	if to, _ := f.account.destination(f.Policy.AnswerFor); to != toState {
 		leave()
 		return errAgain
 	}

@@ -15,13 +15,10 @@ import (
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/lru"
 	"github.com/roomkv/roomkv/internal/matrix"
+	"github.com/roomkv/roomkv/internal/policy"
 )
 
 const (
-	// maxSilence is how long the client's sync can say nothing and still be believed to go on. mautrix asks the
-	// homeserver to answer within 30 seconds.
-	maxSilence = 40 * time.Second
-
 	// maxBrought is how many events are remembered that the sync brought last.
 	maxBrought = 5000
 
@@ -42,11 +39,12 @@ type Sink interface {
 	Joined(room id.RoomID, joined *mautrix.SyncJoinedRoom) []*matrix.Event
 }
 
-// Follower follows one client's sync. The first three fields are set before the first use. Methods are safe for concurrent use.
+// Follower follows one client's sync. The exported fields are set before the first use. Methods are safe for concurrent use.
 type Follower struct {
 	Client    *mautrix.Client
 	EventType event.Type // the store's
 	Sink      Sink
+	Policy    *policy.Policy // nil for the default
 
 	started    atomic.Bool
 	stopped    atomic.Bool
@@ -106,7 +104,7 @@ func passes(filter *mautrix.FilterPart, eventType event.Type) bool {
 
 // Live tells whether the sync brings what happens in the room, and nothing is known to be missing.
 func (f *Follower) Live(room id.RoomID) bool {
-	if !f.Started() || time.Since(time.Unix(0, f.response.Load())) > maxSilence {
+	if !f.Started() || time.Since(time.Unix(0, f.response.Load())) > f.Policy.Or().SyncSilence {
 		return false
 	}
 	if ended := f.ended.Load(); ended != nil {

@@ -11,7 +11,6 @@ import (
 	"io"
 	"net/http"
 	"sync/atomic"
-	"time"
 	"unicode/utf8"
 
 	"maunium.net/go/mautrix"
@@ -23,6 +22,7 @@ import (
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/lru"
 	"github.com/roomkv/roomkv/internal/matrix"
+	"github.com/roomkv/roomkv/internal/policy"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -32,16 +32,14 @@ const (
 	firstStep       = 1 << 20   // how much memory is taken at first for an attachment, at most
 )
 
-// What is remembered, so that a homeserver is not asked each time.
-const (
-	maxAttachments = 4096             // how many attachments, without what they hold
-	thereFor       = 10 * time.Second // how long the homeserver's answer counts that it has an attachment
-	limitFor       = time.Hour        // how long its answer counts on how large an upload may be: that is a setting
-)
+// maxAttachments is how many attachments are remembered, without what they hold.
+const maxAttachments = 4096
 
 // Keeper keeps values in the media repository. It remembers which values this process has uploaded or downloaded, so that none is uploaded
 // twice, and how large an upload may be. The zero value is ready, and methods are safe for concurrent use.
 type Keeper struct {
+	Policy *policy.Policy // nil for the default; set before the first use
+
 	MaxValue int64 // how large a value may be, in bytes; 0 where the homeserver says. It is set before the first use.
 
 	known lru.Cache[place, uploaded]
@@ -82,7 +80,7 @@ type Of struct {
 // [fault.ErrTooLarge], or with the error of a request.
 func (k *Keeper) Put(ctx context.Context, r matrix.Room, of Of, text json.RawMessage) (json.RawMessage, error) {
 	at := place{r.ID, of.Name, of.Encrypted, Digest(text)}
-	if known, ok := k.known.Get(at); ok && hasStill(ctx, r, known) {
+	if known, ok := k.known.Get(at); ok && k.hasStill(ctx, r, known) {
 		k.note(at, known.media, known.stored)
 		return known.stored, nil
 	}
@@ -120,12 +118,12 @@ func Digest(text json.RawMessage) [sha256.Size]byte {
 // homeserver still has the attachment.
 func (k *Keeper) Holds(ctx context.Context, r matrix.Room, of Of, text, stored json.RawMessage) bool {
 	known, ok := k.known.Get(place{r.ID, of.Name, of.Encrypted, Digest(text)})
-	return ok && wire.Same(known.stored, stored) && hasStill(ctx, r, known)
+	return ok && wire.Same(known.stored, stored) && k.hasStill(ctx, r, known)
 }
 
 // hasStill tells whether the homeserver still has the attachment, of which it is asked now and then.
-func hasStill(ctx context.Context, r matrix.Room, known uploaded) bool {
-	return known.there.Counts(false, thereFor) || download(ctx, r, known.media, func(*http.Response, io.Reader) error { return nil }) == nil
+func (k *Keeper) hasStill(ctx context.Context, r matrix.Room, known uploaded) bool {
+	return known.there.Counts(false, k.Policy.Or().ThereFor) || download(ctx, r, known.media, func(*http.Response, io.Reader) error { return nil }) == nil
 }
 
 // note notes that the homeserver has the attachment.
@@ -155,7 +153,7 @@ func (k *Keeper) maxValue(ctx context.Context, r matrix.Room) (int64, error) {
 		return k.MaxValue, nil
 	}
 	known := k.limit.Load()
-	if known == nil || !known.asked.Counts(false, limitFor) {
+	if known == nil || !known.asked.Counts(false, k.Policy.Or().UploadLimitFor) {
 		config, err := config(ctx, r)
 		if err != nil {
 			return 0, r.Explain(ctx, "learn how large an upload may be", err)

@@ -132,17 +132,13 @@ func (f *Feed) redact(room id.RoomID, redaction *event.Event) {
 	}
 }
 
-// powerSettles is how long before and after a change of the power to write what is sent can be left out of the state for it: homeservers make
-// requests that come at the same time part of different branches.
-const powerSettles = 10 * time.Second
-
 // reconsider has dicts looked at again where somebody's power to write, or their membership, has been taken away of late.
 func (f *Feed) reconsider(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	at := f.powerTaken[room]
-	of := at != nil && time.Since(at.heard) < powerSettles // whether there was something of late
-	for _, evt := range joined.Timeline.Events {           // after a gap in it all is read again
+	of := at != nil && time.Since(at.heard) < f.Policy.PowerRace // whether there was something of late
+	for _, evt := range joined.Timeline.Events {                 // after a gap in it all is read again
 		from, takes := matrix.TakesPower(evt)
 		if !takes {
 			continue
@@ -176,7 +172,7 @@ func (f *Feed) reconsider(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
 func (f *Feed) readAgain(ctx context.Context, room id.RoomID, at *powerTaken) {
 	for ctx.Err() == nil {
 		f.mu.Lock()
-		from, since, again := at.from, at.sent-powerSettles.Milliseconds(), at.again
+		from, since, again := at.from, at.sent-f.Policy.PowerRace.Milliseconds(), at.again
 		at.again, at.reading = false, again
 		f.mu.Unlock()
 		if !again {

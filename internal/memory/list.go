@@ -3,20 +3,15 @@ package memory
 import (
 	"context"
 	"slices"
-	"time"
 
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/matrix"
 )
 
-// powerRace is how long before or after a change of the power levels, at most, an event was sent at the same time. Synapse's
-// sync can show such an event that the state has no more, or never had.
-const powerRace = 10 * time.Second
-
 // List returns the current events of the store's type by state key. It is one initial sync that leaves out
 // everything else, so that its cost does not grow with the room's members or other state, and one more
 // request for each own write that the sync does not show, see [commit.Written], and for each event that the state may
-// not have.
+// not have: Synapse's sync can show an event that was sent beside a change of the power levels and that the state has no more, or never had.
 func (r Room) List(ctx context.Context) (map[string]*matrix.Event, error) {
 	// Before the sync, for what is written after it need not be in its response.
 	pending := commit.Shared.Written.In(r.ID, r.Type.Type)
@@ -37,7 +32,7 @@ func (r Room) List(ctx context.Context) (map[string]*matrix.Event, error) {
 	}
 	for stateKey, evt := range events {
 		if slices.ContainsFunc(powers, func(changed int64) bool {
-			return max(evt.Time-changed, changed-evt.Time) <= powerRace.Milliseconds()
+			return max(evt.Time-changed, changed-evt.Time) <= r.Policy.PowerRace.Milliseconds()
 		}) {
 			doubtful[stateKey] = true
 		}

@@ -5,6 +5,7 @@ import (
 
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/policy"
 	"github.com/roomkv/roomkv/internal/seal"
 )
 
@@ -22,4 +23,6 @@ type Settings struct {
 	MinTrust *id.TrustState // nil where any is enough
 	KeyWait  time.Duration  // how long a read waits for a missing key
 	Backup   seal.Backup    // nil where there is none
+
+	Policy *policy.Policy // nil for the default
 }

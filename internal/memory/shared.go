@@ -38,11 +38,12 @@ type Shared struct {
 
 // NewShared returns what rooms of the client share. Sink is told what the client's sync brings once the follower is started.
 func NewShared(client *mautrix.Client, settings Settings, sink follow.Sink) *Shared {
+	settings.Policy = settings.Policy.Or()
 	s := &Shared{Settings: settings, client: client, Type: event.Type{Type: settings.EventType, Class: event.StateEventType}}
-	s.media.MaxValue = settings.MaxValue
+	s.media.MaxValue, s.media.Policy, s.Encrypted.Policy, s.Follower.Policy = settings.MaxValue, settings.Policy, settings.Policy, settings.Policy
 	s.Megolm = seal.Megolm{
 		Type: settings.EventType, Backup: settings.Backup, KeyWait: settings.KeyWait, MinTrust: settings.MinTrust,
-		Live:      s.Follower.Live,
+		Policy: settings.Policy, Live: s.Follower.Live,
 		Encrypted: func(room id.RoomID) { s.Encrypted.Set(room, true, false) },
 	}
 	s.Follower.Client, s.Follower.EventType, s.Follower.Sink = client, s.Type, sink

@@ -35,8 +35,7 @@ const (
 // Begin gives the latest events, the newest first. What is current and was sent after them all is one of them: Dendrite lists
 // an event some milliseconds after it has acknowledged it.
 func (p *Events) Begin(ctx context.Context, current ...*matrix.Event) (events []*matrix.Event, err error) {
-	const firstPause = 10 * time.Millisecond
-	for pause := firstPause; ; pause *= 2 {
+	for pause := p.Policy.ListLag; ; pause *= 2 {
 		p.from, p.limit, p.Ended, p.Whole = "", firstPage, false, false
 		p.been, p.given = map[string]bool{}, map[id.EventID]bool{}
 		events = nil
@@ -48,7 +47,7 @@ func (p *Events) Begin(ctx context.Context, current ...*matrix.Event) (events []
 		late := slices.DeleteFunc(slices.Clone(current), func(evt *matrix.Event) bool {
 			return p.given[evt.ID] || len(events) > 0 && evt.Time <= events[0].Time
 		})
-		if pause > firstPause { // mostly it is listed by now, and nobody has to be asked
+		if pause > p.Policy.ListLag { // mostly it is listed by now, and nobody has to be asked
 			if late, err = p.unlisted(ctx, late, events); err != nil {
 				return nil, err
 			}

@@ -1,7 +1,5 @@
 package seal
 
-import "time"
-
 // What an encrypted event's content may have, in bytes of canonical JSON before encryption. Megolm adds about a hundred, base64 a
 // third, and the homeserver its part, until the whole is [wire.MaxEvent]. Values share an event up to MaxShared, which leaves room
 // for any event's addresses: IDs and types of 255 bytes, and 20 events before it. Above maxAlone no homeserver takes the event, and in
@@ -23,18 +21,3 @@ const (
 // aroundDuplicate is how many encrypted events around one are searched for another with the same ciphertext. Dendrite stores both
 // at about the same time.
 const aroundDuplicate = 50
-
-const (
-	// askAgain is how long the homeserver's word that a room is not encrypted counts where the client cannot encrypt and its sync
-	// would not tell that the room is now. A client that can is asked for each write.
-	askAgain = 10 * time.Second
-
-	// thereFor is how long the homeserver's word counts that it has an event, where no sync tells of redactions.
-	thereFor = 10 * time.Second
-
-	// waitAgain is how long a Megolm session is not waited for that was waited for in vain, nor asked for.
-	waitAgain = time.Minute
-
-	// withheldPause is between two looks for a session that was withheld.
-	withheldPause = 100 * time.Millisecond
-)

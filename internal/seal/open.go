@@ -128,7 +128,7 @@ func (r Room) decrypt(ctx context.Context, evt *event.Event) (*event.Event, erro
 	}
 	// The sync brings keys only when its handlers have returned.
 	inSync := ctx.Value(mautrix.SyncTokenContextKey) != nil
-	for end := time.Now().Add(wait); !inSync && time.Now().Before(end) && ctx.Err() == nil && has(time.Until(end)); time.Sleep(withheldPause) {
+	for end := time.Now().Add(wait); !inSync && time.Now().Before(end) && ctx.Err() == nil && has(time.Until(end)); time.Sleep(r.Policy.Or().WithheldPause) {
 		if decrypted, err = r.decryptOnce(ctx, evt); err == nil {
 			return decrypted, nil
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/lru"
 	"github.com/roomkv/roomkv/internal/matrix"
+	"github.com/roomkv/roomkv/internal/policy"
 )
 
 // Backup keeps Megolm sessions outside of the client's crypto store; package roomkv documents it as KeyBackup.
@@ -31,6 +32,7 @@ type Megolm struct {
 	MinTrust  *id.TrustState            // nil where any is enough
 	Live      func(room id.RoomID) bool // whether the sync tells of redactions
 	Encrypted func(room id.RoomID)      // is told of each room that turns out to be encrypted
+	Policy    *policy.Policy            // nil for the default
 
 	opened  lru.Cache[eventAt, remembered]      // what encrypted events hold
 	brought lru.Cache[eventAt, json.RawMessage] // encrypted events as the sync brought them
@@ -77,7 +79,7 @@ func (m *Megolm) Forget(room id.RoomID, event id.EventID) {
 func (m *Megolm) miss(session id.SessionID) (wait time.Duration, ask bool) {
 	m.missed.Lock()
 	defer m.missed.Unlock()
-	if at, ok := m.missing.Get(session); ok && time.Since(at) < max(m.KeyWait, waitAgain) {
+	if at, ok := m.missing.Get(session); ok && time.Since(at) < max(m.KeyWait, m.Policy.Or().KeyAgain) {
 		return m.KeyWait - time.Since(at), false
 	}
 	m.missing.Keep(session, time.Now(), 1, maxMissing)

@@ -17,12 +17,15 @@ import (
 	"github.com/roomkv/roomkv/internal/asked"
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/matrix"
+	"github.com/roomkv/roomkv/internal/policy"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
 // Rooms remembers what the homeserver said about rooms' encryption, and what their memories show of it. The zero value is ready,
 // and methods are safe for concurrent use.
 type Rooms struct {
+	Policy *policy.Policy // nil for the default; set before the first use
+
 	mu    sync.Mutex
 	rooms map[id.RoomID]*known
 }
@@ -173,7 +176,7 @@ func (e *Rooms) look(ctx context.Context, room matrix.Room, look func(ctx contex
 // the room became encrypted; what that store does not know it calls unencrypted, so its no counts for nothing. What the memory shows
 // counts more than the homeserver's no.
 func (e *Rooms) IsEncrypted(ctx context.Context, room matrix.Room, about Question) (bool, error) {
-	within := askAgain
+	within := e.Policy.Or().AnswerFor
 	if room.Client.Crypto != nil && !about.Again {
 		within = 0
 	}

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+
+	"github.com/roomkv/roomkv/internal/policy"
 )
 
 func TestEncryptedRoomsForgetsNoButNotYes(t *testing.T) {
@@ -13,13 +15,13 @@ func TestEncryptedRoomsForgetsNoButNotYes(t *testing.T) {
 		var rooms Rooms
 		const room = "!room:example.org"
 		state := func() [2]bool {
-			encrypted, known := rooms.get(room, false, askAgain)
+			encrypted, known := rooms.get(room, false, policy.Default().AnswerFor)
 			return [2]bool{encrypted, known}
 		}
 		assert.Equal(t, [2]bool{false, false}, state())
 		rooms.Set(room, false, false)
 		assert.Equal(t, [2]bool{false, true}, state())
-		time.Sleep(askAgain)
+		time.Sleep(policy.Default().AnswerFor)
 		assert.Equal(t, [2]bool{false, false}, state(), "somebody may have encrypted it since")
 		rooms.Set(room, true, false)
 		rooms.Set(room, false, false)

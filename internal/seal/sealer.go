@@ -47,7 +47,7 @@ func (s sealer) Holds(ctx context.Context, stored string, value commit.Value) bo
 	if err != nil || !found || !wire.Same(stands, inside) {
 		return false
 	}
-	if s.Live(s.ID) || event.there.Counts(false, thereFor) {
+	if s.Live(s.ID) || event.there.Counts(false, s.Policy.Or().ThereFor) {
 		return true
 	}
 	if _, err = s.Event(ctx, reference.Event); err == nil {

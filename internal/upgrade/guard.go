@@ -81,7 +81,7 @@ func (r Home) alive(ctx context.Context) error {
 	if r.dead != nil {
 		return r.dead
 	}
-	stone, err := r.tombstone(ctx, askAgain)
+	stone, err := r.tombstone(ctx, r.Policy.AnswerFor)
 	if err == nil && stone != nil {
 		err = fault.Of(fault.ErrRoomUpgraded, errMeanwhile, "%s was replaced by %s, so nothing was written; open that, or use WithRoomUpgrades", r.ID, stone.replacement)
 	}
@@ -93,7 +93,7 @@ func (r Home) alive(ctx context.Context) error {
 // homeservers choose the tombstone's place in the list when the upgrade begins and store it when that is nearly done. Nor does
 // a sync, which can be behind a look back that has shown what was written.
 func (r Home) stillAlive(ctx context.Context) error {
-	within := askAgain
+	within := r.Policy.AnswerFor
 	if r.rooms.Follow {
 		within = 0
 	} else if about := r.rooms.of(r.ID); about.isKnown() {

@@ -26,7 +26,7 @@ func (r Home) Find(ctx context.Context) (Home, error) {
 	for range maxUpgrades {
 		next, failed := r.rooms.of(r.ID).entered, error(nil)
 		if next == "" {
-			stone, err := r.tombstone(ctx, askAgain)
+			stone, err := r.tombstone(ctx, r.Policy.AnswerFor)
 			if err != nil {
 				return r, err
 			}
@@ -66,7 +66,7 @@ func (r Home) enter(ctx context.Context, stone *tombstone) error {
 	none := errors.Is(err, errNoReplacement)
 	err = r.replaced(stone.replacement, err)
 	if none || ctx.Err() == nil {
-		r.rooms.fail(r.ID, stone, err, none)
+		r.rooms.fail(r.Room, stone, err, none)
 	}
 	return err
 }
@@ -166,7 +166,7 @@ func (r Home) predecessor(ctx context.Context) (*migration, error) {
 	old := r.in(create.predecessor)
 	var stone *tombstone
 	if old.ID != "" {
-		stone, err = old.tombstone(ctx, askAgain)
+		stone, err = old.tombstone(ctx, r.Policy.AnswerFor)
 	}
 	switch {
 	case old.ID == "", errors.Is(err, fault.ErrNotJoined), errors.Is(err, fault.ErrForbidden): // nothing can be read there

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"maps"
 	"slices"
-	"time"
 
 	"maunium.net/go/mautrix/id"
 
@@ -63,7 +62,7 @@ func (m *migration) once(ctx context.Context) error {
 	}
 	err = m.old.replaced(m.ID, err)
 	if ctx.Err() == nil {
-		m.rooms.fail(m.old.ID, m.stone, err, false)
+		m.rooms.fail(m.old.Room, m.stone, err, false)
 	}
 	return err
 }
@@ -146,10 +145,6 @@ func (m *migration) bring(ctx context.Context, marked *matrix.Event) error {
 	return err
 }
 
-// unmerged is how long before the last write, at most, an event was sent whose writer has not merged what others wrote at the same
-// time, and now will not: nobody writes to the room any more. A writer that can goes on for half as long, as package commit has it.
-const unmerged = 20 * time.Second
-
 // last is what the memory of an upgraded room had, together with what was acknowledged and nobody has merged. In the per-key layout a
 // list shows which state keys have such rivals, and these alone are read by themselves.
 func (r Home) last(ctx context.Context, stone *tombstone) (records []memory.Record, err error) {
@@ -175,7 +170,7 @@ func (r Home) last(ctx context.Context, stone *tombstone) (records []memory.Reco
 		newest = max(newest, evt.Time)
 	}
 	// The clock of the tombstone's sender can be ahead of the writers', and one writer's ahead of the others'.
-	since := min(newest, stone.time) - unmerged.Milliseconds()
+	since := min(newest, stone.time) - r.Policy.Unmerged.Milliseconds()
 	listed := map[string][]merge.Event{} // by state key, the newest first
 	for page, err := range r.Pages(ctx) {
 		if err != nil {

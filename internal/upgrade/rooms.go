@@ -44,14 +44,6 @@ type Rooms struct {
 	rooms map[id.RoomID]*upgrade
 }
 
-const (
-	// askAgain is how long the homeserver's word that a room was not upgraded counts where the client's sync would not tell that it was since.
-	askAgain = 10 * time.Second
-
-	// firstPause is how long a replacement that could not be used is not tried again at first, for the invitation may be on its way.
-	firstPause = 300 * time.Millisecond
-)
-
 // upgrade is what is known of one room.
 type upgrade struct {
 	tombstone *tombstone // what the homeserver said last, nil where there was none
@@ -122,9 +114,9 @@ func (u *Rooms) Missed() {
 }
 
 // fail notes why the room's replacement cannot be used: final where it is none, else it is tried again after a pause.
-func (u *Rooms) fail(room id.RoomID, stone *tombstone, err error, final bool) {
-	u.in(room, func(about *upgrade) {
-		pause := min(askAgain, max(firstPause, 2*about.failed.pause))
+func (u *Rooms) fail(room memory.Room, stone *tombstone, err error, final bool) {
+	u.in(room.ID, func(about *upgrade) {
+		pause := min(room.Policy.AnswerFor, max(room.Policy.FollowPause, 2*about.failed.pause))
 		about.failed = failure{stone.event, err, final, pause, time.Now().Add(pause)}
 	})
 }

@@ -3,7 +3,6 @@ package watch
 import (
 	"context"
 	"slices"
-	"time"
 
 	"maunium.net/go/mautrix/id"
 
@@ -13,9 +12,6 @@ import (
 	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/past"
 )
-
-// lateness is how long a homeserver may take to store an event after it has given that its time and its depth, by which it lists it.
-const lateness = 500 * time.Millisecond
 
 // milestone is an event that divides the memory's events into those before and those after it.
 type milestone struct {
@@ -237,7 +233,7 @@ func (w *Watch) listed(ctx context.Context, since int64, resumes bool) (events [
 // isFresh tells whether an event is to be told that is listed, after the last one that was told or not. It can be listed among events that
 // were stored before it, or after it: where it was sent at about the same time it counts which of them was stored first.
 func (w *Watch) isFresh(ctx context.Context, evt *matrix.Event, after, resumes bool) (bool, error) {
-	late := lateness.Milliseconds()
+	late := w.Policy.StoredLate.Milliseconds()
 	if after && (!resumes || evt.Time > w.last.time+late) || !after && evt.Time < w.last.time-late {
 		return after, nil
 	}

@@ -21,9 +21,6 @@ import (
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
-// upgradeAge is how long ago the homeserver may have said that the room was not upgraded.
-const upgradeAge = 10 * time.Second
-
 // Change is one change of one key.
 type Change struct {
 	Key       string
@@ -110,7 +107,7 @@ func (w *Watch) Run(ctx context.Context, queues *Queues, yield func(Change, erro
 					left, err = w.tellAccount(ctx, w.Account.Version(), yield)
 				}
 				if !left && err == nil {
-					err = w.Upgraded(ctx, upgradeAge)
+					err = w.Upgraded(ctx, w.Policy.AnswerFor)
 				}
 			case some.account != nil:
 				left, err = w.tellAccount(ctx, *some.account, yield)
