@@ -182,6 +182,9 @@ var operations = map[string]func(t *testing.T, r *sealedRun){
 		values, _ = historyOf(t, r.store, r.key(2))
 		assert.Empty(t, values)
 	},
+	"Store.Close": func(t *testing.T, r *sealedRun) {
+		require.NoError(t, open(t, r.client, r.room, r.opts...).Close(t.Context()))
+	},
 	"Store.Watch": func(t *testing.T, r *sealedRun) {
 		if !r.following {
 			for _, err := range r.store.Watch(t.Context(), roomkv.WatchKey(r.key(0)), roomkv.WatchPrefix(keyMarker)) {
