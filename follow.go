@@ -29,9 +29,11 @@ import (
 func (s *Store) Follow() error { return s.core.Follower.Start() }
 
 // Close ends what the stores that come from the same [New] do in the background. They no longer follow the client's sync, each [Store.Watch] of
-// theirs ends with [ErrNotFollowing], and what one of them was merging for others is given up. Close waits until all of that has ended.
-// Nobody needs it who does not follow, nor who ends with the program. Afterwards the stores work as without [Store.Follow], which then fails
-// with [ErrInvalidOption]. Close can be called again.
+// theirs ends with [ErrNotFollowing], and what one of them was merging for others is given up. Close waits until all of that has ended. A write
+// whose caller has given up is not ended: it goes on for up to 10 seconds.
+//
+// Nobody needs Close who does not follow, nor who ends with the program. Afterwards the stores work as without [Store.Follow], which then fails with
+// [ErrInvalidOption]. Close can be called again.
 //
 // The error is ctx's, where that ends first.
 func (s *Store) Close(ctx context.Context) error {

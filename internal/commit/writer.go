@@ -17,6 +17,7 @@ import (
 
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/background"
 	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/replica"
 	"github.com/roomkv/roomkv/internal/retry"
@@ -30,6 +31,9 @@ type Mode struct {
 	// OneName: the dict has one name at most. An edit that is not conditional then replaces all there is, and nothing
 	// needs to be read before it or merged after it.
 	OneName bool
+
+	// Background has the repairs that nobody waits for. A nil group never ends them.
+	Background *background.Group
 
 	// Drop: whatever is no longer stored after an edit is to be dropped, so that what was there before must be known.
 	Drop bool
@@ -145,14 +149,14 @@ func (w *Writer) repairLater(ctx context.Context, pause time.Duration) {
 	if !w.needsRepair() || w.repairing.Swap(true) {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.policy.SettleFor)
-	go func() {
+	w.mode.Background.Go(ctx, func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, w.policy.SettleFor)
 		defer cancel()
 		defer w.repairing.Store(false)
 		for w.policy.sleep(ctx, pause) == nil && w.needsRepair() && w.Repair(ctx) != nil {
 			pause *= 2
 		}
-	}()
+	})
 }
 
 // loop runs as long as somebody waits.

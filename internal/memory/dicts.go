@@ -10,7 +10,7 @@ import (
 // Dict is Replica, or a new one where nobody has asked.
 func (r Room) Dict(stateKey string) *commit.Replica {
 	return r.Dicts.Get(r.Address(stateKey), func() *commit.Replica {
-		mode := commit.Mode{Single: r.SingleWriter, OneName: !r.Layout.Atomic(), Drop: r.RedactOld}
+		mode := commit.Mode{Single: r.SingleWriter, OneName: !r.Layout.Atomic(), Drop: r.RedactOld, Background: &r.Background}
 		return commit.NewReplica(Place{r, stateKey}, mode)
 	})
 }
