@@ -61,12 +61,6 @@ func (c *commit) run(ctx context.Context) error {
 		if err := c.reach(ctx, p.Since); err != nil {
 			return err
 		}
-		if err := c.reachSent(ctx, p); err != nil {
-			return err
-		}
-		if len(p.in) > 0 { // in an attempt before
-			c.own = p.in[len(p.in)-1]
-		}
 	}
 	for {
 		if err := c.askSealer(ctx); err != nil {
@@ -96,7 +90,7 @@ func (c *commit) run(ctx context.Context) error {
 					return nil
 				}
 				continue
-			case c.room.TooLarge(err) && len(plan.event.Parents) > 1 && c.own != "" && c.refusedMerge == nil && !c.keepsSent():
+			case c.room.TooLarge(err) && len(plan.event.Parents) > 1 && c.own != "" && c.refusedMerge == nil:
 				c.refusedMerge, c.currentAsked = err, true
 				continue
 			case err != nil && c.mode.Single:
@@ -114,11 +108,6 @@ func (c *commit) run(ctx context.Context) error {
 			return err
 		}
 	}
-}
-
-// keepsSent tells whether what was sent is not given up where it does not fit beside what others wrote.
-func (c *commit) keepsSent() bool {
-	return slices.ContainsFunc(c.all, func(p *pending) bool { return p.Attempt != nil && !p.Attempt.GiveWay })
 }
 
 // split is for an event that the homeserver refused for what an edit has brought into it. It puts the edits that were not sent

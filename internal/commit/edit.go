@@ -54,28 +54,10 @@ type Edit struct {
 	// OnSent, where it is not nil, is told of each event that was sent with the edit, before it is known whether that counts.
 	OnSent func(event id.EventID)
 
-	// Attempt is there for whoever makes room and tries again where the dict gets too large; see [Attempt].
-	Attempt *Attempt
-
 	// Calls: Apply calls code that is not ours. It is called in the goroutine that called Do, so that a panic comes out
 	// where it belongs, and a slow call holds up nobody longer than that one's context.
 	Calls bool
 }
-
-// Attempt is how far a conditional edit got that failed because the dict, or its merge with what others wrote, is too large.
-// It can have been sent, and count once that is merged: [Writer.Do] goes on from there when it gets the edit with the
-// Attempt again.
-type Attempt struct {
-	// GiveWay: where the edit does not fit beside what others wrote at the same time, theirs is kept. Nothing is left to
-	// be merged then. Else Do fails, and leaves the merge to whoever makes room.
-	GiveWay bool
-
-	in    []id.EventID
-	names []string
-}
-
-// Sent tells whether the edit can count.
-func (a *Attempt) Sent() bool { return len(a.in) > 0 }
 
 // Base is the dict that an edit changes, the edits before it included. It is not to be used after Apply has returned.
 type Base interface {
@@ -94,9 +76,6 @@ type Base interface {
 	// Names is a copy of all that is there, by name, and Size about what an event with it takes, in bytes.
 	Names() map[string]string
 	Size() int
-
-	// Again tells whether the edit was sent before, and is made again because that does not seem to count.
-	Again() bool
 }
 
 // pending is an edit that somebody waits for.
@@ -116,21 +95,8 @@ type pending struct {
 	err   error        // of the last Apply
 }
 
-// resume goes on from the attempt before, in a commit by itself.
-func (p *pending) resume() {
-	if p.Attempt != nil && p.Attempt.Sent() {
-		p.in, p.names, p.sent = p.Attempt.in, p.Attempt.names, p.Attempt.names
-		p.Afresh, p.alone = true, true
-	}
-}
-
 // end gives the result to whoever waits.
-func (p *pending) end(err error) {
-	if p.Attempt != nil {
-		p.Attempt.in, p.Attempt.names = p.in, p.sent
-	}
-	p.done <- err
-}
+func (p *pending) end(err error) { p.done <- err }
 
 // changes is what the edit makes of the base.
 func (p *pending) changes(base *base) (map[string]json.RawMessage, error) {

@@ -72,8 +72,6 @@ func (c *commit) plan(ctx context.Context) (p plan, err error) {
 		}
 		switch {
 		case c.own == "" || len(merged.Parents) < 2 || fits == nil:
-		case c.keepsSent():
-			err = cmp.Or(err, fits)
 		default:
 			// Each fits alone. The others' writes were there first, and this one is not acknowledged.
 			without, ok := h.MergeWithout(c.sent())
@@ -130,7 +128,7 @@ func (c *commit) planOn(ctx context.Context, merged merge.Merged, read bool) pla
 		}
 	}
 	for _, edit := range c.todo {
-		base.size, base.again = size, len(edit.in) > 0
+		base.size = size
 		made := c.make(ctx, edit, &base, &p, read)
 		after := size + made.size
 		edit.err, edit.names = made.err, nil
@@ -238,8 +236,7 @@ type base struct {
 	changed map[string]bool // by edits before
 	event   id.EventID
 	dict    *replica.Dict
-	size    int  // of the event as far as it is planned
-	again   bool // whether the edit that is made was sent before
+	size    int // of the event as far as it is planned
 }
 
 func (b base) Stored(name string) (json.RawMessage, bool) {
@@ -254,8 +251,6 @@ func (b base) Event() id.EventID { return b.event }
 func (b base) Names() map[string]string { return maps.Clone(b.names) }
 
 func (b base) Size() int { return b.size }
-
-func (b base) Again() bool { return b.again }
 
 func (b base) Unchanged(name string, since id.EventID) bool {
 	if _, ok := b.names[name]; !ok || b.changed[name] {

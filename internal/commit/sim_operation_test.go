@@ -255,9 +255,6 @@ func (p *process) read(ctx context.Context, key string) (*replica.View, error) {
 
 // commit is what package roomkv does with an edit.
 func (p *process) commit(ctx context.Context, key string, edit commit.Edit) error {
-	if !p.world.OneName && edit.Conditional {
-		edit.Attempt = new(commit.Attempt)
-	}
 	return p.dict(p.world.stateKey(key)).Writer.Do(ctx, edit)
 }
 

@@ -95,7 +95,6 @@ func NewWriter(dict *replica.Dict, room Room, mode Mode) *Writer {
 func (w *Writer) Do(ctx context.Context, edit Edit) error {
 	p := &pending{Edit: edit, ctx: ctx, done: make(chan error, 1), calls: make(chan func()), left: make(chan struct{})}
 	p.alone = edit.Barrier
-	p.resume()
 	defer close(p.left)
 	w.mu.Lock()
 	w.queue = append(w.queue, p)
