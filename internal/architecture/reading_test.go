@@ -90,7 +90,8 @@ func backwards(used map[string]map[string]string, files []string) (found []strin
 	return found
 }
 
-// readable is an order of the files with few uses backwards: first the file that uses the fewest of those that are left.
+// readable is an order of the files with few uses backwards: first the file that uses the fewest of those that are left, and then no file
+// can be moved to get fewer.
 func readable(used map[string]map[string]string, files []string) (order []string) {
 	left := slices.Sorted(slices.Values(files))
 	for len(left) > 0 {
@@ -109,11 +110,23 @@ func readable(used map[string]map[string]string, files []string) (order []string
 		order = append(order, left[best])
 		left = slices.Delete(left, best, best+1)
 	}
+	for better := true; better; {
+		better = false
+		for from := range order {
+			for to := range order {
+				moved := slices.Delete(slices.Clone(order), from, from+1)
+				moved = slices.Insert(moved, to, order[from])
+				if len(backwards(used, moved)) < len(backwards(used, order)) {
+					order, better = moved, true
+				}
+			}
+		}
+	}
 	return order
 }
 
 // mostBackwards are the uses backwards that a package may have, where that is not 5.
-var mostBackwards = map[string]int{"internal/commit": 20, "internal/merge": 6, "": 0}
+var mostBackwards = map[string]int{"": 0}
 
 // Each package can be read from its first file to its last: what a file uses stands in a file before it. A few uses, of types that know
 // each other, go the other way.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"maps"
 
-	"maunium.net/go/mautrix/id"
-
 	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/wire"
 )
@@ -33,13 +31,6 @@ func (c *commit) replace(ctx context.Context) error {
 		c.dict.Checked(epoch, c.policy.Now())
 	}
 	return err
-}
-
-// blind is a value that was sent without having read anything.
-type blind struct {
-	names map[string]string
-	by    string
-	event id.EventID
 }
 
 // sendBlind sends an event that replaces whatever is there. Where this process has sent the same names last, it sends that very content again:
