@@ -1,4 +1,4 @@
-// Package background ends goroutines that nobody waits for.
+// Package background runs goroutines that outlive their callers, and ends them.
 package background
 
 import (

@@ -76,12 +76,13 @@ type Policy struct {
 	// Patience is how often a writer looks whether somebody else merges before it does so itself.
 	Patience int
 
-	// SettleAfter is the pause before a write looks for rivals in the background that could not look for them, because requests failed. It doubles,
+	// SettleAfter is the pause after which a write that failed, and may have been stored, looks for rivals once more in the background. It doubles,
 	// until SettleFor has passed since. Then whoever reads or writes next has to.
 	SettleAfter time.Duration
 	SettleFor   time.Duration
 
-	// RepairAfter is about when a fork is merged that its writers have not merged. They need some requests for it.
+	// RepairAfter is about how long after it was seen a fork is merged by anybody, half as long to half as long again. Its writers come first,
+	// who need some requests for it.
 	RepairAfter time.Duration
 
 	// MaxFailed is over how many events in a row a homeserver may fail, until it is taken to be down and not to fail over what is in them.

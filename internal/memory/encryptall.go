@@ -80,7 +80,7 @@ type move struct {
 	stored json.RawMessage
 }
 
-// move is not needed for what is as it would be stored today.
+// move says how a value is moved. It is not needed where the value is encrypted, and its name sealed, already.
 func (h Handle) move(ctx context.Context, found Record) (m move, needed bool, err error) {
 	if found.Err != nil {
 		return move{}, false, found.Err
@@ -98,7 +98,7 @@ func (h Handle) move(ctx context.Context, found Record) (m move, needed bool, er
 		var opened Value
 		opened, err = h.Reader().Value(ctx, found.Name, found.Stored, found.Event)
 		read.JSON = opened.JSON
-	default: // the state shows the keys to an attachment, so that it takes another
+	default: // the state has shown the attachment's key, so the value is uploaded again
 		read.JSON, err = h.Reader().text(ctx, read, media.Of{Name: found.Name, Key: key, Event: found.Event})
 	}
 	if err == nil {
@@ -110,7 +110,7 @@ func (h Handle) move(ctx context.Context, found Record) (m move, needed bool, er
 	return m, true, err
 }
 
-// changes moves the value. One that is under the new name already is later.
+// changes moves the value. A value that is under the new name already was written later, and stays.
 func (m move) changes(base commit.Base, name string) map[string]json.RawMessage {
 	if m.to == name {
 		return map[string]json.RawMessage{name: m.stored}

@@ -106,7 +106,7 @@ func (r Room) InOrder(ctx context.Context, records []Record) []Record {
 	return records
 }
 
-// Records are the records of a memory in a fixed order: a memory has only sealed names where the store has a secret.
+// Records gives all visible records, sorted by key and event; see [Room.Visible].
 func (h Handle) Records(ctx context.Context) ([]Record, error) {
 	records, err := h.All(ctx)
 	records = h.Visible(records)

@@ -76,7 +76,8 @@ func (f *Feed) Joined(room id.RoomID, joined *mautrix.SyncJoinedRoom) (own []*ma
 }
 
 // add takes what one response has of the room, each dict's events at once: within a response Dendrite does not list events of the same
-// depth in the order in which it stored them, and a writer that saw its own without the rival before it was told that it stands.
+// depth in the order in which it stored them, and if they were added one by one, a writer could see its own event without a
+// rival that was stored before it, and wrongly report success.
 func (f *Feed) add(room id.RoomID, events []*matrix.Event) {
 	read := map[commit.Dict][]merge.Event{}
 	for _, evt := range events {

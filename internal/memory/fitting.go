@@ -25,8 +25,8 @@ const (
 
 // Fitting makes an edit bring its new values to the media repository where the dict gets full with them, the largest first.
 //
-// In an encrypted room the dict has references alone, but for values that somebody stored in the clear. They stay as they are: what this
-// client encrypts, it vouches for.
+// In an encrypted room the dict has references alone, but for values that somebody stored in the clear. They are not moved: they would be encrypted then, and this
+// client would seem to vouch for them.
 func (r Room) Fitting(ctx context.Context, edit commit.Edit) commit.Edit {
 	apply := edit.Apply
 	edit.Apply = func(base commit.Base) (map[string]json.RawMessage, error) {
@@ -80,7 +80,7 @@ func moved(size int, changes map[string]json.RawMessage, isNew map[string]string
 		}
 		size -= value.saves
 	}
-	if size > fullDict { // it would be in vain
+	if size > fullDict { // moving all of them would not be enough
 		return nil
 	}
 	return values

@@ -6,7 +6,7 @@ import (
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
-// Layout is how names are spread over state events. Two layouts are equal where they are the same.
+// Layout is how names are spread over state events. Layouts can be compared with ==.
 type Layout interface {
 	// StateKey is the state key of the event that holds the name.
 	StateKey(name string) string
@@ -17,7 +17,8 @@ type Layout interface {
 	// Parse reads the content of such an event.
 	Parse(stateKey string, content json.RawMessage) (wire.Dict, error)
 
-	// Atomic tells whether one event holds all names.
+	// Atomic tells whether one event holds all names: then a commit changes several at once, the event holds the seal too, and one request reads
+	// all. Else each name has an event of its own.
 	Atomic() bool
 }
 
@@ -44,7 +45,7 @@ type PerKey struct{}
 // StateKey implements [Layout].
 func (PerKey) StateKey(name string) string { return wire.StateKeyOf(name) }
 
-// Holds implements [Layout]. The dict of the other layout is under the empty state key.
+// Holds implements [Layout]. The dict of the other layout is under the empty state key by default.
 func (PerKey) Holds(stateKey string) bool {
 	return stateKey != "" && stateKey != wire.SealName && stateKey != wire.PredecessorName
 }

@@ -21,7 +21,7 @@ type Memory interface {
 	// All gives a record for every name, and one with an error for each event whose name cannot be told.
 	All(ctx context.Context) ([]Record, error)
 
-	// Named gives the records of those of the names that the homeserver has now. The sync is not asked, for it can be behind.
+	// Named gives at least the records of those of the names that the homeserver has now. The sync is not asked, for it can be behind.
 	Named(ctx context.Context, names []string) (map[string]Record, error)
 
 	// Parts gives all records part by part, as the homeserver has them now, but for those of state events that are foreign.

@@ -108,8 +108,8 @@ func (r Room) Sealing(edit commit.Edit) commit.Edit {
 	return edit
 }
 
-// CheckRoom is CheckSeal for the per-key layout, where a state event of its own has the seal: it is asked for until it is
-// there, and written before the first value is.
+// CheckRoom is CheckSeal for the per-key layout, where a state event of its own has the seal. The seal is asked for until it is there. With
+// writing it is stored before the first value is.
 func (r Room) CheckRoom(ctx context.Context, writing bool) error {
 	if r.Layout.Atomic() || r.Secret == nil && !writing {
 		return nil
@@ -150,8 +150,7 @@ func (r Room) CheckRoom(ctx context.Context, writing bool) error {
 	return nil
 }
 
-// PutSeal stores the seal of the per-key layout. A listing that does not show it yet is asked for it, as it shows the values that this
-// process writes next.
+// PutSeal stores the seal of the per-key layout. It is noted as written, so that a listing that does not have it yet asks for it by itself.
 func (r Room) PutSeal(ctx context.Context, dict wire.Dict) error {
 	sent, _, err := r.PutState(ctx, r.Type, wire.SealName, dict.Content())
 	if err == nil {

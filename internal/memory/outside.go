@@ -14,8 +14,8 @@ import (
 // maxInline is what a value and its name may take of the state, in bytes, before the value goes to the media repository.
 const maxInline = 48 << 10
 
-// Keep gives the form in which a value is stored that is given as it would stand in an event: that very form where it can
-// stand there, else a reference to the attachment that now holds the value. What is a reference already stays one.
+// Keep takes a value's stored form. If that is too large for an event, Keep uploads the value and gives a reference to the attachment; else it
+// gives the form as it is. A reference stays as it is.
 func (r Room) Keep(ctx context.Context, name, key string, stored json.RawMessage) (json.RawMessage, error) {
 	text, encrypted, err := r.outside(ctx, name, key, stored)
 	if err != nil || text == nil {
@@ -60,9 +60,9 @@ func (r Room) keepAll(ctx context.Context, stored map[string]json.RawMessage, na
 // outside gives the text of a value that is too large for an event, nil where it is not, and whether the reference to it
 // will be encrypted. Whether it really is, is decided when that is sent.
 func (r Room) outside(ctx context.Context, name, key string, stored json.RawMessage) (text json.RawMessage, encrypted bool, err error) {
-	const longest = len(`%41`) // what a byte of a key can become inside an encrypted event, where one of a value becomes two at most
+	const longest = len(`%41`) // one byte of a key becomes up to 3 in an encrypted event, and one of a value up to 2
 	nameSize := wire.EntrySize(name, "") + len(key)
-	if longest*(nameSize+len(stored)) < seal.MaxShared || nameSize+2*wire.MediaSize > maxInline { // the latter is too large in any case
+	if longest*(nameSize+len(stored)) < seal.MaxShared || nameSize+2*wire.MediaSize > maxInline { // a key as long as that does not fit, whatever the value
 		return nil, false, nil
 	}
 	sealer, err := r.Sealer(ctx, true)

@@ -14,8 +14,8 @@ import (
 
 // Put says how values are stored.
 type Put struct {
-	Keep bool              // values that are there already stay as they are
-	Done func(name string) // see [Change]
+	OnlyMissing bool              // values that are there already stay as they are
+	Done        func(name string) // see [Change]
 }
 
 // PutAll stores values, in their stored form and by key. Where one event has all names, nil removes a key. Values that go to the media
@@ -29,7 +29,7 @@ func (h Handle) PutAll(ctx context.Context, stored map[string]json.RawMessage, h
 	if err != nil {
 		return err
 	}
-	var sealer func(ctx context.Context, again bool) (commit.Sealer, error) // of all together, nil for the room's own
+	var sealer func(ctx context.Context, again bool) (commit.Sealer, error) // one for all values; nil where each asks the room
 	if !h.Layout.Atomic() {
 		if sealer, err = h.checkEach(ctx, stored, names, keyOf); err != nil {
 			return err
@@ -40,10 +40,10 @@ func (h Handle) PutAll(ctx context.Context, stored map[string]json.RawMessage, h
 		for _, name := range names {
 			values[name] = keyOf[name]
 		}
-		return commit.Edit{Values: values, Conditional: how.Keep, Overwrites: !how.Keep, Sealer: sealer, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
+		return commit.Edit{Values: values, Conditional: how.OnlyMissing, Overwrites: !how.OnlyMissing, Sealer: sealer, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
 			changes := make(map[string]json.RawMessage, len(names))
 			for _, name := range names {
-				if _, there := base.Stored(name); !there || !how.Keep {
+				if _, there := base.Stored(name); !there || !how.OnlyMissing {
 					changes[name] = stored[keyOf[name]]
 				}
 			}

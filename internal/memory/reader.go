@@ -44,7 +44,7 @@ func (r Reader) KeysOnly() Reader {
 	return r
 }
 
-// sealed decrypts the room's encrypted events.
+// sealed is the room as package seal takes it, which decrypts events.
 func (r Reader) sealed() seal.Room {
 	return seal.Room{Room: r.Room.Room, Megolm: &r.Megolm, WaitUntil: r.until}
 }

@@ -18,12 +18,12 @@ type Record struct {
 	Sender    id.UserID
 	Time      time.Time
 	InAccount bool  // whether it is in account data
-	Err       error // ErrCorrupt: the event has no name
+	Err       error // why the event could not be read; then nobody knows which names it has
 
 	view *replica.View // which has it; nil for one that comes from elsewhere
 }
 
-// RecordOf is nil where the name is not in the view.
+// RecordOf is nil where the name is not in the view. Where the view has an error, so has the record.
 func RecordOf(view *replica.View, name string) *Record {
 	stored, ok := view.Names[name]
 	if !ok && view.Err == nil {

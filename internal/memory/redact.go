@@ -20,7 +20,7 @@ func (p Place) Drop(ctx context.Context, stored []string) {
 	p.DropOld(ctx, stored, p.StateKey)
 }
 
-// DropOld redacts the events that stored refers to, but for those that the state refers to. It need not look at besides.
+// DropOld redacts the events that stored refers to, but for those that the state refers to. References in the events under the state keys besides do not count.
 func (r Room) DropOld(ctx context.Context, stored []string, besides ...string) {
 	var events []id.EventID
 	for _, text := range stored {
@@ -34,7 +34,7 @@ func (r Room) DropOld(ctx context.Context, stored []string, besides ...string) {
 	failed := events
 	current, err := r.List(ctx)
 	if err == nil {
-		for _, stateKey := range besides { // what it refers to is not among them, and a listing can be behind
+		for _, stateKey := range besides { // the caller has just replaced these events, and a listing can still show the old ones
 			delete(current, stateKey)
 		}
 		failed, err = r.RedactValues(ctx, events, Referred(current))
@@ -64,7 +64,7 @@ func (r Room) RedactValues(ctx context.Context, events []id.EventID, used map[id
 		case errors.Is(err, fault.ErrUndecryptable):
 			last = err
 		case errors.Is(err, mautrix.MForbidden):
-			last = r.ExplainRedact(ctx, event, err) // and will be tomorrow
+			last = r.ExplainRedact(ctx, event, err) // and is not tried again
 		case err != nil:
 			failed, last = append(failed, event), r.Explain(ctx, "redact", err)
 		}

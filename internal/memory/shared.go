@@ -15,7 +15,7 @@ import (
 	"github.com/roomkv/roomkv/internal/seal"
 )
 
-// Shared is what all rooms of a store share. [NewShared] makes one. It is safe for concurrent use.
+// Shared is what all stores that come from one New share. [NewShared] makes one. It is safe for concurrent use.
 type Shared struct {
 	Settings
 	Type     event.Type
@@ -24,7 +24,7 @@ type Shared struct {
 	// Background is what goes on without anybody who waits for it.
 	Background background.Group
 
-	// Seen is told of each list of the memory's events that was read. It is set before the first use, and may be nil.
+	// Seen gets each page of the memory's events that is read. It is set before the first use, and may be nil.
 	Seen func(room id.RoomID, page matrix.Page)
 
 	client    *mautrix.Client

@@ -64,7 +64,7 @@ func (r Room) ValueIn(ctx context.Context, base commit.Base, name string) (value
 	if !found {
 		return nil, false, nil
 	}
-	if base.Fresh(name) { // not sealed yet
+	if base.Fresh(name) { // set by an earlier edit of this commit, and so not encrypted yet
 		read, err := wire.Decode(stored)
 		if err == nil {
 			read.JSON, err = r.Reader().text(ctx, read, media.Of{Name: name, Event: base.Event()})

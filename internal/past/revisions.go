@@ -1,5 +1,5 @@
-// Package past is what a room's memory was: the revisions of a name, the whole memory as it was at a moment, and how it is made that again.
-// It reads the room's history backwards, as far as the homeserver gives it.
+// Package past reads what a memory was: the revisions of a name and the whole memory at a moment, and restores it. It reads the room's history
+// backwards, as far as the homeserver gives it.
 package past
 
 import (

@@ -208,7 +208,7 @@ func (t *transfer) store(ctx context.Context, entries []arriving) error {
 	keep := !t.overwrite && t.atomic
 	before := t.written
 	err := t.dst.Write(ctx, keys, func(to memory.Handle) error {
-		return to.PutAll(ctx, stored, memory.Put{Keep: keep, Done: t.counter(&t.written)})
+		return to.PutAll(ctx, stored, memory.Put{OnlyMissing: keep, Done: t.counter(&t.written)})
 	})
 	if err == nil {
 		t.written = before + len(entries)
