@@ -61,7 +61,7 @@ func (s *Store) At(ctx context.Context, moment Moment) (*Snapshot, error) {
 	if moment == (Moment{}) {
 		return nil, fault.Of(ErrNotFound, nil, "no revision was given")
 	}
-	if err := h.CheckRoom(ctx, false); err != nil {
+	if err := h.EnsureSeal(ctx, false); err != nil {
 		return nil, err
 	}
 	found, err := past.At(ctx, h.Room, past.Moment{Revision: moment.revision, Time: moment.time})

@@ -274,7 +274,7 @@ func (s *Store) home(ctx context.Context, keys ...string) (home upgrade.Home, er
 		home, err = home.Find(ctx)
 	}
 	if err == nil && len(keys) > 0 {
-		err = home.CheckRoom(ctx, false)
+		err = home.EnsureSeal(ctx, false)
 	}
 	return home, err
 }

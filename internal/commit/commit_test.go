@@ -14,8 +14,8 @@ import (
 	"github.com/roomkv/roomkv/internal/commit"
 )
 
-func dict(stateKey string) commit.Dict {
-	return commit.Dict{Room: "!room:example.org", Type: "test", StateKey: stateKey}
+func dict(stateKey string) commit.Address {
+	return commit.Address{Room: "!room:example.org", Type: "test", StateKey: stateKey}
 }
 
 func TestLockLetsOneInAtATime(t *testing.T) {
@@ -80,7 +80,7 @@ func TestWritten(t *testing.T) {
 	written.Add(dict("a"), "$1")
 	written.Add(dict("a"), "$2")
 	written.Add(dict("b"), "$3")
-	written.Add(commit.Dict{Room: "!other:example.org", Type: "test", StateKey: "a"}, "$4")
+	written.Add(commit.Address{Room: "!other:example.org", Type: "test", StateKey: "a"}, "$4")
 	assert.Equal(t, map[string]id.EventID{"a": "$2", "b": "$3"}, written.In("!room:example.org", "test"))
 
 	written.Forget(dict("a"), "$1")

@@ -15,15 +15,15 @@ type Process struct {
 	Written Written
 
 	mu   sync.Mutex
-	held map[Dict]*lock // those that somebody holds or waits for, so that it stays small in a process that lives for years
-	kept map[Dict]any
+	held map[Address]*lock // those that somebody holds or waits for, so that it stays small in a process that lives for years
+	kept map[Address]any
 }
 
-// Shared is what the stores of this process share. A test that stands for several processes replaces it before it makes a store.
-var Shared = new(Process)
+// ThisProcess is what the stores of this process share. A test that stands for several processes replaces it before it makes a store.
+var ThisProcess = new(Process)
 
-// Dict names a dict. Room IDs are unique across homeservers, so that clients of several accounts or homeservers meet at the same lock.
-type Dict struct {
+// Address names a dict. Room IDs are unique across homeservers, so that clients of several accounts or homeservers meet at the same lock.
+type Address struct {
 	Room     id.RoomID
 	Type     string
 	StateKey string
@@ -34,14 +34,14 @@ type lock struct {
 	refs int           // holders and waiters, guarded by [Process.mu]
 }
 
-// Lock is [Process.Lock] of [Shared].
-func Lock(ctx context.Context, dict Dict) (unlock func(), err error) { return Shared.Lock(ctx, dict) }
+// Lock is [Process.Lock] of [ThisProcess].
+func Lock(ctx context.Context, dict Address) (unlock func(), err error) { return ThisProcess.Lock(ctx, dict) }
 
 // Lock waits until the caller alone may write to dict, or until ctx ends, and then returns its error.
 //
 // Lock order, or two wait for each other: first the lock of who finds out where a room's memory is written, then that of its dict in account
 // data. The writer of that dict takes the second one in [Room.Hold], so that nobody waits for that writer while they have it.
-func (p *Process) Lock(ctx context.Context, dict Dict) (unlock func(), err error) {
+func (p *Process) Lock(ctx context.Context, dict Address) (unlock func(), err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -51,7 +51,7 @@ func (p *Process) Lock(ctx context.Context, dict Dict) (unlock func(), err error
 		l = &lock{free: make(chan struct{}, 1)}
 		l.free <- struct{}{}
 		if p.held == nil {
-			p.held = map[Dict]*lock{}
+			p.held = map[Address]*lock{}
 		}
 		p.held[dict] = l
 	}
@@ -70,7 +70,7 @@ func (p *Process) Lock(ctx context.Context, dict Dict) (unlock func(), err error
 	}
 }
 
-func (p *Process) release(dict Dict, l *lock) {
+func (p *Process) release(dict Address, l *lock) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if l.refs--; l.refs == 0 {
@@ -80,11 +80,11 @@ func (p *Process) release(dict Dict, l *lock) {
 
 // Keep is what all stores know of a dict that is kept elsewhere than in a room's state: what make has made for whoever asked first. It stays for
 // as long as the process does.
-func (p *Process) Keep(dict Dict, make func() any) any {
+func (p *Process) Keep(dict Address, make func() any) any {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.kept == nil {
-		p.kept = map[Dict]any{}
+		p.kept = map[Address]any{}
 	}
 	if p.kept[dict] == nil {
 		p.kept[dict] = make()
@@ -96,5 +96,5 @@ func (p *Process) Keep(dict Dict, make func() any) any {
 func (p *Process) Kept(room id.RoomID, visit func(kept any) bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	maps.DeleteFunc(p.kept, func(at Dict, kept any) bool { return at.Room == room && !visit(kept) })
+	maps.DeleteFunc(p.kept, func(at Address, kept any) bool { return at.Room == room && !visit(kept) })
 }

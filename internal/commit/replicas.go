@@ -15,12 +15,12 @@ import (
 // ready. Methods are safe for concurrent use.
 type Replicas struct {
 	mu   sync.Mutex
-	kept lru.Cache[Dict, *Replica]      // those that stay
-	all  map[Dict]weak.Pointer[Replica] // and those that somebody still has
+	kept lru.Cache[Address, *Replica]      // those that stay
+	all  map[Address]weak.Pointer[Replica] // and those that somebody still has
 }
 
 // Get finds the replica of the dict or makes it.
-func (d *Replicas) Get(at Dict, make func() *Replica) *Replica {
+func (d *Replicas) Get(at Address, make func() *Replica) *Replica {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if kept, ok := d.kept.Get(at); ok {
@@ -30,11 +30,11 @@ func (d *Replicas) Get(at Dict, make func() *Replica) *Replica {
 	if known == nil {
 		known = make()
 		if d.all == nil {
-			d.all = map[Dict]weak.Pointer[Replica]{}
+			d.all = map[Address]weak.Pointer[Replica]{}
 		}
 		d.all[at] = weak.Make(known)
 		registry := weak.Make(d) // for the store must not stay because of its dicts
-		runtime.AddCleanup(known, func(at Dict) {
+		runtime.AddCleanup(known, func(at Address) {
 			if d := registry.Value(); d != nil {
 				d.clean(at)
 			}
@@ -46,7 +46,7 @@ func (d *Replicas) Get(at Dict, make func() *Replica) *Replica {
 }
 
 // clean is for a replica that nobody holds any more.
-func (d *Replicas) clean(at Dict) {
+func (d *Replicas) clean(at Address) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.all[at].Value() == nil { // else it is another one by now
@@ -55,7 +55,7 @@ func (d *Replicas) clean(at Dict) {
 }
 
 // Find is nil where there is no replica of the dict.
-func (d *Replicas) Find(at Dict) *Replica {
+func (d *Replicas) Find(at Address) *Replica {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if kept, ok := d.kept.Get(at); ok {
@@ -65,7 +65,7 @@ func (d *Replicas) Find(at Dict) *Replica {
 }
 
 // Forget is for a replica that nobody is going to ask for soon.
-func (d *Replicas) Forget(at Dict) {
+func (d *Replicas) Forget(at Address) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.kept.Forget(at)
@@ -73,13 +73,13 @@ func (d *Replicas) Forget(at Dict) {
 
 // In gives the replicas of a room.
 func (d *Replicas) In(room id.RoomID) []*Replica {
-	return d.those(func(at Dict) bool { return at.Room == room })
+	return d.those(func(at Address) bool { return at.Room == room })
 }
 
 // All gives the replicas of all rooms.
-func (d *Replicas) All() []*Replica { return d.those(func(Dict) bool { return true }) }
+func (d *Replicas) All() []*Replica { return d.those(func(Address) bool { return true }) }
 
-func (d *Replicas) those(wanted func(Dict) bool) (found []*Replica) {
+func (d *Replicas) those(wanted func(Address) bool) (found []*Replica) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for at, known := range d.all {

@@ -17,14 +17,14 @@ func idle() *commit.Replica { return commit.NewReplica(nil, commit.Mode{}) }
 
 func fill(d *commit.Replicas) {
 	for n := range commit.MaxReplicas {
-		d.Get(commit.Dict{Room: "!room:example.org", StateKey: fmt.Sprint("other ", n)}, idle)
+		d.Get(commit.Address{Room: "!room:example.org", StateKey: fmt.Sprint("other ", n)}, idle)
 	}
 }
 
 // However many others come, whoever still has a dict has the one that there is.
 func TestDictInUseIsTheOnlyOne(t *testing.T) {
 	var d commit.Replicas
-	at := commit.Dict{Room: "!room:example.org", StateKey: "key"}
+	at := commit.Address{Room: "!room:example.org", StateKey: "key"}
 	held := d.Get(at, idle)
 	fill(&d)
 	runtime.GC()
@@ -38,7 +38,7 @@ func TestDictInUseIsTheOnlyOne(t *testing.T) {
 func TestDictsAreBounded(t *testing.T) {
 	var d commit.Replicas
 	for n := range 3 * commit.MaxReplicas {
-		d.Get(commit.Dict{Room: "!room:example.org", StateKey: fmt.Sprint(n)}, idle)
+		d.Get(commit.Address{Room: "!room:example.org", StateKey: fmt.Sprint(n)}, idle)
 	}
 	deadline := time.Now().Add(10 * time.Second)
 	for len(d.In("!room:example.org")) > commit.MaxReplicas {

@@ -15,11 +15,11 @@ import (
 // for concurrent use.
 type Written struct {
 	mu     sync.Mutex
-	events lru.Cache[Dict, id.EventID]
+	events lru.Cache[Address, id.EventID]
 }
 
 // Add notes that event is the last one that was written to dict.
-func (w *Written) Add(dict Dict, event id.EventID) {
+func (w *Written) Add(dict Address, event id.EventID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.events.Most = maxWritten
@@ -40,7 +40,7 @@ func (w *Written) In(room id.RoomID, eventType string) map[string]id.EventID {
 }
 
 // Forget is for when event is no longer the current one. A later write to the dict stays remembered.
-func (w *Written) Forget(dict Dict, event id.EventID) {
+func (w *Written) Forget(dict Address, event id.EventID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if last, ok := w.events.Get(dict); ok && last == event {

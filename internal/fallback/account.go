@@ -37,7 +37,7 @@ const maxOwn = 64
 // account is what this process knows of a room's memory in a user's account data, and of the user's power there. All stores
 // share it: each write replaces the whole. Its methods are safe for concurrent use.
 type account struct {
-	dict commit.Dict // the lock of who asks for account data or replaces it
+	dict commit.Address // the lock of who asks for account data or replaces it
 	gate *gate       // shared by who writes the state; alone is who writes account data, or changes where the memory is written
 
 	mu       sync.Mutex

@@ -34,7 +34,7 @@ type accountDict struct {
 
 func newAccountDict(r memory.Room) *accountDict {
 	d := &accountDict{Room: r, known: new(replica.Dict)}
-	at := commit.Dict{Room: r.ID, Type: TypeOf(d.Room), StateKey: "account data of " + r.Client.UserID.String()} // which names the homeserver
+	at := commit.Address{Room: r.ID, Type: TypeOf(d.Room), StateKey: "account data of " + r.Client.UserID.String()} // which names the homeserver
 	d.account = accountOf(at)
 	d.writer = commit.NewWriter(d.known, d, commit.Mode{Single: true, Drop: r.RedactOld})
 	return d

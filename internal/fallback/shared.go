@@ -7,16 +7,16 @@ import (
 )
 
 // accountOf is what all stores of the process know of account data. Each write replaces the whole of it, so that they must know of each other's.
-func accountOf(dict commit.Dict) *account {
-	return commit.Shared.Keep(dict, func() any { return &account{dict: dict, gate: newGate()} }).(*account)
+func accountOf(dict commit.Address) *account {
+	return commit.ThisProcess.Keep(dict, func() any { return &account{dict: dict, gate: newGate()} }).(*account)
 }
 
 // Forget forgets what is known of a room, as a new process does.
-func Forget(room id.RoomID) { commit.Shared.Kept(room, func(any) bool { return false }) }
+func Forget(room id.RoomID) { commit.ThisProcess.Kept(room, func(any) bool { return false }) }
 
 // AskAgain makes the homeserver be asked for the power in a room before the next write.
 func AskAgain(room id.RoomID) {
-	commit.Shared.Kept(room, func(kept any) bool {
+	commit.ThisProcess.Kept(room, func(kept any) bool {
 		kept.(*account).powerChanged()
 		return true
 	})

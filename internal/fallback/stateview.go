@@ -92,7 +92,7 @@ func (v *stateView) current(ctx context.Context, stateKey string, writing bool) 
 	if !oneKey && !writing && v.Follower.Live(v.ID) {
 		return v.View(ctx, stateKey, maps.Equal[map[string]string, map[string]string])
 	}
-	current, err := memory.Place{Room: v.Room, StateKey: stateKey}.Current(ctx)
+	current, err := memory.DictRoom{Room: v.Room, StateKey: stateKey}.Current(ctx)
 	if err != nil || oneKey {
 		return replica.ViewOf(current), err
 	}
@@ -207,7 +207,7 @@ func prepare(ctx context.Context, r memory.Room) error {
 	if r.Secret == nil {
 		return nil
 	}
-	return r.CheckRoom(ctx, true)
+	return r.EnsureSeal(ctx, true)
 }
 
 // quiet waits until no write to the names is on its way, also of those who have given up.

@@ -11,7 +11,7 @@ import (
 func (r Room) Dict(stateKey string) *commit.Replica {
 	return r.Dicts.Get(r.Address(stateKey), func() *commit.Replica {
 		mode := commit.Mode{Single: r.SingleWriter, OneName: !r.Layout.Atomic(), Drop: r.RedactOld, Background: &r.Background}
-		return commit.NewReplica(Place{r, stateKey}, mode)
+		return commit.NewReplica(DictRoom{r, stateKey}, mode)
 	})
 }
 
@@ -25,7 +25,7 @@ func (r Room) View(ctx context.Context, stateKey string, agree func(view, curren
 	if d != nil {
 		return d.ReadView(ctx, live, agree)
 	}
-	current, err := Place{r, stateKey}.Current(ctx)
+	current, err := DictRoom{r, stateKey}.Current(ctx)
 	if err == nil && current == nil && r.Layout.Atomic() {
 		return r.Dict(stateKey).LeftOut(ctx)
 	}

@@ -79,7 +79,7 @@ func (f *Feed) Joined(room id.RoomID, joined *mautrix.SyncJoinedRoom) (own []*ma
 // depth in the order in which it stored them, and if they were added one by one, a writer could see its own event without a
 // rival that was stored before it, and wrongly report success.
 func (f *Feed) add(room id.RoomID, events []*matrix.Event) {
-	read := map[commit.Dict][]merge.Event{}
+	read := map[commit.Address][]merge.Event{}
 	for _, evt := range events {
 		at := f.Room(room).Address(*evt.StateKey)
 		read[at] = append(read[at], f.Room(room).Parsed(evt))

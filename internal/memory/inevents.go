@@ -232,7 +232,7 @@ func (m inEvents) Commit(ctx context.Context, change Change) error {
 func (m inEvents) commitOne(ctx context.Context, name string, change Change) error {
 	edit := change.Edit([]string{name})
 	if len(edit.Values) > 0 {
-		if err := m.CheckRoom(ctx, true); err != nil {
+		if err := m.EnsureSeal(ctx, true); err != nil {
 			return err
 		}
 	}

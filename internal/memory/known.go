@@ -11,7 +11,7 @@ func (r *Room) Known(key string) *Entry {
 	if !r.Follower.Live(r.ID) {
 		return nil
 	}
-	at := commit.Dict{Room: r.ID, Type: r.Type.Type}
+	at := commit.Address{Room: r.ID, Type: r.Type.Type}
 	if dict, ok := r.Layout.(OneDict); ok {
 		at.StateKey = dict.Key
 	} else {

@@ -14,7 +14,7 @@ import (
 // not have: Synapse's sync can show an event that was sent beside a change of the power levels and that the state has no more, or never had.
 func (r Room) List(ctx context.Context) (map[string]*matrix.Event, error) {
 	// Before the sync, for what is written after it need not be in its response.
-	pending := commit.Shared.Written.In(r.ID, r.Type.Type)
+	pending := commit.ThisProcess.Written.In(r.ID, r.Type.Type)
 	var all matrix.Picker
 	powers, err := r.Scan(ctx, r.Type, func() matrix.Visit {
 		all = matrix.Picker{}
@@ -48,7 +48,7 @@ func (r Room) List(ctx context.Context) (map[string]*matrix.Event, error) {
 			events[stateKey] = evt
 		}
 		if own, ok := pending[stateKey]; ok && (evt == nil || evt.ID != own) {
-			commit.Shared.Written.Forget(r.Address(stateKey), own) // somebody else has written since
+			commit.ThisProcess.Written.Forget(r.Address(stateKey), own) // somebody else has written since
 		}
 	}
 	return events, nil

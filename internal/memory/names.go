@@ -108,9 +108,9 @@ func (r Room) Sealing(edit commit.Edit) commit.Edit {
 	return edit
 }
 
-// CheckRoom is CheckSeal for the per-key layout, where a state event of its own has the seal. The seal is asked for until it is there. With
+// EnsureSeal is CheckSeal for the per-key layout, where a state event of its own has the seal. The seal is asked for until it is there. With
 // writing it is stored before the first value is.
-func (r Room) CheckRoom(ctx context.Context, writing bool) error {
+func (r Room) EnsureSeal(ctx context.Context, writing bool) error {
 	if r.Layout.Atomic() || r.Secret == nil && !writing {
 		return nil
 	}
@@ -154,7 +154,7 @@ func (r Room) CheckRoom(ctx context.Context, writing bool) error {
 func (r Room) PutSeal(ctx context.Context, dict wire.Dict) error {
 	sent, _, err := r.PutState(ctx, r.Type, wire.SealName, dict.Content())
 	if err == nil {
-		commit.Shared.Written.Add(r.Address(wire.SealName), sent)
+		commit.ThisProcess.Written.Add(r.Address(wire.SealName), sent)
 	}
 	return err
 }

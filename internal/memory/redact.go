@@ -16,7 +16,7 @@ import (
 
 // Drop implements [commit.Room]. Whoever merges or overwrites the same values at the same time drops them too, and a second
 // redaction changes nothing.
-func (p Place) Drop(ctx context.Context, stored []string) {
+func (p DictRoom) Drop(ctx context.Context, stored []string) {
 	p.DropOld(ctx, stored, p.StateKey)
 }
 

@@ -65,8 +65,8 @@ type Room struct {
 func (r Room) Of(room id.RoomID) Room { return r.Shared.Room(room) }
 
 // Address names the dict under the state key.
-func (r Room) Address(stateKey string) commit.Dict {
-	return commit.Dict{Room: r.ID, Type: r.Type.Type, StateKey: stateKey}
+func (r Room) Address(stateKey string) commit.Address {
+	return commit.Address{Room: r.ID, Type: r.Type.Type, StateKey: stateKey}
 }
 
 // Replica is what this process knows of the dict under the state key, nil where nobody has asked.

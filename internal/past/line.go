@@ -18,7 +18,7 @@ const rivals = 20
 
 // line finds the revisions of one name among the events of its dict.
 type line struct {
-	memory.Place
+	memory.DictRoom
 	name   string
 	events []*pastEvent // those that are not judged yet, the newest first
 	newer  *string      // what the last event that was judged and not redacted has, nil before that

@@ -31,7 +31,7 @@ func Revisions(ctx context.Context, r memory.Room, name string) iter.Seq2[*Revis
 			}
 		}
 		back := Events{Room: r}
-		line := line{Place: memory.Place{Room: r, StateKey: stateKey}, name: name}
+		line := line{DictRoom: memory.DictRoom{Room: r, StateKey: stateKey}, name: name}
 		events, err := back.Begin(ctx, current)
 		for ; err == nil; events, err = back.Turn(ctx) {
 			for _, evt := range events {
@@ -108,7 +108,7 @@ func AllRevisions(ctx context.Context, r memory.Room, names []string) iter.Seq2[
 		lines := map[string][]*line{} // by state key
 		for _, name := range names {
 			stateKey := r.Layout.StateKey(name)
-			lines[stateKey] = append(lines[stateKey], &line{Place: memory.Place{Room: r, StateKey: stateKey}, name: name})
+			lines[stateKey] = append(lines[stateKey], &line{DictRoom: memory.DictRoom{Room: r, StateKey: stateKey}, name: name})
 		}
 		judge := func(lines []*line, ended bool) bool {
 			for _, line := range lines {

@@ -195,7 +195,7 @@ func (e *Rooms) IsEncrypted(ctx context.Context, room matrix.Room, about Questio
 	if !encrypted {
 		// One of those who want to know asks, and the others hear its answer.
 		began := time.Now()
-		unlock, err := commit.Lock(ctx, commit.Dict{Room: room.ID, Type: event.StateEncryption.Type})
+		unlock, err := commit.Lock(ctx, commit.Address{Room: room.ID, Type: event.StateEncryption.Type})
 		if err != nil {
 			return false, err
 		}

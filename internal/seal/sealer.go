@@ -128,7 +128,7 @@ func (s sealer) prepare(ctx context.Context) error {
 	if store == nil { // then it is none of mautrix's encryption
 		return nil
 	}
-	unlock, err := commit.Lock(ctx, commit.Dict{Room: s.ID, Type: event.StateMember.Type})
+	unlock, err := commit.Lock(ctx, commit.Address{Room: s.ID, Type: event.StateMember.Type})
 	if err != nil {
 		return err
 	}

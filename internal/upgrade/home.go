@@ -73,7 +73,7 @@ func (r Home) enter(ctx context.Context, stone *tombstone) error {
 
 // lockHome lets one goroutine of an account at a time enter the room's replacement, or move its predecessors' memory.
 func (r Home) lockHome(ctx context.Context) (unlock func(), err error) {
-	return commit.Lock(ctx, commit.Dict{Room: r.ID, Type: event.StateCreate.Type, StateKey: r.Client.UserID.String()})
+	return commit.Lock(ctx, commit.Address{Room: r.ID, Type: event.StateCreate.Type, StateKey: r.Client.UserID.String()})
 }
 
 // errNoReplacement is beneath the error of a room that does not name the one as its predecessor that names it as its replacement.

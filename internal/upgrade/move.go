@@ -210,7 +210,7 @@ func (r Home) last(ctx context.Context, stone *tombstone) (records []memory.Reco
 // apart reads a dict of one name with all that nobody has merged, without what is known of it or waiting for who writes it.
 func (r Home) apart(ctx context.Context, stateKey string) (*replica.Dict, error) {
 	dict := new(replica.Dict)
-	reader := commit.NewWriter(dict, memory.Place{Room: r.Room, StateKey: stateKey}, commit.Mode{OneName: true})
+	reader := commit.NewWriter(dict, memory.DictRoom{Room: r.Room, StateKey: stateKey}, commit.Mode{OneName: true})
 	return dict, reader.Do(ctx, commit.Edit{ReadOnly: true, Conditional: true, Afresh: true, Overwrites: true})
 }
 

@@ -34,7 +34,7 @@ func (r Home) tombstone(ctx context.Context, within time.Duration) (*tombstone, 
 	}
 	// One of those who want to know asks, and the others hear its answer.
 	began := time.Now()
-	unlock, err := commit.Lock(ctx, commit.Dict{Room: r.ID, Type: event.StateTombstone.Type})
+	unlock, err := commit.Lock(ctx, commit.Address{Room: r.ID, Type: event.StateTombstone.Type})
 	if err != nil {
 		return nil, err
 	}

@@ -63,7 +63,7 @@ func (w *Watch) Run(ctx context.Context, queues *Queues, yield func(Change, erro
 	if !w.Follower.Started() {
 		return fault.Of(fault.ErrNotFollowing, nil, "call Follow before Watch")
 	}
-	if err := w.CheckRoom(ctx, false); err != nil {
+	if err := w.EnsureSeal(ctx, false); err != nil {
 		return err
 	}
 	queue := queues.open(w.ID)

@@ -15,14 +15,14 @@ import (
 	"github.com/roomkv/roomkv/internal/replica"
 )
 
-// Place is where one dict is: a state key in a room. It implements [commit.Room].
-type Place struct {
+// DictRoom is where one dict is: a state key in a room. It implements [commit.Room].
+type DictRoom struct {
 	Room
 	StateKey string
 }
 
 // Current implements [commit.Room].
-func (p Place) Current(ctx context.Context) (*merge.Event, error) {
+func (p DictRoom) Current(ctx context.Context) (*merge.Event, error) {
 	evt, err := p.Get(ctx, p.StateKey)
 	if err != nil || evt == nil {
 		return nil, err
@@ -34,7 +34,7 @@ func (p Place) Current(ctx context.Context) (*merge.Event, error) {
 // Recent implements [commit.Room]. The filter is by type, and what other state keys have is left out here, for Matrix
 // has no filter by state key. So is what a homeserver sends in spite of the filter: Dendrite does so with events that
 // it has over federation.
-func (p Place) Recent(ctx context.Context, from string, limit int) (commit.Page, error) {
+func (p DictRoom) Recent(ctx context.Context, from string, limit int) (commit.Page, error) {
 	listed, err := p.Page(ctx, from, limit)
 	page := commit.Page{Next: listed.Next, Oldest: listed.Oldest}
 	for _, evt := range listed.Events {
@@ -46,7 +46,7 @@ func (p Place) Recent(ctx context.Context, from string, limit int) (commit.Page,
 }
 
 // Before implements [commit.Room].
-func (p Place) Before(ctx context.Context, event id.EventID, limit int) (commit.Page, error) {
+func (p DictRoom) Before(ctx context.Context, event id.EventID, limit int) (commit.Page, error) {
 	around, err := p.Around(ctx, event)
 	if err != nil || around.Start == "" {
 		return commit.Page{}, err
@@ -58,7 +58,7 @@ func (p Place) Before(ctx context.Context, event id.EventID, limit int) (commit.
 const latestEvents = 500
 
 // Latest implements [commit.Room].
-func (p Place) Latest(ctx context.Context) (events []merge.Event, err error) {
+func (p DictRoom) Latest(ctx context.Context) (events []merge.Event, err error) {
 	page, err := p.Room.Room.Latest(ctx, p.Type, latestEvents)
 	if err != nil {
 		return nil, err
@@ -73,45 +73,45 @@ func (p Place) Latest(ctx context.Context) (events []merge.Event, err error) {
 }
 
 // Stored implements [commit.Room].
-func (p Place) Stored(ctx context.Context, event id.EventID) (place int64, known bool, err error) {
+func (p DictRoom) Stored(ctx context.Context, event id.EventID) (place int64, known bool, err error) {
 	return p.Room.Room.Stored(ctx, event)
 }
 
 // Powerless implements [commit.Room].
-func (p Place) Powerless(ctx context.Context, user id.UserID) (since int64, err error) {
+func (p DictRoom) Powerless(ctx context.Context, user id.UserID) (since int64, err error) {
 	return p.Room.Room.Powerless(ctx, p.Type, user)
 }
 
 // Hold implements [commit.Room]: whoever else writes is merged with.
-func (Place) Hold(context.Context) (release func(), err error) { return func() {}, nil }
+func (DictRoom) Hold(context.Context) (release func(), err error) { return func() {}, nil }
 
 // Send implements [commit.Room].
-func (p Place) Send(ctx context.Context, content json.RawMessage) (sent id.EventID, once bool, err error) {
+func (p DictRoom) Send(ctx context.Context, content json.RawMessage) (sent id.EventID, once bool, err error) {
 	sent, once, err = p.PutState(ctx, p.Type, p.StateKey, content)
 	if err == nil && !p.Layout.Atomic() {
-		commit.Shared.Written.Add(p.Address(p.StateKey), sent)
+		commit.ThisProcess.Written.Add(p.Address(p.StateKey), sent)
 	}
 	return sent, once, err
 }
 
 // Fits implements [commit.Room]. Above its limit, signatures and references to other events take some 700 bytes more,
 // and the homeserver decides.
-func (p Place) Fits(size int) error { return p.Room.Room.Fits(p.StateKey, size) }
+func (p DictRoom) Fits(size int) error { return p.Room.Room.Fits(p.StateKey, size) }
 
 // TooLarge implements [commit.Room].
-func (p Place) TooLarge(err error) bool { return errors.Is(err, fault.ErrTooLarge) }
+func (p DictRoom) TooLarge(err error) bool { return errors.Is(err, fault.ErrTooLarge) }
 
 // NotSent implements [commit.Room].
-func (p Place) NotSent(err error) bool { return matrix.Refused(err) }
+func (p DictRoom) NotSent(err error) bool { return matrix.Refused(err) }
 
 // RefusesContent implements [commit.Room].
-func (Place) RefusesContent(err error) (refused, sure bool) { return matrix.RefusesContent(err) }
+func (DictRoom) RefusesContent(err error) (refused, sure bool) { return matrix.RefusesContent(err) }
 
 // Synced implements [commit.Room].
-func (p Place) Synced(ctx context.Context) bool { return p.Follower.Feeds(ctx, p.ID) }
+func (p DictRoom) Synced(ctx context.Context) bool { return p.Follower.Feeds(ctx, p.ID) }
 
 // Refused implements [commit.Room].
-func (p Place) Refused(ctx context.Context, event id.EventID) error {
+func (p DictRoom) Refused(ctx context.Context, event id.EventID) error {
 	if current, err := p.Get(ctx, p.StateKey); err != nil || current != nil && current.ID == event {
 		return err
 	}
@@ -122,10 +122,10 @@ func (p Place) Refused(ctx context.Context, event id.EventID) error {
 }
 
 // Behind implements [commit.Room].
-func (p Place) Behind(event id.EventID) { p.Follower.Behind(p.ID, event) }
+func (p DictRoom) Behind(event id.EventID) { p.Follower.Behind(p.ID, event) }
 
 // parsed reads an event of the dict.
-func (p Place) parsed(evt *matrix.Event) merge.Event {
+func (p DictRoom) parsed(evt *matrix.Event) merge.Event {
 	dict, err := p.Layout.Parse(p.StateKey, evt.Content)
 	read := merge.Event{ID: evt.ID, Sender: evt.Sender, Time: evt.Time, Dict: dict.Names(), Mark: dict.ParentsText,
 		Replaces: evt.Unsigned.ReplacesState, Redacted: evt.Redacted(), Partial: !evt.Listed}
@@ -150,4 +150,4 @@ func (r Room) ViewOf(evt *matrix.Event) *replica.View {
 }
 
 // Parsed is the event as package merge takes it.
-func (r Room) Parsed(evt *matrix.Event) merge.Event { return Place{r, *evt.StateKey}.parsed(evt) }
+func (r Room) Parsed(evt *matrix.Event) merge.Event { return DictRoom{r, *evt.StateKey}.parsed(evt) }
