@@ -35,7 +35,9 @@ type lock struct {
 }
 
 // Lock is [Process.Lock] of [ThisProcess].
-func Lock(ctx context.Context, dict Address) (unlock func(), err error) { return ThisProcess.Lock(ctx, dict) }
+func Lock(ctx context.Context, dict Address) (unlock func(), err error) {
+	return ThisProcess.Lock(ctx, dict)
+}
 
 // Lock waits until the caller alone may write to dict, or until ctx ends, and then returns its error.
 //

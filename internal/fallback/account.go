@@ -38,7 +38,7 @@ const maxOwn = 64
 // share it: each write replaces the whole. Its methods are safe for concurrent use.
 type account struct {
 	dict commit.Address // the lock of who asks for account data or replaces it
-	gate *gate       // shared by who writes the state; alone is who writes account data, or changes where the memory is written
+	gate *gate          // shared by who writes the state; alone is who writes account data, or changes where the memory is written
 
 	mu       sync.Mutex
 	writes   destination
