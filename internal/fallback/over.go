@@ -1,0 +1,96 @@
+package fallback
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/wire"
+)
+
+// over makes an edit of the memory one of account data. It leaves out there what no longer counts.
+func (f *Memory) over(ctx context.Context, names []string, edit commit.Edit) commit.Edit {
+	apply := edit.Apply
+	edit.Since = ""
+	edit.Apply = func(base commit.Base) (map[string]json.RawMessage, error) {
+		state, err := f.beneath(ctx, names)
+		if err != nil {
+			return nil, err
+		}
+		field, _ := base.Stored(wire.AccountName)
+		over := wire.Overs(field)
+		changes := map[string]json.RawMessage{}
+		for name, o := range over {
+			if state.has(name) && o.Base != state.base(name) {
+				delete(over, name)
+				changes[name] = nil
+			}
+		}
+		wanted, err := apply(overBase{base, &state, over})
+		if err != nil {
+			return nil, err
+		}
+		for name, stored := range wanted {
+			changes[name] = stored
+			_, beneath := state.at(name).Names[name]
+			switch {
+			case wire.IsOwn(name):
+			case stored == nil && !beneath:
+				delete(over, name)
+			default:
+				over[name] = wire.Over{Time: over[name].Time, Base: state.base(name)}
+			}
+		}
+		maps.DeleteFunc(changes, func(name string, stored json.RawMessage) bool {
+			_, there := base.Stored(name)
+			return !there && stored == nil
+		})
+		if changes[wire.AccountName] = nil; len(over) > 0 {
+			changes[wire.AccountName] = wire.Field(over)
+		}
+		return changes, nil
+	}
+	return edit
+}
+
+// overBase implements [commit.Base] for account data over the state.
+type overBase struct {
+	commit.Base
+	state *stateView
+	over  map[string]wire.Over // what counts
+}
+
+func (b overBase) Stored(name string) (json.RawMessage, bool) {
+	if _, over := b.over[name]; over {
+		return b.Base.Stored(name)
+	}
+	if stored, ok := b.state.at(name).Names[name]; ok {
+		return json.RawMessage(stored), true
+	}
+	if wire.IsOwn(name) {
+		return b.Base.Stored(name)
+	}
+	return nil, false
+}
+
+func (b overBase) Fresh(name string) bool {
+	_, over := b.over[name]
+	return over && b.Base.Fresh(name)
+}
+
+func (b overBase) Names() map[string]string {
+	return onto(wire.Account{Names: b.Base.Names(), Over: b.over}, b.state)
+}
+
+func (b overBase) Event() id.EventID { return b.state.at("").Event }
+
+func (b overBase) Unchanged(name string, since id.EventID) bool {
+	if over, ok := b.over[name]; ok {
+		_, there := b.Base.Stored(name)
+		return there && !b.Base.Fresh(name) && revisionOf(over) == since
+	}
+	return b.state.unchanged(name, since)
+}
