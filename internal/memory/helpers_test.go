@@ -2,7 +2,7 @@ package memory
 
 import (
 	"encoding/json"
-	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -25,7 +25,8 @@ type noRequests struct{ t *testing.T }
 
 func (r noRequests) RoundTrip(request *http.Request) (*http.Response, error) {
 	assert.Fail(r.t, "a request", "%s %s", request.Method, request.URL)
-	return nil, errors.New("there is no network")
+	refusal := `{"errcode":"M_FORBIDDEN","error":"there is no network"}` // which is not tried again
+	return &http.Response{StatusCode: http.StatusForbidden, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(refusal)), Request: request}, nil
 }
 
 // roomWith is a room whose client cannot make requests.
