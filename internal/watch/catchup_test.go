@@ -1,0 +1,98 @@
+package watch
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/matrix"
+	"github.com/roomkv/roomkv/internal/memory"
+)
+
+// Where the homeserver does not tell when it stored an event, its place in the list counts, and its time for one that is far from the rest.
+func TestIsFresh(t *testing.T) {
+	const told = 100_000
+	late := lateness.Milliseconds()
+	for _, test := range []struct {
+		about          string
+		at             int64
+		after, resumes bool
+		want           bool
+	}{
+		{"listed after what was told", told, true, false, true},
+		{"also where its clock is far behind", 0, true, false, true},
+		{"listed before, and sent long before", told - late - 1, false, false, false},
+		{"listed before, at about the same time", told - late, false, false, false},
+		{"resuming, listed after", told + late, true, true, true},
+		{"resuming, sent long after", told + late + 1, true, true, true},
+		{"resuming, listed before", told, false, true, false},
+	} {
+		w := watchOf(t, memory.Settings{Layout: memory.OneDict{}})
+		w.start, w.last = milestone{event: "$start", asked: true}, milestone{time: told}
+		got, err := w.isFresh(t.Context(), dictOf("$e", test.at, `{}`), test.after, test.resumes)
+		require.NoError(t, err)
+		assert.Equal(t, test.want, got, test.about)
+	}
+
+	w := watchOf(t, memory.Settings{Layout: memory.OneDict{}})
+	w.last = milestone{time: told}
+	got, err := w.isFresh(t.Context(), dictOf("$e", told, `{}`), false, false)
+	require.NoError(t, err)
+	assert.True(t, got, "nothing was there when the watch began")
+	got, err = w.isFresh(t.Context(), dictOf("$e", told-late-1, `{}`), false, false)
+	require.NoError(t, err)
+	assert.False(t, got, "it is long before what was told")
+}
+
+func TestIsOld(t *testing.T) {
+	w := watchOf(t, memory.Settings{Layout: memory.OneDict{}})
+	isOld := func(evt *matrix.Event) bool {
+		old, err := w.isOld(t.Context(), evt)
+		require.NoError(t, err)
+		return old
+	}
+	assert.False(t, isOld(dictOf("$1", 1, `{}`)))
+	assert.True(t, w.caught, "nothing was there of the dict")
+
+	w.caught = false
+	w.start = milestone{event: "$2", asked: true} // of which the homeserver does not tell when it stored it
+	w.add(dictOf("$1", 1, `{"a":1}`, "$0"))
+	w.add(dictOf("$2", 2, `{"a":2}`, "$1"))
+	assert.False(t, isOld(dictOf("$1", 1, `{"a":1}`, "$0")), "it is known already, and changes nothing")
+	assert.False(t, w.caught)
+	assert.False(t, isOld(dictOf("$3", 3, `{"a":3}`, "$2")), "what is there was not made from it")
+	assert.False(t, isOld(dictOf("$2", 2, `{"a":2}`, "$1")))
+	assert.True(t, w.caught, "the sync has come to where the watch began")
+}
+
+func TestNewestOf(t *testing.T) {
+	assert.Nil(t, newestOf(nil))
+	newest := newestOf(map[string]*matrix.Event{"a": dictOf("$1", 5, `{}`), "b": dictOf("$2", 7, `{}`), "c": dictOf("$3", 6, `{}`)})
+	assert.Equal(t, id.EventID("$2"), newest.ID)
+}
+
+func TestLacks(t *testing.T) {
+	event := func(stateKey string) *matrix.Event {
+		evt := dictOf("$e", 1, `{}`)
+		evt.StateKey = &stateKey
+		return evt
+	}
+	type events = []*matrix.Event
+	w := watchOf(t, memory.Settings{Layout: memory.PerKey{}})
+	w.dicts["known"] = new(watched)
+	for _, test := range []struct {
+		about         string
+		missed, older events
+		want          bool
+	}{
+		{"nothing was missed", nil, events{event("a")}, false},
+		{"a dict of which something older is listed", events{event("a")}, events{event("b"), event("a")}, false},
+		{"one of which nothing older is", events{event("b"), event("a")}, events{event("b")}, true},
+		{"one that is known", events{event("known")}, nil, false},
+		{"what is no dict of the layout", events{event("")}, nil, false},
+	} {
+		assert.Equal(t, test.want, w.lacks(test.missed, test.older), test.about)
+	}
+}
