@@ -1,6 +1,9 @@
 package watch
 
 import (
+	"io"
+	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -11,7 +14,16 @@ import (
 	"github.com/roomkv/roomkv/internal/memory"
 )
 
-// Where the homeserver does not tell when it stored an event, its place in the list counts, and its time for one that is far from the rest.
+// refusals counts requests, and refuses them all.
+type refusals struct{ n int }
+
+func (r *refusals) RoundTrip(request *http.Request) (*http.Response, error) {
+	r.n++
+	return &http.Response{StatusCode: http.StatusForbidden, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(`{"errcode":"M_FORBIDDEN"}`)), Request: request}, nil
+}
+
+// The homeserver is asked only about what was sent at about the same time. Where it does not tell when it stored an event, the event's place
+// in the list counts.
 func TestIsFresh(t *testing.T) {
 	const told = 100_000
 	late := lateness.Milliseconds()
@@ -19,21 +31,29 @@ func TestIsFresh(t *testing.T) {
 		about          string
 		at             int64
 		after, resumes bool
-		want           bool
+		want, asks     bool
 	}{
-		{"listed after what was told", told, true, false, true},
-		{"also where its clock is far behind", 0, true, false, true},
-		{"listed before, and sent long before", told - late - 1, false, false, false},
-		{"listed before, at about the same time", told - late, false, false, false},
-		{"resuming, listed after", told + late, true, true, true},
-		{"resuming, sent long after", told + late + 1, true, true, true},
-		{"resuming, listed before", told, false, true, false},
+		{"listed after what was told", told, true, false, true, false},
+		{"also where its clock is far behind", 0, true, false, true, false},
+		{"listed before, and sent long before", told - late - 1, false, false, false, false},
+		{"listed before, at about the same time", told - late, false, false, false, true},
+		{"listed before, and sent after", told + 2*late, false, false, false, true},
+		{"resuming, listed after", told + late, true, true, true, true},
+		{"resuming, listed after, and sent before", 0, true, true, true, true},
+		{"resuming, sent long after", told + late + 1, true, true, true, false},
+		{"resuming, listed before", told, false, true, false, true},
 	} {
 		w := watchOf(t, memory.Settings{Layout: memory.OneDict{}})
 		w.start, w.last = milestone{event: "$start", asked: true}, milestone{time: told}
 		got, err := w.isFresh(t.Context(), dictOf("$e", test.at, `{}`), test.after, test.resumes)
 		require.NoError(t, err)
 		assert.Equal(t, test.want, got, test.about)
+
+		requests := new(refusals)
+		w.Client.Client = &http.Client{Transport: requests}
+		w.start.known = true
+		_, _ = w.isFresh(t.Context(), dictOf("$e", test.at, `{}`), test.after, test.resumes)
+		assert.Equal(t, test.asks, requests.n > 0, test.about)
 	}
 
 	w := watchOf(t, memory.Settings{Layout: memory.OneDict{}})
