@@ -178,9 +178,9 @@ func TestJudgePageByPage(t *testing.T) {
 	for about, events := range map[string][]written{
 		"one after the other": chain(45, func(int, *written) {}),
 		"rivals in each pair": chain(45, func(i int, w *written) {
-			if i%3 == 2 { // it has not seen the one before
-				w.parents, w.content = ids{id.EventID(fmt.Sprint("$", 998+i))}, fmt.Sprintf(`{"a":%d}`, 1000+i)
-				w.at -= 5
+			w.content = fmt.Sprintf(`{"a":%d}`, i)
+			if i%3 == 2 { // it has not seen the one before, which counts
+				w.parents, w.at = ids{id.EventID(fmt.Sprint("$", 998+i))}, int64(i-5)
 			}
 		}),
 		"many redacted": chain(45, func(i int, w *written) {
