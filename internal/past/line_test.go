@@ -112,6 +112,7 @@ func TestJudge(t *testing.T) {
 			want: "$2=2 $3=3 $1=1"},
 		{about: "redacted in between", events: []written{{id: "$1", content: `{"a":1}`}, {id: "$2"}, {id: "$3", content: `{"a":2}`}}, want: "$3=2 $2 redacted $1=1"},
 		{about: "redacted in between, and nothing has changed", events: []written{{id: "$1", content: `{"a":1}`}, {id: "$2"}, {id: "$3"}, {id: "$4", content: `{"a":1}`}}, want: "$1=1"},
+		{about: "two redacted in between", events: []written{{id: "$1", content: `{"a":1}`}, {id: "$2"}, {id: "$3"}, {id: "$4", content: `{"a":2}`}}, want: "$4=2 $3 redacted $2 redacted $1=1"},
 		{about: "redacted before it was there", events: []written{{id: "$1", content: `{}`}, {id: "$2"}, {id: "$3", content: `{"a":2}`}}, want: "$3=2 $2 redacted"},
 		{about: "never there, and redacted", events: []written{{id: "$1", content: `{}`}, {id: "$2"}, {id: "$3", content: `{"b":2}`}}},
 		{about: "the latest is redacted", events: []written{{id: "$1", content: `{"a":1}`}, {id: "$2"}}, want: "$2 redacted $1=1"},

@@ -135,6 +135,8 @@ func TestSnapshotOfADict(t *testing.T) {
 		{about: "at a revision that had a rival", moment: Moment{Revision: "$3"}, events: []written{right, left, root}, want: map[string]string{"a": `3`, "b": `2`}},
 		{about: "at a revision that counts less than its rival", moment: Moment{Revision: "$3"},
 			events: []written{right, {"$2", 4, `{"a":2,"b":2,"gone":5}`, ids{"$1"}, false}, root}, want: map[string]string{"a": `3`, "b": `2`}},
+		{about: "what the rival of a revision changed counts too", moment: Moment{Revision: "$3"},
+			events: []written{{"$3", 3, `{"a":3,"gone":0}`, ids{"$1"}, false}, {"$2", 2, `{"a":1,"gone":5}`, ids{"$1"}, false}, root}, want: map[string]string{"a": `3`, "gone": `5`}},
 		{about: "what is older is not listed", moment: at(9), events: []written{right, left}, want: map[string]string{"a": `3`, "b": `2`, "gone": `0`}},
 		{about: "what an event had merged that was redacted is not known", moment: at(9), events: []written{right, {id: "$2"}, {"$0", 0, `{"lost":1}`, ids{}, false}}, want: map[string]string{"a": `3`}},
 		{about: "redacted", moment: at(9), events: []written{{id: "$2"}, root}, err: fault.ErrRedacted},
@@ -195,6 +197,18 @@ func TestSnapshotOfKeys(t *testing.T) {
 	}
 	slices.Sort(all)
 	assert.Equal(t, []id.EventID{"$2", "$b", "$e", "$r"}, all)
+}
+
+// What counts of another key's rivals is what a merge of them says.
+func TestSnapshotAtAnotherKeysRevision(t *testing.T) {
+	s := searchOf(roomWith(t, memory.Settings{Layout: memory.PerKey{}}), Moment{Revision: "$a"}, "a", written{id: "$a", at: 9, content: `{"a":1}`})
+	for _, w := range []written{{"$b3", 3, `{"b":3}`, ids{"$b1"}, false}, {"$b2", 5, `{"b":2}`, ids{"$b1"}, false}, {"$b1", 1, `{"b":1}`, ids{}, false}} {
+		s.add(w.event("b"))
+	}
+	snapshot, err := s.snapshot(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, `1`, string(snapshot.Records["a"].Stored))
+	assert.Equal(t, `2`, string(snapshot.Records["b"].Stored))
 }
 
 func TestNameOf(t *testing.T) {

@@ -149,7 +149,9 @@ func TestShows(t *testing.T) {
 		{"in neither", "", `{"x":1}`, `{"x":2}`, false},
 		{"a reference", "", `{"a":{"encrypted_val":"$1"}}`, `{"a":{"encrypted_val":"$2"}}`, false},
 		{"what nobody can read", "", `[1]`, ``, true},
+		{"nothing beside it", "", `{"a":1}`, `{"x":1}`, true},
 		{"another state key", "x", `{"a":1}`, `{"a":1}`, false},
+		{"what nobody can read elsewhere", "x", `[1]`, `[1]`, false},
 	} {
 		p := purgeOf(t, oneDict, "a")
 		evt := &matrix.Event{StateKey: &test.stateKey, Content: json.RawMessage(test.content)}
@@ -196,6 +198,13 @@ func TestPurgedKeysAreNoOthers(t *testing.T) {
 	p := purgeOf(t, oneDict, "a")
 	p.noteOthers(&matrix.Event{StateKey: new(string), Content: json.RawMessage(`{"a":1,"b":2}`)})
 	assert.Equal(t, map[string]bool{"b": true}, p.others)
+}
+
+// A key can be stored in the clear beside sealed ones.
+func TestOthersInTheClear(t *testing.T) {
+	p := purgeOf(t, memory.Settings{Layout: memory.OneDict{}, Secret: secret}, "a")
+	p.noteOthers(&matrix.Event{StateKey: new(string), Content: json.RawMessage(`{"clear":1}`)})
+	assert.True(t, p.holdsOther(&seal.Opened{Values: map[string]json.RawMessage{"clear": json.RawMessage(`1`)}}))
 }
 
 func TestStoredForm(t *testing.T) {
