@@ -24,7 +24,7 @@ func (p Place) String() string {
 // somebody changes that in the state afterwards, the state's counts, as the later change. When the client has got the power, the memory
 // moves into the state, with the next write or when a sync that the store follows tells of it. When it has lost the power, reads go on and
 // writes go to account data again. What is acknowledged, or moved into the state, in the very moment in which the bot's power is taken away can
-// be dropped by the homeserver, as any state event can. All else that was acknowledged stays. A memory that is too large for the state
+// be dropped by the homeserver, as any state event can; with [WithPerKeyState] what the key had before goes with it. All else that was acknowledged stays. A memory that is too large for the state
 // stays where it is, and the log says so.
 //
 // Account data is private: only the user's own clients and the homeserver can read it. In an encrypted room the values are in Megolm

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -1045,4 +1046,69 @@ func TestRestoreLeavesAccountDataAlone(t *testing.T) {
 		require.NoError(t, store.Delete(ctx, "nothing"))
 		assert.Equal(t, want, memoryOf(t, open(t, p.bot, p.room, opts[1:]...)))
 	})
+}
+
+// A panic in the function of an Update ends nothing but that Update.
+func TestPanicBesideAccountData(t *testing.T) {
+	hstest.Parallel(t)
+	for name, perKey := range map[string]bool{"single": false, "per key": true} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			p := newPowerless(t, false)
+			p.level(t, 50)
+			opts := []roomkv.Option{roomkv.WithAccountDataFallback()}
+			if perKey {
+				opts = append(opts, roomkv.WithPerKeyState())
+			}
+			store := open(t, p.bot, p.room, opts...)
+			require.NoError(t, store.Put(ctx, "key", 1))
+			assert.Panics(t, func() {
+				_ = roomkv.Update(ctx, store, "key", func(int, bool) (int, error) { panic("in a handler") })
+			})
+			p.level(t, 0)
+			require.NoError(t, store.Put(ctx, "key", 2))
+			got, err := roomkv.Get[int](ctx, store, "key")
+			require.NoError(t, err)
+			assert.Equal(t, 2, got)
+		})
+	}
+}
+
+// What the user has written to account data after the power went counts more than what the user had sent to the state before, also where the
+// homeserver leaves that out of the state in between.
+func TestAccountDataOverWhatWasLeftOut(t *testing.T) {
+	hstest.Parallel(t)
+	ctx := t.Context()
+	p := newPowerless(t, false)
+	p.level(t, 50)
+	store := open(t, p.bot, p.room, roomkv.WithAccountDataFallback(), roomkv.WithPerKeyState())
+	require.NoError(t, store.Put(ctx, "a", 1))
+	require.NoError(t, roomkv.Update(ctx, store, "a", func(n int, _ bool) (int, error) { return n + 1, nil }))
+	p.level(t, 0)
+	var back atomic.Bool
+	use, next := through(p.bot)
+	use(func(req *http.Request) (*http.Response, error) {
+		isState := strings.Contains(req.URL.Path, "/state/"+roomkv.DefaultEventType)
+		if isState && req.Method == http.MethodGet && !back.Load() {
+			return &http.Response{StatusCode: http.StatusNotFound, Header: http.Header{"Content-Type": {"application/json"}}, Request: req,
+				Body: io.NopCloser(strings.NewReader(`{"errcode":"M_NOT_FOUND","error":"it is not in the state"}`))}, nil
+		}
+		resp, err := next.RoundTrip(req)
+		if err == nil && isState && req.Method == http.MethodPut && resp.StatusCode == http.StatusOK {
+			back.Store(true)
+		}
+		return resp, err
+	})
+	require.NoError(t, store.Put(ctx, "a", 100))
+	require.NoError(t, store.Put(ctx, "a", 101))
+	got, err := roomkv.Get[int](ctx, store, "a")
+	require.NoError(t, err)
+	assert.Equal(t, 101, got)
+	p.level(t, 50)
+	roomkv.PassTime(p.room, store)
+	require.NoError(t, store.Put(ctx, "b", 1))
+	got, err = roomkv.Get[int](ctx, store, "a")
+	require.NoError(t, err)
+	assert.Equal(t, 101, got)
 }

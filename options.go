@@ -199,7 +199,8 @@ func WithMaxValue(bytes int64) Option {
 // it lasts.
 //
 // What was left is moved by the first use of the room in another process, or by another store from [New], that can read it, unless
-// somebody has put or deleted that key since, or the new room was upgraded too. One that cannot read it waits once for the keys that it
+// somebody has put or deleted that key since, or the new room was upgraded too. (With one state key and [WithSealedKeys] a key that was put and
+// deleted again since comes back: nobody can tell its name before it is read.) One that cannot read it waits once for the keys that it
 // lacks, as a read does.
 //
 // It takes one request more after each write, which asks whether the room was upgraded meanwhile. The first use of a room takes two more, and reads one more each 10 seconds where no sync tells.

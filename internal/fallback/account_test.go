@@ -11,6 +11,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/policy"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -19,7 +20,7 @@ func TestDestination(t *testing.T) {
 		a := new(account)
 		check := func(want destination, isKnown bool, about string) {
 			t.Helper()
-			to, known := a.destination()
+			to, known := a.destination(policy.Default().AnswerFor)
 			assert.Equal(t, want, to, about)
 			assert.Equal(t, isKnown, known, about)
 		}
@@ -28,7 +29,7 @@ func TestDestination(t *testing.T) {
 		check(unknown, false, "nobody has asked still")
 
 		a.write(toAccount)
-		time.Sleep(askAgain - time.Nanosecond)
+		time.Sleep(policy.Default().AnswerFor - time.Nanosecond)
 		check(toAccount, true, "the homeserver has just said so")
 		time.Sleep(time.Nanosecond)
 		check(toAccount, false, "power may have come")
@@ -172,27 +173,31 @@ func TestEventsOfAccountData(t *testing.T) {
 }
 
 func TestRegistry(t *testing.T) {
-	r := new(Registry)
-	r.Forget("!a")
-	r.AskAgain("!a")
-	at := func(room id.RoomID, stateKey string) commit.Dict { return commit.Dict{Room: room, StateKey: stateKey} }
-	a, b, other := r.of(at("!a", "1")), r.of(at("!a", "2")), r.of(at("!b", "1"))
+	before := commit.ThisProcess
+	t.Cleanup(func() { commit.ThisProcess = before })
+	commit.ThisProcess = new(commit.Process)
+	Forget("!a")
+	AskAgain("!a")
+	at := func(room id.RoomID, stateKey string) commit.Address {
+		return commit.Address{Room: room, StateKey: stateKey}
+	}
+	a, b, other := accountOf(at("!a", "1")), accountOf(at("!a", "2")), accountOf(at("!b", "1"))
 	require.NotSame(t, a, b)
 	require.NotSame(t, a, other)
-	assert.Same(t, a, r.of(at("!a", "1")))
+	assert.Same(t, a, accountOf(at("!a", "1")))
 	assert.Equal(t, at("!a", "1"), a.dict)
 	for _, of := range []*account{a, b, other} {
 		of.write(toAccount)
 	}
-	r.AskAgain("!a")
+	AskAgain("!a")
 	var known [3]bool
 	for i, of := range []*account{a, b, other} {
-		_, known[i] = of.destination()
+		_, known[i] = of.destination(policy.Default().AnswerFor)
 	}
 	assert.Equal(t, [3]bool{false, false, true}, known)
 
-	r.Forget("!a")
-	assert.NotSame(t, a, r.of(at("!a", "1")))
-	assert.NotSame(t, b, r.of(at("!a", "2")))
-	assert.Same(t, other, r.of(at("!b", "1")))
+	Forget("!a")
+	assert.NotSame(t, a, accountOf(at("!a", "1")))
+	assert.NotSame(t, b, accountOf(at("!a", "2")))
+	assert.Same(t, other, accountOf(at("!b", "1")))
 }

@@ -41,7 +41,7 @@ type Memory struct {
 // overrides tells whether what account data has under the name, be it that there is nothing, is what is there.
 func overrides(content wire.Account, state *stateView, name string) bool {
 	over, ok := content.Over[name]
-	return ok && over.Base == state.base(name)
+	return ok && state.counts(over, name)
 }
 
 // onto is what is there under the names of a view, with account data on top of the state.
@@ -327,7 +327,9 @@ func (f *Memory) powerChanged(ctx context.Context) {
 	if !f.account.powerChanged() {
 		return
 	}
-	if _, err := f.whereTo(ctx); err != nil {
+	ctx, cancel := context.WithTimeout(ctx, f.Policy.MoveFor)
+	defer cancel()
+	if err := f.settle(ctx); err != nil {
 		f.Log(ctx).Warn().Err(err).Stringer("room_id", f.ID).Msg("The memory was not moved as the power to write it has changed")
 	}
 }
@@ -369,7 +371,7 @@ func (f *Memory) moving(content wire.Account, names []string) commit.Edit {
 	return commit.Edit{Conditional: true, Overwrites: true, Values: clearValues(content, names), Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
 		changes := map[string]json.RawMessage{}
 		for _, name := range names {
-			if baseIn(f.Room, base, name) != content.Over[name].Base {
+			if baseIn(f.Room, base, name) != content.Over[name].Base && !isOwn(f.Room, name) {
 				continue
 			}
 			changes[name] = nil
@@ -420,8 +422,16 @@ func (f *Memory) commitToState(ctx context.Context, change memory.Change) error 
 	if err != nil {
 		return err
 	}
+	held := true // also where an Update's function panics
+	defer func() {
+		if held {
+			go func() {
+				quiet(f.Room, change.Names) // it can be on its way
+				leave()
+			}()
+		}
+	}()
 	if to, _ := f.account.destination(f.Policy.AnswerFor); to != toState {
-		leave()
 		return errAgain
 	}
 	var mu sync.Mutex
@@ -442,13 +452,10 @@ func (f *Memory) commitToState(ctx context.Context, change memory.Change) error 
 		return edit
 	}
 	err = f.state.Commit(ctx, inState)
-	if ctx.Err() != nil { // it can be on its way
-		go func() {
-			quiet(f.Room, change.Names)
-			leave()
-		}()
+	if ctx.Err() != nil {
 		return err
 	}
+	held = false
 	leave()
 	if !errors.Is(err, fault.ErrForbidden) || !errors.Is(err, fault.ErrRefused) {
 		return err

@@ -23,8 +23,8 @@ func (f *Memory) over(ctx context.Context, names []string, edit commit.Edit) com
 		field, _ := base.Stored(wire.AccountName)
 		over := wire.Overs(field)
 		changes := map[string]json.RawMessage{}
-		for name, o := range over {
-			if state.has(name) && o.Base != state.base(name) {
+		for _, name := range names { // of others, another store of this process can have seen more
+			if o, ok := over[name]; ok && !state.counts(o, name) {
 				delete(over, name)
 				changes[name] = nil
 			}

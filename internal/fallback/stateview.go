@@ -129,6 +129,21 @@ func (v *stateView) at(name string) *replica.View {
 	return &replica.View{}
 }
 
+// counts tells whether what lies over a name counts: while the state has what it had when that was written, or what the user has sent. The user
+// writes to the state only while nothing lies over it, so that what lies there is later. The homeserver can have left an event out of the state in
+// between, or put it back.
+func (v *stateView) counts(over wire.Over, name string) bool {
+	return over.Base == v.base(name) || isOwn(v.Room, name) || !v.Layout.Atomic() && v.at(name).Sender == v.Client.UserID
+}
+
+// isOwn tells whether the user has sent what the state has under the name, as far as this process knows its history.
+func isOwn(r memory.Room, name string) (own bool) {
+	if d := r.Replica(r.Layout.StateKey(name)); d != nil {
+		d.Look(func(h *merge.History) { own = h.Sender(h.Origin(h.Line(name), name)) == r.Client.UserID })
+	}
+	return own
+}
+
 // base tells apart what can be there under a name; see [wire.Base].
 func (v *stateView) base(name string) string {
 	view := v.at(name)

@@ -29,7 +29,7 @@ func RecordOf(view *replica.View, name string) *Record {
 	if !ok && view.Err == nil {
 		return nil
 	}
-	return &Record{Name: name, Stored: json.RawMessage(stored), Event: view.Event, Sender: view.Sender, Time: time.UnixMilli(view.Time), Err: view.Err, view: view}
+	return &Record{Name: name, Stored: json.RawMessage(stored), Event: view.Event, Sender: view.Sender, Time: Time(view.Time), Err: view.Err, view: view}
 }
 
 // RecordsOf are the records of all names in the view that stand for keys, plain or sealed.
@@ -44,4 +44,12 @@ func RecordsOf(view *replica.View) []Record {
 		}
 	}
 	return records
+}
+
+// Time is when an event was sent, which its sender's homeserver chooses: a time that no date can name is the Unix epoch.
+func Time(unixMilli int64) time.Time {
+	if unixMilli < 0 || unixMilli > wire.MaxTime {
+		unixMilli = 0
+	}
+	return time.UnixMilli(unixMilli)
 }

@@ -378,6 +378,14 @@ func (h *History) Time(event id.EventID) int64 {
 	return 0
 }
 
+// Sender is who sent the event, empty where it is not known.
+func (h *History) Sender(event id.EventID) id.UserID {
+	if n := h.events[event]; n != nil {
+		return n.Event.Sender
+	}
+	return ""
+}
+
 // Had tells whether the event is in the history or was until Prune.
 func (h *History) Had(event id.EventID) bool { return h.Has(event) || h.pruned[event] }
 

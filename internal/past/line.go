@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"time"
 
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/matrix"
@@ -60,7 +59,7 @@ func (l *line) judge(ended bool) []*Revision {
 	}
 	for i, evt := range l.events {
 		read := evt.read
-		read.Err, read.Redacted = nil, false
+		read.Err = nil
 		if read.Dict = map[string]string{}; has[i] != absent {
 			read.Dict[l.name] = has[i]
 		}
@@ -105,7 +104,7 @@ func (l *line) whole(h *merge.History, n int) int {
 // at is nil where the event is no revision of the name.
 func (l *line) at(h *merge.History, i int, has []string) *Revision {
 	evt := l.events[i]
-	rev := &Revision{Record: memory.Record{Name: l.name, Event: evt.ID, Sender: evt.Sender, Time: time.UnixMilli(evt.Time)}, evt: evt}
+	rev := &Revision{Record: memory.Record{Name: l.name, Event: evt.ID, Sender: evt.Sender, Time: memory.Time(evt.Time)}, evt: evt}
 	read := evt.read
 	switch {
 	case evt.Redacted():

@@ -126,7 +126,7 @@ func TestJudge(t *testing.T) {
 			layout, stateKey = test.layout, "a"
 		}
 		r := roomWith(t, memory.Settings{Layout: layout})
-		l := line{Place: memory.Place{Room: r, StateKey: stateKey}, name: "a"}
+		l := line{DictRoom: memory.DictRoom{Room: r, StateKey: stateKey}, name: "a"}
 		var h merge.History
 		readable := true
 		for _, w := range test.events {
@@ -152,7 +152,7 @@ func TestJudge(t *testing.T) {
 // judgedBy is what lines judge that get so many events at a time, and how much they keep back before the last of them.
 func judgedBy(t *testing.T, events []written, step int) (texts []string, kept int) {
 	r := roomWith(t, memory.Settings{Layout: memory.OneDict{}})
-	l := line{Place: memory.Place{Room: r}, name: "a"}
+	l := line{DictRoom: memory.DictRoom{Room: r}, name: "a"}
 	for some := range slices.Chunk(events, step) {
 		for _, w := range some {
 			l.events = append(l.events, readPast(r, w.event("")))

@@ -26,11 +26,13 @@ type tombstone struct {
 
 // tombstoneOf is nil where the event says nothing, as after a redaction.
 func tombstoneOf(evt *matrix.Event) *tombstone {
-	var content event.TombstoneEventContent
-	if evt == nil || json.Unmarshal(evt.Content, &content) != nil || !strings.HasPrefix(content.ReplacementRoom.String(), "!") {
+	var content struct { // whatever else it says
+		Replacement id.RoomID `json:"replacement_room"`
+	}
+	if evt == nil || json.Unmarshal(evt.Content, &content) != nil || !strings.HasPrefix(content.Replacement.String(), "!") {
 		return nil
 	}
-	return &tombstone{evt.ID, evt.Sender, evt.Time, content.ReplacementRoom}
+	return &tombstone{evt.ID, evt.Sender, evt.Time, content.Replacement}
 }
 
 // Rooms is what the stores that come from one New know of rooms' upgrades. The exported fields are set before the first use. Methods are safe for
@@ -116,6 +118,9 @@ func (u *Rooms) Missed() {
 // fail notes why the room's replacement cannot be used: final where it is none, else it is tried again after a pause.
 func (u *Rooms) fail(room memory.Room, stone *tombstone, err error, final bool) {
 	u.in(room.ID, func(about *upgrade) {
+		if about.failed.stone != stone.event {
+			about.failed = failure{}
+		}
 		pause := min(room.Policy.AnswerFor, max(room.Policy.FollowPause, 2*about.failed.pause))
 		about.failed = failure{stone.event, err, final, pause, time.Now().Add(pause)}
 	})

@@ -14,6 +14,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/matrix"
+	"github.com/roomkv/roomkv/internal/memory"
 )
 
 const (
@@ -128,6 +129,7 @@ func TestJoined(t *testing.T) {
 }
 
 func TestFailurePauses(t *testing.T) {
+	theRoom := memory.NewShared(nil, memory.Settings{}, nil).Room(room)
 	synctest.Test(t, func(t *testing.T) {
 		u := new(Rooms)
 		stone, later := &tombstone{event: "$stone"}, &tombstone{event: "$later"}
@@ -135,7 +137,7 @@ func TestFailurePauses(t *testing.T) {
 		assert.NoError(t, u.of(room).failed.of(stone))
 		const ms = time.Millisecond
 		for _, pause := range []time.Duration{300 * ms, 600 * ms, 1200 * ms, 2400 * ms, 4800 * ms, 9600 * ms, 10 * time.Second, 10 * time.Second} {
-			u.fail(room, stone, failed, false)
+			u.fail(theRoom, stone, failed, false)
 			time.Sleep(pause - time.Nanosecond)
 			require.ErrorIs(t, u.of(room).failed.of(stone), failed, "for %s it is not tried again", pause)
 			assert.NoError(t, u.of(room).failed.of(later), "another tombstone is another matter")
@@ -144,11 +146,11 @@ func TestFailurePauses(t *testing.T) {
 			require.NoError(t, u.of(room).failed.of(stone), "after %s it is", pause)
 		}
 
-		u.fail(room, stone, failed, false)
+		u.fail(theRoom, stone, failed, false)
 		u.TryAgain()
 		assert.NoError(t, u.of(room).failed.of(stone), "somebody has asked for it")
 
-		u.fail(room, stone, failed, true)
+		u.fail(theRoom, stone, failed, true)
 		u.TryAgain()
 		time.Sleep(1000 * time.Hour)
 		assert.ErrorIs(t, u.of(room).failed.of(stone), failed, "no time makes it a replacement")

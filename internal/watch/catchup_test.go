@@ -12,6 +12,7 @@ import (
 
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/memory"
+	"github.com/roomkv/roomkv/internal/policy"
 )
 
 // refusals counts requests, and refuses them all.
@@ -26,7 +27,7 @@ func (r *refusals) RoundTrip(request *http.Request) (*http.Response, error) {
 // in the list counts.
 func TestIsFresh(t *testing.T) {
 	const told = 100_000
-	late := lateness.Milliseconds()
+	late := policy.Default().StoredLate.Milliseconds()
 	for _, test := range []struct {
 		about          string
 		at             int64

@@ -2,6 +2,7 @@ package watch
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"maunium.net/go/mautrix/id"
@@ -43,7 +44,7 @@ func (w *Queue) push(room id.RoomID, some news) {
 		w.since = w.of.Since()
 	}
 	if len(w.queue) >= maxQueued && !some.closed {
-		w.queue, some = nil, news{}
+		w.queue, some = nil, news{closed: slices.Contains(w.queue, news{closed: true})}
 	}
 	w.queue = append(w.queue, some)
 	select {

@@ -60,14 +60,14 @@ type watched struct {
 // Errors: ErrNotFollowing, ErrTooOld, what Upgraded fails with, and those of requests.
 func (w *Watch) Run(ctx context.Context, queues *Queues, yield func(Change, error) bool) error {
 	w.dicts = map[string]*watched{}
-	if !w.Follower.Started() {
+	queue := queues.open(w.ID)
+	defer queues.close(queue)
+	if !w.Follower.Started() { // after the queue is open, which Close ends
 		return fault.Of(fault.ErrNotFollowing, nil, "call Follow before Watch")
 	}
 	if err := w.EnsureSeal(ctx, false); err != nil {
 		return err
 	}
-	queue := queues.open(w.ID)
-	defer queues.close(queue)
 	if w.Account != nil {
 		over, stop, err := w.Account.Watch(ctx, func(now fallback.Version) { queue.push(w.ID, news{account: &now}) })
 		if err != nil {
@@ -188,7 +188,7 @@ func (w *Watch) tell(ctx context.Context, evt *matrix.Event, yield func(Change, 
 		return false, err
 	}
 	return w.yield(ctx, names, before, after, func(string) Change {
-		return Change{Event: evt.ID, Sender: evt.Sender, Time: time.UnixMilli(evt.Time)}
+		return Change{Event: evt.ID, Sender: evt.Sender, Time: memory.Time(evt.Time)}
 	}, yield), nil
 }
 

@@ -64,11 +64,20 @@ func (a Account) All() map[string]string {
 // Content is the inverse of [ParseAccount].
 func (a Account) Content() json.RawMessage { return OfNames(a.All()).Content() }
 
+// MaxTime is the last millisecond, in Unix time, that a date of RFC 3339 can name.
+const MaxTime = 253402300799999
+
 // Overs reads the value of the field [AccountName]. There is nothing in another value.
 func Overs(field json.RawMessage) map[string]Over {
 	var over map[string]Over
 	if json.Unmarshal(field, &over) != nil || over == nil {
 		return map[string]Over{}
+	}
+	for name, o := range over {
+		if o.Time < 0 || o.Time > MaxTime {
+			o.Time = 0
+			over[name] = o
+		}
 	}
 	return over
 }
