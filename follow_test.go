@@ -177,6 +177,11 @@ func TestReadsFromMemory(t *testing.T) {
 			clear(got)
 		}
 		require.ErrorIs(t, store.Get(ctx, "key", new(int)), roomkv.ErrDecode)
+		handle := store.InEventRoom(func(ctx context.Context, _ *event.Event, room *roomkv.Store) {
+			require.NoError(t, room.Get(ctx, "key", new([]string)))
+			require.ErrorIs(t, room.Get(ctx, "another", new(any)), roomkv.ErrNotFound)
+		})
+		handle(ctx, &event.Event{RoomID: room})
 		ended, cancel := context.WithCancel(ctx)
 		cancel()
 		require.ErrorIs(t, store.Get(ended, "key", new(any)), context.Canceled)

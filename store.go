@@ -140,12 +140,20 @@ func (s *Store) Entry(ctx context.Context, key string) (Entry, error) {
 	return entry, err
 }
 
-// known is what a store that follows has read before, nil where that is not so or can have changed.
+// known is what was read before of a memory that is followed, nil where that is not so or can have changed. The store of an event's room is a new
+// one for each event, and knows its room without a request.
 func (s *Store) known(ctx context.Context, key string) *memory.Entry {
-	if opened := s.opened.Load(); opened != nil && s.core.plain && ctx.Err() == nil {
-		return opened.Known(key)
+	if !s.core.plain || ctx.Err() != nil {
+		return nil
 	}
-	return nil
+	opened := s.opened.Load()
+	if opened == nil && strings.HasPrefix(s.room, "!") {
+		opened, _ = s.open(ctx)
+	}
+	if opened == nil {
+		return nil
+	}
+	return opened.Known(key)
 }
 
 // Put stores value under key, whatever was there. When it returns nil, the homeserver has the value, and it stays
