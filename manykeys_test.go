@@ -44,6 +44,7 @@ func TestStoresAreCollected(t *testing.T) {
 type stateServer struct {
 	mu    sync.Mutex
 	state map[string]json.RawMessage // by path
+	ids   map[string]string          // of the current events, by path
 	sent  int
 }
 
@@ -65,14 +66,14 @@ func (s *stateServer) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		s.sent++
-		s.state[path] = body
-		return answer(200, map[string]string{"event_id": fmt.Sprint("$", s.sent)})
+		s.state[path], s.ids[path] = body, fmt.Sprint("$", s.sent)
+		return answer(200, map[string]string{"event_id": s.ids[path]})
 	}
 	content, ok := s.state[path]
 	if !ok {
 		return answer(404, map[string]string{"errcode": "M_NOT_FOUND"})
 	}
-	return answer(200, map[string]any{"event_id": "$current", "type": eventType, "state_key": stateKey, "sender": "@bot:example.org", "content": content})
+	return answer(200, map[string]any{"event_id": s.ids[path], "type": eventType, "state_key": stateKey, "sender": "@bot:example.org", "content": content})
 }
 
 // While a write of one key is on its way, so many other keys are written that the store forgets some. Another write of the first waits
@@ -80,7 +81,7 @@ func (s *stateServer) RoundTrip(req *http.Request) (*http.Response, error) {
 func TestManyKeysBesideABusyOne(t *testing.T) {
 	client, err := mautrix.NewClient("https://example.org", "@bot:example.org", "token")
 	require.NoError(t, err)
-	server := &stateServer{state: map[string]json.RawMessage{}}
+	server := &stateServer{state: map[string]json.RawMessage{}, ids: map[string]string{}}
 	client.Client = &http.Client{Transport: server}
 	store, err := New(client, "!room:example.org", WithSingleWriter(), WithPerKeyState(), WithEncryption(false))
 	require.NoError(t, err)
