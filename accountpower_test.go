@@ -34,7 +34,7 @@ func TestPowerComesAndGoes(t *testing.T) {
 			eachAccountKind(t, func(t *testing.T, p powerless, opts []roomkv.Option) {
 				ctx := t.Context()
 				hub := hstest.Room(t, p.bot)
-				store := open(t, p.bot, hub, opts...)
+				stores := []*roomkv.Store{open(t, p.bot, hub, opts...), open(t, p.bot, hub, opts...)}
 				var moment sync.RWMutex
 				use, next := through(p.bot)
 				use(func(req *http.Request) (*http.Response, error) {
@@ -44,8 +44,10 @@ func TestPowerComesAndGoes(t *testing.T) {
 					}
 					return next.RoundTrip(req)
 				})
-				if following {
-					require.NoError(t, store.Follow())
+				for _, store := range stores {
+					if following {
+						require.NoError(t, store.Follow())
+					}
 				}
 				syncing(t, p.bot)
 				stop := make(chan struct{})
@@ -53,7 +55,7 @@ func TestPowerComesAndGoes(t *testing.T) {
 				var mu sync.Mutex
 				acknowledged, updates := map[string]string{}, 0
 				for writer := range 4 {
-					handler := store.InEventRoom(func(ctx context.Context, _ *event.Event, room *roomkv.Store) {
+					handler := stores[writer%2].InEventRoom(func(ctx context.Context, _ *event.Event, room *roomkv.Store) {
 						for i := 0; ; i++ {
 							select {
 							case <-stop:
@@ -96,9 +98,11 @@ func TestPowerComesAndGoes(t *testing.T) {
 				acknowledged["count"] = fmt.Sprint(updates)
 				t.Logf("%d updates, %d keys", updates, len(acknowledged))
 
-				room, err := store.WithRoom(ctx, p.room)
-				require.NoError(t, err)
-				assert.Equal(t, acknowledged, memoryOf(t, room))
+				for _, store := range stores {
+					room, err := store.WithRoom(ctx, p.room)
+					require.NoError(t, err)
+					assert.Equal(t, acknowledged, memoryOf(t, room))
+				}
 				roomkv.ForgetAccounts(p.room)
 				fresh := open(t, p.bot, p.room, opts...)
 				assert.Equal(t, acknowledged, memoryOf(t, fresh), "in a new process")

@@ -86,15 +86,14 @@ func (v *stateView) scanned(ctx context.Context, listing func(context.Context) (
 	return err
 }
 
-// current is the dict under the state key. Of a dict of several names that is also what others wrote at the same time and nobody has merged.
+// current is the dict under the state key, with what others wrote at the same time and nobody has merged.
 func (v *stateView) current(ctx context.Context, stateKey string, writing bool) (*replica.View, error) {
-	oneKey := !v.Layout.Atomic()
-	if !oneKey && !writing && v.Follower.Live(v.ID) {
+	if v.Layout.Atomic() && !writing && v.Follower.Live(v.ID) {
 		return v.View(ctx, stateKey, maps.Equal[map[string]string, map[string]string])
 	}
 	current, err := memory.DictRoom{Room: v.Room, StateKey: stateKey}.Current(ctx)
-	if err != nil || oneKey {
-		return replica.ViewOf(current), err
+	if err != nil {
+		return nil, err
 	}
 	d := v.Dict(stateKey)
 	known := current == nil
