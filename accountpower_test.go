@@ -110,7 +110,9 @@ func TestPowerComesAndGoes(t *testing.T) {
 				roomkv.PassTime(p.room)
 				require.NoError(t, fresh.Put(ctx, "last", 1))
 				acknowledged["last"] = "1"
-				assert.Equal(t, acknowledged, memoryOf(t, open(t, p.bot, p.room, opts[1:]...)), "in the state, in the end")
+				// A store whose merge was refused makes it now, and can hide what was moved from others until it merges that too.
+				inState := open(t, p.bot, p.room, opts[1:]...)
+				eventually(t, func() bool { return maps.Equal(acknowledged, memoryOf(t, inState)) }, "in the state, in the end")
 			}, kinds[following]...)
 		})
 	}
