@@ -20,6 +20,7 @@ import (
 var encryptedRows = []row{
 	{name: "Encrypted values do not cross the wire", in: secretly + " single/encrypted/following", run: valuesAreSecret},
 	{name: "Encrypted values are read by another device and another user", in: secretly, run: othersRead},
+	{name: "Encrypted values notify nobody", in: secretly, run: notifiesNobody},
 	{name: "Encrypted values of a client without a Crypto", in: secretly, run: withoutCrypto},
 	{name: "Encrypted values without their keys", in: secretly, run: withoutKeys},
 	{name: "Encrypted values of a device that is not trusted", in: "single/encrypted", run: untrusted},
@@ -79,6 +80,33 @@ func othersRead(t *testing.T, e *env) {
 	}, "the value can be read")
 	require.NoError(t, err)
 	assert.Equal(t, user.UserID, entry.EncryptedBy)
+}
+
+// Push rules notify of encrypted events: .m.rule.encrypted_room_one_to_one in a room of two members, .m.rule.encrypted in others.
+func notifiesNobody(t *testing.T, e *env) {
+	ctx := t.Context()
+	for _, others := range []int{1, 2} {
+		encryption := &event.Event{Type: event.StateEncryption}
+		encryption.Content.Parsed = &event.EncryptionEventContent{Algorithm: id.AlgorithmMegolmV1}
+		request := &mautrix.ReqCreateRoom{Preset: "public_chat", InitialState: []*event.Event{encryption}} // an invitation would notify too
+		room := hstest.Room(t, e.client, request)
+		var member *mautrix.Client
+		for range others {
+			member = e.user(t)
+			_, err := member.JoinRoomByID(ctx, room)
+			require.NoError(t, err)
+		}
+		store, err := e.store.WithRoom(ctx, room)
+		require.NoError(t, err)
+		for i := range 10 {
+			require.NoError(t, store.Put(ctx, "k", i))
+		}
+		_, err = e.client.SendText(ctx, room, "a message of which the homeserver does notify")
+		require.NoError(t, err)
+		require.Equal(t, 1, e.unread(t, member, room, 1), "beside %d others", others)
+		time.Sleep(300 * time.Millisecond) // for what the homeserver has not counted yet
+		assert.Equal(t, 1, e.unread(t, member, room, 1), "beside %d others", others)
+	}
 }
 
 func withoutCrypto(t *testing.T, e *env) {

@@ -336,17 +336,23 @@ func serverUnreadCounts(t *testing.T, e *env) {
 		ask(t, e.client, http.MethodPut, url, content).event(t)
 	}
 	for want := range 3 {
-		unread := 0
-		for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); { // Dendrite counts later, one room after the other
-			filter := fmt.Sprintf(`{"account_data":{"not_types":["%d"]}}`, time.Now().UnixNano()) // another one each time
-			if unread = e.sync(t, other, "", filter, 0).Rooms.Join[room].Unread.Notifications; unread >= want {
-				break
-			}
-		}
-		require.Equal(t, want, unread)
+		require.Equal(t, want, e.unread(t, other, room, want))
 		send(`,"msgtype":"m.notice"`)
 		send("")
 	}
+}
+
+// unread is how many events in a room a homeserver has notified a user of, once these are as many as are waited for: Dendrite counts them
+// later, one after the other.
+func (e *env) unread(t *testing.T, user *mautrix.Client, room id.RoomID, wanted int) (count int) {
+	t.Helper()
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); {
+		filter := fmt.Sprintf(`{"account_data":{"not_types":["%d"]}}`, time.Now().UnixNano()) // another one each time
+		if count = e.sync(t, user, "", filter, 0).Rooms.Join[room].Unread.Notifications; count >= wanted {
+			break
+		}
+	}
+	return count
 }
 
 func serverToDevice(t *testing.T, e *env) {

@@ -53,6 +53,8 @@ var mutants = []mutant{
 			"func (s sealer) sendOnce(ctx context.Context, content json.RawMessage) (id.EventID, error) {\n	encrypted, err := last.encrypted, error(nil)\n" +
 			"	if last.content != string(content) {\n		encrypted, err = s.encrypt(ctx, content)\n		last.content, last.encrypted = string(content), encrypted\n	}\n",
 		[]string{"./internal/hostile", "./internal/faults/..."}},
+	{"quiet values: an encrypted event notifies each member", "internal/seal/sealer.go",
+		`Raw: map[string]any{"msgtype": event.MsgNotice}`, `Raw: map[string]any{}`, conformance},
 	{"A3: a write that could not look for rivals leaves it at that", "internal/commit/run.go",
 		"		c.unsettled.Store(true)\n		c.repairLater(ctx, c.policy.SettleAfter)\n", "", protocol},
 	{"A4: who does not follow reads what is current alone", "internal/commit/replica.go",

@@ -182,7 +182,9 @@ func (s sealer) sendOnce(ctx context.Context, content json.RawMessage) (id.Event
 	}
 	url := s.Client.BuildClientURL("v3", "rooms", s.ID, "send", event.EventEncrypted.Type, s.Client.TxnID())
 	var sent mautrix.RespSendEvent
-	err = matrix.Get(ctx, s.Client, matrix.Request{Method: http.MethodPut, URL: url, JSON: encrypted}, &sent)
+	// In clear beside the ciphertext, for the push rule .m.rule.suppress_notices: others notify each member of an encrypted event.
+	quiet := &event.Content{Parsed: encrypted, Raw: map[string]any{"msgtype": event.MsgNotice}}
+	err = matrix.Get(ctx, s.Client, matrix.Request{Method: http.MethodPut, URL: url, JSON: quiet}, &sent)
 	switch {
 	case matrix.IsStatus(err, http.StatusRequestEntityTooLarge):
 		return "", fault.Of(fault.ErrTooLarge, err, "encrypted values for %s, %d bytes before encryption, do not fit into an event", s.ID, len(content))
