@@ -123,14 +123,20 @@ func newEnv(t *testing.T, s *subject, setting string) *env {
 	e.room = e.newRoom(t, e.client)
 	e.store = open(t, e.client, e.room, layouts[layout])
 	if e.following {
-		e.settle(t)
-		require.NoError(t, e.store.Follow())
-		e.client.Syncer.(mautrix.ExtensibleSyncer).OnEventType(settled, func(_ context.Context, evt *event.Event) {
-			e.brought.Store(evt.ID, true)
-		})
-		syncing(t, e.client)
+		e.follow(t)
 	}
 	return e
+}
+
+// follow has the store follow the client's sync.
+func (e *env) follow(t *testing.T) {
+	t.Helper()
+	e.settle(t)
+	require.NoError(t, e.store.Follow())
+	e.client.Syncer.(mautrix.ExtensibleSyncer).OnEventType(settled, func(_ context.Context, evt *event.Event) {
+		e.brought.Store(evt.ID, true)
+	})
+	syncing(t, e.client)
 }
 
 // user registers another user.
@@ -185,6 +191,19 @@ func (e *env) twin(t *testing.T) *mautrix.Client {
 	same := twin(t, e.client)
 	same.Client = &http.Client{Transport: e.transport}
 	return same
+}
+
+// restarted is the same in another process, which has the crypto store and nothing else.
+func (e *env) restarted(t *testing.T) *env {
+	t.Helper()
+	other := *e
+	other.client, other.brought = e.twin(t), new(sync.Map)
+	other.requests = hstest.Record(other.client)
+	other.store = open(t, other.client, e.room, e.opts()...)
+	if e.following {
+		other.follow(t)
+	}
+	return &other
 }
 
 // opts are those of the setting, and more.

@@ -27,6 +27,7 @@ type commit struct {
 
 	sealerAsked bool             // whether it is known how values are sent
 	sealer      Sealer           // nil where they are part of the dict
+	learned     bool             // whether what the values replace was read
 	sealed      map[Value]string // what was sealed, with the reference to it
 	before      map[string]bool  // what was stored before, or by this commit
 }

@@ -31,6 +31,7 @@ type plan struct {
 
 	fresh    map[string]Value // by name: what is to be sealed
 	replaced []string         // what was stored before, where that is asked for
+	maybe    []string         // what is stored where only fresh values replace it, which can be the same; nil where the event is sent anyway
 
 	write    bool // whether there is anything to send
 	doubtful bool // whether an edit failed or changed nothing, which only counts on what is current for certain
@@ -154,6 +155,11 @@ func (c *commit) planOn(ctx context.Context, merged merge.Merged, read bool) pla
 			}
 		}
 		p.applied = append(p.applied, edit)
+	}
+	if !p.write && len(p.fresh) == len(base.changed) {
+		for name := range p.fresh {
+			p.maybe = append(p.maybe, merged.Dict[name])
+		}
 	}
 	p.write = p.write || len(p.applied) > 0
 	p.names = base.names

@@ -53,6 +53,8 @@ func (c *commit) run(ctx context.Context) error {
 			return c.decide(ctx, func(*merge.History) {})
 		case c.own == "" && (!plan.write || c.readOnly()):
 			return nil
+		case c.learn(ctx, &plan):
+			continue
 		case plan.write:
 			_, err := c.send(ctx, &plan)
 			switch {
@@ -79,6 +81,16 @@ func (c *commit) run(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// learn has what the plan's values replace read once, where it can be the same and nothing else is to be sent. A write counts for more than a
+// read: homeservers ration writes, and each is an event for ever. Without a sync it would take more requests than it saves.
+func (c *commit) learn(ctx context.Context, p *plan) bool {
+	if c.learned || c.own != "" || len(p.maybe) == 0 || !c.synced() {
+		return false
+	}
+	c.learned = true
+	return c.sealer.Learn(ctx, p.maybe)
 }
 
 // split is for an event that the homeserver refused for what an edit has brought into it. It puts the edits that were not sent

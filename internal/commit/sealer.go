@@ -13,6 +13,9 @@ type Sealer interface {
 	// Holds tells whether stored refers to that very value, as far as that is known.
 	Holds(ctx context.Context, stored string, value Value) bool
 
+	// Learn reads what is kept, in order that Holds knows of all of it, and tells whether it has. It makes one request at most.
+	Learn(ctx context.Context, stored []string) bool
+
 	// Seal keeps values and gives what is to be stored for each, by name.
 	Seal(ctx context.Context, values []Value) (map[string]string, error)
 }

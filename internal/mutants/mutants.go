@@ -55,6 +55,8 @@ var mutants = []mutant{
 		[]string{"./internal/hostile", "./internal/faults/..."}},
 	{"quiet values: an encrypted event notifies each member", "internal/seal/sealer.go",
 		`Raw: map[string]any{"msgtype": event.MsgNotice}`, `Raw: map[string]any{}`, conformance},
+	{"fewer writes: a Put does not look whether it changes an encrypted value", "internal/commit/run.go",
+		"		case c.learn(ctx, &plan):\n			continue\n", "", conformance},
 	{"A3: a write that could not look for rivals leaves it at that", "internal/commit/run.go",
 		"		c.unsettled.Store(true)\n		c.repairLater(ctx, c.policy.SettleAfter)\n", "", protocol},
 	{"A4: who does not follow reads what is current alone", "internal/commit/replica.go",

@@ -25,6 +25,10 @@ func (r Room) Open(ctx context.Context, at id.EventID) (*Opened, error) {
 	if known, ok := r.opened.Get(r.at(at)); ok && r.Trusts(known.Opened) { // else it may be trusted by now
 		return known.Opened, nil
 	}
+	return r.open(ctx, at, r.decrypt)
+}
+
+func (r Room) open(ctx context.Context, at id.EventID, decrypt func(ctx context.Context, evt *event.Event) (*event.Event, error)) (*Opened, error) {
 	if r.Client.Crypto == nil {
 		return nil, fault.Of(fault.ErrUndecryptable, nil, "event %s in %s: the client has no Crypto", at, r.ID)
 	}
@@ -35,7 +39,7 @@ func (r Room) Open(ctx context.Context, at id.EventID) (*Opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	decrypted, err := r.decrypt(ctx, evt)
+	decrypted, err := decrypt(ctx, evt)
 	if err != nil {
 		return nil, err
 	}

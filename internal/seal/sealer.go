@@ -56,6 +56,36 @@ func (s sealer) Holds(ctx context.Context, stored string, value commit.Value) bo
 	return err == nil
 }
 
+// Learn implements [commit.Sealer]. It is for references to events that this process knows nothing of. No key is asked or waited for.
+func (s sealer) Learn(ctx context.Context, stored []string) bool {
+	var missing id.EventID // that the sync has not brought
+	events := map[id.EventID]bool{}
+	for _, stored := range stored {
+		reference, err := wire.Decode(json.RawMessage(stored))
+		if err != nil || reference.Event == "" {
+			return false
+		}
+		at := s.at(reference.Event)
+		if _, known := s.opened.Get(at); known {
+			return false
+		}
+		events[at.id] = true
+		switch _, brought := s.brought.Get(at); {
+		case brought || missing == at.id:
+		case missing != "":
+			return false
+		default:
+			missing = at.id
+		}
+	}
+	for event := range events {
+		if _, err := s.open(ctx, event, s.decryptOnce); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
 // Seal implements [commit.Sealer]. Values that were sent when a later one fails stay in the room, and nothing refers to
 // them.
 func (s sealer) Seal(ctx context.Context, values []commit.Value) (references map[string]string, err error) {
