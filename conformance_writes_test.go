@@ -25,7 +25,7 @@ var writeRows = []row{
 	{name: "Put beside opsdroid", in: "single custom", run: putBesideOpsdroid},
 	{name: "Put of a large value goes to the media repository", in: inRooms, run: putLarge},
 	{name: "Put into a full dict of a value that does not fit there", in: once, run: putIntoAFullDict},
-	{name: "Put of many goroutines shares requests", in: "single single/encrypted", run: putsShareRequests},
+	{name: "Writes of many goroutines share requests", in: "single single/encrypted", run: writesShareRequests},
 	{name: "Put of two processes at the same time", in: inRooms + " " + followed, run: putsOfTwoProcesses},
 	{name: "Put with a context that has ended", in: both, run: putWithEndedContext},
 	{name: "Put of the only writer looks for no other", in: layouts3, run: putOfTheOnlyWriter},
@@ -154,20 +154,29 @@ func putIntoAFullDict(t *testing.T, e *env) {
 	assert.Equal(t, want, memoryOf(t, e.another(t)))
 }
 
-func putsShareRequests(t *testing.T, e *env) {
+func writesShareRequests(t *testing.T, e *env) {
 	const goroutines = 60
 	ctx := t.Context()
-	require.NoError(t, e.store.Put(ctx, "first", 0))
-	e.requests.Reset()
-	want := map[string]string{"first": "0"}
-	var group sync.WaitGroup
-	for i := range goroutines {
-		key := fmt.Sprint("k", i)
-		want[key] = fmt.Sprint(i)
-		group.Go(func() { assert.NoError(t, e.store.Put(ctx, key, i)) })
+	put := func(key string, i int) error { return e.store.Put(ctx, key, i) }
+	update := func(key string, i int) error {
+		return roomkv.Update(ctx, e.store, key, func(int, bool) (int, error) { return i, nil })
 	}
-	group.Wait()
-	assert.LessOrEqual(t, e.requests.Count(), 20)
+	create := func(key string, i int) error { return e.store.Create(ctx, key, i) }
+	require.NoError(t, put("first", 0))
+	want := map[string]string{"first": "0"}
+	for name, kinds := range map[string][]func(key string, i int) error{
+		"puts": {put}, "conditional writes": {update, create}, "some of each": {put, update, put, create},
+	} {
+		e.requests.Reset()
+		var group sync.WaitGroup
+		for i := range goroutines {
+			key := fmt.Sprint(name, " ", i)
+			want[key] = fmt.Sprint(i)
+			group.Go(func() { assert.NoError(t, kinds[i%len(kinds)](key, i), key) })
+		}
+		group.Wait()
+		assert.LessOrEqual(t, e.requests.Count(), 20, name)
+	}
 	assert.Equal(t, want, memoryOf(t, e.another(t)))
 }
 

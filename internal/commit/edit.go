@@ -136,19 +136,27 @@ func (p *pending) changes(base *base) (map[string]json.RawMessage, error) {
 // errLeft is the result of an edit that nobody waits for any more.
 var errLeft = errors.New("the caller has left")
 
-// take takes edits off the queue that can share an event: those at its front that are of one part, and all conditional or all not, as
-// like is where that is given, or one that is alone. Those whose callers have given up are dropped.
+// take takes edits off the queue that can share an event with the first one: those of the same part, and conditional or not as that is. An edit
+// that is alone shares with none. What waits between them stays in the queue: edits that wait at the same time have no order. With like, edits
+// are taken that can share an event with that one, and from the front alone: a commit that goes on for long must not keep others from their
+// turn. Edits whose callers have given up are dropped.
 func take(queue []*pending, like *pending) (batch, rest []*pending) {
 	queue = slices.DeleteFunc(queue, func(p *pending) bool { return p.ctx.Err() != nil })
+	front := like != nil
 	for i, p := range queue {
 		if like == nil {
 			like = p
 		}
-		if p.Conditional != like.Conditional || p.part != like.part || (p.alone || like.alone) && p != like {
-			return queue[:i:i], queue[i:]
+		switch {
+		case p == like || p.Conditional == like.Conditional && p.part == like.part && !p.alone && !like.alone:
+			batch = append(batch, p)
+		case front:
+			return batch, queue[i:]
+		default:
+			rest = append(rest, p)
 		}
 	}
-	return queue, nil
+	return batch, rest
 }
 
 // callers ends a context a while after all who wait for its work have given up: one who does so takes nobody else's
