@@ -343,10 +343,10 @@ func serverUnreadCounts(t *testing.T, e *env) {
 }
 
 // unread is how many events in a room a homeserver has notified a user of, once these are as many as are waited for: Dendrite counts them
-// later, one after the other.
+// later, one after the other, and a busy one takes minutes.
 func (e *env) unread(t *testing.T, user *mautrix.Client, room id.RoomID, wanted int) (count int) {
 	t.Helper()
-	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(4 * time.Minute); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
 		filter := fmt.Sprintf(`{"account_data":{"not_types":["%d"]}}`, time.Now().UnixNano()) // another one each time
 		if count = e.sync(t, user, "", filter, 0).Rooms.Join[room].Unread.Notifications; count >= wanted {
 			break
