@@ -77,7 +77,7 @@ func startNamed(ctx context.Context, name string) (*Server, error) {
 }
 
 func start(ctx context.Context, binary, name string) (*Server, error) {
-	dir, err := os.MkdirTemp("", "roomkv-homeserver-")
+	dir, err := dataFolder("roomkv-homeserver-")
 	if err != nil {
 		return nil, err
 	}
