@@ -36,7 +36,7 @@ func NewReplica(room Room, mode Mode) *Replica {
 // fail for a lack of power.
 func (r *Replica) Read(ctx context.Context, afresh bool) error {
 	for try := 1; ; try++ {
-		err := r.Writer.Do(ctx, Edit{ReadOnly: true, Conditional: true, Afresh: afresh})
+		err := r.Writer.Do(ctx, Edit{ReadOnly: true, Conditional: true, Afresh: afresh, Overwrites: true})
 		if !errors.Is(err, fault.ErrRefused) || try >= r.Writer.policy.PowerTries {
 			r.repairLater(ctx)
 			return err
