@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/retry"
 )
 
 // Process is what all stores of one process share, whatever their clients, accounts and options are. They write the same dicts: two that did
@@ -13,6 +15,7 @@ import (
 // just written there. The zero value is ready. Methods are safe for concurrent use.
 type Process struct {
 	Written Written
+	Turns   retry.Queues // of what clients send while the homeserver limits them
 
 	mu   sync.Mutex
 	held map[Address]*lock // those that somebody holds or waits for, so that it stays small in a process that lives for years

@@ -34,7 +34,7 @@ func judge(client *mautrix.Client, err error) retry.Verdict {
 	}
 	switch status := failed.Response.StatusCode; {
 	case status == http.StatusTooManyRequests:
-		verdict.Again = !client.IgnoreRateLimit
+		verdict.Again, verdict.Limited = !client.IgnoreRateLimit, true
 	case isPassing(status):
 		verdict.Again = true
 	case status < 300 || status >= 400:

@@ -71,5 +71,8 @@ const (
 	laterFactor = 3
 )
 
+// tellBehind is how often the log says, at most, that writes wait because the homeserver limits them.
+const tellBehind = time.Minute
+
 // longestAsked is how long a homeserver can ask to wait. What it names beyond that counts as that.
 const longestAsked = 24 * time.Hour

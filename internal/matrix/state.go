@@ -47,7 +47,7 @@ func (r Room) PutState(ctx context.Context, eventType event.Type, stateKey strin
 	url := r.Client.BuildClientURL("v3", "rooms", r.ID, "state", eventType.Type, stateKey)
 	var answer mautrix.RespSendEvent
 	attempts := 0
-	err = Try(ctx, r.Client, func(ctx context.Context) error {
+	err = r.TryWrite(ctx, func(ctx context.Context) error {
 		attempts++
 		return Get(ctx, r.Client, Request{Method: http.MethodPut, URL: url, JSON: content}, &answer)
 	})
@@ -96,7 +96,9 @@ func untilThere(ctx context.Context, times int, ask func() error) error {
 // Redact redacts an event. A second redaction changes nothing.
 func (r Room) Redact(ctx context.Context, event id.EventID) error {
 	url := r.Client.BuildClientURL("v3", "rooms", r.ID, "redact", event, r.Client.TxnID())
-	return Get(ctx, r.Client, Request{Method: http.MethodPut, URL: url}, &mautrix.RespSendEvent{})
+	return r.TryWrite(ctx, func(ctx context.Context) error {
+		return Get(ctx, r.Client, Request{Method: http.MethodPut, URL: url}, &mautrix.RespSendEvent{})
+	})
 }
 
 // GetEvent asks for an event, and again for one that is not there.

@@ -10,6 +10,7 @@ import (
 
 	"maunium.net/go/mautrix"
 
+	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/retry"
 )
 
@@ -17,16 +18,43 @@ import (
 // context that attempt gets, mautrix sends each request once, and so does another Try, so that what is encrypted for a request is not
 // sent twice.
 func Try(ctx context.Context, client *mautrix.Client, attempt func(ctx context.Context) error) error {
+	return try(ctx, client, nil, attempt)
+}
+
+// TryWrite is Try for what sends an event to the room. While the homeserver limits the account, the client sends one event after the other, and each
+// room has its turn.
+func (r Room) TryWrite(ctx context.Context, attempt func(ctx context.Context) error) error {
+	if r.Client.IgnoreRateLimit {
+		return Try(ctx, r.Client, attempt)
+	}
+	turn := commit.ThisProcess.Turns.Enter(r.Client, r.ID.String())
+	defer turn.Leave()
+	return try(ctx, r.Client, turn, attempt)
+}
+
+// Ahead waits for the room's turn to send an event before it is known what that is; see [retry.Queues.Ahead].
+func (r Room) Ahead(ctx context.Context) (with context.Context, leave func(), err error) {
+	if r.Client.IgnoreRateLimit {
+		return ctx, func() {}, nil
+	}
+	return commit.ThisProcess.Turns.Ahead(ctx, r.Client, r.ID.String())
+}
+
+func try(ctx context.Context, client *mautrix.Client, turn *retry.Turn, attempt func(ctx context.Context) error) error {
 	once := mautrix.WithMaxRetries(ctx, 0)
 	doubtful := false // whether an attempt before the last one can have been done
-	err := policy(ctx, client).Do(ctx, func() error { return attempt(once) }, func(err error) retry.Verdict {
-		verdict := judge(client, err)
-		if verdict.Again {
-			doubtful = doubtful || !Refused(err)
-			Logger(ctx, &client.Log).Warn().Str("because", verdict.Why).Msg("Request failed, another follows")
+	policy := policy(ctx, client)
+	policy.Turn = turn
+	policy.Again = func(err error, verdict retry.Verdict) {
+		doubtful = doubtful || !Refused(err)
+		log := Logger(ctx, &client.Log)
+		if turn == nil || !verdict.Limited {
+			log.Warn().Str("because", verdict.Why).Msg("Request failed, another follows")
+		} else if writes, rooms, news := turn.Behind(tellBehind); news {
+			log.Warn().Str("because", verdict.Why).Int("writes", writes).Int("rooms", rooms).Msg("The homeserver limits what this account sends, and writes wait")
 		}
-		return verdict
-	})
+	}
+	err := policy.Do(ctx, func() error { return attempt(once) }, func(err error) retry.Verdict { return judge(client, err) })
 	if err != nil && doubtful {
 		return doubt{err}
 	}

@@ -13,14 +13,18 @@ type Policy struct {
 	Attempts int           // how often in all; at least once in any case
 	Pause    time.Duration // the wait before the second attempt, and half of the wait before the third, and so on
 	Longest  time.Duration // no wait is longer
+
+	Turn  *Turn                // of what the other side can limit; nil for what waits for nobody
+	Again func(error, Verdict) // is told of each error that another attempt follows; nil where nobody asks
 }
 
 // Verdict is what an error means.
 type Verdict struct {
-	Again bool          // whether another attempt can succeed
-	Asked bool          // whether the other side says when
-	After time.Duration // how long it asks to wait
-	Why   string        // what has failed, for people; it is in the text of errors
+	Again   bool          // whether another attempt can succeed
+	Limited bool          // whether it was one too many
+	Asked   bool          // whether the other side says when
+	After   time.Duration // how long it asks to wait
+	Why     string        // what has failed, for people; it is in the text of errors
 }
 
 // Do calls attempt until it succeeds, fails for good, or has been called as often as the policy allows. It returns what the last
@@ -28,20 +32,33 @@ type Verdict struct {
 func (p Policy) Do(ctx context.Context, attempt func() error, judge func(error) Verdict) error {
 	pause := p.Pause
 	for n := 1; ; n++ {
-		err := attempt()
-		if err == nil || n >= p.Attempts || ctx.Err() != nil {
+		if err := p.Turn.wait(ctx); err != nil {
 			return err
+		}
+		err := attempt()
+		if err == nil {
+			p.Turn.sent()
+			return nil
 		}
 		verdict := judge(err)
-		if !verdict.Again {
-			return err
-		}
 		wait := pause
 		if verdict.Asked {
 			wait = verdict.After
 		}
-		if ended := sleep(ctx, min(wait, p.Longest), verdict, err); ended != nil {
-			return ended
+		wait = min(wait, p.Longest)
+		if verdict.Limited {
+			p.Turn.limit(Interrupted{Last: err, wait: wait, verdict: verdict})
+		}
+		if n >= p.Attempts || ctx.Err() != nil || !verdict.Again {
+			return err
+		}
+		if p.Again != nil {
+			p.Again(err, verdict)
+		}
+		if p.Turn == nil || !verdict.Limited { // else the next turn is waited for
+			if ended := sleep(ctx, wait, verdict, err); ended != nil {
+				return ended
+			}
 		}
 		pause *= 2
 	}

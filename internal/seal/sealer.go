@@ -183,7 +183,7 @@ func (s sealer) prepare(ctx context.Context) error {
 // send sends content in an encrypted event, once the key to it is where the store's options want it. Each attempt encrypts anew: a
 // homeserver that has stored an event and not said so would else have two with one Megolm message, of which clients read one.
 func (s sealer) send(ctx context.Context, content json.RawMessage) (sent id.EventID, err error) {
-	err = matrix.Try(ctx, s.Client, func(ctx context.Context) error {
+	err = s.TryWrite(ctx, func(ctx context.Context) error {
 		sent, err = s.sendOnce(ctx, content)
 		return err
 	})
