@@ -8,6 +8,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/fallback"
+	"github.com/roomkv/roomkv/internal/flush"
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/memory"
 	"github.com/roomkv/roomkv/internal/upgrade"
@@ -23,14 +24,15 @@ type core struct {
 	accounts fallback.Rooms
 	upgrades upgrade.Rooms
 	feed     feed
-	plain    bool // whether memories are where the store was opened, and in the state alone
+	plain    bool           // whether memories are where the store was opened, and in the state alone
+	waiting  *flush.Waiting // nil where nothing waits for a flush
 }
 
 func newCore(client *mautrix.Client, settings settings) *core {
 	if settings.fallback { // else a write would not find out that the homeserver has dropped it
 		settings.SingleWriter = false
 	}
-	c := &core{composition: settings.composition, client: client, plain: !settings.followUpgrades && !settings.fallback}
+	c := &core{composition: settings.composition, client: client, plain: !settings.followUpgrades && !settings.fallback && !settings.flushes}
 	c.feed.core = c
 	c.Shared = memory.NewShared(client, settings.Settings, &c.feed)
 	c.feed.memory.Shared, c.feed.watches.Since = c.Shared, c.Follower.Since
@@ -38,6 +40,10 @@ func newCore(client *mautrix.Client, settings settings) *core {
 	c.upgrades.Follow, c.upgrades.Replaced = settings.followUpgrades, c.feed.watches.LookBack
 	if settings.fallback {
 		c.upgrades.Away = func(ctx context.Context, room memory.Room) (bool, error) { return c.accounts.Memory(room).Holds(ctx) }
+	}
+	if settings.flushes {
+		c.waiting = flush.New(settings.flushEvery)
+		c.waiting.Background, c.waiting.Policy, c.waiting.Log = &c.Background, c.Policy, &client.Log
 	}
 	return c
 }

@@ -1,6 +1,7 @@
 package roomkv
 
 import (
+	"cmp"
 	"context"
 )
 
@@ -28,16 +29,37 @@ import (
 // The error is [ErrInvalidOption].
 func (s *Store) Follow() error { return s.core.Follower.Start() }
 
-// Close ends what the stores that come from the same [New] do in the background. They no longer follow the client's sync, each [Store.Watch] of
+// Flush sends what the stores that come from the same [New] have yet to send, and waits until that is done; see [WithFlushEvery]. Without that option
+// there is nothing to send. Other goroutines may write meanwhile.
+//
+// The error is the first of a write that could not be sent since the last Flush that returned an error: those of [Store.Put] and, of an [Update], that of its
+// function. Or it is ctx's, where that ends first; what has not been sent then goes on waiting.
+func (s *Store) Flush(ctx context.Context) error {
+	if s.core.waiting == nil {
+		return nil
+	}
+	return s.core.waiting.Flush(ctx)
+}
+
+// Close ends what the stores that come from the same [New] do in the background. With [WithFlushEvery] it sends what waits, as [Store.Flush] does. Then
+// they no longer follow the client's sync, each [Store.Watch] of
 // theirs ends with [ErrNotFollowing], and what one of them was merging for others is given up. Close waits until all of that has ended. A write
 // whose caller has given up is not ended: it goes on for up to 10 seconds.
 //
-// Nobody needs Close who does not follow, nor who ends with the program. Afterwards the stores work as without [Store.Follow], which then fails with
-// [ErrInvalidOption]. Close can be called again.
+// Nobody needs Close who neither follows nor uses WithFlushEvery, nor who follows and ends with the program. Afterwards the stores work as without these, and
+// [Store.Follow] fails with [ErrInvalidOption]. Close can be called again.
 //
-// The error is ctx's, where that ends first.
+// The error is ctx's, where that ends first, or that of Flush. What could not be sent is lost.
 func (s *Store) Close(ctx context.Context) error {
+	var unsent error
+	if s.core.waiting != nil {
+		unsent = s.core.waiting.Close(ctx)
+	}
 	s.core.Follower.Stop()
 	s.core.feed.watches.End()
-	return s.core.Background.Close(ctx)
+	err := s.core.Background.Close(ctx)
+	if s.core.waiting != nil {
+		s.core.waiting.Abandon()
+	}
+	return cmp.Or(unsent, err)
 }

@@ -33,6 +33,8 @@ type composition struct {
 	rooms          map[string]string // by name
 	followUpgrades bool
 	fallback       bool
+	flushes        bool          // whether writes wait for others
+	flushEvery     time.Duration // and how long
 }
 
 // KeyBackup keeps Megolm sessions outside of the client's crypto store, so that values outlive that. Package
@@ -216,6 +218,28 @@ func WithRoomUpgrades() Option {
 	return func(s *settings) { s.followUpgrades = true }
 }
 
+// WithFlushEvery sends writes together, at most once in that time for each room: what a process has written and not sent when it dies is lost,
+// which is what it wrote in the last d, or for as long as the homeserver held its writes back. It is for bots whose account the homeserver limits, as
+// Synapse does by default: to 10 events at once and then 12 a minute, over all rooms.
+//
+// [Store.Put], [Store.PutAll], [Store.Delete] and [Update] then wait for no request: they are done in memory, from which all stores that come from the
+// same [New] read them at once. What waits has key and value alone in an [Entry], and no revision; a [Store.Watch] tells it when it is sent. Each room's
+// writes are sent in one commit, d after the first of them, and the rooms take turns. [Store.Flush] sends what waits, and so does [Store.Close], which a
+// program must call in the end. From then on it is as with any write. Whatever needs to know what the homeserver has, such as
+// [Store.Create], [Store.CompareAndPut], [Store.Pop], [Store.Purge], [Store.History] and [Copy], sends what waits in the room first.
+//
+// A function given to Update is called once before Update returns, with what is known then. Where somebody else changes the key before the flush it is
+// called again, later and in another goroutine: it must depend on nothing but its arguments. If it fails then, the edit is dropped.
+// What is wrong with a key or a value by itself is still an error of Put. What a flush finds to be wrong (no power, a memory that is full) is an error of the next Flush or Close, and in the client's log; the
+// edits that it concerns are dropped, and the others are kept. Anything else is tried again, after longer and longer waits of up to 5 minutes. Of an Update
+// that can have been done, but is not known to be, the error says so, and it is not tried again.
+//
+// Up to about 16 MB wait in all rooms. Beyond that all is sent at once, and writes wait until there is room again. With [WithRoomUpgrades] a store of the old
+// room and one of the new see each other's writes once they are sent. New fails with [ErrInvalidOption] where d is not positive.
+func WithFlushEvery(d time.Duration) Option {
+	return func(s *settings) { s.flushEvery, s.flushes = d, true }
+}
+
 // WithRooms gives rooms names, which [New] and [Store.WithRoom] then take in place of a room ID or alias, as in
 // opsdroid's configuration: {"main": "#bots:example.org"}. A name stands for a room ID or an alias and does
 // not look like one itself; New fails with [ErrInvalidOption] otherwise.
@@ -252,6 +276,8 @@ func (s *settings) check(self id.UserID) error {
 		return fault.Of(ErrInvalidOption, nil, "a value cannot have %d bytes", s.MaxValue)
 	case s.Secret != nil && len(s.Secret) < memory.MinSecret:
 		return fault.Of(ErrInvalidOption, nil, "the secret has %d bytes and must have at least %d", len(s.Secret), memory.MinSecret)
+	case s.flushes && s.flushEvery <= 0:
+		return fault.Of(ErrInvalidOption, nil, "writes cannot wait %v for a flush", s.flushEvery)
 	case isNil(s.Backup):
 		return fault.Of(ErrInvalidOption, nil, "WithKeyBackup was given a nil %T", s.Backup)
 	case s.Secret != nil && !s.Encrypt:

@@ -13,8 +13,10 @@ import (
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/encode"
 	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/flush"
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/memory"
 	"github.com/roomkv/roomkv/internal/upgrade"
@@ -88,6 +90,9 @@ func New(client *mautrix.Client, room string, opts ...Option) (*Store, error) {
 		return nil, err
 	}
 	core := newCore(client, settings)
+	if core.waiting != nil {
+		core.waiting.Memory = func(room id.RoomID) flush.Memory { return direct{&Store{core: core, room: room.String()}} }
+	}
 	return &Store{core: core, room: room}, nil
 }
 
@@ -128,16 +133,12 @@ func Get[T any](ctx context.Context, s *Store, key string) (T, error) {
 // Errors: those of [Store.Get] but for [ErrDecode]; beside [ErrUndecryptable] and [ErrUntrusted] the entry has all but the
 // value.
 func (s *Store) Entry(ctx context.Context, key string) (Entry, error) {
-	h, err := s.handle(ctx, key)
+	m, err := s.keyed(ctx, key)
 	if err != nil {
 		return Entry{}, err
 	}
-	read, err := h.Entry(ctx, h.NameOf(key), key)
-	entry := entryOf(read)
-	if entry.Revision == "" {
-		entry.Key = ""
-	}
-	return entry, err
+	read, err := m.Entry(ctx, key)
+	return entryOf(read), err
 }
 
 // known is what was read before of a memory that is followed, nil where that is not so or can have changed. The store of an event's room is a new
@@ -191,7 +192,11 @@ func (s *Store) PutAll(ctx context.Context, values map[string]any) error {
 		stored[key] = text
 		keys = append(keys, key)
 	}
-	return s.write(ctx, keys, func(h memory.Handle) error { return h.PutAll(ctx, stored, memory.Put{}) })
+	m, err := s.keyed(ctx, keys...)
+	if err != nil {
+		return err
+	}
+	return m.PutAll(ctx, stored)
 }
 
 // Delete removes the keys. A key that is not there is no error and makes no event. A value that cannot be read can
@@ -204,10 +209,11 @@ func (s *Store) PutAll(ctx context.Context, values map[string]any) error {
 //
 // Errors: [ErrInvalidKey], [ErrWrongSecret], and in the single-state-key layout [ErrCorrupt].
 func (s *Store) Delete(ctx context.Context, keys ...string) error {
-	return s.write(ctx, keys, func(h memory.Handle) error {
-		names, _ := h.NamesOf(keys)
-		return h.Remove(ctx, names, nil)
-	})
+	m, err := s.keyed(ctx, keys...)
+	if err != nil {
+		return err
+	}
+	return m.Delete(ctx, keys)
 }
 
 // Keys returns the keys in the room, sorted, also those whose values cannot be read. A room without memory has no
@@ -220,11 +226,11 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 // of a change of the power levels, which Synapse's sync shows also where that kept it out of the state. What others wrote a
 // moment ago can still be missing (Dendrite's sync lags some milliseconds behind).
 func (s *Store) Keys(ctx context.Context) ([]string, error) {
-	h, err := s.handle(ctx)
+	m, err := s.keyed(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return h.Keys(ctx)
+	return m.Keys(ctx)
 }
 
 // All returns every entry, in the order of the keys. It reads them when the iteration begins, with the requests that
@@ -237,12 +243,12 @@ func (s *Store) Keys(ctx context.Context) ([]string, error) {
 // Errors: [ErrUndecryptable], [ErrUntrusted], [ErrWrongSecret], [ErrCorrupt].
 func (s *Store) All(ctx context.Context) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		h, err := s.handle(ctx)
+		m, err := s.keyed(ctx)
 		if err != nil {
 			yield(Entry{}, err)
 			return
 		}
-		for entry, err := range h.Entries(ctx) {
+		for entry, err := range m.Entries(ctx) {
 			if !yield(entryOf(entry), err) {
 				return
 			}
@@ -264,21 +270,84 @@ func (s *Store) open(ctx context.Context) (*memory.Room, error) {
 	return &room, nil
 }
 
-// home finds the room where the store's memory is by now, for work on keys, once these are known to be valid.
-func (s *Store) home(ctx context.Context, keys ...string) (home upgrade.Home, err error) {
+// keyed is the store's memory by key, with what waits there for a flush.
+func (s *Store) keyed(ctx context.Context, keys ...string) (flush.Keyed, error) {
+	if s.core.waiting == nil {
+		return direct{s}, nil
+	}
+	if err := checkKeys(keys); err != nil {
+		return nil, err
+	}
+	room, err := s.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.core.waiting.Room(room.ID), nil
+}
+
+func checkKeys(keys []string) error {
 	for _, key := range keys {
 		if !utf8.ValidString(key) {
-			return home, fault.Of(ErrInvalidKey, nil, "%q is not valid UTF-8", key)
+			return fault.Of(ErrInvalidKey, nil, "%q is not valid UTF-8", key)
 		}
+	}
+	return nil
+}
+
+// flushRoom sends what waits in the store's room.
+func (s *Store) flushRoom(ctx context.Context) error {
+	if s.core.waiting == nil {
+		return nil
+	}
+	room, err := s.open(ctx)
+	if err != nil {
+		return err
+	}
+	return s.core.waiting.Room(room.ID).Flush(ctx)
+}
+
+// home finds the room where the store's memory is by now, once all that waits for a flush is there.
+func (s *Store) home(ctx context.Context) (home upgrade.Home, err error) {
+	if err := s.flushRoom(ctx); err != nil {
+		return home, err
+	}
+	return direct{s}.home(ctx)
+}
+
+// handle is the store's memory, once all that waits for a flush is there.
+func (s *Store) handle(ctx context.Context, keys ...string) (memory.Handle, error) {
+	if err := s.flushRoom(ctx); err != nil {
+		return memory.Handle{}, err
+	}
+	return direct{s}.handle(ctx, keys...)
+}
+
+// write does what changes the memory, once all that waits for a flush is there.
+func (s *Store) write(ctx context.Context, keys []string, do func(memory.Handle) error) error {
+	if err := s.flushRoom(ctx); err != nil {
+		return err
+	}
+	return direct{s}.Write(ctx, keys, do)
+}
+
+// direct is a store's memory as the homeserver has it, whatever waits for a flush. It implements [flush.Memory].
+type direct struct{ *Store }
+
+var _ flush.Memory = direct{}
+
+// home finds the room where the store's memory is by now, for work on keys, once these are known to be valid.
+func (d direct) home(ctx context.Context, keys ...string) (home upgrade.Home, err error) {
+	if err := checkKeys(keys); err != nil {
+		return home, err
 	}
 	if err := ctx.Err(); err != nil {
 		return home, err
 	}
-	room, err := s.open(ctx)
+	room, err := d.open(ctx)
 	if err != nil {
 		return home, err
 	}
-	if home = s.core.upgrades.Of(*room); s.core.followUpgrades {
+	if home = d.core.upgrades.Of(*room); d.core.followUpgrades {
 		home, err = home.Find(ctx)
 	}
 	if err == nil && len(keys) > 0 {
@@ -287,24 +356,106 @@ func (s *Store) home(ctx context.Context, keys ...string) (home upgrade.Home, er
 	return home, err
 }
 
-// handle is the store's memory; see [Store.home].
-func (s *Store) handle(ctx context.Context, keys ...string) (memory.Handle, error) {
-	home, err := s.home(ctx, keys...)
+// handle is the store's memory; see [direct.home].
+func (d direct) handle(ctx context.Context, keys ...string) (memory.Handle, error) {
+	home, err := d.home(ctx, keys...)
 	if err != nil {
 		return memory.Handle{}, err
 	}
-	return memory.Handle{Room: home.Room, Memory: home.Guard(s.core.memoryOf(home.Room))}, nil
+	return memory.Handle{Room: home.Room, Memory: home.Guard(d.core.memoryOf(home.Room))}, nil
 }
 
-// write does what changes the memory, and does it again in the room's replacement where the room was upgraded meanwhile.
-func (s *Store) write(ctx context.Context, keys []string, do func(memory.Handle) error) error {
-	return s.core.upgrades.Retry(func() error {
-		h, err := s.handle(ctx, keys...)
+// Write implements [flush.Memory]. It does what changes the memory again in the room's replacement where the room was upgraded meanwhile.
+func (d direct) Write(ctx context.Context, keys []string, do func(memory.Handle) error) error {
+	return d.core.upgrades.Retry(func() error {
+		h, err := d.handle(ctx, keys...)
 		if err == nil {
 			err = do(h)
 		}
 		return err
 	})
+}
+
+// Entry implements [flush.Keyed].
+func (d direct) Entry(ctx context.Context, key string) (memory.Entry, error) {
+	h, err := d.handle(ctx, key)
+	if err != nil {
+		return memory.Entry{}, err
+	}
+	entry, err := h.Entry(ctx, h.NameOf(key), key)
+	if entry.Event == "" {
+		entry.Key = ""
+	}
+	return entry, err
+}
+
+// Keys implements [flush.Keyed].
+func (d direct) Keys(ctx context.Context) ([]string, error) {
+	h, err := d.handle(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return h.Keys(ctx)
+}
+
+// Entries implements [flush.Keyed].
+func (d direct) Entries(ctx context.Context) iter.Seq2[memory.Entry, error] {
+	return func(yield func(memory.Entry, error) bool) {
+		h, err := d.handle(ctx)
+		if err != nil {
+			yield(memory.Entry{}, err)
+			return
+		}
+		h.Entries(ctx)(yield)
+	}
+}
+
+// PutAll implements [flush.Keyed].
+func (d direct) PutAll(ctx context.Context, stored map[string]json.RawMessage) error {
+	keys := make([]string, 0, len(stored))
+	for key := range stored {
+		keys = append(keys, key)
+	}
+	return d.Write(ctx, keys, func(h memory.Handle) error { return h.PutAll(ctx, stored, memory.Put{}) })
+}
+
+// Delete implements [flush.Keyed].
+func (d direct) Delete(ctx context.Context, keys []string) error {
+	return d.Write(ctx, keys, func(h memory.Handle) error {
+		names, _ := h.NamesOf(keys)
+		return h.Remove(ctx, names, nil)
+	})
+}
+
+// Update implements [flush.Keyed].
+func (d direct) Update(ctx context.Context, key string, fn flush.Function) error {
+	return d.Write(ctx, []string{key}, func(h memory.Handle) error {
+		return h.Update(ctx, memory.Update{Key: key, Calls: true, Puts: true, Apply: func(base commit.Base, name string) (json.RawMessage, error) {
+			old, found, err := h.ValueIn(ctx, base, name)
+			if err != nil {
+				return nil, err
+			}
+			return fn(old, found)
+		}})
+	})
+}
+
+// Check implements [flush.Memory].
+func (d direct) Check(ctx context.Context, key string, stored json.RawMessage) error {
+	room, err := d.open(ctx)
+	if err != nil {
+		return err
+	}
+	return room.CheckBounds(ctx, key, stored)
+}
+
+// Ahead implements [flush.Memory].
+func (d direct) Ahead(ctx context.Context) (with context.Context, leave func(), err error) {
+	room, err := d.open(ctx)
+	if err != nil {
+		return ctx, nil, err
+	}
+	return room.Ahead(ctx)
 }
 
 // roomID is the ID of the store's room. An alias is resolved on first use and stays what it was then, also

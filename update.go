@@ -33,14 +33,16 @@ func Update[T any](ctx context.Context, s *Store, key string, fn func(old T, fou
 	if s == nil || fn == nil {
 		return fault.Of(ErrInvalidOption, nil, "the store or the function is nil")
 	}
-	return s.change(ctx, memory.Update{Key: key, Calls: true, Puts: true}, func(base commit.Base, h memory.Handle, name string) (json.RawMessage, error) {
+	m, err := s.keyed(ctx, key)
+	if err != nil {
+		return err
+	}
+	return m.Update(ctx, key, func(value json.RawMessage, found bool) (json.RawMessage, error) {
 		var old T
-		value, found, err := h.ValueIn(ctx, base, name)
-		if err == nil && found {
-			err = Entry{Key: key, Value: value}.Decode(&old)
-		}
-		if err != nil {
-			return nil, err
+		if found {
+			if err := decode(key, value, &old); err != nil {
+				return nil, err
+			}
 		}
 		changed, err := fn(old, found)
 		if err != nil {

@@ -78,7 +78,7 @@ func (s *Store) Watch(ctx context.Context, opts ...WatchOption) iter.Seq2[Change
 
 // watch runs a watch of the store's room.
 func (s *Store) watch(ctx context.Context, w *watch.Watch, yield func(Change, error) bool) error {
-	home, err := s.home(ctx)
+	home, err := direct{s}.home(ctx)
 	if err != nil {
 		return err
 	}

@@ -34,6 +34,7 @@ var order = []string{
 	"internal/memory",     // what a room remembers in its state
 	"internal/fallback",   // memory in account data
 	"internal/past",       // what it remembered
+	"internal/flush",      // edits that are kept back and sent together
 	"internal/watch",      // what changes
 	"internal/upgrade",    // where a memory is after a room upgrade
 	"internal/transfer",   // copies, exports, imports

@@ -442,8 +442,11 @@ func (f *Memory) commitToState(ctx context.Context, change memory.Change) error 
 		if isAccount(edit.Since) { // which is no event that can be looked for
 			edit.Since = ""
 		}
-		if edit.Conditional {
+		if told := edit.OnSent; edit.Conditional {
 			edit.OnSent = func(event id.EventID) {
+				if told != nil {
+					told(event)
+				}
 				mu.Lock()
 				defer mu.Unlock()
 				sent = append(sent, event)

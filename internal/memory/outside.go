@@ -3,9 +3,11 @@ package memory
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/media"
 	"github.com/roomkv/roomkv/internal/seal"
 	"github.com/roomkv/roomkv/internal/wire"
@@ -104,6 +106,21 @@ func (r Room) CheckLarge(ctx context.Context, name, key string, stored json.RawM
 		err = r.media.CheckSize(ctx, r.Room, key, int64(len(text)))
 	}
 	return err
+}
+
+// CheckBounds fails where no homeserver takes the value, or not under that key. It makes a request only for a value that is large, and does
+// without where that fails.
+func (r Room) CheckBounds(ctx context.Context, key string, stored json.RawMessage) error {
+	name := r.NameOf(key)
+	if len(stored) > maxInline || r.MaxValue > 0 {
+		if read, err := wire.Decode(stored); err == nil {
+			if err := r.media.CheckSize(ctx, r.Room, key, int64(len(read.JSON))); errors.Is(err, fault.ErrTooLarge) {
+				return err
+			}
+		}
+	}
+	size := wire.EntrySize(name, "") + min(len(stored), wire.MediaSize)
+	return fault.Advise(r.Fits(r.Layout.StateKey(name), len("{}")+size), adviceOneKey)
 }
 
 func (r Room) upload(ctx context.Context, of media.Of, text json.RawMessage) (json.RawMessage, error) {

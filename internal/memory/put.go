@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 
+	"maunium.net/go/mautrix/id"
+
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/seal"
@@ -16,6 +18,13 @@ import (
 type Put struct {
 	OnlyMissing bool              // values that are there already stay as they are
 	Done        func(name string) // see [Change]
+
+	// Onto are the keys whose values depend on what is there. Each function gives what is stored in place of the value, nil where nothing
+	// changes. It is given what is there now, or why that cannot be read, and can be called several times; the last call counts.
+	Onto map[string]func(old json.RawMessage, found bool, err error) json.RawMessage
+
+	// Sent is told of each event that was sent with values that depend on what is there, before it is known whether it counts. It may be nil.
+	Sent func(names []string)
 }
 
 // PutAll stores values, in their stored form and by key. Where one event has all names, nil removes a key. Values that go to the media
@@ -24,6 +33,7 @@ func (h Handle) PutAll(ctx context.Context, stored map[string]json.RawMessage, h
 	if len(stored) == 0 {
 		return nil
 	}
+	given := stored
 	names, keyOf := h.NamesOf(slices.Collect(maps.Keys(stored)))
 	stored, err := h.keepAll(ctx, stored, names, keyOf)
 	if err != nil {
@@ -37,19 +47,51 @@ func (h Handle) PutAll(ctx context.Context, stored map[string]json.RawMessage, h
 	}
 	return h.Commit(ctx, Change{Names: names, Done: how.Done, Edit: func(names []string) commit.Edit {
 		values := make(map[string]string, len(names))
+		conditional := how.OnlyMissing
 		for _, name := range names {
 			values[name] = keyOf[name]
+			conditional = conditional || how.Onto[keyOf[name]] != nil
 		}
-		return commit.Edit{Values: values, Conditional: how.OnlyMissing, Overwrites: !how.OnlyMissing, Sealer: sealer, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
+		edit := commit.Edit{Values: values, Conditional: conditional, Overwrites: !conditional, Sealer: sealer}
+		if how.Sent != nil {
+			edit.OnSent = func(id.EventID) { how.Sent(names) }
+		}
+		edit.Apply = func(base commit.Base) (map[string]json.RawMessage, error) {
 			changes := make(map[string]json.RawMessage, len(names))
 			for _, name := range names {
-				if _, there := base.Stored(name); !there || !how.OnlyMissing {
-					changes[name] = stored[keyOf[name]]
+				key := keyOf[name]
+				if onto := how.Onto[key]; onto != nil {
+					value, err := h.remade(ctx, base, name, key, given[key], stored[key], onto)
+					if err != nil {
+						return nil, err
+					}
+					if value != nil {
+						changes[name] = value
+					}
+				} else if _, there := base.Stored(name); !there || !how.OnlyMissing {
+					changes[name] = stored[key]
 				}
 			}
 			return changes, nil
-		}}
+		}
+		return edit
 	}})
+}
+
+// remade is what is stored for a key whose value depends on what is there: kept, which stands for the value that was given, or another value.
+func (h Handle) remade(ctx context.Context, base commit.Base, name, key string, given, kept json.RawMessage, onto func(json.RawMessage, bool, error) json.RawMessage) (json.RawMessage, error) {
+	old, found, err := h.ValueIn(ctx, base, name)
+	value := onto(old, found, err)
+	switch {
+	case value == nil:
+		return nil, nil
+	case string(value) == string(given):
+		return kept, nil
+	}
+	if err := h.CheckLarge(ctx, name, key, value); err != nil {
+		return nil, err
+	}
+	return h.Keep(ctx, name, key, value)
 }
 
 // checkEach fails where one of several values that have an event each does not fit into that. It gives the sealer of all together.

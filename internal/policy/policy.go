@@ -49,6 +49,13 @@ type Policy struct {
 	// KeyAgain is how long a Megolm session is not waited for that was waited for in vain, nor asked for.
 	KeyAgain time.Duration
 
+	// FlushPause is how long the edits of a room wait at first after they could not be sent. It doubles up to FlushLongest.
+	FlushPause   time.Duration
+	FlushLongest time.Duration
+
+	// TellLate is how often the log says, at most, that edits wait for much longer than they are meant to.
+	TellLate time.Duration
+
 	// WithheldPause is between two looks for a Megolm session that was withheld.
 	WithheldPause time.Duration
 }
@@ -57,6 +64,7 @@ var defaults = Policy{
 	AnswerFor: 10 * time.Second, ThereFor: 10 * time.Second, UploadLimitFor: time.Hour, SyncSilence: 40 * time.Second,
 	PowerRace: 10 * time.Second, StoredLate: 500 * time.Millisecond, ListLag: 10 * time.Millisecond, Unmerged: 20 * time.Second,
 	FollowPause: 300 * time.Millisecond, MoveFor: time.Minute, KeyAgain: time.Minute, WithheldPause: 100 * time.Millisecond,
+	FlushPause: 5 * time.Second, FlushLongest: 5 * time.Minute, TellLate: time.Minute,
 }
 
 // Default is a copy of the policy that goes where nobody has set another.

@@ -1,0 +1,310 @@
+package flush
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"iter"
+	"maps"
+	"slices"
+	"time"
+
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/memory"
+)
+
+// errClosed is the error of what was not sent when the store was closed.
+var errClosed = errors.New("roomkv: the store was closed before all was sent")
+
+// Room is the memory of a room with what waits there on top of it. It implements [Keyed].
+type Room struct {
+	Memory
+	of *Waiting
+	id id.RoomID
+
+	updating chan struct{} // holds an element while an Update goes on, for one comes after the other
+
+	// Guarded by of.mu.
+	waiting map[string]*edit // by key
+	sending map[string]*edit // that are on their way; what waits comes after them
+	current *attempt         // that sends them
+	next    *attempt         // that sends what waits, nil where nothing does
+	running bool             // whether a goroutine makes attempts
+	pause   time.Duration    // after an attempt that has failed
+}
+
+// attempt is one at sending what waits in a room.
+type attempt struct {
+	due   time.Time
+	now   chan struct{} // closed when somebody does not want to wait so long
+	hurry bool          // whether it is
+	done  chan struct{} // closed when it is over
+	err   error         // why some edits still wait
+	again bool          // whether somebody who waits for it waits for the one after it too
+}
+
+func newAttempt(due time.Time) *attempt {
+	return &attempt{due: due, now: make(chan struct{}), done: make(chan struct{})}
+}
+
+func (a *attempt) end(err error, again bool) {
+	if a != nil {
+		a.err, a.again = err, again
+		close(a.done)
+	}
+}
+
+// hurry has what waits sent at once, and gives the attempts that send it. The caller holds of.mu.
+func (r *Room) hurry() (attempts []*attempt) {
+	if r.current != nil {
+		attempts = append(attempts, r.current)
+	}
+	if r.next != nil {
+		if attempts = append(attempts, r.next); !r.next.hurry {
+			r.next.hurry = true
+			close(r.next.now)
+		}
+	}
+	return attempts
+}
+
+// Flush has what waits in the room sent at once, and waits until that is done. What was given up then is no error: [Waiting.Flush] tells.
+func (r *Room) Flush(ctx context.Context) error {
+	r.of.mu.Lock()
+	attempts := r.hurry()
+	r.of.mu.Unlock()
+	var err error
+	for _, a := range attempts {
+		select {
+		case <-a.done:
+			err = a.err
+		case <-ctx.Done():
+			return fault.Because(ctx.Err(), "%v: what was written to %s before has not been sent", ctx.Err(), r.id)
+		}
+	}
+	return err
+}
+
+// peek is what is there for the key once all has been sent. It is not known where nothing waits.
+func (r *Room) peek(key string) (now was, known bool) {
+	r.of.mu.Lock()
+	defer r.of.mu.Unlock()
+	if e := r.latest(key); e != nil {
+		return e.result(), true
+	}
+	return was{}, false
+}
+
+// latest is the last edit of the key. The caller holds of.mu.
+func (r *Room) latest(key string) *edit {
+	if e := r.waiting[key]; e != nil {
+		return e
+	}
+	return r.sending[key]
+}
+
+// Entry implements [Keyed]. Of what waits it has key and value alone.
+func (r *Room) Entry(ctx context.Context, key string) (memory.Entry, error) {
+	switch now, known := r.peek(key); {
+	case !known:
+		return r.Memory.Entry(ctx, key)
+	case ctx.Err() != nil:
+		return memory.Entry{}, ctx.Err()
+	case !now.found:
+		return memory.Entry{}, memory.NotFound(key, r.id)
+	default:
+		return entry(key, now), nil
+	}
+}
+
+func entry(key string, now was) memory.Entry {
+	return memory.Entry{Value: memory.Value{Key: key, JSON: now.value}}
+}
+
+// all is what waits, by key.
+func (r *Room) all() map[string]was {
+	r.of.mu.Lock()
+	defer r.of.mu.Unlock()
+	all := make(map[string]was, len(r.waiting)+len(r.sending))
+	for _, edits := range []map[string]*edit{r.sending, r.waiting} {
+		for key, e := range edits {
+			all[key] = e.result()
+		}
+	}
+	return all
+}
+
+// Keys implements [Keyed].
+func (r *Room) Keys(ctx context.Context) ([]string, error) {
+	over := r.all()
+	keys, err := r.Memory.Keys(ctx)
+	if keys == nil && err != nil {
+		return nil, err
+	}
+	keys = slices.DeleteFunc(keys, func(key string) bool { _, waits := over[key]; return waits })
+	for key, now := range over {
+		if now.found {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys, err
+}
+
+// Entries implements [Keyed].
+func (r *Room) Entries(ctx context.Context) iter.Seq2[memory.Entry, error] {
+	return func(yield func(memory.Entry, error) bool) {
+		over := r.all()
+		left := slices.Sorted(maps.Keys(over))
+		until := func(more func(key string) bool) bool {
+			for len(left) > 0 && more(left[0]) {
+				key := left[0]
+				left = left[1:]
+				if now := over[key]; now.found && !yield(entry(key, now), nil) {
+					return false
+				}
+			}
+			return true
+		}
+		for below, err := range r.Memory.Entries(ctx) {
+			if err != nil && below.Event == "" { // nothing could be read
+				yield(below, err)
+				return
+			}
+			if _, waits := over[below.Key]; waits && below.Err == nil {
+				continue
+			}
+			if !until(func(key string) bool { return key < below.Key }) || !yield(below, err) {
+				return
+			}
+		}
+		until(func(string) bool { return true })
+	}
+}
+
+// PutAll implements [Keyed].
+func (r *Room) PutAll(ctx context.Context, stored map[string]json.RawMessage) error {
+	for key, value := range stored {
+		if err := r.Check(ctx, key, value); err != nil {
+			return err
+		}
+	}
+	if waits, err := r.set(ctx, stored); waits || err != nil {
+		return err
+	}
+	return r.Memory.PutAll(ctx, stored)
+}
+
+// Delete implements [Keyed].
+func (r *Room) Delete(ctx context.Context, keys []string) error {
+	values := make(map[string]json.RawMessage, len(keys))
+	for _, key := range keys {
+		values[key] = nil
+	}
+	if waits, err := r.set(ctx, values); waits || err != nil {
+		return err
+	}
+	return r.Memory.Delete(ctx, keys)
+}
+
+// set has values wait that do not depend on what is there. It does not when all was closed, and then what had waited is sent.
+func (r *Room) set(ctx context.Context, values map[string]json.RawMessage) (waits bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	if err := r.of.reserve(ctx); err != nil {
+		return false, err
+	}
+	r.of.mu.Lock()
+	if r.of.closed {
+		r.of.mu.Unlock()
+		return false, r.Flush(ctx)
+	}
+	defer r.of.mu.Unlock()
+	now := time.Now()
+	for key, value := range values {
+		e := &edit{value: value, since: now}
+		if before := r.waiting[key]; before != nil {
+			e.since = before.since
+		}
+		r.put(key, e)
+	}
+	return true, nil
+}
+
+// put has an edit wait in place of the one that waits. The caller holds of.mu.
+func (r *Room) put(key string, e *edit) {
+	if before := r.waiting[key]; before != nil {
+		r.of.size -= before.size(key)
+	}
+	r.waiting[key] = e
+	r.of.size += e.size(key)
+	r.begin(r.of.Every)
+}
+
+// Update implements [Keyed].
+func (r *Room) Update(ctx context.Context, key string, fn Function) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := r.of.reserve(ctx); err != nil {
+		return err
+	}
+	select {
+	case r.updating <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-r.updating }()
+	for {
+		r.of.mu.Lock()
+		before, closed := r.latest(key), r.of.closed
+		r.of.mu.Unlock()
+		if closed {
+			if err := r.Flush(ctx); err != nil {
+				return err
+			}
+			return r.Memory.Update(ctx, key, fn)
+		}
+		var of was
+		if before != nil {
+			of = before.result()
+		} else if read, err := r.Memory.Entry(ctx, key); err == nil {
+			of = was{read.JSON, true}
+		} else if !errors.Is(err, fault.ErrNotFound) {
+			return err
+		}
+		stored, err := fn(slices.Clone(of.value), of.found)
+		if err == nil {
+			err = r.Check(ctx, key, stored)
+		}
+		if err != nil {
+			return err
+		}
+		if (was{text(stored), true}).same(of) || r.add(key, before, of, stored, fn) {
+			return nil
+		}
+	}
+}
+
+// add has an Update wait, unless the key has changed since before.
+func (r *Room) add(key string, before *edit, of was, stored json.RawMessage, fn Function) bool {
+	r.of.mu.Lock()
+	defer r.of.mu.Unlock()
+	if r.latest(key) != before || r.of.closed {
+		return false
+	}
+	e := &edit{value: stored, since: time.Now()}
+	switch waiting := r.waiting[key]; {
+	case waiting == nil:
+		e.from, e.steps = &of, []Function{fn}
+	case waiting.from == nil:
+		e.since = waiting.since
+	default:
+		e.since, e.from, e.steps = waiting.since, waiting.from, append(waiting.steps, fn) // the edit before is not appended to again
+	}
+	r.put(key, e)
+	return true
+}
