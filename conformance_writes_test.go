@@ -3,11 +3,13 @@ package roomkv_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -34,6 +36,8 @@ var writeRows = []row{
 	{name: "Delete removes keys, also those that are not there", in: inAll, run: deleteRemoves},
 	{name: "Delete leaves an empty event for each key", in: "perkey", run: deleteLeavesEmptyEvents},
 	{name: "Delete mends what cannot be read", in: both, run: deleteMends},
+	{name: "WithFlushEvery sends together what waits", in: inAll, run: flushSends},
+	{name: "WithFlushEvery makes an Update again on what others have written", in: inRooms, run: flushUpdatesAgain},
 	{name: "Writes without encryption in an encrypted room", in: secretly, run: writesInClear},
 }
 
@@ -342,4 +346,51 @@ func writesInClear(t *testing.T, e *env) {
 	changed, err = e.store.EncryptAll(ctx)
 	require.NoError(t, err)
 	assert.Zero(t, changed)
+}
+
+func flushSends(t *testing.T, e *env) {
+	ctx := t.Context()
+	require.NoError(t, e.store.PutAll(ctx, map[string]any{"a": 1, "gone": 1}))
+	store := e.another(t, roomkv.WithFlushEvery(time.Hour))
+	for range 5 {
+		require.NoError(t, roomkv.Update(ctx, store, "a", func(old int, _ bool) (int, error) { return old + 1, nil }))
+	}
+	require.NoError(t, store.PutAll(ctx, map[string]any{"b": "x", "c": 2.5}))
+	require.NoError(t, store.Delete(ctx, "gone", "missing"))
+	entry, err := store.Entry(ctx, "a")
+	require.NoError(t, err)
+	assert.Equal(t, roomkv.Entry{Key: "a", Value: json.RawMessage("6")}, entry)
+	want := map[string]string{"a": "6", "b": `"x"`, "c": "2.5"}
+	assert.Equal(t, want, memoryOf(t, store))
+	assert.Equal(t, map[string]string{"a": "1", "gone": "1"}, memoryOf(t, e.another(t)))
+	require.NoError(t, store.Flush(ctx))
+	assert.Equal(t, want, memoryOf(t, store))
+	assert.Equal(t, want, memoryOf(t, e.another(t)))
+	for _, key := range []string{"a", "b", "c"} {
+		e.reads(t, key, want[key])
+	}
+	sent := revisions(t, store, "a", "b", "c")
+	assert.Equal(t, e.single(), sent[0] == sent[1] && sent[1] == sent[2], "it is one event where the layout allows")
+	require.NoError(t, store.Flush(ctx))
+	assert.Equal(t, sent, revisions(t, e.another(t), "a", "b", "c"), "nothing was left")
+	require.NoError(t, store.Close(ctx))
+}
+
+func flushUpdatesAgain(t *testing.T, e *env) {
+	ctx := t.Context()
+	store := e.another(t, roomkv.WithFlushEvery(time.Hour))
+	failed := errors.New("there is one already")
+	add := func(old int, _ bool) (int, error) { return old + 1, nil }
+	require.NoError(t, roomkv.Update(ctx, store, "n", add))
+	require.NoError(t, roomkv.Update(ctx, store, "n", add))
+	require.NoError(t, roomkv.Update(ctx, store, "first", func(_ int, found bool) (int, error) {
+		if found {
+			return 0, failed
+		}
+		return 1, nil
+	}))
+	require.NoError(t, e.store.PutAll(ctx, map[string]any{"n": 40, "first": 0}))
+	require.ErrorIs(t, store.Flush(ctx), failed)
+	require.NoError(t, store.Flush(ctx))
+	assert.Equal(t, map[string]string{"n": "42", "first": "0"}, memoryOf(t, e.another(t)))
 }

@@ -62,6 +62,11 @@
 // With [Store.Follow] the client's own sync feeds the store: a Get takes no request, a Put one, and [Store.Watch]
 // tells what changes. With [WithSingleWriter] a Put takes one request without a sync.
 //
+// # Rate limits
+//
+// While the homeserver limits the account, writes wait and rooms take turns. With [WithFlushEvery] nobody waits for that: writes are done in memory and
+// sent together, and [Store.Flush] sends what is left.
+//
 // # Over the years
 //
 // The homeserver keeps what was: [Store.History] gives a key's revisions, [Store.At] the whole memory as it was at a moment, and

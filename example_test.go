@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log"
 	"sync"
+	"time"
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
@@ -223,4 +224,29 @@ func ExampleStore_Watch() {
 	// Output:
 	// score alice: 1 → 2
 	// score alice: 2 → 3
+}
+
+func ExampleWithFlushEvery() {
+	ctx := context.Background()
+	client, room := botAndRoom()
+
+	store, err := roomkv.New(client, room.String(), roomkv.WithFlushEvery(5*time.Second))
+	if err != nil {
+		log.Fatal(err)
+	}
+	for range 100 { // no more than one event
+		count := func(seen int, _ bool) (int, error) { return seen + 1, nil }
+		if err := roomkv.Update(ctx, store, "seen", count); err != nil {
+			log.Fatal(err)
+		}
+	}
+	seen, err := roomkv.Get[int](ctx, store, "seen")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(seen)
+	if err := store.Close(ctx); err != nil { // sends what is left
+		log.Print(err)
+	}
+	// Output: 100
 }

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -35,9 +36,9 @@ func TestCounterWithinDefaultRateLimits(t *testing.T) {
 		t.Run("layout="+layout, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				server := fakehs.New(fakehs.Options{Mode: fakehs.Forking, Seed: rand.Uint64()})
-				countLimited(t, server, layouts[layout], func(exempt id.UserID) {
+				countLimited(t, server, layouts[layout], func(exempt ...id.UserID) {
 					limit := fakehs.SynapseDefault
-					limit.Exempt = []id.UserID{exempt}
+					limit.Exempt = exempt
 					server.SetRateLimit(&limit)
 				})
 			})
@@ -53,10 +54,18 @@ func TestCounterWithinSynapsesRateLimits(t *testing.T) {
 	}
 	server := hstest.Server(t)
 	admin := newAdmin(t, server.URL)
-	countLimited(t, server, layouts["single"], func(exempt id.UserID) {
-		url := admin.BuildURL(mautrix.SynapseAdminURLPath{"v1", "users", exempt, "override_ratelimit"})
-		_, err := admin.MakeRequest(t.Context(), http.MethodPost, url, map[string]int{"messages_per_second": 0, "burst_count": 0}, nil)
-		require.NoError(t, err)
+	var freed []id.UserID
+	countLimited(t, server, layouts["single"], func(exempt ...id.UserID) {
+		for _, user := range slices.Concat(freed, exempt) {
+			url := admin.BuildURL(mautrix.SynapseAdminURLPath{"v1", "users", user, "override_ratelimit"})
+			method, none := http.MethodDelete, any(nil)
+			if slices.Contains(exempt, user) {
+				method, none = http.MethodPost, map[string]int{"messages_per_second": 0, "burst_count": 0}
+			}
+			_, err := admin.MakeRequest(t.Context(), method, url, none, nil)
+			require.NoError(t, err)
+		}
+		freed = exempt
 	})
 }
 
@@ -81,7 +90,7 @@ func newAdmin(t *testing.T, homeserver string) *mautrix.Client {
 	return client
 }
 
-func countLimited(t *testing.T, server accounts, layout roomkv.Option, limit func(exempt id.UserID)) {
+func countLimited(t *testing.T, server accounts, layout roomkv.Option, limit func(exempt ...id.UserID)) {
 	const rooms, every, lasts, pause = 20, 5 * time.Second, time.Minute, 100 * time.Millisecond
 	ctx := t.Context()
 	bot, err := server.Register(ctx, "bot")
@@ -92,9 +101,11 @@ func countLimited(t *testing.T, server accounts, layout roomkv.Option, limit fun
 	store := open(t, bot, "!none:of.them", layout, roomkv.WithFlushEvery(every))
 	require.NoError(t, store.Follow())
 	var all []id.RoomID
+	limit(sender.UserID, bot.UserID)
+	levels := &event.PowerLevelsEventContent{Users: map[id.UserID]int{sender.UserID: 100, bot.UserID: 50}}
 	for range rooms {
-		room := hstest.Room(t, bot, &mautrix.ReqCreateRoom{Preset: "public_chat"})
-		_, err := sender.JoinRoomByID(ctx, room)
+		room := hstest.Room(t, sender, &mautrix.ReqCreateRoom{Preset: "public_chat", RoomVersion: "11", PowerLevelOverride: levels})
+		_, err := bot.JoinRoomByID(ctx, room)
 		require.NoError(t, err)
 		all = append(all, room)
 	}
@@ -126,16 +137,20 @@ func countLimited(t *testing.T, server accounts, layout roomkv.Option, limit fun
 
 	want := map[id.RoomID]int{}
 	began, sent := time.Now(), 0
+	var sending sync.WaitGroup
 	for ; time.Since(began) < lasts; sent++ {
 		room := all[rand.IntN(rooms)]
 		if sent < rooms {
 			room = all[sent]
 		}
-		_, err := sender.SendText(ctx, room, "count me")
-		require.NoError(t, err)
+		sending.Go(func() {
+			_, err := sender.SendText(ctx, room, "count me")
+			assert.NoError(t, err)
+		})
 		want[room]++
 		time.Sleep(time.Until(began.Add(time.Duration(sent+1) * pause)))
 	}
+	sending.Wait()
 	for {
 		mu.Lock()
 		done := seen == sent

@@ -182,6 +182,14 @@ var operations = map[string]func(t *testing.T, r *sealedRun){
 		values, _ = historyOf(t, r.store, r.key(2))
 		assert.Empty(t, values)
 	},
+	"Store.Flush": func(t *testing.T, r *sealedRun) {
+		store := open(t, r.client, r.room, append([]roomkv.Option{roomkv.WithFlushEvery(time.Hour)}, r.opts...)...)
+		require.NoError(t, store.PutAll(t.Context(), map[string]any{r.key(0): r.value(10), r.key(2): r.value(2)}))
+		require.NoError(t, roomkv.Update(t.Context(), store, r.key(1), func(old string, _ bool) (string, error) { return old + r.value(11), nil }))
+		require.NoError(t, store.Flush(t.Context()))
+		require.NoError(t, store.Delete(t.Context(), r.key(2)))
+		require.NoError(t, store.Close(t.Context()))
+	},
 	"Store.Close": func(t *testing.T, r *sealedRun) {
 		require.NoError(t, open(t, r.client, r.room, r.opts...).Close(t.Context()))
 	},
