@@ -46,6 +46,77 @@ func TestCounterWithinDefaultRateLimits(t *testing.T) {
 	}
 }
 
+// Without the option writes wait. What comes while one waits is in the next one, rooms take turns, hardly a write is refused, and reads go on.
+func TestWritesWithinDefaultRateLimits(t *testing.T) {
+	for _, layout := range []string{"single", "perkey"} {
+		t.Run("layout="+layout, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const rooms, puts = 20, 10
+				ctx := t.Context()
+				server := fakehs.New(fakehs.Options{Mode: fakehs.Forking, Seed: rand.Uint64()})
+				bot, err := server.Register(ctx, "bot")
+				require.NoError(t, err)
+				var stores []*roomkv.Store
+				for range rooms {
+					stores = append(stores, open(t, bot, hstest.Room(t, bot), layouts[layout]))
+					require.NoError(t, stores[len(stores)-1].Put(ctx, "there", 1))
+				}
+				limit := fakehs.SynapseDefault
+				server.SetRateLimit(&limit)
+				recorder := hstest.Record(bot)
+				began := time.Now()
+				var all sync.WaitGroup
+				for _, store := range stores {
+					for n := range puts {
+						all.Go(func() { assert.NoError(t, store.Put(ctx, "key", n)) })
+					}
+				}
+				time.Sleep(time.Minute)
+				asked := time.Now()
+				for _, store := range stores {
+					require.NoError(t, store.Get(ctx, "there", new(int)))
+				}
+				assert.Less(t, time.Since(asked), time.Second)
+				for _, store := range stores {
+					for range puts {
+						all.Go(func() { assert.NoError(t, roomkv.Update(ctx, store, "counter", add(1))) })
+					}
+				}
+				all.Wait()
+				took := time.Since(began)
+				written, refused := map[string]int{}, 0
+				var order []string
+				for _, request := range statePuts(recorder) {
+					if request.Status == http.StatusTooManyRequests {
+						refused++
+					} else if room := strings.Split(request.Path, "/")[5]; request.Status == http.StatusOK {
+						written[room]++
+						order = append(order, room)
+					}
+				}
+				t.Logf("%d puts and as many updates: %d writes, %d refused, %v", rooms*puts, len(order), refused, took)
+				assert.Len(t, written, rooms)
+				assert.LessOrEqual(t, len(order), 4*rooms, "the first put of each room, what came meanwhile, and the same of the updates")
+				assert.LessOrEqual(t, refused, rooms-limit.Burst+len(order)/6, "those that were on their way at once, and now and then one")
+				least := time.Duration(len(order)-limit.Burst) * limit.Every
+				assert.Less(t, took, least+least/20+limit.Every)
+				last := map[string]int{}
+				for i, room := range order[limit.Burst : len(order)-rooms] {
+					if before, ok := last[room]; ok {
+						assert.Greater(t, i-before, rooms/2, "%s had its turn again before others", room)
+					}
+					last[room] = i
+				}
+				for _, store := range stores {
+					counter, err := roomkv.Get[int](ctx, store, "counter")
+					require.NoError(t, err)
+					assert.Equal(t, puts, counter)
+				}
+			})
+		})
+	}
+}
+
 // The same on a Synapse as it is installed.
 func TestCounterWithinSynapsesRateLimits(t *testing.T) {
 	long(t)

@@ -224,7 +224,7 @@ func WithRoomUpgrades() Option {
 //
 // [Store.Put], [Store.PutAll], [Store.Delete] and [Update] then wait for no request: they are done in memory, from which all stores that come from the
 // same [New] read them at once. What waits has key and value alone in an [Entry], and no revision; a [Store.Watch] tells it when it is sent. Each room's
-// writes are sent in one commit, d after the first of them, and the rooms take turns. [Store.Flush] sends what waits, and so does [Store.Close], which a
+// writes are sent together, d after the first of them: in one commit, or with [WithPerKeyState] in one for each key that has changed. Rooms take turns. [Store.Flush] sends what waits, and so does [Store.Close], which a
 // program must call in the end. From then on it is as with any write. Whatever needs to know what the homeserver has, such as
 // [Store.Create], [Store.CompareAndPut], [Store.Pop], [Store.Purge], [Store.History] and [Copy], sends what waits in the room first.
 //

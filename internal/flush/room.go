@@ -42,18 +42,30 @@ type attempt struct {
 	hurry bool          // whether it is
 	done  chan struct{} // closed when it is over
 	err   error         // why some edits still wait
-	again bool          // whether somebody who waits for it waits for the one after it too
 }
 
 func newAttempt(due time.Time) *attempt {
 	return &attempt{due: due, now: make(chan struct{}), done: make(chan struct{})}
 }
 
-func (a *attempt) end(err error, again bool) {
+func (a *attempt) end(err error) {
 	if a != nil {
-		a.err, a.again = err, again
+		a.err = err
 		close(a.done)
 	}
+}
+
+// last waits for attempts, and gives the error of the last one, which takes up what those before it have left.
+func last(ctx context.Context, attempts []*attempt) (err error, ended bool) {
+	for _, a := range attempts {
+		select {
+		case <-a.done:
+			err = a.err
+		case <-ctx.Done():
+			return nil, true
+		}
+	}
+	return err, false
 }
 
 // hurry has what waits sent at once, and gives the attempts that send it. The caller holds of.mu.
@@ -75,14 +87,9 @@ func (r *Room) Flush(ctx context.Context) error {
 	r.of.mu.Lock()
 	attempts := r.hurry()
 	r.of.mu.Unlock()
-	var err error
-	for _, a := range attempts {
-		select {
-		case <-a.done:
-			err = a.err
-		case <-ctx.Done():
-			return fault.Because(ctx.Err(), "%v: what was written to %s before has not been sent", ctx.Err(), r.id)
-		}
+	err, ended := last(ctx, attempts)
+	if ended {
+		err = fault.Because(ctx.Err(), "%v: what was written to %s before has not been sent", ctx.Err(), r.id)
 	}
 	return err
 }

@@ -318,6 +318,6 @@ func (r *Room) requeue(a *attempt, sent map[string]*outcome, size int, kept erro
 		r.put(key, e)
 	}
 	r.of.free(size)
-	a.end(kept, r.next != nil && r.next.hurry)
+	a.end(kept)
 	return true
 }

@@ -67,21 +67,20 @@ func (w *Waiting) Room(room id.RoomID) *Room {
 // that returned one, or ctx's, where that ends first.
 func (w *Waiting) Flush(ctx context.Context) error {
 	w.mu.Lock()
-	var all []*attempt
+	var all [][]*attempt // by room
 	for _, r := range w.rooms {
-		all = append(all, r.hurry()...)
+		if attempts := r.hurry(); len(attempts) > 0 {
+			all = append(all, attempts)
+		}
 	}
 	w.mu.Unlock()
 	var kept error
-	for i, a := range all {
-		select {
-		case <-a.done:
-			if !a.again { // else the room's next one tells
-				kept = cmp.Or(kept, a.err)
-			}
-		case <-ctx.Done():
+	for i, attempts := range all {
+		err, ended := last(ctx, attempts)
+		if ended {
 			return fault.Because(ctx.Err(), "%v: what waits in up to %d rooms has not been sent", ctx.Err(), len(all)-i)
 		}
+		kept = cmp.Or(kept, err)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -107,7 +106,7 @@ func (w *Waiting) Abandon() {
 		clear(r.waiting)
 		r.sending = nil
 		for _, a := range []*attempt{r.current, r.next} {
-			a.end(errClosed, false)
+			a.end(errClosed)
 		}
 		r.current, r.next = nil, nil
 	}

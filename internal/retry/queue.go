@@ -51,7 +51,7 @@ const (
 type Turn struct {
 	queue *queue
 	room  string
-	first bool // whether it comes before the others of the room, and the room before the others: it was refused, or belongs to what has begun
+	first bool // whether the write was refused, and so comes before the others of the room, and the room before the others
 	paced bool // whether it was sent in its turn
 }
 
@@ -101,7 +101,7 @@ func (t *Turn) wait(ctx context.Context) error {
 		return nil
 	}
 	if own, ok := ctx.Value(slotKey{}).(*slot); ok && own.queue == t.queue {
-		if t.paced, t.first = own.take(), true; t.paced {
+		if t.paced = own.take(); t.paced {
 			return nil
 		}
 	}
@@ -237,7 +237,7 @@ type slot struct {
 type slotKey struct{}
 
 // Ahead waits for the turn of a write of which it is not known yet what it sends. The first write of the client in the context that it gives
-// waits no more, and the others come first. Leave must be called when all is done. It fails with an [*Interrupted] where the context ends first.
+// waits no more. Leave must be called when all is done. It fails with an [*Interrupted] where the context ends first.
 func (q *Queues) Ahead(ctx context.Context, client any, room string) (with context.Context, leave func(), err error) {
 	turn := q.Enter(client, room)
 	limited, err := turn.take(ctx)
