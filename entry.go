@@ -13,7 +13,7 @@ import (
 // Revision is the ID of the state event in which a value was read, or that brought a [Change]; in account data something of
 // that kind (see [WithAccountDataFallback]). [Store.CompareAndPut]
 // tells by it whether the key has changed since, and [WatchFrom] begins there. In the single-state-key layout an entry's
-// revision is another one whenever any key has changed; CompareAndPut does not mind that.
+// revision is another one whenever any key has changed; CompareAndPut does not mind that. It is empty for what waits for a flush (see [WithFlushEvery]).
 type Revision string
 
 // Entry is a key with its value and what Matrix knows of it.

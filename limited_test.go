@@ -229,7 +229,7 @@ func countLimited(t *testing.T, server accounts, layout roomkv.Option, limit fun
 		if done {
 			break
 		}
-		require.Less(t, time.Since(began), lasts+10*time.Second, "%d of %d were seen", seen, sent)
+		require.Less(t, time.Since(began), lasts+2*time.Minute, "%d of %d were seen", seen, sent)
 		time.Sleep(10 * time.Millisecond)
 	}
 	report := func(when string) (order []string, refused int) {

@@ -218,21 +218,24 @@ func WithRoomUpgrades() Option {
 	return func(s *settings) { s.followUpgrades = true }
 }
 
-// WithFlushEvery sends writes together, at most once in that time for each room: what a process has written and not sent when it dies is lost,
-// which is what it wrote in the last d, or for as long as the homeserver held its writes back. It is for bots whose account the homeserver limits, as
-// Synapse does by default: to 10 events at once and then 12 a minute, over all rooms.
+// WithFlushEvery keeps writes in memory for up to d and sends them together: a crash loses what was written in the last d, or since the homeserver began
+// to hold writes back. It is for bots whose account the homeserver limits, as Synapse does by default: to 10 events at once and then 12 a minute, over all
+// rooms.
 //
-// [Store.Put], [Store.PutAll], [Store.Delete] and [Update] then wait for no request: they are done in memory, from which all stores that come from the
-// same [New] read them at once. What waits has key and value alone in an [Entry], and no revision; a [Store.Watch] tells it when it is sent. Each room's
-// writes are sent together, d after the first of them: in one commit, or with [WithPerKeyState] in one for each key that has changed. Rooms take turns. [Store.Flush] sends what waits, and so does [Store.Close], which a
-// program must call in the end. From then on it is as with any write. Whatever needs to know what the homeserver has, such as
-// [Store.Create], [Store.CompareAndPut], [Store.Pop], [Store.Purge], [Store.History] and [Copy], sends what waits in the room first.
+// [Store.Put], [Store.PutAll], [Store.Delete] and [Update] then wait for no write: they are done in memory, from which all stores that come from the same
+// [New] read them at once. (An Update of a key of which nothing waits reads it first.) What waits has key and value alone in an [Entry], and no revision; a
+// [Store.Watch] tells it when it is sent. Each room's writes are sent d after the first of them: in one commit, or with [WithPerKeyState] in one for each key
+// that has changed. Rooms take turns. [Store.Flush] sends what waits, and so does [Store.Close], which a program must call in the end. Once it is sent, all that
+// is said of writes holds. Whatever needs to know what the homeserver has, such as [Store.Create], [Store.CompareAndPut], [Store.Pop], [Store.Purge],
+// [Store.History] and [Copy], sends first what waits in the room.
 //
-// A function given to Update is called once before Update returns, with what is known then. Where somebody else changes the key before the flush it is
-// called again, later and in another goroutine: it must depend on nothing but its arguments. If it fails then, the edit is dropped.
-// What is wrong with a key or a value by itself is still an error of Put. What a flush finds to be wrong (no power, a memory that is full) is an error of the next Flush or Close, and in the client's log; the
-// edits that it concerns are dropped, and the others are kept. Anything else is tried again, after longer and longer waits of up to 5 minutes. Of an Update
-// that can have been done, but is not known to be, the error says so, and it is not tried again.
+// A function given to Update is called before Update returns, with what is known then. Where somebody else has changed the key by the time of the flush it is
+// called again, in another goroutine: it must depend on nothing but its arguments, and change nothing. If it fails then, the edit is dropped.
+//
+// What is wrong with a key or a value by itself is an error of Put. What is found to be wrong when it is sent, for example that the user lacks the power or
+// that the memory is full, is an error of the next Flush or Close and in the client's log; the edits that it concerns are dropped, and the others are sent.
+// Anything else is tried again after longer and longer waits, of up to 5 minutes. An Update that may have been done or not is dropped, and the error says so:
+// nothing is done twice.
 //
 // Up to about 16 MB wait in all rooms. Beyond that all is sent at once, and writes wait until there is room again. With [WithRoomUpgrades] a store of the old
 // room and one of the new see each other's writes once they are sent. New fails with [ErrInvalidOption] where d is not positive.

@@ -39,7 +39,8 @@ import (
 // says what was waited for. When a write fails because no answer came, or
 // because its context ended, it may have happened all the same. A write that shares an event with others goes on for
 // them when its own context ends, and for 10 seconds when all of theirs have; later writes to the same memory wait
-// for it, so that it cannot undo them.
+// for it, so that it cannot undo them. While the homeserver limits the account, what the client writes waits in one queue, in which rooms take turns; see
+// [WithFlushEvery].
 //
 // The numbers of requests that methods name are for a store that has read or written the memory before, with nobody
 // else writing at the same moment, and without such retries. A store's first write of a room takes four more, which read
@@ -157,7 +158,7 @@ func (s *Store) known(ctx context.Context, key string) *memory.Entry {
 	return opened.Known(key)
 }
 
-// Put stores value under key, whatever was there. When it returns nil, the homeserver has the value, and it stays
+// Put stores value under key, whatever was there. When it returns nil, the homeserver has the value (with [WithFlushEvery] after a flush), and it stays
 // until somebody changes that same key, whoever writes other keys at the same time. Where the key has that value
 // already, there is no new event; in the per-key layout that is so where this process was the last to put the key, or follows (see
 // [Store.Follow]). In an encrypted room that is so where this process has written or read

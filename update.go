@@ -23,7 +23,7 @@ import (
 // the per-key layout, to the same key) while it runs, as does the upload where its result is large. It must not use the
 // store: a write to the same memory would wait for itself until ctx ends. Nor may it have effects that must not happen
 // twice. Its error ends the Update and is returned as it is; nothing is changed then. A value that is what was there
-// before makes no event.
+// before makes no event. With [WithFlushEvery] fn can be called again after Update has returned.
 //
 // It takes the requests of [Store.Put] in the single-state-key layout. In the per-key layout it takes three, one while
 // the store follows, and one or two with [WithSingleWriter].
