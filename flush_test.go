@@ -107,6 +107,13 @@ func TestFlush(t *testing.T) {
 					events = 6
 				}
 				assert.Len(t, statePuts(recorder), events)
+				sealed := 0
+				for _, request := range recorder.Requests() {
+					if strings.Contains(request.Path, "/send/m.room.encrypted/") {
+						sealed++
+					}
+				}
+				assert.Equal(t, encrypted, sealed == 1, "all values share an encrypted event")
 				assert.Equal(t, want, whole(t, other))
 				assert.Equal(t, want, whole(t, store))
 				entry, err = store.Entry(ctx, "a")
@@ -255,7 +262,7 @@ func TestFlushWithClose(t *testing.T) {
 	require.NoError(t, store.Put(t.Context(), "b", 2))
 	require.NoError(t, roomkv.Update(t.Context(), store, "a", add(1)))
 	require.NoError(t, store.Delete(t.Context(), "c"))
-	assert.Equal(t, "a=2 b=2", whole(t, other))
+	assert.Equal(t, "a=2 c=1", whole(t, other))
 	require.NoError(t, store.Close(t.Context()))
 
 	room = hstest.Room(t, client)
@@ -391,4 +398,67 @@ func TestFlushInEventRoom(t *testing.T) {
 	assert.Equal(t, "seen=5", whole(t, store))
 	require.NoError(t, store.Flush(t.Context()))
 	assert.Equal(t, "seen=5", whole(t, open(t, client, id.RoomID(room))))
+}
+
+// What waits when a room is upgraded goes to the room that replaces it.
+func TestFlushAfterARoomUpgrade(t *testing.T) {
+	hstest.Parallel(t)
+	bothLayouts(t, func(t *testing.T, layout roomkv.Option) {
+		ctx := t.Context()
+		client := hstest.Client(t)
+		admin, room := administered(t, false, client)
+		store := open(t, client, room, layout, roomkv.WithRoomUpgrades(), roomkv.WithFlushEvery(time.Hour))
+		require.NoError(t, store.PutAll(ctx, map[string]any{"a": 1, "b": 1}))
+		require.NoError(t, store.Flush(ctx))
+		require.NoError(t, store.PutAll(ctx, map[string]any{"a": 2, "c": 1}))
+		require.NoError(t, store.Delete(ctx, "b"))
+		successor := upgradeRoom(t, admin, room, client)
+		roomkv.PassTime(room, store)
+		require.NoError(t, store.Flush(ctx))
+		assert.Equal(t, "a=2 c=1", whole(t, store))
+		assert.Equal(t, "a=2 c=1", whole(t, open(t, client, successor, layout)))
+	})
+}
+
+// It goes to account data where the bot has no power.
+func TestFlushToAccountData(t *testing.T) {
+	hstest.Parallel(t)
+	bothLayouts(t, func(t *testing.T, layout roomkv.Option) {
+		ctx := t.Context()
+		p := newPowerless(t, false)
+		store := open(t, p.bot, p.room, layout, roomkv.WithAccountDataFallback(), roomkv.WithFlushEvery(time.Hour))
+		for range 3 {
+			require.NoError(t, roomkv.Update(ctx, store, "a", add(1)))
+		}
+		require.NoError(t, store.PutAll(ctx, map[string]any{"b": 1, "c": 1}))
+		require.NoError(t, store.Flush(ctx))
+		require.NoError(t, store.Delete(ctx, "b"))
+		require.NoError(t, roomkv.Update(ctx, store, "a", add(1)))
+		require.NoError(t, store.Flush(ctx))
+		entry, err := store.Entry(ctx, "a")
+		require.NoError(t, err)
+		assert.Equal(t, roomkv.InAccountData, entry.Place)
+		assert.Equal(t, "a=4 c=1", whole(t, store))
+		p.level(t, 50)
+		roomkv.PassTime(p.room, store)
+		require.NoError(t, roomkv.Update(ctx, store, "a", add(1)))
+		require.NoError(t, store.Close(ctx))
+		assert.Equal(t, "a=5 c=1", whole(t, open(t, p.admin, p.room, layout)))
+	})
+}
+
+// A watch tells what waits when it is sent.
+func TestFlushAndWatch(t *testing.T) {
+	hstest.Parallel(t)
+	client := hstest.Client(t)
+	room := hstest.Room(t, client)
+	store, _ := follow(t, client, room, roomkv.WithFlushEvery(time.Hour))
+	told := watching(t, store, 1)
+	for range 3 {
+		require.NoError(t, roomkv.Update(t.Context(), store, "a", add(1)))
+	}
+	require.NoError(t, store.Flush(t.Context()))
+	changes := told()
+	require.Len(t, changes, 1)
+	assert.Equal(t, "3", string(changes[0].New))
 }
