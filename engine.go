@@ -9,6 +9,7 @@ import (
 
 	"github.com/roomkv/roomkv/internal/fallback"
 	"github.com/roomkv/roomkv/internal/flush"
+	"github.com/roomkv/roomkv/internal/follow"
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/memory"
 	"github.com/roomkv/roomkv/internal/upgrade"
@@ -78,9 +79,9 @@ func (f *feed) Skipped(room id.RoomID) {
 }
 
 // Joined implements [follow.Sink].
-func (f *feed) Joined(room id.RoomID, joined *mautrix.SyncJoinedRoom) (own []*matrix.Event) {
-	upgraded := f.core.upgrades.Joined(room, joined) // first, for a write that the sync brings is done
-	own, redacted := f.memory.Joined(room, joined)
+func (f *feed) Joined(room id.RoomID, joined *mautrix.SyncJoinedRoom, shows follow.Shows) (own []*matrix.Event) {
+	upgraded := f.core.upgrades.Joined(room, joined, shows) // first, for a write that the sync brings is done
+	own, redacted := f.memory.Joined(room, joined, shows)
 	f.watches.Bring(room, own)
 	if f.core.fallback {
 		f.core.accounts.Joined(f.core.Room(room), joined)

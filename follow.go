@@ -6,14 +6,19 @@ import (
 )
 
 // Follow makes the store, and all others that come from the same [New], read from memory, which the client's sync
-// feeds. A Get of a memory that was read before then takes no request. It sees all that this process has written, and
-// what others have as soon as the sync brings it. A write waits for the sync to bring it back, which takes the place
+// feeds. A Get of a memory that was read before, or that the first response of an initial sync has brought, then takes no request. It sees all
+// that this process has written, and what others have as soon as the sync brings it. A write waits for the sync to bring it back, which takes the place
 // of one request. One that changes nothing, or fails for what is there, asks the homeserver what is current before it does so.
 //
 // Call it once for each [New], after cryptohelper's Init, before the client's Sync and before other handlers of whole responses are registered
 // with the syncer, such as mautrix's DontProcessOldEvents, for these can keep responses from those after them. The
 // client's Syncer must be a [mautrix.ExtensibleSyncer], as mautrix's own are, and its filter must let the store's events
 // through.
+//
+// After an initial sync the first write of a room takes no request more than the others where that sync lists the last change of the memory with
+// what was there before it: else one request more, on Dendrite two where many have spoken since, looks for what somebody wrote beside that
+// change who died before the two were merged. A read does not look for that, as it does not without Follow. Where the sync begins with a token
+// that was kept, it brings only what is new, and a memory is read when it is first asked for.
 //
 // In a handler of the sync, use the handler's context or one made from it: the sync brings nothing while a handler runs,
 // so a write looks back with a request of its own. With another context it first waits 0.3 seconds in vain.

@@ -31,6 +31,7 @@ func (c *commit) begin(ctx context.Context) error {
 		}
 	case c.synced() && c.dict.View() != nil: // what the sync has yet to bring shows once it has brought what is sent
 		c.since = c.policy.Now().Add(-min(age, c.policy.OwnFresh))
+		c.fromNothing = !c.readOnly() && replica.Read(c.dict, (*merge.History).Len) == 0
 	case age > c.policy.AnyFresh && !(c.ownLast() && age < c.policy.OwnFresh):
 		err = c.catchUp(ctx)
 	}

@@ -121,6 +121,16 @@ func (r *Replica) LeftOut(ctx context.Context) (*replica.View, error) {
 	return cmp.Or(view, &replica.View{}), err
 }
 
+// Begin is for a new replica, with what a sync has brought of the dict until that moment: what was current, and what came after that, the oldest
+// first. All that was sent from then on, in Unix milliseconds, is among these; from is 0 where all there is is.
+func (r *Replica) Begin(at time.Time, from int64, events ...merge.Event) {
+	if from != 0 {
+		from += (r.Writer.policy.OwnFresh + r.Writer.policy.Skew).Milliseconds() // see rivalsSince
+	}
+	r.Dict.Begin(at, from, events...)
+	r.repairLater(context.Background())
+}
+
 // Bring adds events that one response of a sync brought. A fork that they leave is merged after a while, where it is still there.
 func (r *Replica) Bring(events ...merge.Event) {
 	r.Feed(events...)

@@ -3,6 +3,7 @@ package commit_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -318,6 +319,27 @@ var scenarios = []scenario{
 		}}},
 		rules: []rule{{"b", "PUT", 0, held(300 * ms)}, {"b", "LIST", 0, dies}},
 	},
+	{
+		name:  "the first response of a sync has what a dead writer hid an acknowledged Update with, and not that",
+		fault: "deaths",
+		plans: slices.Concat(family(40, hides(knobs{Forking: true})), family(40, hides(knobs{Forking: true, OneName: true}))),
+		rules: []rule{
+			{"a", "PUT", 0, func(q *request) { q.there, q.within, q.back = 2*ms, 20*ms, ms }},
+			{"b", "PUT", 0, func(q *request) { q.there, q.within, q.dies = 10*ms, 200*ms, true }},
+		},
+	},
+}
+
+// hides are plans of two writers, one of which is told that it is done, and one that has seen nothing of that and dies with its last request.
+// State resolution chooses its event. A third begins to follow when others have said much since.
+func hides(k knobs) func(seed uint64, rng *rand.Rand) plan {
+	return func(_ uint64, rng *rand.Rand) plan {
+		late := following(planned("c", at(some(rng, 2*time.Second), update, "k"), at(ms, get, "k")))
+		late.Begins = 5 * time.Second
+		return plan{Alone: true, Knobs: k, Incidents: []incident{{At: 3 * time.Second, Kind: "chat", Count: 60}}, Processes: []processPlan{
+			planned("z", at(10*ms, update, "k")), planned("a", at(time.Second, update, "k")), planned("b", at(time.Second, update, "k")), late,
+		}}
+	}
 }
 
 // loses is the plan of a writer, b, that puts the same key twice and loses its power with the second one, which had replaced c's.

@@ -54,6 +54,7 @@ type processPlan struct {
 	Name       string
 	Account    string
 	Follows    bool
+	Begins     time.Duration // when it begins
 	Mortal     bool
 	Retries    int
 	Plain      bool // it writes as opsdroid does, under a key of its own
@@ -123,6 +124,9 @@ func planOf(seed uint64, forking bool) plan {
 	p.populate(rng)
 	if chance(0.35) {
 		p.disturb(rng)
+	}
+	if chance(0.3) {
+		p.delay(rng)
 	}
 	return p
 }
@@ -218,6 +222,16 @@ func (p *plan) populate(rng *rand.Rand) {
 		}
 		one.Goroutines = append(one.Goroutines, ops)
 		p.Processes = append(p.Processes, one)
+	}
+}
+
+// delay has processes begin later, as those that begin again: the first response of the sync has what was written before.
+func (p *plan) delay(rng *rand.Rand) {
+	span := []time.Duration{50 * time.Millisecond, time.Second, 20 * time.Second, 3 * time.Minute}[rng.IntN(4)]
+	for i := range p.Processes {
+		if one := &p.Processes[i]; one.Follows && rng.IntN(2) == 0 {
+			one.Begins = time.Duration(rng.Int64N(int64(span)))
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package commit_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -25,9 +26,10 @@ type process struct {
 	name    string
 	account string
 	follows bool
-	mortal  bool // whether it can die
-	plain   bool // whether it writes as opsdroid does
-	retries int  // how often a request is made again
+	begins  time.Time // when its sync begins
+	mortal  bool      // whether it can die
+	plain   bool      // whether it writes as opsdroid does
+	retries int       // how often a request is made again
 	rng     *rand.Rand
 
 	died chan struct{}
@@ -44,17 +46,29 @@ type process struct {
 	response  time.Time // when the last one came
 	waiting   id.EventID
 	brought   map[id.EventID]bool
+	first     *firstSync // what the first response has, nil before
 
 	powerChanged time.Time // when the sync last told of power levels
 	powerAt      int64     // their own time, in Unix milliseconds
 }
 
+// firstSync is what the first response of a sync has, and what came since, of dicts that nobody has asked for.
+type firstSync struct {
+	at    time.Time
+	whole bool  // whether nothing is in a dict that is not among these
+	from  int64 // all events since are listed, in Unix milliseconds
+	dicts map[string][]merge.Event
+}
+
 // powerSettles is as in package roomkv: how long before and after a change of power what is sent can be left out for it.
 const powerSettles = 10 * time.Second
 
-func (w *world) process(name string, follows bool) *process {
+func (w *world) process(name string, follows bool) *process { return w.processFrom(name, follows, 0) }
+
+// processFrom is a process that begins after a while.
+func (w *world) processFrom(name string, follows bool, begins time.Duration) *process {
 	p := &process{
-		world: w, name: name, account: name, follows: follows, rng: w.rng(name), died: make(chan struct{}),
+		world: w, name: name, account: name, follows: follows, begins: time.Now().Add(begins), rng: w.rng(name), died: make(chan struct{}),
 		dicts: map[string]*commit.Replica{}, requests: map[string]int{}, brought: map[id.EventID]bool{},
 	}
 	w.mu.Lock()
@@ -62,7 +76,7 @@ func (w *world) process(name string, follows bool) *process {
 	w.mu.Unlock()
 	if follows {
 		p.skip(0)
-		w.after(0, name+" sync", p.poll)
+		w.after(begins, name+" sync", p.poll)
 	}
 	return p
 }
@@ -99,8 +113,21 @@ func (p *process) dict(key string) *commit.Replica {
 	room.asker.id = p.name + "/" + key
 	mode := commit.Mode{OneName: p.world.OneName, Single: p.world.Single}
 	known := commit.NewSeededReplica(room, mode, p.world.rng(room.asker.id).Uint64, p.world.rng(room.asker.id+" repairs").Uint64)
+	if events, unasked := p.begun(key); unasked {
+		known.Begin(p.first.at, p.first.from, events...)
+		p.first.dicts[key] = nil
+	}
 	p.dicts[key] = known
 	return known
+}
+
+// begun is what the sync has brought of a dict, and tells whether that is known.
+func (p *process) begun(key string) (events []merge.Event, known bool) {
+	if p.first == nil {
+		return nil, false
+	}
+	events, there := p.first.dicts[key]
+	return events, events != nil || !there && p.first.whole && time.Since(p.first.at) > commit.DefaultPolicy().Skew
 }
 
 func (p *process) find(key string) *commit.Replica {
@@ -113,7 +140,7 @@ func (p *process) find(key string) *commit.Replica {
 func (p *process) view(ctx context.Context, key string, agree func(view, current map[string]string) bool) (*replica.View, error) {
 	live := p.live()
 	d := p.find(key)
-	if live {
+	if p.follows {
 		d = p.dict(key)
 	}
 	if d != nil {
@@ -165,12 +192,12 @@ func (p *process) skip(next int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.synced = next
-	p.waiting = ""
+	p.waiting, p.first = "", nil
 }
 
 // poll is for when there may be something for the sync to bring.
 func (p *process) poll() {
-	if p.syncing || p.dead {
+	if p.syncing || p.dead || time.Now().Before(p.begins) {
 		return
 	}
 	w, n, number := p.world, len(p.ready()), p.responses
@@ -219,6 +246,7 @@ func (p *process) respond(n int) {
 	case w.calm:
 	case p.responses == 0: // what is known is from before it
 		p.skip(next)
+		events = events[p.rng.IntN(n+1):]
 	case n > 0 && p.rng.Float64() < w.Limited:
 		p.skip(next)
 		events = events[p.rng.IntN(n):]
@@ -240,6 +268,11 @@ func (p *process) respond(n int) {
 		}
 	}
 	w.note(p.name, "sync: %s%s", limited, strings.Join(ids, " "))
+	if p.responses == 0 || limited != "" {
+		p.begin(events, next, read)
+	} else {
+		p.came(read)
+	}
 	for _, key := range keys {
 		if d := p.find(key); d != nil {
 			d.Bring(read[key]...)
@@ -248,6 +281,7 @@ func (p *process) respond(n int) {
 	_, replicas := p.all()
 	for _, e := range events {
 		if e.kind == redaction {
+			p.forget(func(other merge.Event) bool { return other.ID == e.redacts.id })
 			for _, d := range replicas {
 				d.Redacted(e.redacts.id)
 			}
@@ -257,6 +291,7 @@ func (p *process) respond(n int) {
 		}
 	}
 	if !p.powerChanged.IsZero() && time.Since(p.powerChanged) < powerSettles && n > 0 {
+		p.forget(func(e merge.Event) bool { return e.Time >= p.powerAt-powerSettles.Milliseconds() })
 		for _, d := range replicas {
 			go d.Reconsider(context.Background(), "", p.powerAt-powerSettles.Milliseconds())
 		}
@@ -279,6 +314,59 @@ func (p *process) respond(n int) {
 	p.responses++
 	p.mu.Unlock()
 	p.poll()
+}
+
+// begin notes what the first response has: the state before its timeline, and that.
+func (p *process) begin(timeline []*simEvent, stored int, read map[string][]merge.Event) {
+	s := p.world.server
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.first = &firstSync{at: time.Now(), whole: p.responses == 0, from: math.MaxInt64 / 2, dicts: map[string][]merge.Event{}}
+	for _, e := range timeline {
+		if e.id == "$create" {
+			p.first.from = 0
+		} else if e.kind == dictEvent {
+			p.first.from = min(p.first.from, e.ts)
+		}
+	}
+	for _, e := range s.before(timeline, stored) {
+		if e.kind == dictEvent {
+			p.first.dicts[e.key] = append(p.first.dicts[e.key], s.event(e, false))
+		}
+	}
+	for key, events := range read {
+		if p.first.whole || p.first.dicts[key] != nil {
+			p.first.dicts[key] = append(p.first.dicts[key], events...)
+		}
+	}
+}
+
+// came notes what a later response has.
+func (p *process) came(read map[string][]merge.Event) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.first == nil {
+		return
+	}
+	for key, events := range read {
+		if known, there := p.first.dicts[key]; known != nil || !there && p.first.whole {
+			p.first.dicts[key] = append(known, events...)
+		}
+	}
+}
+
+// forget is for events that may not count any more.
+func (p *process) forget(gone func(merge.Event) bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.first == nil {
+		return
+	}
+	for key, events := range p.first.dicts {
+		if slices.ContainsFunc(events, gone) {
+			p.first.dicts[key] = nil
+		}
+	}
 }
 
 // stored has the syncs bring an event.

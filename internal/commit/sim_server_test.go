@@ -43,8 +43,9 @@ type simEvent struct {
 	depth    int
 	seq      int // its place among all that were stored
 	visible  time.Time
-	after    roomState // with it
-	power    *simEvent // by which it was allowed
+	after    roomState   // with it
+	tips     []*simEvent // which no event followed then
+	power    *simEvent   // by which it was allowed
 	redacts  *simEvent
 	redacted bool
 
@@ -194,6 +195,7 @@ func (s *simServer) store(e *simEvent, at begun) {
 	s.log = append(s.log, e)
 	s.byID[e.id] = e
 	s.tips = append(slices.DeleteFunc(slices.Clone(s.tips), func(tip *simEvent) bool { return slices.Contains(at.tips, tip) }), e)
+	e.tips = s.tips
 }
 
 // chat sends something that is nobody's dict.
@@ -313,6 +315,33 @@ func (s *simServer) event(e *simEvent, listed bool) merge.Event {
 	}
 	e.read[listed] = read
 	return read
+}
+
+// before is the state that an initial sync shows beside a timeline, up to which so many events are stored. Synapse shows that before the timeline's
+// first event and that after its last, as their branches have it, but for what the timeline has. Dendrite shows what is current.
+func (s *simServer) before(timeline []*simEvent, stored int) (state []*simEvent) {
+	var states []roomState
+	switch {
+	case len(timeline) == 0 || !s.forking:
+		states = []roomState{s.state(s.log[stored-1].tips)}
+	default:
+		first := timeline[0]
+		before := maps.Clone(first.after)
+		if first.kind == dictEvent {
+			if delete(before, first.key); first.base != nil {
+				before[first.key] = first.base
+			}
+		}
+		states = []roomState{before, timeline[len(timeline)-1].after}
+	}
+	for _, one := range states {
+		for _, key := range slices.Sorted(maps.Keys(one)) {
+			if e := one[key]; !slices.Contains(timeline, e) && !slices.Contains(state, e) {
+				state = append(state, e)
+			}
+		}
+	}
+	return state
 }
 
 // simID is an event's ID: at random, so that the order of IDs is no other, with its place for people.

@@ -81,13 +81,16 @@ func (w *world) play(p plan) {
 	}
 	var callers []caller
 	for _, one := range p.Processes {
-		process := w.process(one.Name, one.Follows)
+		process := w.processFrom(one.Name, one.Follows, one.Begins)
 		process.account, process.mortal, process.retries, process.plain = one.Account, one.Mortal, one.Retries, one.Plain
 		for _, ops := range one.Goroutines {
 			c := caller{process, make(chan struct{})}
 			callers = append(callers, c)
 			go func() {
 				defer close(c.done)
+				if sleep(w.ctx, one.Begins) != nil {
+					return
+				}
 				for _, o := range ops {
 					if sleep(w.ctx, o.Think) != nil || process.dead {
 						return

@@ -3,7 +3,9 @@ package follow
 
 import (
 	"context"
+	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,8 +38,11 @@ type Sink interface {
 	Skipped(room id.RoomID)
 
 	// Joined takes what a response has of a room in which the user is. It returns those events of the timeline that are the store's.
-	Joined(room id.RoomID, joined *mautrix.SyncJoinedRoom) []*matrix.Event
+	Joined(room id.RoomID, joined *mautrix.SyncJoinedRoom, shows Shows) []*matrix.Event
 }
+
+// Shows tells of a response whether it has all of a room's state of the type: what it does not have is then not there.
+type Shows func(event.Type) bool
 
 // Follower follows one client's sync. The exported fields are set before the first use. Methods are safe for concurrent use.
 type Follower struct {
@@ -46,10 +51,9 @@ type Follower struct {
 	Sink      Sink
 	Policy    *policy.Policy // nil for the default
 
-	started    atomic.Bool
-	stopped    atomic.Bool
-	encryption atomic.Bool // whether the sync's filter lets the room's encryption through
-	upgrades   atomic.Bool // and its tombstone
+	started atomic.Bool
+	stopped atomic.Bool
+	filter  atomic.Pointer[mautrix.RoomFilter] // the sync's, nil without one
 
 	since    atomic.Int64 // where the homeserver had stored the last event before those of the last response, 0 where nothing tells
 	response atomic.Int64 // when the last response came, in Unix nanoseconds
@@ -77,29 +81,43 @@ func (f *Follower) Start() error {
 	if !ok {
 		return fault.Of(fault.ErrInvalidOption, nil, "cannot follow: the client's Syncer is a %T, which takes no handlers", f.Client.Syncer)
 	}
-	encryption, upgrades := true, true
 	if filter := f.Client.Syncer.GetFilterJSON(f.Client.UserID); filter != nil && filter.Room != nil {
 		if !passes(filter.Room.Timeline, f.EventType) {
 			return fault.Of(fault.ErrInvalidOption, nil, "cannot follow: the filter of the client's Syncer leaves %s events out of the timeline", f.EventType.Type)
 		}
-		encryption = passes(filter.Room.Timeline, event.StateEncryption) && passes(filter.Room.State, event.StateEncryption)
-		upgrades = passes(filter.Room.Timeline, event.StateTombstone) && passes(filter.Room.State, event.StateTombstone)
+		f.filter.Store(filter.Room)
 	}
-	f.encryption.Store(encryption)
-	f.upgrades.Store(upgrades)
 	if !f.started.Swap(true) {
 		syncer.OnSync(f.onSync)
 	}
 	return nil
 }
 
-// passes tells whether a sync's filter lets events of the type through.
+// passes tells whether a sync's filter lets events of the type through. In the filter an asterisk stands for any text (Client-Server API,
+// filtering).
 func passes(filter *mautrix.FilterPart, eventType event.Type) bool {
 	if filter == nil {
 		return true
 	}
-	is := func(t event.Type) bool { return t.Type == eventType.Type || t.Type == "*" }
+	is := func(t event.Type) bool {
+		if !strings.Contains(t.Type, "*") {
+			return t.Type == eventType.Type
+		}
+		like := "^" + strings.ReplaceAll(regexp.QuoteMeta(t.Type), `\*`, ".*") + "$"
+		return regexp.MustCompile(like).MatchString(eventType.Type)
+	}
 	return (len(filter.Types) == 0 || slices.ContainsFunc(filter.Types, is)) && !slices.ContainsFunc(filter.NotTypes, is)
+}
+
+// passesAll tells whether a sync's filter lets all events of the type through, whoever sent them to whichever room.
+func passesAll(filter *mautrix.FilterPart, eventType event.Type) bool {
+	return filter == nil || passes(filter, eventType) && len(filter.Senders)+len(filter.NotSenders)+len(filter.Rooms)+len(filter.NotRooms) == 0 && filter.ContainsURL == nil
+}
+
+// tells tells whether the sync tells of all changes of the state of that type.
+func (f *Follower) tells(eventType event.Type) bool {
+	filter := f.filter.Load()
+	return filter == nil || passesAll(filter.Timeline, eventType) && passesAll(filter.State, eventType)
 }
 
 // Live tells whether the sync brings what happens in the room, and nothing is known to be missing.
@@ -152,11 +170,12 @@ func (f *Follower) onSync(ctx context.Context, resp *mautrix.RespSync, since str
 	for room := range resp.Rooms.Leave {
 		f.skip(room)
 	}
+	shows := func(eventType event.Type) bool { return since == "" && f.tells(eventType) }
 	for room, joined := range resp.Rooms.Join {
 		if joined.Timeline.Limited || f.rejoins(joined.Timeline.Events) {
 			f.skip(room)
 		}
-		f.came(room, f.Sink.Joined(room, joined))
+		f.came(room, f.Sink.Joined(room, joined, shows))
 	}
 	f.stopWaiting()
 	f.response.Store(time.Now().UnixNano())
@@ -194,10 +213,14 @@ func (f *Follower) rejoins(events []*event.Event) bool {
 }
 
 // TellsUpgrades tells whether the sync would tell of it if the room were upgraded.
-func (f *Follower) TellsUpgrades(room id.RoomID) bool { return f.upgrades.Load() && f.Live(room) }
+func (f *Follower) TellsUpgrades(room id.RoomID) bool {
+	return f.tells(event.StateTombstone) && f.Live(room)
+}
 
 // TellsEncryption tells whether the sync would tell of it if the room became encrypted.
-func (f *Follower) TellsEncryption(room id.RoomID) bool { return f.encryption.Load() && f.Live(room) }
+func (f *Follower) TellsEncryption(room id.RoomID) bool {
+	return f.tells(event.StateEncryption) && f.Live(room)
+}
 
 // Started tells whether Start has succeeded and nobody has called Stop.
 func (f *Follower) Started() bool { return f.started.Load() && !f.stopped.Load() }

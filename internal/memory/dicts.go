@@ -11,15 +11,18 @@ import (
 func (r Room) Dict(stateKey string) *commit.Replica {
 	return r.Dicts.Get(r.Address(stateKey), func() *commit.Replica {
 		mode := commit.Mode{Single: r.SingleWriter, OneName: !r.Layout.Atomic(), Drop: r.RedactOld, Background: &r.Background}
-		return commit.NewReplica(DictRoom{r, stateKey}, mode)
+		made := commit.NewReplica(DictRoom{r, stateKey}, mode)
+		r.brought.begins(r, stateKey, made)
+		return made
 	})
 }
 
-// View reads the dict under the state key; see [commit.Replica.ReadView]. What nobody asks for again is not kept.
+// View reads the dict under the state key; see [commit.Replica.ReadView]. What nobody asks for again is not kept. What was read before the
+// sync's first response has a replica, which does not begin with what that brings: that can be older.
 func (r Room) View(ctx context.Context, stateKey string, agree func(view, current map[string]string) bool) (*replica.View, error) {
 	live := r.Follower.Live(r.ID)
 	d := r.Replica(stateKey)
-	if live {
+	if r.Follower.Started() {
 		d = r.Dict(stateKey)
 	}
 	if d != nil {

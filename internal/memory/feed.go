@@ -3,6 +3,7 @@ package memory
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"sync"
 	"time"
 
@@ -10,7 +11,7 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
-	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/follow"
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/merge"
 )
@@ -26,6 +27,7 @@ type Feed struct {
 // Missed is for a sync of which responses were missed: nothing is believed that they would have changed.
 func (f *Feed) Missed() {
 	f.Encrypted.Doubt()
+	f.brought.forgetAll()
 	for _, d := range f.Dicts.All() {
 		d.Forget()
 	}
@@ -33,6 +35,7 @@ func (f *Feed) Missed() {
 
 // Skipped is for a room of which the sync has skipped events.
 func (f *Feed) Skipped(room id.RoomID) {
+	f.brought.forget(room)
 	for _, d := range f.Dicts.In(room) {
 		d.Forget()
 	}
@@ -40,36 +43,39 @@ func (f *Feed) Skipped(room id.RoomID) {
 
 // Joined takes what the sync has of a room. It gives the memory's own events, in the order in which they came, and tells whether something was
 // redacted.
-func (f *Feed) Joined(room id.RoomID, joined *mautrix.SyncJoinedRoom) (own []*matrix.Event, redacted bool) {
-	for _, evt := range joined.Timeline.Events {
-		if evt.Type.Type == event.EventEncrypted.Type {
-			f.bring(room, evt)
-		}
-		f.encrypt(room, evt)
-		if evt := f.stateEvent(evt); evt != nil {
-			own = append(own, evt)
-		}
+func (f *Feed) Joined(room id.RoomID, joined *mautrix.SyncJoinedRoom, shows follow.Shows) (own []*matrix.Event, redacted bool) {
+	state := joined.State.Events
+	if joined.StateAfter != nil {
+		state = joined.StateAfter.Events
 	}
-	f.add(room, own)
+	encrypted := false
+	sort := func(events []*event.Event, listed bool) (byKey map[string][]*matrix.Event, all []*matrix.Event) {
+		byKey = map[string][]*matrix.Event{}
+		for _, evt := range events {
+			encrypted = encrypted || matrix.IsRooms(evt, event.StateEncryption) // whatever its content
+			if own := f.stateEvent(evt); own != nil {
+				own.Listed = listed
+				byKey[*own.StateKey], all = append(byKey[*own.StateKey], own), append(all, own)
+			}
+		}
+		return byKey, all
+	}
+	listed, own := sort(joined.Timeline.Events, true)
+	current, was := sort(state, false)
+	f.encrypt(room, encrypted, shows, slices.Concat(was, own))
+	f.brought.bring(f.Room(room), joined, shows(f.Type), current, listed) // before it is looked for replicas, for one that is made meanwhile takes it
+	f.add(room, listed)
 	f.reconsider(room, joined)
+	f.bring(room, joined.Timeline.Events)
 	for _, evt := range joined.Timeline.Events {
 		if evt.Type.Type == event.EventRedaction.Type {
 			f.redact(room, evt)
 			redacted = true
 		}
 	}
-	state := joined.State.Events
-	if joined.StateAfter != nil {
-		state = joined.StateAfter.Events
-	}
-	for _, evt := range state {
-		f.encrypt(room, evt)
-		own := f.stateEvent(evt)
-		if own == nil {
-			continue
-		}
-		if d := f.Room(room).Replica(*own.StateKey); d != nil {
-			d.Resolved(own.ID)
+	for _, evt := range was {
+		if d := f.Room(room).Replica(*evt.StateKey); d != nil {
+			d.Resolved(evt.ID)
 		}
 	}
 	return own, redacted
@@ -78,33 +84,45 @@ func (f *Feed) Joined(room id.RoomID, joined *mautrix.SyncJoinedRoom) (own []*ma
 // add takes what one response has of the room, each dict's events at once: within a response Dendrite does not list events of the same
 // depth in the order in which it stored them, and if they were added one by one, a writer could see its own event without a
 // rival that was stored before it, and wrongly report success.
-func (f *Feed) add(room id.RoomID, events []*matrix.Event) {
-	read := map[commit.Address][]merge.Event{}
-	for _, evt := range events {
-		at := f.Room(room).Address(*evt.StateKey)
-		read[at] = append(read[at], f.Room(room).Parsed(evt))
-	}
-	for at, events := range read {
-		if d := f.Dicts.Find(at); d != nil {
-			d.Bring(events...)
+func (f *Feed) add(room id.RoomID, listed map[string][]*matrix.Event) {
+	for stateKey, events := range listed {
+		if d := f.Room(room).Replica(stateKey); d != nil {
+			read := make([]merge.Event, len(events))
+			for i, evt := range events {
+				read[i] = f.Room(room).Parsed(evt)
+			}
+			d.Bring(read...)
 		}
 	}
 }
 
-// bring keeps an encrypted event for the read that comes when the state refers to it.
-func (f *Feed) bring(room id.RoomID, evt *event.Event) {
-	if len(f.Dicts.In(room)) == 0 { // all that is said in rooms without memory would come here too
+// bring keeps encrypted events for the read that comes when the state refers to them.
+func (f *Feed) bring(room id.RoomID, events []*event.Event) {
+	if !f.brought.holds(room) && len(f.Dicts.In(room)) == 0 { // all that is said in rooms without memory would come here too
 		return
 	}
-	if text, err := json.Marshal(evt); err == nil {
-		f.Megolm.Bring(room, evt.ID, text)
+	for _, evt := range events {
+		if evt.Type.Type != event.EventEncrypted.Type {
+			continue
+		}
+		if text, err := json.Marshal(evt); err == nil {
+			f.Megolm.Bring(room, evt.ID, text)
+		}
 	}
 }
 
-// encrypt notes that a room is encrypted, whatever the event's content.
-func (f *Feed) encrypt(room id.RoomID, evt *event.Event) {
-	if matrix.IsRooms(evt, event.StateEncryption) {
+// encrypt notes that a room is encrypted, or that the sync shows that it is not. What the memory refers to can show it all the same.
+func (f *Feed) encrypt(room id.RoomID, encrypted bool, shows follow.Shows, own []*matrix.Event) {
+	switch {
+	case encrypted:
 		f.Encrypted.Set(room, true, true)
+	case shows(event.StateEncryption) && shows(f.Type):
+		if !f.Layout.Atomic() && f.client.Crypto != nil { // else each write has read the dict that it changes
+			for _, evt := range own {
+				_ = f.Room(room).Parsed(evt) // learns of references
+			}
+		}
+		f.Encrypted.Set(room, false, true)
 	}
 }
 
@@ -117,8 +135,11 @@ func (f *Feed) stateEvent(evt *event.Event) *matrix.Event {
 	if content == nil {
 		content, _ = json.Marshal(evt.Content.Raw) // a syncer that has been at it
 	}
-	own := &matrix.Event{ID: evt.ID, Sender: evt.Sender, Time: evt.Timestamp, Type: evt.Type.Type, StateKey: evt.StateKey, Content: content, Listed: true}
+	own := &matrix.Event{ID: evt.ID, Sender: evt.Sender, Time: evt.Timestamp, Type: evt.Type.Type, StateKey: evt.StateKey, Content: content}
 	own.Unsigned.ReplacesState = evt.Unsigned.ReplacesState
+	if evt.Unsigned.RedactedBecause != nil {
+		own.Unsigned.Redaction = json.RawMessage("{}")
+	}
 	return own
 }
 
@@ -128,6 +149,7 @@ func (f *Feed) redact(room id.RoomID, redaction *event.Event) {
 		redacted = id.EventID(inContent)
 	}
 	f.Megolm.Forget(room, redacted)
+	f.brought.forgetThose(room, func(evt *matrix.Event) bool { return evt.ID == redacted })
 	for _, d := range f.Dicts.In(room) {
 		d.Redacted(redacted)
 	}
@@ -159,6 +181,8 @@ func (f *Feed) reconsider(room id.RoomID, joined *mautrix.SyncJoinedRoom) {
 	}
 	switch {
 	case of:
+		since := at.sent - f.Policy.PowerRace.Milliseconds()
+		f.brought.forgetThose(room, func(evt *matrix.Event) bool { return evt.Time >= since && (at.from == "" || evt.Sender == at.from) })
 		at.again = true
 		if !at.reading {
 			at.reading = true

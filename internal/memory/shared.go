@@ -33,6 +33,7 @@ type Shared struct {
 	seals     sync.Map // id.RoomID → true, where the room's seal is known to be the store's, or to be missing as its secret is
 	media     media.Keeper
 	drops     drops
+	brought   brought
 	Dicts     commit.Replicas
 }
 

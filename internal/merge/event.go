@@ -44,8 +44,10 @@ type Event struct {
 	// Replaces is the event that was current before, by the homeserver's word.
 	Replaces id.EventID
 
-	// Partial: the event comes from the state, not from a list of events, so that what was before it is not known yet.
+	// Partial: the event comes from the state, not from a list of events, so that what was before it is not known yet. Before: from that before a
+	// list of events, on the branch of the first of them, so that what was stored after it need not be on the list.
 	Partial bool
+	Before  bool
 }
 
 // Yields are changes: of these events, what they did to these names, in order.

@@ -346,7 +346,8 @@ func (h *History) Unverified(event id.EventID, oneName bool) (unverified []*Even
 			continue
 		}
 		seen.add(n.index)
-		known := !n.Partial && len(n.missing) == 0 && (len(n.parents) > 0 || n.parentGivenUp || n.prunedParent || h.rooted)
+		follows := func(parent *node) bool { return !parent.Before || !parent.Partial || parent.verified }
+		known := !n.Partial && len(n.missing) == 0 && (slices.ContainsFunc(n.parents, follows) || n.parentGivenUp || n.prunedParent || h.rooted)
 		switch {
 		case n.verified, known && n.Marked:
 		case known && oneName && !n.Conditional:

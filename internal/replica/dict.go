@@ -162,6 +162,32 @@ func (d *Dict) Feed(events ...merge.Event) {
 	d.update()
 }
 
+// Begin is for a dict of which nothing is known, with what a sync has brought of it until that moment: what was current, and what came after
+// that, the oldest first. Those that come from a list and were sent after settled, in Unix milliseconds, have no rivals that are not among these.
+func (d *Dict) Begin(at time.Time, settled int64, events ...merge.Event) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(events) == 0 {
+		d.history.Rooted()
+	}
+	listed := slices.DeleteFunc(slices.Clone(events), func(e merge.Event) bool { return e.Partial })
+	for _, e := range events {
+		if e.Partial {
+			e.Before = len(listed) > 0
+			d.history.Add(e)
+		}
+	}
+	slices.Reverse(listed)
+	d.history.AddPage(listed, d.history.Now())
+	for _, e := range listed {
+		if e.Time > settled {
+			d.history.Verify(e.ID)
+		}
+	}
+	d.loaded, d.caught, d.checked = true, true, at
+	d.update()
+}
+
 func (d *Dict) isHead(event id.EventID) bool {
 	return slices.ContainsFunc(d.history.Heads(), func(head *merge.Event) bool { return head.ID == event })
 }

@@ -12,6 +12,7 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/follow"
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/memory"
 )
@@ -134,7 +135,7 @@ func (u *Rooms) Seen(room id.RoomID, page matrix.Page) {
 }
 
 // Joined takes what the sync has of a room, and tells whether the room may have been upgraded.
-func (u *Rooms) Joined(room id.RoomID, joined *mautrix.SyncJoinedRoom) (upgraded bool) {
+func (u *Rooms) Joined(room id.RoomID, joined *mautrix.SyncJoinedRoom, shows follow.Shows) (upgraded bool) {
 	all := slices.Concat(joined.State.Events, joined.Timeline.Events)
 	if joined.StateAfter != nil {
 		all = append(all, joined.StateAfter.Events...)
@@ -144,6 +145,11 @@ func (u *Rooms) Joined(room id.RoomID, joined *mautrix.SyncJoinedRoom) (upgraded
 			u.doubt(room, evt.ID)
 			upgraded = true
 		}
+	}
+	if !upgraded && shows(event.StateTombstone) {
+		u.in(room, func(about *upgrade) {
+			about.tombstone, about.asked, about.live, about.doubted = nil, time.Now(), true, time.Time{}
+		})
 	}
 	return upgraded
 }

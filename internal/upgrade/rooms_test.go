@@ -118,9 +118,10 @@ func TestJoined(t *testing.T) {
 				u := new(Rooms)
 				answered(u, room, nil)
 				joined := new(mautrix.SyncJoinedRoom)
-				assert.False(t, u.Joined(room, joined))
+				shows := func(event.Type) bool { return false }
+				assert.False(t, u.Joined(room, joined, shows))
 				put(joined)
-				assert.Equal(t, test.want, u.Joined(room, joined), "%s, in the %s", test.about, place)
+				assert.Equal(t, test.want, u.Joined(room, joined, shows), "%s, in the %s", test.about, place)
 				about := u.of(room)
 				assert.Equal(t, !test.want, about.isKnown(), "%s, in the %s", test.about, place)
 			})

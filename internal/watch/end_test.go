@@ -16,6 +16,7 @@ import (
 
 	"github.com/roomkv/roomkv/internal/fallback"
 	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/follow"
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/memory"
 )
@@ -36,9 +37,9 @@ func TestEndIsNotDroppedByWhatComesAfter(t *testing.T) {
 
 type sink struct{}
 
-func (sink) Missed()                                                   {}
-func (sink) Skipped(id.RoomID)                                         {}
-func (sink) Joined(id.RoomID, *mautrix.SyncJoinedRoom) []*matrix.Event { return nil }
+func (sink) Missed()                                                                 {}
+func (sink) Skipped(id.RoomID)                                                       {}
+func (sink) Joined(id.RoomID, *mautrix.SyncJoinedRoom, follow.Shows) []*matrix.Event { return nil }
 
 type answers func(*http.Request) string
 
