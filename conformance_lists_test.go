@@ -2,16 +2,20 @@ package roomkv_test
 
 import (
 	"net/http"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv"
 )
 
 // listRows are about the whole memory.
 var listRows = []row{
+	{name: "Rooms are those that have a memory", in: layouts3 + " " + secretly + " " + followed, run: roomsWithAMemory},
 	{name: "Keys of an empty memory", in: inAll, run: keysOfNothing},
 	{name: "Keys are sorted", in: inAll, run: keysAreSorted},
 	{name: "Keys has those that cannot be read", in: both, run: keysOfWhatCannotBeRead},
@@ -146,4 +150,46 @@ func allGoesOn(t *testing.T, e *env) {
 	}
 	assert.Equal(t, []string{"a", "c"}, good)
 	assert.Equal(t, []string{"bad"}, bad)
+}
+
+// roomsOf are the rooms in which the store's client has a memory.
+func roomsOf(t *testing.T, store *roomkv.Store) (rooms []id.RoomID) {
+	t.Helper()
+	for room, err := range store.Rooms(t.Context()) {
+		require.NoError(t, err)
+		rooms = append(rooms, room)
+	}
+	return rooms
+}
+
+func roomsWithAMemory(t *testing.T, e *env) {
+	ctx := t.Context()
+	has := func(want ...id.RoomID) {
+		t.Helper()
+		slices.Sort(want)
+		eventually(t, func() bool { return slices.Equal(want, roomsOf(t, e.store)) }, "the rooms")
+	}
+	has()
+	second, third := e.newRoom(t, e.client), e.newRoom(t, e.client)
+	for _, room := range []id.RoomID{e.room, second} {
+		scoped, err := e.store.WithRoom(ctx, room)
+		require.NoError(t, err)
+		require.NoError(t, scoped.Put(ctx, "k", 1))
+	}
+	_, err := e.client.SendStateEvent(ctx, third, event.Type{Type: "com.example.other", Class: event.StateEventType}, "", map[string]any{"k": 1})
+	require.NoError(t, err)
+	has(e.room, second)
+	if e.following {
+		e.counts(t, 0, "rooms", func() error { roomsOf(t, e.store); return nil })
+	} else {
+		e.counts(t, 1, "rooms", func() error { roomsOf(t, e.store); return nil })
+	}
+	for range e.store.Rooms(ctx) {
+		break // which is enough
+	}
+	require.NoError(t, e.store.Delete(ctx, "k"))
+	has(e.room, second)
+	_, err = e.client.LeaveRoom(ctx, second)
+	require.NoError(t, err)
+	has(e.room)
 }

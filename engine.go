@@ -65,12 +65,15 @@ type feed struct {
 }
 
 // Missed implements [follow.Sink]: nothing is believed that the sync would have changed.
-func (f *feed) Missed() {
+func (f *feed) Missed(shows follow.Shows) {
 	f.core.upgrades.Missed()
 	f.core.accounts.Missed()
-	f.memory.Missed()
+	f.memory.Missed(shows)
 	f.watches.LookBackAll()
 }
+
+// Left implements [follow.Sink].
+func (f *feed) Left(room id.RoomID) { f.memory.Left(room) }
 
 // Skipped implements [follow.Sink].
 func (f *feed) Skipped(room id.RoomID) {

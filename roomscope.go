@@ -2,6 +2,7 @@ package roomkv
 
 import (
 	"context"
+	"iter"
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
@@ -21,6 +22,28 @@ func (s *Store) WithRoom(ctx context.Context, room id.RoomID) (*Store, error) {
 		return nil, err
 	}
 	return scoped, nil
+}
+
+// Rooms returns the rooms, by ID and in order, that the client's user has joined and that have a memory of the store's event type and layout in
+// their state, also where its last key was deleted. It reads them when the iteration begins. A memory in account data is not among them.
+//
+// It takes no request while the store follows a sync that began without a token, and else one, a sync that brings these memories too and neither
+// members nor other state. On Dendrite it can lack what was written some milliseconds ago.
+//
+// The error comes once, with an empty ID; it is that of the request.
+func (s *Store) Rooms(ctx context.Context) iter.Seq2[id.RoomID, error] {
+	return func(yield func(id.RoomID, error) bool) {
+		rooms, err := s.core.feed.memory.Rooms(ctx)
+		if err != nil {
+			yield("", err)
+			return
+		}
+		for _, room := range rooms {
+			if !yield(room, nil) {
+				return
+			}
+		}
+	}
 }
 
 // InEventRoom makes an event handler of one that also gets the store of the event's room; opsdroid's

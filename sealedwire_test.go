@@ -172,6 +172,9 @@ var operations = map[string]func(t *testing.T, r *sealedRun){
 		require.NoError(t, err)
 		assert.Contains(t, keys, r.key(0))
 	},
+	"Store.Rooms": func(t *testing.T, r *sealedRun) {
+		assert.Contains(t, roomsOf(t, r.store), r.room)
+	},
 	"Store.All": func(t *testing.T, r *sealedRun) {
 		assert.Contains(t, memoryOf(t, r.store), r.key(0))
 	},

@@ -31,8 +31,11 @@ const (
 
 // Sink takes what the sync brings. Its methods are called by the goroutine of the sync, one after the other.
 type Sink interface {
-	// Missed tells that a whole response can be missing, with events of any room.
-	Missed()
+	// Missed tells that a whole response can be missing, with events of any room, before one that shows this.
+	Missed(shows Shows)
+
+	// Left tells that the user is not in the room any more.
+	Left(room id.RoomID)
 
 	// Skipped tells that events of the room can be missing. What is known of the room is as old as if nobody followed.
 	Skipped(room id.RoomID)
@@ -122,6 +125,17 @@ func (f *Follower) tells(eventType event.Type) bool {
 
 // Live tells whether the sync brings what happens in the room, and nothing is known to be missing.
 func (f *Follower) Live(room id.RoomID) bool {
+	if !f.Going() {
+		return false
+	}
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	_, waits := f.waiting[room]
+	return !waits
+}
+
+// Going tells whether the sync goes on.
+func (f *Follower) Going() bool {
 	if !f.Started() || time.Since(time.Unix(0, f.response.Load())) > f.Policy.Or().SyncSilence {
 		return false
 	}
@@ -132,10 +146,7 @@ func (f *Follower) Live(room id.RoomID) bool {
 		default:
 		}
 	}
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	_, waits := f.waiting[room]
-	return !waits
+	return true
 }
 
 // Feeds tells whether the sync brings what is sent in ctx while the caller waits for it. It brings nothing to a caller in one of its own
@@ -164,13 +175,14 @@ func (f *Follower) onSync(ctx context.Context, resp *mautrix.RespSync, since str
 	ended := ctx.Done()
 	f.ended.Store(&ended)
 	f.since.Store(matrix.PlaceOf(since))
+	shows := func(eventType event.Type) bool { return since == "" && f.tells(eventType) }
 	if f.misses(since, resp.NextBatch) {
-		f.missed()
+		f.missed(shows)
 	}
 	for room := range resp.Rooms.Leave {
+		f.Sink.Left(room)
 		f.skip(room)
 	}
-	shows := func(eventType event.Type) bool { return since == "" && f.tells(eventType) }
 	for room, joined := range resp.Rooms.Join {
 		if joined.Timeline.Limited || f.rejoins(joined.Timeline.Events) {
 			f.skip(room)
@@ -232,8 +244,8 @@ func (f *Follower) Stop() { f.stopped.Store(true) }
 func (f *Follower) Since() int64 { return f.since.Load() }
 
 // missed is for when a whole response can have been missed: nothing is believed that the sync would have changed.
-func (f *Follower) missed() {
-	f.Sink.Missed()
+func (f *Follower) missed(shows Shows) {
+	f.Sink.Missed(shows)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	clear(f.waiting)

@@ -15,7 +15,8 @@ import (
 
 type sink func(shows Shows)
 
-func (sink) Missed()           {}
+func (sink) Missed(Shows)      {}
+func (sink) Left(id.RoomID)    {}
 func (sink) Skipped(id.RoomID) {}
 func (s sink) Joined(_ id.RoomID, _ *mautrix.SyncJoinedRoom, shows Shows) []*matrix.Event {
 	s(shows)

@@ -102,35 +102,41 @@ func (r Room) stream(ctx context.Context, url string, read func(*Decoder) error)
 	return r.Explain(ctx, listing, err)
 }
 
-// listFilter is written out, for mautrix's Filter omits empty lists, and an absent list matches everything.
+// listFilter is what a listing of the room lets through.
 //
 // Every room has a create event, without which Synapse would leave out a room that has no memory yet.
 //
 // The timeline is there for Synapse: "state" is what was current before the timeline's first event, and
 // without a timeline after the room's latest event, which leaves out what was sent at the same time as that. But the timeline
 // also has what a change of the power levels at the same time has kept out of the state, so it shows these too.
+func (r Room) listFilter(eventType event.Type) string {
+	return syncFilter(filter{
+		"rooms":    []id.RoomID{r.ID},
+		"state":    filter{"types": []string{eventType.Type, event.StateCreate.Type}},
+		"timeline": filter{"types": []string{eventType.Type, event.StatePowerLevels.Type}, "limit": timelineLimit},
+	})
+}
+
+type filter map[string]any
+
+// syncFilter lets through what the filter of rooms says, and nothing else. It is written out, for mautrix's Filter omits empty lists, and an absent
+// list matches everything.
 //
 // Nothing can match account_data.not_types. The random name in it makes each filter another one, because Synapse
 // answers the same initial sync of a device from a cache for two minutes (sync_response_cache_duration),
 // without what was written since.
-func (r Room) listFilter(eventType event.Type) string {
-	type part map[string]any
-	none := part{"types": []string{}}
-	filter, err := json.Marshal(part{
+func syncFilter(rooms filter) string {
+	none := filter{"types": []string{}}
+	rooms["ephemeral"], rooms["account_data"] = none, none
+	text, err := json.Marshal(filter{
 		"presence":     none,
-		"account_data": part{"types": []string{}, "not_types": []string{"roomkv." + rand.Text()}},
-		"room": part{
-			"rooms":        []id.RoomID{r.ID},
-			"state":        part{"types": []string{eventType.Type, event.StateCreate.Type}},
-			"timeline":     part{"types": []string{eventType.Type, event.StatePowerLevels.Type}, "limit": timelineLimit},
-			"ephemeral":    none,
-			"account_data": none,
-		},
+		"account_data": filter{"types": []string{}, "not_types": []string{"roomkv." + rand.Text()}},
+		"room":         rooms,
 	})
 	if err != nil {
 		panic(err) // strings and numbers always encode
 	}
-	return string(filter)
+	return string(text)
 }
 
 // LearnMembers has the client's state store know who is in the room. One that has seen no sync does not.

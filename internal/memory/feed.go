@@ -3,6 +3,7 @@ package memory
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/follow"
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/merge"
@@ -22,15 +24,46 @@ type Feed struct {
 
 	mu         sync.Mutex
 	powerTaken map[id.RoomID]*powerTaken
+	rooms      map[id.RoomID]bool // that have a memory, nil where the sync has not told of all
 }
 
 // Missed is for a sync of which responses were missed: nothing is believed that they would have changed.
-func (f *Feed) Missed() {
+func (f *Feed) Missed(shows follow.Shows) {
+	f.mu.Lock()
+	if f.rooms = nil; shows(f.Type) {
+		f.rooms = map[id.RoomID]bool{}
+	}
+	f.mu.Unlock()
 	f.Encrypted.Doubt()
 	f.brought.forgetAll()
 	for _, d := range f.Dicts.All() {
 		d.Forget()
 	}
+}
+
+// Left is for a room that the user has left.
+func (f *Feed) Left(room id.RoomID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.rooms, room)
+}
+
+// Rooms are those in which the user is and whose state has a memory, or had one, in order: as the sync has told, else with a request.
+func (f *Feed) Rooms(ctx context.Context) ([]id.RoomID, error) {
+	if rooms := f.told(); rooms != nil && f.Follower.Going() {
+		return slices.Sorted(maps.Keys(rooms)), nil
+	}
+	rooms, err := matrix.RoomsWith(ctx, f.client, f.Type, f.Layout.Holds)
+	if err != nil {
+		return nil, fault.Because(err, "cannot list the rooms that have a memory: %s", matrix.Describe(err))
+	}
+	return rooms, nil
+}
+
+func (f *Feed) told() map[id.RoomID]bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.rooms)
 }
 
 // Skipped is for a room of which the sync has skipped events.
@@ -62,7 +95,9 @@ func (f *Feed) Joined(room id.RoomID, joined *mautrix.SyncJoinedRoom, shows foll
 	}
 	listed, own := sort(joined.Timeline.Events, true)
 	current, was := sort(state, false)
-	f.encrypt(room, encrypted, shows, slices.Concat(was, own))
+	all := slices.Concat(was, own)
+	f.has(room, all)
+	f.encrypt(room, encrypted, shows, all)
 	f.brought.bring(f.Room(room), joined, shows(f.Type), current, listed) // before it is looked for replicas, for one that is made meanwhile takes it
 	f.add(room, listed)
 	f.reconsider(room, joined)
@@ -79,6 +114,15 @@ func (f *Feed) Joined(room id.RoomID, joined *mautrix.SyncJoinedRoom, shows foll
 		}
 	}
 	return own, redacted
+}
+
+// has notes that the room has a memory, where there is an event of it.
+func (f *Feed) has(room id.RoomID, events []*matrix.Event) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.rooms != nil && len(events) > 0 {
+		f.rooms[room] = true
+	}
 }
 
 // add takes what one response has of the room, each dict's events at once: within a response Dendrite does not list events of the same

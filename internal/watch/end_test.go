@@ -37,7 +37,8 @@ func TestEndIsNotDroppedByWhatComesAfter(t *testing.T) {
 
 type sink struct{}
 
-func (sink) Missed()                                                                 {}
+func (sink) Left(id.RoomID)                                                          {}
+func (sink) Missed(follow.Shows)                                                     {}
 func (sink) Skipped(id.RoomID)                                                       {}
 func (sink) Joined(id.RoomID, *mautrix.SyncJoinedRoom, follow.Shows) []*matrix.Event { return nil }
 
