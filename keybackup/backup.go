@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"weak"
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/crypto"
@@ -53,13 +54,33 @@ func (p place) String() string { return fmt.Sprintf("session %s of %s", p.sessio
 // the account's storage is protected with now (the default key), and the storage must hold the backup's key
 // (m.megolm_backup.v1). The machine must be loaded, as it is after cryptohelper's Init.
 //
+// It keeps the backup's key in the crypto store, encrypted with the recovery key as secret storage has it. The first Open of a process that finds
+// the key there does not read secret storage, unless the account's backup has another key by now. That is not so with a passphrase.
+//
 // It fails with [ErrInvalidKey], [ErrWrongKey], [ErrNoSecretStorage], [ErrNoSecret], [ErrNoBackup], [ErrKeyMismatch],
-// [ErrUnsupported] or [ErrCorrupt], or with the error of a request. It sends four requests, all of them reading.
+// [ErrUnsupported] or [ErrCorrupt], or with the error of a request. It sends four requests, one where the crypto store has the key, all of them
+// reading.
 //
 // A backup is trusted only if its public key is that of the private key, one of the two ways that the specification
 // allows before anything is saved to a backup (Client-Server API, server-side key backups). The other one, a signature, is
 // not enough here: what is saved to a backup must be readable again with this key.
 func Open(ctx context.Context, machine *crypto.OlmMachine, recoveryKey string) (*Backup, error) {
+	if _, again := openedBefore.LoadOrStore(weak.Make(machine), true); !again {
+		if key := kept(ctx, machine, recoveryKey); key != nil {
+			if opened, err := open(ctx, machine, key); !errors.Is(err, ErrKeyMismatch) {
+				return opened, err
+			}
+		}
+	}
+	return openStored(ctx, machine, recoveryKey)
+}
+
+// openedBefore has the machines for which the backup was opened: who opens it again wants to know what is there now.
+var openedBefore sync.Map // of weak.Pointer[crypto.OlmMachine]
+
+// openStored is Open by what secret storage has.
+func openStored(ctx context.Context, machine *crypto.OlmMachine, recoveryKey string) (*Backup, error) {
+	openedBefore.Store(weak.Make(machine), true)
 	stored, err := openStorage(ctx, machine.Client, recoveryKey)
 	if err != nil {
 		return nil, err
@@ -68,7 +89,11 @@ func Open(ctx context.Context, machine *crypto.OlmMachine, recoveryKey string) (
 	if err != nil {
 		return nil, err
 	}
-	return open(ctx, machine, key)
+	opened, err := open(ctx, machine, key)
+	if err == nil {
+		stored.keep(ctx, machine, key)
+	}
+	return opened, err
 }
 
 // OpenWithKey opens the account's key backup with the backup's own private key, 32 bytes, which [ParseKey] reads from

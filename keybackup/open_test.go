@@ -16,6 +16,7 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/homeserver/hstest"
 	"github.com/roomkv/roomkv/keybackup"
 )
 
@@ -221,4 +222,72 @@ func TestParseKey(t *testing.T) {
 		_, err := keybackup.ParseKey(text)
 		assert.ErrorIs(t, err, keybackup.ErrInvalidKey, "%q", text)
 	}
+}
+
+// A process that begins again finds the backup's key in its crypto store.
+func TestOpenWithTheKeyThatIsKept(t *testing.T) {
+	ctx := t.Context()
+	client := hstest.Client(t)
+	store := hstest.NewCryptoStore()
+	begin := func() device { // as a process does
+		same, err := mautrix.NewClient(client.HomeserverURL.String(), client.UserID, client.AccessToken)
+		require.NoError(t, err)
+		same.DeviceID = client.DeviceID
+		wire := hstest.Record(same)
+		helper, err := hstest.NewCryptoIn(ctx, same, store)
+		require.NoError(t, err)
+		wire.Reset()
+		return device{same, helper.Machine(), wire}
+	}
+	first := begin()
+	recoveryKey, opened := first.setUp(t)
+	raw := first.rawKey(t, recoveryKey)
+	opens := func(about string, requests int) device {
+		t.Helper()
+		bot := begin()
+		again := bot.open(t, recoveryKey)
+		assert.Equal(t, requests, bot.wire.Count(), about)
+		assert.Equal(t, opened.Version(), again.Version(), about)
+		return bot
+	}
+	bot := opens("with the key that is kept", 1)
+	bot.wire.Reset()
+	bot.open(t, recoveryKey)
+	assert.Equal(t, 4, bot.wire.Count(), "once more in the same process")
+
+	for _, secret := range []id.Secret{"roomkv.backup_key", id.SecretMegolmBackupV1} {
+		kept, err := store.GetSecret(ctx, secret)
+		require.NoError(t, err)
+		assert.NotContains(t, kept, base64.RawStdEncoding.EncodeToString(raw), "it is encrypted")
+		assert.Equal(t, secret == "roomkv.backup_key", kept != "", secret)
+	}
+	stranger, err := ssss.NewKey("")
+	require.NoError(t, err)
+	_, err = keybackup.Open(ctx, begin().machine, stranger.RecoveryKey())
+	require.ErrorIs(t, err, keybackup.ErrWrongKey, "the key is kept for the recovery key alone")
+	for _, broken := range []string{"", "x", "null", "{}", `{"ciphertext":"AAAA","iv":"AAAA","mac":"AAAA"}`} {
+		require.NoError(t, store.PutSecret(ctx, "roomkv.backup_key", broken))
+		opens(broken, 4)
+	}
+	opens("it is kept again", 1)
+
+	require.NoError(t, first.DeleteKeyBackupVersion(ctx, opened.Version()))
+	_, err = keybackup.Open(ctx, begin().machine, recoveryKey)
+	require.ErrorIs(t, err, keybackup.ErrNoBackup)
+	other, err := backup.NewMegolmBackupKey()
+	require.NoError(t, err)
+	keyID, description, err := first.machine.SSSS.GetDefaultKeyData(ctx)
+	require.NoError(t, err)
+	key, err := description.VerifyRecoveryKey(keyID, recoveryKey)
+	require.NoError(t, err)
+	require.NoError(t, first.machine.SSSS.SetEncryptedAccountData(ctx, event.AccountDataMegolmBackupKey, other.Bytes(), key))
+	_, err = first.CreateKeyBackupVersion(ctx, &mautrix.ReqRoomKeysVersionCreate[backup.MegolmAuthData]{
+		Algorithm: id.KeyBackupAlgorithmMegolmBackupV1,
+		AuthData:  backup.MegolmAuthData{PublicKey: id.Ed25519(base64.RawStdEncoding.EncodeToString(other.PublicKey().Bytes()))},
+	})
+	require.NoError(t, err)
+	bot = begin()
+	opened = bot.open(t, recoveryKey)
+	assert.Equal(t, 5, bot.wire.Count(), "another client has made a backup with another key, and put that into secret storage")
+	opens("with the new key", 1)
 }

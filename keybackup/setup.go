@@ -58,7 +58,7 @@ func SetUp(ctx context.Context, machine *crypto.OlmMachine, existingKey string) 
 	if err := createVersion(ctx, machine, key); err != nil {
 		return recoveryKey, nil, err
 	}
-	opened, err = Open(ctx, machine, recoveryKey)
+	opened, err = openStored(ctx, machine, recoveryKey)
 	return recoveryKey, opened, err
 }
 
