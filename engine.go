@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/fallback"
@@ -65,10 +66,10 @@ type feed struct {
 }
 
 // Missed implements [follow.Sink]: nothing is believed that the sync would have changed.
-func (f *feed) Missed(shows follow.Shows) {
+func (f *feed) Missed(tells func(event.Type) bool) {
 	f.core.upgrades.Missed()
 	f.core.accounts.Missed()
-	f.memory.Missed(shows)
+	f.memory.Missed(tells)
 	f.watches.LookBackAll()
 }
 

@@ -335,8 +335,9 @@ var scenarios = []scenario{
 func hides(k knobs) func(seed uint64, rng *rand.Rand) plan {
 	return func(_ uint64, rng *rand.Rand) plan {
 		late := following(planned("c", at(some(rng, 2*time.Second), update, "k"), at(ms, get, "k")))
-		late.Begins = 5 * time.Second
-		return plan{Alone: true, Knobs: k, Incidents: []incident{{At: 3 * time.Second, Kind: "chat", Count: 60}}, Processes: []processPlan{
+		late.Begins = 6 * time.Second
+		chats := []incident{{At: 3 * time.Second, Kind: "chat", Count: 60}, {At: 5 * time.Second, Kind: "chat", Count: 10}}
+		return plan{Alone: true, Knobs: k, Incidents: chats, Processes: []processPlan{
 			planned("z", at(10*ms, update, "k")), planned("a", at(time.Second, update, "k")), planned("b", at(time.Second, update, "k")), late,
 		}}
 	}

@@ -321,6 +321,9 @@ func (p *process) begin(timeline []*simEvent, stored int, read map[string][]merg
 	s := p.world.server
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.first = nil; !isSettled(timeline) {
+		return
+	}
 	p.first = &firstSync{at: time.Now(), whole: p.responses == 0, from: math.MaxInt64 / 2, dicts: map[string][]merge.Event{}}
 	for _, e := range timeline {
 		if e.id == "$create" {
@@ -339,6 +342,15 @@ func (p *process) begin(timeline []*simEvent, stored int, read map[string][]merg
 			p.first.dicts[key] = append(p.first.dicts[key], events...)
 		}
 	}
+}
+
+// isSettled is as in package follow.
+func isSettled(timeline []*simEvent) bool {
+	if len(timeline) == 0 {
+		return false
+	}
+	first, last := timeline[0], timeline[len(timeline)-1]
+	return first.id == "$create" || last.ts-first.ts > 2*commit.DefaultPolicy().Skew.Milliseconds()
 }
 
 // came notes what a later response has.

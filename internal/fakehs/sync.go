@@ -3,6 +3,7 @@ package fakehs
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"maunium.net/go/mautrix/id"
@@ -204,12 +205,18 @@ func reversed(events []*pdu) []*pdu {
 func (y *syncing) state(at *room, last *pdu, timeline []*pdu, since int64, fresh bool) []*pdu {
 	wanted := y.filter.Room.State
 	if y.mode == Forking && fresh {
-		// That before the timeline on its branch of the history, or after the room's last event on its branch.
-		before := last.after
-		if len(timeline) > 0 {
-			before = timeline[0].base
+		// That before the timeline and that after it, on the branches of its first event and its last, but for what it lists.
+		if len(timeline) == 0 {
+			return only(last.after.sorted(), wanted)
 		}
-		return only(before.sorted(), wanted)
+		after := timeline[len(timeline)-1].after
+		found := timeline[0].base.sorted()
+		for _, evt := range after.sorted() {
+			if !slices.Contains(found, evt) && !slices.Contains(timeline, evt) {
+				found = append(found, evt)
+			}
+		}
+		return only(found, wanted)
 	}
 	shown := map[slot]bool{}
 	for _, evt := range timeline {

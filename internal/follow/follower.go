@@ -31,8 +31,9 @@ const (
 
 // Sink takes what the sync brings. Its methods are called by the goroutine of the sync, one after the other.
 type Sink interface {
-	// Missed tells that a whole response can be missing, with events of any room, before one that shows this.
-	Missed(shows Shows)
+	// Missed tells that a whole response can be missing, with events of any room, and whether the next one begins anew and tells of all rooms
+	// that have state of a type.
+	Missed(tells func(event.Type) bool)
 
 	// Left tells that the user is not in the room any more.
 	Left(room id.RoomID)
@@ -46,6 +47,18 @@ type Sink interface {
 
 // Shows tells of a response whether it has all of a room's state of the type: what it does not have is then not there.
 type Shows func(event.Type) bool
+
+// IsSettled tells whether a response shows a room's state as it is. Synapse shows that before the timeline and that after it, as the branches of the
+// first event and the last have it. What stands on another branch was sent at the same time as the last event. It is listed where the timeline
+// reaches back to well before that. The state after the timeline that MSC4222 has is that of all branches.
+func IsSettled(joined *mautrix.SyncJoinedRoom, policy *policy.Policy) bool {
+	events := joined.Timeline.Events
+	if joined.StateAfter != nil || len(events) == 0 {
+		return joined.StateAfter != nil
+	}
+	first, last := events[0], events[len(events)-1]
+	return matrix.IsRooms(first, event.StateCreate) || last.Timestamp-first.Timestamp > 2*policy.Or().StoredLate.Milliseconds()
+}
 
 // Follower follows one client's sync. The exported fields are set before the first use. Methods are safe for concurrent use.
 type Follower struct {
@@ -175,9 +188,9 @@ func (f *Follower) onSync(ctx context.Context, resp *mautrix.RespSync, since str
 	ended := ctx.Done()
 	f.ended.Store(&ended)
 	f.since.Store(matrix.PlaceOf(since))
-	shows := func(eventType event.Type) bool { return since == "" && f.tells(eventType) }
+	tells := func(eventType event.Type) bool { return since == "" && f.tells(eventType) }
 	if f.misses(since, resp.NextBatch) {
-		f.missed(shows)
+		f.missed(tells)
 	}
 	for room := range resp.Rooms.Leave {
 		f.Sink.Left(room)
@@ -187,6 +200,7 @@ func (f *Follower) onSync(ctx context.Context, resp *mautrix.RespSync, since str
 		if joined.Timeline.Limited || f.rejoins(joined.Timeline.Events) {
 			f.skip(room)
 		}
+		shows := func(eventType event.Type) bool { return tells(eventType) && IsSettled(joined, f.Policy) }
 		f.came(room, f.Sink.Joined(room, joined, shows))
 	}
 	f.stopWaiting()
@@ -244,8 +258,8 @@ func (f *Follower) Stop() { f.stopped.Store(true) }
 func (f *Follower) Since() int64 { return f.since.Load() }
 
 // missed is for when a whole response can have been missed: nothing is believed that the sync would have changed.
-func (f *Follower) missed(shows Shows) {
-	f.Sink.Missed(shows)
+func (f *Follower) missed(tells func(event.Type) bool) {
+	f.Sink.Missed(tells)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	clear(f.waiting)

@@ -15,9 +15,9 @@ import (
 
 type sink func(shows Shows)
 
-func (sink) Missed(Shows)      {}
-func (sink) Left(id.RoomID)    {}
-func (sink) Skipped(id.RoomID) {}
+func (sink) Missed(func(event.Type) bool) {}
+func (sink) Left(id.RoomID)               {}
+func (sink) Skipped(id.RoomID)            {}
 func (s sink) Joined(_ id.RoomID, _ *mautrix.SyncJoinedRoom, shows Shows) []*matrix.Event {
 	s(shows)
 	return nil
@@ -65,8 +65,38 @@ func TestShows(t *testing.T) {
 			assert.Equal(t, test.shows, shows(event.StateEncryption), about)
 		})}
 		require.NoError(t, f.Start())
-		joined := mautrix.RespSyncRooms{Join: map[id.RoomID]*mautrix.SyncJoinedRoom{"!room": {}}}
+		whole := &mautrix.SyncJoinedRoom{StateAfter: new(mautrix.SyncEventsList)}
+		joined := mautrix.RespSyncRooms{Join: map[id.RoomID]*mautrix.SyncJoinedRoom{"!room": whole}}
 		require.NoError(t, syncer.ProcessResponse(context.Background(), &mautrix.RespSync{Rooms: joined}, test.since))
 		assert.True(t, told, about)
+	}
+}
+
+// Synapse shows the state of branches, and what is on another one was sent at about the same time.
+func TestIsSettled(t *testing.T) {
+	empty := ""
+	at := func(times ...int64) (joined *mautrix.SyncJoinedRoom) {
+		joined = new(mautrix.SyncJoinedRoom)
+		for _, at := range times {
+			joined.Timeline.Events = append(joined.Timeline.Events, &event.Event{Type: event.EventMessage, Timestamp: at})
+		}
+		return joined
+	}
+	begins := at(5, 6)
+	begins.Timeline.Events[0].Type, begins.Timeline.Events[0].StateKey = event.StateCreate, &empty
+	after := at(5)
+	after.StateAfter = new(mautrix.SyncEventsList)
+	for about, test := range map[string]struct {
+		joined  *mautrix.SyncJoinedRoom
+		settled bool
+	}{
+		"nothing":               {at(), false},
+		"one event":             {at(5), false},
+		"within a moment":       {at(5, 10, 900), false},
+		"over a while":          {at(5, 10, 2000), true},
+		"the room's beginning":  {begins, true},
+		"with what comes after": {after, true},
+	} {
+		assert.Equal(t, test.settled, IsSettled(test.joined, nil), about)
 	}
 }

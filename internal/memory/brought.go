@@ -12,6 +12,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/follow"
 	"github.com/roomkv/roomkv/internal/lru"
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/merge"
@@ -80,22 +81,24 @@ func (b *brought) bring(room Room, joined *mautrix.SyncJoinedRoom, whole bool, c
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	known, ok := b.rooms.Get(room.ID)
+	settled := follow.IsSettled(joined, room.Policy)
 	if !ok || whole {
-		if !whole && len(current) == 0 {
+		if !settled || !whole && len(current) == 0 {
 			return
 		}
 		known = &broughtRoom{at: time.Now(), whole: whole, dicts: map[string]*broughtDict{}}
 	}
 	from := room.listedFrom(joined.Timeline.Events)
 	for stateKey, events := range current {
-		if later := listed[stateKey]; joined.StateAfter != nil && len(later) > 0 {
-			known.set(stateKey, nil)
-			if slices.ContainsFunc(later, func(evt *matrix.Event) bool { return evt.ID == events[0].ID }) {
-				known.set(stateKey, &broughtDict{from, later})
-			} // else the homeserver has left something out of the state
-		} else {
+		later := listed[stateKey]
+		known.set(stateKey, nil)
+		switch {
+		case !settled:
+		case joined.StateAfter == nil || len(later) == 0:
 			known.set(stateKey, &broughtDict{from, slices.Concat(events, later)})
-		}
+		case slices.ContainsFunc(later, func(evt *matrix.Event) bool { return evt.ID == events[0].ID }):
+			known.set(stateKey, &broughtDict{from, later})
+		} // else the homeserver has left what is listed out of the state
 	}
 	for stateKey, events := range listed {
 		if len(current[stateKey]) > 0 {

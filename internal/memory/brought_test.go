@@ -22,27 +22,30 @@ func TestFirstResponse(t *testing.T) {
 		return evt
 	}
 	dict := func(at id.EventID, value string) *event.Event { return state(at, eventType, `{"k":`+value+`}`) }
+	before := state("$create", "m.room.create", "{}")
 	list := func(events ...*event.Event) mautrix.SyncEventsList { return mautrix.SyncEventsList{Events: events} }
 	after := func(events ...*event.Event) *mautrix.SyncEventsList { return &mautrix.SyncEventsList{Events: events} }
+	begins := mautrix.SyncTimeline{SyncEventsList: list(before)}
 	redaction := &event.Event{ID: "$redaction", Type: event.EventRedaction, Redacts: "$a"}
 	for about, test := range map[string]struct {
 		joined mautrix.SyncJoinedRoom
 		some   bool   // whether it is not an initial sync
 		value  string // "?" where it is not known, and empty where nothing is there
 	}{
-		"in the state":                             {mautrix.SyncJoinedRoom{State: list(dict("$a", "1"))}, false, "1"},
-		"in the state of a later response":         {mautrix.SyncJoinedRoom{State: list(dict("$a", "1"))}, true, "1"},
-		"listed":                                   {mautrix.SyncJoinedRoom{Timeline: mautrix.SyncTimeline{SyncEventsList: list(dict("$a", "1"))}}, false, "1"},
-		"listed in a later response":               {mautrix.SyncJoinedRoom{Timeline: mautrix.SyncTimeline{SyncEventsList: list(dict("$a", "1"))}}, true, "?"},
-		"nothing":                                  {mautrix.SyncJoinedRoom{}, false, ""},
-		"nothing in a later response":              {mautrix.SyncJoinedRoom{}, true, "?"},
-		"another type":                             {mautrix.SyncJoinedRoom{State: list(state("$a", "m.room.topic", "{}"))}, false, ""},
-		"in the state after, and listed":           {mautrix.SyncJoinedRoom{StateAfter: after(dict("$a", "1")), Timeline: mautrix.SyncTimeline{SyncEventsList: list(dict("$a", "1"))}}, false, "1"},
+		"in the state":                             {mautrix.SyncJoinedRoom{State: list(dict("$a", "1")), Timeline: begins}, false, "1"},
+		"in the state of a later response":         {mautrix.SyncJoinedRoom{State: list(dict("$a", "1")), Timeline: begins}, true, "1"},
+		"listed":                                   {mautrix.SyncJoinedRoom{Timeline: mautrix.SyncTimeline{SyncEventsList: list(before, dict("$a", "1"))}}, false, "1"},
+		"listed in a later response":               {mautrix.SyncJoinedRoom{Timeline: mautrix.SyncTimeline{SyncEventsList: list(before, dict("$a", "1"))}}, true, "?"},
+		"in the state of a branch":                 {mautrix.SyncJoinedRoom{State: list(dict("$a", "1"))}, true, "?"},
+		"nothing":                                  {mautrix.SyncJoinedRoom{Timeline: begins}, false, ""},
+		"nothing in a later response":              {mautrix.SyncJoinedRoom{Timeline: begins}, true, "?"},
+		"another type":                             {mautrix.SyncJoinedRoom{State: list(state("$a", "m.room.topic", "{}")), Timeline: begins}, false, ""},
+		"in the state after, and listed":           {mautrix.SyncJoinedRoom{StateAfter: after(dict("$a", "1")), Timeline: mautrix.SyncTimeline{SyncEventsList: list(before, dict("$a", "1"))}}, false, "1"},
 		"in the state after alone":                 {mautrix.SyncJoinedRoom{StateAfter: after(dict("$a", "1"))}, false, "1"},
-		"listed, and not in the state":             {mautrix.SyncJoinedRoom{StateAfter: after(), Timeline: mautrix.SyncTimeline{SyncEventsList: list(dict("$a", "1"))}}, false, "?"},
-		"listed, and another in the state":         {mautrix.SyncJoinedRoom{StateAfter: after(dict("$b", "2")), Timeline: mautrix.SyncTimeline{SyncEventsList: list(dict("$a", "1"))}}, false, "?"},
-		"redacted in the same response":            {mautrix.SyncJoinedRoom{State: list(dict("$a", "1")), Timeline: mautrix.SyncTimeline{SyncEventsList: list(redaction)}}, false, "?"},
-		"two events that nothing puts in an order": {mautrix.SyncJoinedRoom{State: list(dict("$a", "1"), dict("$b", "2"))}, false, "?"},
+		"listed, and not in the state":             {mautrix.SyncJoinedRoom{StateAfter: after(), Timeline: mautrix.SyncTimeline{SyncEventsList: list(before, dict("$a", "1"))}}, false, "?"},
+		"listed, and another in the state":         {mautrix.SyncJoinedRoom{StateAfter: after(dict("$b", "2")), Timeline: mautrix.SyncTimeline{SyncEventsList: list(before, dict("$a", "1"))}}, false, "?"},
+		"redacted in the same response":            {mautrix.SyncJoinedRoom{State: list(dict("$a", "1")), Timeline: mautrix.SyncTimeline{SyncEventsList: list(before, redaction)}}, false, "?"},
+		"two events that nothing puts in an order": {mautrix.SyncJoinedRoom{State: list(dict("$a", "1"), dict("$b", "2")), Timeline: begins}, false, "?"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			client, err := mautrix.NewClient("http://localhost", "@bot:localhost", "")

@@ -28,9 +28,9 @@ type Feed struct {
 }
 
 // Missed is for a sync of which responses were missed: nothing is believed that they would have changed.
-func (f *Feed) Missed(shows follow.Shows) {
+func (f *Feed) Missed(tells func(event.Type) bool) {
 	f.mu.Lock()
-	if f.rooms = nil; shows(f.Type) {
+	if f.rooms = nil; tells(f.Type) {
 		f.rooms = map[id.RoomID]bool{}
 	}
 	f.mu.Unlock()

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/fallback"
@@ -38,7 +39,7 @@ func TestEndIsNotDroppedByWhatComesAfter(t *testing.T) {
 type sink struct{}
 
 func (sink) Left(id.RoomID)                                                          {}
-func (sink) Missed(follow.Shows)                                                     {}
+func (sink) Missed(func(event.Type) bool)                                            {}
 func (sink) Skipped(id.RoomID)                                                       {}
 func (sink) Joined(id.RoomID, *mautrix.SyncJoinedRoom, follow.Shows) []*matrix.Event { return nil }
 
