@@ -338,7 +338,7 @@ func TestManyHeads(t *testing.T) {
 	base := revision(t, store, "base")
 	for i := range heads {
 		fork := wire.Dict{
-			Stored:  map[string]json.RawMessage{"base": json.RawMessage(`0`), fmt.Sprint("fork ", i): json.RawMessage(`1`)},
+			Names:   map[string]string{"base": `0`, fmt.Sprint("fork ", i): `1`},
 			Parents: &wire.Parents{Events: []id.EventID{base}, By: fmt.Sprint(i)},
 		}
 		_, err := client.SendStateEvent(t.Context(), room, database, "", fork.Content())

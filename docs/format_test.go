@@ -118,13 +118,13 @@ func parentsIn(t *testing.T, content string) *wire.Parents {
 }
 
 func checkStored(t *testing.T, dict wire.Dict) {
-	for key, stored := range dict.Stored {
-		_, err := wire.Decode(stored)
+	for key, stored := range dict.Names {
+		_, err := wire.Decode(json.RawMessage(stored))
 		assert.NoError(t, err, key)
 	}
 }
 
-func checkDict(t *testing.T, text string) { assert.NotEmpty(t, read(t, text).Stored) }
+func checkDict(t *testing.T, text string) { assert.NotEmpty(t, read(t, text).Names) }
 
 func checkStale(t *testing.T, text string) {
 	dict, err := wire.ParseDict(json.RawMessage(text))
@@ -147,14 +147,13 @@ func checkMerge(t *testing.T, text string) {
 	var history merge.History
 	for i, e := range example.Events {
 		dict := read(t, string(e.Content))
-		history.Add(merge.Event{ID: e.ID, Time: e.Time, Dict: dict.Names(), Mark: dict.ParentsText, Marked: true,
+		history.Add(merge.Event{ID: e.ID, Time: e.Time, Dict: dict.Names, Mark: dict.ParentsText, Marked: true,
 			Parents: dict.Parents.Events, Yields: dict.Parents.Yields, Conditional: dict.Parents.Conditional})
 		history.Place(e.ID, int64(i), true)
 	}
 	read(t, string(example.Merge))
 	merged := history.Merge()
-	dict := wire.OfNames(merged.Dict)
-	dict.Parents = &wire.Parents{Events: merged.Parents, Yields: merged.Yields}
+	dict := wire.Dict{Names: merged.Dict, Parents: &wire.Parents{Events: merged.Parents, Yields: merged.Yields}}
 	assert.JSONEq(t, string(example.Merge), string(dict.Content()))
 }
 
@@ -182,7 +181,7 @@ func checkPerKey(t *testing.T, text string) {
 	require.NotNil(t, dict.Parents, "the digest is right")
 	assert.Nil(t, dict.Parents.Events)
 	checkStored(t, dict)
-	for key := range dict.Stored {
+	for key := range dict.Names {
 		assert.Equal(t, evt.StateKey, wire.StateKey(key))
 	}
 }
@@ -241,7 +240,7 @@ func seal(secret, room, eventType string) string {
 }
 
 func checkSealed(t *testing.T, text string) {
-	names := read(t, text).Names()
+	names := read(t, text).Names
 	assert.Equal(t, fmt.Sprintf("%q", seal(sealedSecret, sealedRoom, roomkv.DefaultEventType)), names["roomkv.seal"])
 	name := sealedName(sealedSecret, sealedRoom, roomkv.DefaultEventType, sealedKey)
 	assert.True(t, wire.IsSealed(name))
@@ -307,7 +306,7 @@ func checkPredecessor(t *testing.T, text string) {
 	}
 	dict, err := wire.ParseDict(json.RawMessage(content))
 	require.NoError(t, err)
-	moved, _ := wire.MovedFrom(json.RawMessage(dict.Names()[wire.PredecessorName]), "!old:example.org")
+	moved, _ := wire.MovedFrom(json.RawMessage(dict.Names[wire.PredecessorName]), "!old:example.org")
 	assert.True(t, moved)
 }
 
@@ -386,6 +385,6 @@ func checkOld(t *testing.T, cells []string) {
 	require.NoError(t, json.Unmarshal([]byte(cells[0]), &stateKey))
 	dict, err := wire.ParsePerKey(stateKey, json.RawMessage(cells[1]))
 	require.NoError(t, err)
-	require.Len(t, dict.Stored, 1)
-	assert.JSONEq(t, cells[2], string(dict.Stored[stateKey]))
+	require.Len(t, dict.Names, 1)
+	assert.JSONEq(t, cells[2], dict.Names[stateKey])
 }

@@ -17,6 +17,7 @@ package bench
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"net/http"
 	"strings"
@@ -30,10 +31,18 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv"
+	"github.com/roomkv/roomkv/internal/fakehs"
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
 )
 
-func TestMain(m *testing.M) { hstest.Main(m) }
+var inMemory = flag.Bool("memory", false, "run on the homeserver in memory")
+
+func TestMain(m *testing.M) {
+	if flag.Parse(); *inMemory {
+		hstest.InMemory(fakehs.Linear)
+	}
+	hstest.Main(m)
+}
 
 var database = event.Type{Type: roomkv.DefaultEventType, Class: event.StateEventType}
 

@@ -46,9 +46,7 @@ func (p *plan) size(name, stored string) int {
 }
 
 func (p *plan) content() json.RawMessage {
-	dict := wire.OfNames(p.names)
-	dict.Parents = p.parents
-	return dict.Content()
+	return wire.Dict{Names: p.names, Parents: p.parents}.Content()
 }
 
 // plan merges what is known and makes the edits. It fails where no edit can be made.

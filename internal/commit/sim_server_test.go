@@ -298,7 +298,7 @@ func (s *simServer) event(e *simEvent, listed bool) merge.Event {
 		parse = func(content json.RawMessage) (wire.Dict, error) { return wire.ParsePerKey(e.key, content) }
 	}
 	dict, err := parse(e.content)
-	read := merge.Event{ID: e.id, Sender: id.UserID(e.sender), Time: e.ts, Dict: dict.Names(), Mark: dict.ParentsText,
+	read := merge.Event{ID: e.id, Sender: id.UserID(e.sender), Time: e.ts, Dict: dict.Names, Mark: dict.ParentsText,
 		Redacted: e.redacted, Partial: !listed, Err: err}
 	if e.replaces != nil && (s.forking || listed && !s.silent && e.key == "") {
 		read.Replaces = e.replaces.id

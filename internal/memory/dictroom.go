@@ -127,7 +127,7 @@ func (p DictRoom) Behind(event id.EventID) { p.Follower.Behind(p.ID, event) }
 // parsed reads an event of the dict.
 func (p DictRoom) parsed(evt *matrix.Event) merge.Event {
 	dict, err := p.Layout.Parse(p.StateKey, evt.Content)
-	read := merge.Event{ID: evt.ID, Sender: evt.Sender, Time: evt.Time, Dict: dict.Names(), Mark: dict.ParentsText,
+	read := merge.Event{ID: evt.ID, Sender: evt.Sender, Time: evt.Time, Dict: dict.Names, Mark: dict.ParentsText,
 		Replaces: evt.Unsigned.ReplacesState, Redacted: evt.Redacted(), Partial: !evt.Listed}
 	if err != nil {
 		read.Err = fault.Of(fault.ErrCorrupt, err, "event %s, state %q in %s: %v", evt.ID, p.StateKey, p.ID, err)

@@ -133,7 +133,7 @@ func (m inEvents) after(ctx context.Context, stateKey string, foreign func(state
 // isEmpty tells whether the event holds nothing, as one whose key was deleted.
 func isEmpty(evt *matrix.Event) bool {
 	dict, err := wire.ParsePerKey(*evt.StateKey, evt.Content)
-	return err == nil && len(dict.Names()) == 0
+	return err == nil && len(dict.Names) == 0
 }
 
 // Remove implements [Memory]. Each name that is there takes an event, so those that are not there are left out.

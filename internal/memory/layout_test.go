@@ -25,7 +25,7 @@ func TestOneDict(t *testing.T) {
 		}
 		dict, err := layout.Parse("whatever", json.RawMessage(`{"a":1,"b":{"c":2}}`))
 		require.NoError(t, err)
-		assert.Equal(t, map[string]string{"a": `1`, "b": `{"c":2}`}, dict.Names())
+		assert.Equal(t, map[string]string{"a": `1`, "b": `{"c":2}`}, dict.Names)
 		_, err = layout.Parse(key, json.RawMessage(`[]`))
 		require.ErrorIs(t, err, wire.ErrFormat)
 	}
@@ -58,7 +58,7 @@ func TestPerKey(t *testing.T) {
 	} {
 		dict, err := layout.Parse(test.stateKey, json.RawMessage(test.content))
 		require.NoError(t, err)
-		assert.Equal(t, test.stored, dict.Names()["a"], test.content)
+		assert.Equal(t, test.stored, dict.Names["a"], test.content)
 	}
 	_, err := layout.Parse(sealedName, json.RawMessage(`{"a":1}`))
 	require.ErrorIs(t, err, wire.ErrFormat, "an event of a sealed key has no other name")

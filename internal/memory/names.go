@@ -139,7 +139,7 @@ func (r Room) EnsureSeal(ctx context.Context, writing bool) error {
 		}
 	}
 	if !sealed && writing && r.Secret != nil {
-		if err := r.PutSeal(ctx, wire.OfNames(map[string]string{wire.SealName: string(r.Seal())})); err != nil {
+		if err := r.PutSeal(ctx, wire.Dict{Names: map[string]string{wire.SealName: string(r.Seal())}}); err != nil {
 			return err
 		}
 		sealed = true
@@ -165,6 +165,6 @@ func (r Room) CheckSealEvent(evt *matrix.Event) (sealed bool, err error) {
 	if err != nil {
 		return false, fault.Of(fault.ErrCorrupt, err, "event %s, state %q in %s: %v", evt.ID, *evt.StateKey, r.ID, err)
 	}
-	seal, sealed := dict.Names()[wire.SealName]
+	seal, sealed := dict.Names[wire.SealName]
 	return sealed, r.CheckSeal(seal, sealed)
 }

@@ -15,7 +15,7 @@ import (
 
 func TestParsed(t *testing.T) {
 	with := func(parents *wire.Parents) json.RawMessage {
-		return wire.Dict{Stored: map[string]json.RawMessage{"a": json.RawMessage(`1`)}, Parents: parents}.Content()
+		return wire.Dict{Names: map[string]string{"a": `1`}, Parents: parents}.Content()
 	}
 	for _, test := range []struct {
 		about    string

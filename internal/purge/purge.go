@@ -184,7 +184,7 @@ func (p *purge) noteOthers(evt *matrix.Event) {
 	if err != nil {
 		return
 	}
-	for name := range dict.Names() {
+	for name := range dict.Names {
 		if !p.isPurged(name) {
 			p.others[name] = true
 		}
@@ -198,7 +198,7 @@ func (p *purge) find(stateKey string, content json.RawMessage) (names []string, 
 	if err != nil {
 		return slices.Collect(maps.Keys(p.names[stateKey])), true
 	}
-	all := dict.Names()
+	all := dict.Names
 	for name := range p.names[stateKey] {
 		stored, there := all[name]
 		if !there {

@@ -183,7 +183,7 @@ func TestHolds(t *testing.T) {
 		} {
 			p := purgeOf(t, settings, "a", `b"`)
 			stateKey := p.Layout.StateKey(p.NameOf("other"))
-			content := wire.OfNames(map[string]string{p.NameOf("other"): `1`}).Content()
+			content := wire.Dict{Names: map[string]string{p.NameOf("other"): `1`}}.Content()
 			p.noteOthers(&matrix.Event{StateKey: &stateKey, Content: content})
 			p.noteOthers(&matrix.Event{StateKey: &stateKey, Content: json.RawMessage(`[]`)})
 			opened := &seal.Opened{Values: test.values}

@@ -78,7 +78,7 @@ func (m *migration) run(ctx context.Context) error {
 	if evt != nil {
 		left := 0
 		if dict, err := wire.ParseDict(evt.Content); err == nil {
-			m.again, left = wire.MovedFrom(json.RawMessage(dict.Names()[wire.PredecessorName]), m.old.ID)
+			m.again, left = wire.MovedFrom(json.RawMessage(dict.Names[wire.PredecessorName]), m.old.ID)
 		}
 		// What was redacted is empty and stays so. Others leave at least their field of parents.
 		if m.again && left == 0 || !m.isCopy(evt) && wire.Same(evt.Content, json.RawMessage(`{}`)) {
@@ -140,7 +140,7 @@ func (m *migration) bring(ctx context.Context, marked *matrix.Event) error {
 	if err := m.InState().Commit(ctx, memory.Change{Names: names, Edit: m.edit}); err != nil || m.again && len(names) == 0 {
 		return err
 	}
-	mark := wire.OfNames(map[string]string{wire.PredecessorName: string(wire.Predecessor(m.old.ID, m.left))})
+	mark := wire.Dict{Names: map[string]string{wire.PredecessorName: string(wire.Predecessor(m.old.ID, m.left))}}
 	_, _, err = m.PutState(ctx, m.Type, wire.PredecessorName, mark.Content())
 	return err
 }
@@ -247,7 +247,7 @@ func (m *migration) compare(ctx context.Context, records []memory.Record, marked
 	}
 	maps.DeleteFunc(m.was, func(name, _ string) bool { return wire.IsOwn(name) && name != wire.SealName })
 	if seal := events[wire.SealName]; err == nil && seal != nil && !m.again && m.Secret != nil && m.isCopy(seal) {
-		err = m.PutSeal(ctx, wire.OfNames(map[string]string{wire.SealName: string(m.Seal())}))
+		err = m.PutSeal(ctx, wire.Dict{Names: map[string]string{wire.SealName: string(m.Seal())}})
 	}
 	return err
 }

@@ -14,7 +14,7 @@ const AccountName = prefix + "account"
 
 // Account is what a user's account data holds of a room's memory: a dict whose names replace those in the room's state.
 type Account struct {
-	Names map[string]string // as [Dict.Names]
+	Names map[string]string // as in [Dict]
 	Over  map[string]Over   // by name; a name that is not in Names is deleted
 	ID    string            // another one for each content, empty where there is nothing
 }
@@ -31,7 +31,7 @@ func ParseAccount(content json.RawMessage) (Account, error) {
 	if err != nil {
 		return Account{}, err
 	}
-	names := dict.Names()
+	names := dict.Names
 	over := Overs(json.RawMessage(names[AccountName]))
 	delete(names, AccountName)
 	for name := range names {
@@ -62,7 +62,7 @@ func (a Account) All() map[string]string {
 }
 
 // Content is the inverse of [ParseAccount].
-func (a Account) Content() json.RawMessage { return OfNames(a.All()).Content() }
+func (a Account) Content() json.RawMessage { return Dict{Names: a.All()}.Content() }
 
 // MaxTime is the last millisecond, in Unix time, that a date of RFC 3339 can name.
 const MaxTime = 253402300799999

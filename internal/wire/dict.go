@@ -4,13 +4,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"strings"
+	"slices"
+	"unicode/utf8"
 )
 
 // Dict is the content of a state event: all keys in the single-state-key layout, at most one in the per-key layout.
 type Dict struct {
-	// Stored has by name, see [Name], what is stored of each key, see [Decode]; and the store's own fields, which stay through a rewrite.
-	Stored map[string]json.RawMessage
+	// Names has by name, see [Name], what is stored of each key, see [Decode]; and the store's own fields, which stay through a rewrite. In a dict
+	// that was read, each value is as it can be sent, as canonical JSON, so that equal values are equal strings.
+	Names map[string]string
 
 	// Parents is the field of that name: in a dict that was read, nil where there is none or where it is stale.
 	Parents *Parents
@@ -23,14 +25,15 @@ type Dict struct {
 // one too, as after opsdroid wrote it, the escaped one counts. The error is ErrFormat, for a content that is no object.
 func ParseDict(content json.RawMessage) (Dict, error) {
 	dict, err := parse(content)
-	for name, stored := range dict.Stored {
+	for name, stored := range dict.Names {
 		if key, ok := KeyOf(name); ok && name != Name(key) {
-			delete(dict.Stored, name)
-			if _, escaped := dict.Stored[Name(key)]; !escaped {
-				dict.Stored[Name(key)] = stored
+			delete(dict.Names, name)
+			if _, escaped := dict.Names[Name(key)]; !escaped {
+				dict.Names[Name(key)] = stored
 			}
 		}
 	}
+	dict.mend()
 	return dict, err
 }
 
@@ -48,114 +51,180 @@ func ParsePerKey(stateKey string, content json.RawMessage) (Dict, error) {
 	if err != nil {
 		return dict, err
 	}
-	names := dict.Stored
-	dict.Stored = map[string]json.RawMessage{}
+	err = dict.keep(stateKey)
+	dict.mend()
+	return dict, err
+}
+
+// keep leaves in a dict what belongs to the state key.
+func (d *Dict) keep(stateKey string) error {
+	names := d.Names
+	d.Names = map[string]string{}
 	if IsSealed(stateKey) {
 		stored, found := names[stateKey]
 		if !found && len(names) > 0 || len(names) > 1 {
-			return dict, fmt.Errorf("%w: the name inside is not the state key's", ErrFormat)
+			return fmt.Errorf("%w: the name inside is not the state key's", ErrFormat)
 		}
 		if found {
-			dict.Stored[stateKey] = stored
+			d.Names[stateKey] = stored
 		}
-		return dict, nil
+		return nil
 	}
-	maps.DeleteFunc(names, func(name string, _ json.RawMessage) bool {
+	maps.DeleteFunc(names, func(name, _ string) bool {
 		_, ok := KeyOf(name)
-		return !ok && dict.ParentsText != "" // the first version had no field of ours beside its value
+		return !ok && d.ParentsText != "" // the first version had no field of ours beside its value
 	})
 	if len(names) == 0 || stateKey == "" {
-		return dict, nil
+		return nil
 	}
 	if len(names) == 1 {
 		for name, stored := range names {
 			if key, ok := KeyOf(name); ok && StateKey(key) == stateKey {
-				dict.Stored[Name(key)] = stored
-				return dict, nil
+				d.Names[Name(key)] = stored
+				return nil
 			}
 		}
 	}
 	if StateKey(stateKey) != stateKey {
-		return dict, fmt.Errorf("%w: the key inside is not the state key's", ErrFormat)
+		return fmt.Errorf("%w: the key inside is not the state key's", ErrFormat)
 	}
+	value, _ := written(names)
 	for _, field := range names {
-		if _, elsewhere := fieldEvent(field); elsewhere {
-			dict.Stored[Name(stateKey)] = marshal(map[string]any{fieldsMarker: names})
-			return dict, nil
+		if _, elsewhere := fieldEvent(json.RawMessage(field)); elsewhere {
+			d.Names[Name(stateKey)] = Canonical(marshal(map[string]json.RawMessage{fieldsMarker: value}))
+			return nil
 		}
 	}
 	// Wrapped as a value that would read as a marker would be: the first version knew none.
-	dict.Stored[Name(stateKey)], err = Encode(marshal(names))
-	return dict, err
+	stored, err := Encode(value)
+	d.Names[Name(stateKey)] = Canonical(stored)
+	return err
 }
 
 // parse reads a content as it is, but for the field that names parents.
 func parse(content json.RawMessage) (dict Dict, err error) {
-	if json.Unmarshal(content, &dict.Stored) != nil || dict.Stored == nil {
-		return Dict{}, fmt.Errorf("%w: the content is not an object", ErrFormat)
+	text, count := string(content), 0
+	counted := func(string, string, int) { count++ }
+	if !membersOf(text, counted) {
+		spelled := canonical(content)
+		text, count = string(spelled), 0
+		if !membersOf(text, counted) {
+			return parseAny(content)
+		}
+		content = spelled
 	}
-	if field := dict.Stored[parentsName]; field != nil {
-		delete(dict.Stored, parentsName)
-		dict.Parents, dict.ParentsText = parseParents(field, digestOf(dict.Stored))
+	dict.Names = make(map[string]string, count)
+	field, end := "", 0
+	membersOf(text, func(name, value string, at int) {
+		if name == parentsName {
+			field, end = value, at
+		} else {
+			dict.Names[name] = value
+		}
+	})
+	if end > 0 {
+		begin := end - len(field) - len(`"":`+parentsName)
+		if text[begin-1] == ',' {
+			begin--
+		} else if text[end] == ',' {
+			end++
+		}
+		dict.Parents, dict.ParentsText = parseParents(field, digestOf(content[:begin], content[end:]))
 	}
 	return dict, nil
 }
 
-// Names is the dict by name, each value as canonical JSON, so that equal values are equal strings. Fields of the store's
-// own are in it too, but Parents is not.
-func (d Dict) Names() map[string]string {
-	names := make(map[string]string, len(d.Stored))
-	for name, stored := range d.Stored {
-		names[name] = Canonical(sendable(name, stored))
+// parseAny is parse for what somebody else has written.
+func parseAny(content json.RawMessage) (dict Dict, err error) {
+	var all map[string]json.RawMessage
+	if json.Unmarshal(content, &all) != nil || all == nil {
+		return Dict{}, fmt.Errorf("%w: the content is not an object", ErrFormat)
 	}
-	return names
+	dict.Names = make(map[string]string, len(all))
+	for name, value := range all {
+		dict.Names[name] = Canonical(value)
+	}
+	if field, there := dict.Names[parentsName]; there {
+		delete(dict.Names, parentsName)
+		rest, _ := written(dict.Names)
+		dict.Parents, dict.ParentsText = parseParents(field, digestOf(rest))
+	}
+	return dict, nil
 }
 
-// OfNames is the inverse of [Dict.Names].
-func OfNames(names map[string]string) Dict {
-	dict := Dict{Stored: make(map[string]json.RawMessage, len(names))}
-	for name, stored := range names {
-		dict.Stored[name] = json.RawMessage(stored)
+// mend makes each value one that can be sent. That differs from what was read only in rooms of versions 1 to 5, where another client can have put a
+// float into the content.
+func (d *Dict) mend() {
+	for name, stored := range d.Names {
+		if _, isKey := KeyOf(name); !isKey || isPlain(stored) {
+			continue
+		}
+		if wrapped, err := Encode(json.RawMessage(stored)); err == nil {
+			d.Names[name] = Canonical(wrapped)
+		}
 	}
-	return dict
 }
 
-// Content is the dict as it is sent, with the digest of its keys and values in Parents.
+// Content is the dict as it is sent, with the digest of its keys and values in Parents. It is canonical JSON where all values are.
 func (d Dict) Content() json.RawMessage {
-	names := make(map[string]json.RawMessage, len(d.Stored)+1)
-	for name, stored := range d.Stored {
-		names[name] = sendable(name, stored)
+	text, at := written(d.Names)
+	if d.Parents == nil {
+		return text
 	}
-	if d.Parents != nil {
-		parents := *d.Parents
-		parents.Digest = digestOf(names)
-		names[parentsName] = marshal(parents)
+	parents := *d.Parents
+	parents.Digest = digestOf(text)
+	field := `"` + parentsName + `":` + string(canonical(marshal(parents)))
+	switch {
+	case at > len("{"):
+		field = "," + field
+	case len(d.Names) > 0:
+		field += ","
 	}
-	return marshal(names)
+	return slices.Insert(text, at, []byte(field)...)
+}
+
+// written is the content with these names, and where in it a field that names parents belongs.
+func written(names map[string]string) (text json.RawMessage, at int) {
+	size, at := len("{}"), len("{")
+	for name, stored := range names {
+		size += EntrySize(name, stored)
+	}
+	text = append(make([]byte, 0, size), '{')
+	sorted := slices.AppendSeq(make([]string, 0, len(names)), maps.Keys(names))
+	slices.Sort(sorted)
+	for _, name := range sorted {
+		if len(text) > len("{") {
+			text = append(text, ',')
+		}
+		text = append(append(appendName(text, name), ':'), names[name]...)
+		if name < parentsName {
+			at = len(text)
+		}
+	}
+	return append(text, '}'), at
+}
+
+// appendName adds a name as canonical JSON.
+func appendName(text []byte, name string) []byte {
+	if !plainName(name) || !utf8.ValidString(name) {
+		return append(text, canonical(marshal(name))...)
+	}
+	return append(append(append(text, '"'), name...), '"')
 }
 
 // EntrySize is what a name and the stored value behind it take of a content, in bytes.
 func EntrySize(name, stored string) int {
-	return Size(marshal(name)) + len(":") + len(stored) + len(",")
+	size := len(`"":,`) + len(name) + len(stored)
+	if !plainName(name) || !utf8.ValidString(name) {
+		size += Size(marshal(name)) - len(name) - len(`""`)
+	}
+	return size
 }
 
 // Canonical is a stored value as canonical JSON, so that equal values are equal strings.
 func Canonical(stored json.RawMessage) string {
-	text := string(stored)
-	if len(text) < 16 && !strings.ContainsAny(text, "{[\\ \t\r\n.eE") { // already is, in all likelihood a number
+	if text := string(stored); isPlain(text) {
 		return text
 	}
 	return string(canonical(stored))
-}
-
-// sendable is what stands behind a name as it can be sent. That differs from what was read only in rooms of versions 1 to 5,
-// where another client can have put a float into the content.
-func sendable(name string, stored json.RawMessage) json.RawMessage {
-	if _, isKey := KeyOf(name); !isKey || portable(stored) {
-		return stored
-	}
-	if wrapped, err := Encode(stored); err == nil {
-		return wrapped
-	}
-	return stored
 }

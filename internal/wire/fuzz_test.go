@@ -44,7 +44,7 @@ func checkValue(t *testing.T, text []byte) {
 		}
 		return
 	}
-	value, err := wire.Decode(stored)
+	value, err := wire.Decode(json.RawMessage(stored))
 	if err != nil {
 		t.Fatalf("cannot read back %q, stored as %q: %v", text, stored, err)
 	}
@@ -73,8 +73,8 @@ func checkKey(t *testing.T, key, other string) {
 		t.Fatalf("%q has the state key %q", key, stateKey)
 	}
 	found, err := wire.ParsePerKey(stateKey, perKey(key, `{"a":1}`))
-	if _, ok := found.Stored[wire.Name(key)]; err != nil || !ok || len(found.Stored) != 1 {
-		t.Fatalf("%q under %q reads as %q, %v", key, stateKey, found.Stored, err)
+	if _, ok := found.Names[wire.Name(key)]; err != nil || !ok || len(found.Names) != 1 {
+		t.Fatalf("%q under %q reads as %q, %v", key, stateKey, found.Names, err)
 	}
 	if key != other && (stateKey == wire.StateKey(other) || wire.Name(key) == wire.Name(other)) {
 		t.Fatalf("%q and %q share a name or a state key", key, other)
@@ -87,14 +87,14 @@ func checkPerKey(t *testing.T, stateKey string, content []byte) {
 	if err != nil {
 		return
 	}
-	if len(dict.Stored) > 1 {
-		t.Fatalf("the event under %q reads as %d keys", stateKey, len(dict.Stored))
+	if len(dict.Names) > 1 {
+		t.Fatalf("the event under %q reads as %d keys", stateKey, len(dict.Names))
 	}
-	for name, stored := range dict.Stored {
+	for name, stored := range dict.Names {
 		if wire.StateKeyOf(name) != stateKey {
 			t.Fatalf("the event under %q has the name %q", stateKey, name)
 		}
-		_, _ = wire.Decode(stored)
+		_, _ = wire.Decode(json.RawMessage(stored))
 	}
 }
 
@@ -108,17 +108,17 @@ func checkDict(t *testing.T, content []byte) {
 	if err != nil {
 		t.Fatalf("%q was rewritten as %q: %v", content, dict.Content(), err)
 	}
-	if len(dict.Stored) != len(again.Stored) {
+	if len(dict.Names) != len(again.Names) {
 		t.Fatalf("%q was rewritten as %q", content, dict.Content())
 	}
-	for name, stored := range dict.Stored {
-		before, err := wire.Decode(stored)
+	for name, stored := range dict.Names {
+		before, err := wire.Decode(json.RawMessage(stored))
 		if err != nil {
 			continue
 		}
-		after, err := wire.Decode(again.Stored[name])
+		after, err := wire.Decode(json.RawMessage(again.Names[name]))
 		if err != nil || !reflect.DeepEqual(generic(t, before.JSON), generic(t, after.JSON)) {
-			t.Fatalf("%q changed from %q to %q", name, stored, again.Stored[name])
+			t.Fatalf("%q changed from %q to %q", name, stored, again.Names[name])
 		}
 	}
 }
@@ -130,9 +130,9 @@ func checkNames(t *testing.T, content []byte) {
 		return
 	}
 	dict.Parents = nil
-	names := dict.Names()
-	if back := wire.OfNames(names); !reflect.DeepEqual(names, back.Names()) || !wire.Same(dict.Content(), back.Content()) {
-		t.Fatalf("%q has the names %q, which are %q", content, names, back.Content())
+	names := dict.Names
+	if back, err := wire.ParseDict(dict.Content()); err != nil || !reflect.DeepEqual(names, back.Names) {
+		t.Fatalf("%q has the names %q, which are %q: %v", content, names, back.Names, err)
 	}
 	if size := sizeOf(names); utf8.Valid(content) && size != wire.Size(dict.Content()) {
 		t.Fatalf("%q takes %d bytes, its entries %d", dict.Content(), wire.Size(dict.Content()), size)

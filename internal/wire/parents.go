@@ -35,20 +35,22 @@ type Parents struct {
 	Digest string `json:"digest"`
 }
 
-// parseParents reads the field of a content with the given digest. Text is its canonical form. Parents is nil where another than the writer
-// of the content wrote the field, or wrote it for another content.
-func parseParents(field json.RawMessage, digest string) (parents *Parents, text string) {
-	text = string(canonical(field))
-	if json.Unmarshal(field, &parents) != nil || parents == nil || parents.Digest != digest || len(parents.Events) > maxParents ||
+// parseParents reads the field of a content with the given digest. Text is the field, as canonical JSON. Parents is nil where another than the
+// writer of the content wrote the field, or wrote it for another content.
+func parseParents(text, digest string) (parents *Parents, _ string) {
+	if json.Unmarshal([]byte(text), &parents) != nil || parents == nil || parents.Digest != digest || len(parents.Events) > maxParents ||
 		len(parents.Yields) > maxParents || slices.Contains(parents.Events, "") {
 		return nil, text
 	}
 	return parents, text
 }
 
-// digestOf is a digest of names and what stands behind them, of 128 bits: it must not repeat by accident,
+// digestOf is a digest of names and what stands behind them, as canonical JSON in two parts, of 128 bits: it must not repeat by accident,
 // and whoever wants to fool it may write the state anyway.
-func digestOf(names map[string]json.RawMessage) string {
-	sum := sha256.Sum256(canonical(marshal(names)))
-	return base64.RawURLEncoding.EncodeToString(sum[:16])
+func digestOf(parts ...[]byte) string {
+	hash := sha256.New()
+	for _, part := range parts {
+		_, _ = hash.Write(part) // which never fails
+	}
+	return base64.RawURLEncoding.EncodeToString(hash.Sum(nil)[:16])
 }

@@ -16,14 +16,14 @@ func validJSON(text json.RawMessage) bool { return json.Valid(text) && utf8.Vali
 // event. The specification's canonical JSON allows neither floats nor integers beyond ±(2^53−1); Dendrite
 // mangles object names that need a backslash, and unpaired surrogates.
 func portable(text []byte) bool {
-	return !hasUnpairedSurrogate(text) && consistsOf(text, plainName, safeInteger)
+	return isPlain(string(text)) || !hasUnpairedSurrogate(text) && consistsOf(text, plainName, safeInteger)
 }
 
 // decodable tells whether a valid JSON text can be encrypted by mautrix, and be decoded without knowing what it means, as mautrix
 // and others do with what they decrypt. mautrix encrypts canonical JSON, whose reader takes the six bytes after an unpaired surrogate
 // for its other half (v0.32.0). Whoever decodes puts numbers into a float64, and limits how deep a text nests.
 func decodable(text []byte) bool {
-	return !hasUnpairedSurrogate(text) && consistsOf(text, func(string) bool { return true }, isFloat)
+	return isPlain(string(text)) || !hasUnpairedSurrogate(text) && consistsOf(text, func(string) bool { return true }, isFloat)
 }
 
 // consistsOf tells whether a valid JSON text has only such object names and such numbers, and nests at most maxDepth deep.

@@ -136,7 +136,7 @@ func TestInside(t *testing.T) {
 }
 
 func perKey(key, stored string) json.RawMessage {
-	return wire.Dict{Stored: map[string]json.RawMessage{wire.Name(key): json.RawMessage(stored)}}.Content()
+	return wire.Dict{Names: map[string]string{wire.Name(key): stored}}.Content()
 }
 
 func TestStateKeys(t *testing.T) {
@@ -153,7 +153,7 @@ func TestStateKeys(t *testing.T) {
 
 		found, err := wire.ParsePerKey(stateKey, perKey(key, `1`))
 		require.NoError(t, err)
-		assert.Equal(t, map[string]json.RawMessage{wire.Name(key): json.RawMessage(`1`)}, found.Stored)
+		assert.Equal(t, map[string]string{wire.Name(key): `1`}, found.Names)
 	}
 	for _, key := range []string{"a", "a b", "a/b", "50%", "日本", `a"b`, "a\nb", strings.Repeat("x", 255)} {
 		assert.Equal(t, key, wire.StateKey(key), "opsdroid finds it under the key itself")
@@ -195,10 +195,10 @@ func TestParsePerKey(t *testing.T) {
 			}
 			require.NoError(t, err)
 			if test.key == "" {
-				assert.Empty(t, dict.Stored)
+				assert.Empty(t, dict.Names)
 				return
 			}
-			assert.Equal(t, map[string]json.RawMessage{wire.Name(test.key): json.RawMessage(test.stored)}, dict.Stored)
+			assert.Equal(t, map[string]string{wire.Name(test.key): test.stored}, dict.Names)
 		})
 	}
 }
@@ -209,7 +209,7 @@ func TestDict(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, map[string]string{
 		"a": `1`, "nothing": `null`, "": `2`, "roomkv.roomkv.x": `3`, "roomkv.a%22b": `4`, "roomkv.later": `{"p":["$x"]}`, "ref": `{"encrypted_val":"$e"}`,
-	}, dict.Names())
+	}, dict.Names)
 	assert.JSONEq(t, string(content), string(dict.Content()), "what it does not know it keeps")
 
 	empty, err := wire.ParseDict(json.RawMessage(`{}`))
@@ -225,7 +225,7 @@ func TestDict(t *testing.T) {
 func TestDictPrefersItsOwnNames(t *testing.T) {
 	dict, err := wire.ParseDict(json.RawMessage(`{"a\"b":"opsdroid's","roomkv.a%22b":"ours","c\\d":"opsdroid's alone"}`))
 	require.NoError(t, err)
-	assert.JSONEq(t, `"ours"`, string(dict.Stored[wire.Name(`a"b`)]))
+	assert.JSONEq(t, `"ours"`, dict.Names[wire.Name(`a"b`)])
 	assert.JSONEq(t, `{"roomkv.a%22b":"ours","roomkv.c%5Cd":"opsdroid's alone"}`, string(dict.Content()))
 }
 
