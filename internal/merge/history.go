@@ -21,11 +21,11 @@ type History struct {
 	rooted  bool                // whether no event made from nothing can have been overlooked
 
 	// What link makes of these.
-	linked bool            // whether it fits them
-	order  []*node         // parents before children
-	heads  []*node         // in the order in which they were added
-	latest []*node         // the heads, or what those were made from that were dropped
-	merged map[*node]state // what each event's parents and it make of the dict, as far as it was asked for
+	linked  bool                         // whether it fits them
+	order   []*node                      // parents before children
+	heads   []*node                      // in the order in which they were added
+	latest  []*node                      // the heads, or what those were made from that were dropped
+	origins map[string]map[*node]*origin // by name, what each event's parents and it make of it, as far as it was asked for
 }
 
 const (

@@ -13,7 +13,7 @@ func (h *History) link() {
 		return
 	}
 	h.linked = true
-	h.merged = nil
+	h.origins = nil
 	if len(h.events) == 0 {
 		h.order, h.heads, h.latest = nil, nil, nil
 		return

@@ -15,9 +15,7 @@ type Merged struct {
 	Yields  Yields            // see [Event]
 }
 
-// state is the dict at one event, or after several: for each name the event that gave it its value, or took it away.
-type state map[string]origin
-
+// origin is how a name got its value, or was taken away.
 type origin struct {
 	value   string
 	present bool
@@ -58,8 +56,8 @@ func (h *History) leaveOut(merged *Merged, heads, latest []*node) {
 		if in.has(n.index) || !n.Conditional || !slices.ContainsFunc(heads, leads) {
 			continue
 		}
-		for name, o := range h.at(n) {
-			if o.from == n {
+		for name := range h.names(n) {
+			if o := h.at(n, name); o != nil && o.from == n {
 				merged.yield(n.ID, name)
 			}
 		}
@@ -140,13 +138,28 @@ func (h *History) merge(heads []*node) (merged Merged) {
 }
 
 // propose merges the heads, by a rule for each name.
-func (h *History) propose(heads []*node) (state, map[string]*rule) {
-	rules := map[string]*rule{}
-	dict := h.combine(heads, func(name string) *rule {
+func (h *History) propose(heads []*node) (map[string]*origin, map[string]*rule) {
+	dict, rules := map[string]*origin{}, map[string]*rule{}
+	for name := range h.names(heads...) {
 		rules[name] = h.proposal(heads, name)
-		return rules[name]
-	})
+		if o := h.combine(heads, name, func() *rule { return rules[name] }); o != nil {
+			dict[name] = o
+		}
+	}
 	return dict, rules
+}
+
+// names are those that these events or any before them have.
+func (h *History) names(events ...*node) map[string]bool {
+	names := map[string]bool{}
+	for _, n := range h.order {
+		if slices.ContainsFunc(events, func(event *node) bool { return event.descends(n) }) {
+			for name := range n.Dict {
+				names[name] = true
+			}
+		}
+	}
+	return names
 }
 
 // ParentGivenUp tells whether the parents of an event were given up: what it changed cannot be told from what was there.
@@ -219,7 +232,7 @@ func (h *History) Origin(event id.EventID, name string) id.EventID {
 	if n == nil {
 		return ""
 	}
-	if o, ok := h.at(n)[name]; ok {
+	if o := h.at(n, name); o != nil {
 		return o.from.ID
 	}
 	return ""
@@ -244,7 +257,9 @@ func (h *History) counts(target *node, name string, in *node) bool {
 		if n == target {
 			return !replaced || !found()
 		}
-		replaced = replaced || !n.Conditional && h.at(n)[name].from == n
+		if o := h.at(n, name); o != nil && o.from == n && !n.Conditional {
+			replaced = true
+		}
 		if n.Yields.has(target.ID, name) {
 			return false
 		}
@@ -284,75 +299,58 @@ func (h *History) original(n *node) *node {
 	return first
 }
 
-// at is the state at an event.
-func (h *History) at(n *node) state {
-	if known, ok := h.merged[n]; ok {
-		return known
+// at is how the name got to what it is at an event, nil where it has not been there.
+func (h *History) at(n *node, name string) *origin {
+	known := h.origins[name]
+	if o, ok := known[n]; ok {
+		return o
 	}
-	if h.merged == nil {
-		h.merged = map[*node]state{}
+	if known == nil {
+		if h.origins == nil {
+			h.origins = map[string]map[*node]*origin{}
+		}
+		known = map[*node]*origin{}
+		h.origins[name] = known
 	}
 	for _, m := range h.order[:n.index+1] { // parents first, so that nothing recurses
-		if _, ok := h.merged[m]; !ok && (m == n || n.past.has(m.index)) {
-			h.merged[m] = h.after(m)
+		if _, ok := known[m]; !ok && n.descends(m) {
+			known[m] = h.after(m, name)
 		}
 	}
-	return h.merged[n]
+	return known[n]
 }
 
-// after is the state at an event whose parents' states are known.
-func (h *History) after(n *node) state {
-	before := h.combine(n.parents, func(name string) *rule { return h.decision(n, name) })
-	if n.noChange {
+// after is at for an event whose parents' origins of the name are known.
+func (h *History) after(n *node, name string) *origin {
+	before := h.combine(n.parents, name, func() *rule { return h.decision(n, name) })
+	replaces := n.Blind && n.twin == nil // whatever was there, and be it the same
+	value, there := n.Dict[name]
+	was := before != nil && before.present
+	switch {
+	case n.noChange, !there && (before == nil || !replaces && !was), there && !replaces && was && before.value == value:
 		return before
 	}
-	after := before
-	copied := len(n.parents) != 1 // else it is the parent's own
-	set := func(name string, o origin) {
-		if b, ok := before[name]; ok {
-			o.before = &b
-		}
-		if !copied {
-			after, copied = maps.Clone(before), true
-		}
-		after[name] = o
-	}
-	replaces := n.Blind && n.twin == nil // whatever was there, and be it the same
-	for name, value := range n.Dict {
-		if o := before[name]; replaces || !o.present || o.value != value {
-			set(name, origin{value: value, present: true, from: n})
-		}
-	}
-	for name, o := range before {
-		if _, ok := n.Dict[name]; !ok && (replaces || o.present) {
-			set(name, origin{from: n})
-		}
-	}
-	return after
+	return &origin{value: value, present: there, from: n, before: before}
 }
 
-// combine merges the states of several events.
-func (h *History) combine(parents []*node, rule func(name string) *rule) state {
+// combine is how the name got to what several events make of it, by a rule where there are several.
+func (h *History) combine(parents []*node, name string, rule func() *rule) *origin {
 	switch len(parents) {
 	case 0:
-		return state{}
+		return nil
 	case 1:
-		return h.at(parents[0])
+		return h.at(parents[0], name)
 	}
-	combined := state{}
-	for _, parent := range parents {
-		maps.Copy(combined, h.at(parent))
+	lines := h.undominated(parents, name)
+	if len(lines) == 0 {
+		return nil
 	}
-	for name := range combined {
-		lines := h.undominated(parents, name)
-		combined[name] = rule(name).choose(lines).origin
-	}
-	return combined
+	return rule().choose(lines).origin
 }
 
 // line is what one parent says of a name.
 type line struct {
-	origin
+	*origin
 	parent *node
 }
 
@@ -370,7 +368,7 @@ func (o *origin) follows(event *node) bool {
 func (h *History) undominated(parents []*node, name string) []line {
 	var all []line
 	for _, parent := range parents {
-		if o, ok := h.at(parent)[name]; ok {
+		if o := h.at(parent, name); o != nil {
 			all = append(all, line{o, parent})
 		}
 	}

@@ -50,7 +50,7 @@ type path struct {
 func pathsOf(lines ...line) (paths []path) {
 	for _, l := range lines {
 		p := path{line: l}
-		for o := &l.origin; o != nil; o = o.before {
+		for o := l.origin; o != nil; o = o.before {
 			p.changes = append(p.changes, o.from)
 		}
 		slices.Reverse(p.changes)
