@@ -37,7 +37,7 @@ func TestParsed(t *testing.T) {
 		{about: "with another's parents", content: json.RawMessage(`{"a":2,"roomkv.parents":{"events":["$p"],"digest":"x"}}`), listed: true, marked: true,
 			want: merge.Event{Dict: map[string]string{"a": `2`}}},
 		{about: "redacted", content: json.RawMessage(`{}`), redacted: true, listed: true, want: merge.Event{Dict: map[string]string{}, Redacted: true}},
-		{about: "no dict", content: json.RawMessage(`["a"]`), listed: true, want: merge.Event{Dict: map[string]string{}}, err: fault.ErrCorrupt},
+		{about: "no dict", content: json.RawMessage(`["a"]`), listed: true, want: merge.Event{}, err: fault.ErrCorrupt},
 	} {
 		evt := &matrix.Event{ID: "$e", Sender: "@alice:example.org", Time: 7, StateKey: new(string), Content: test.content, Listed: test.listed}
 		evt.Unsigned.ReplacesState = "$r"
