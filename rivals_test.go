@@ -875,3 +875,25 @@ func TestRefusedWriteLeavesAMergeAlone(t *testing.T) {
 	group.Wait()
 	assert.Equal(t, map[string]string{"base": "0", "own": "1", "rival": "1", "welcome": "1"}, memoryOf(t, open(t, r.device, r.room)))
 }
+
+// Who has long been alone looks back to its own last events.
+func TestLookBackOfWhoIsAlone(t *testing.T) {
+	hstest.Parallel(t)
+	store, client, _ := newStore(t)
+	recorder := hstest.Record(client)
+	for n := range 12 {
+		recorder.Reset()
+		require.NoError(t, store.Put(t.Context(), "key", n))
+		time.Sleep(600 * time.Millisecond) // longer than a homeserver takes to store an event, as it is taken to be
+	}
+	pages := 0
+	for _, request := range recorder.Requests() {
+		if strings.HasSuffix(request.Path, "/messages") { // several where the list lags
+			pages++
+			var page struct{ Chunk []json.RawMessage }
+			require.NoError(t, json.Unmarshal(request.Response, &page))
+			assert.LessOrEqual(t, len(page.Chunk), 2)
+		}
+	}
+	assert.Positive(t, pages)
+}

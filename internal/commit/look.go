@@ -114,7 +114,7 @@ func (c *commit) scan(ctx context.Context, l lookback) (r lookedBack, err error)
 			p.until = c.rivalsSince(p.Events[i].Time, c.age()) // however far that is: what others wrote since can be acknowledged
 		}
 		oldest = cmp.Or(p.Oldest, oldest)
-		r.complete = p.Next == "" || c.reaches(l, p.events, oldest)
+		r.complete = c.line.covers(p.Page, c.since, c.policy.Skew) || p.Next == "" || c.reaches(l, p.events, oldest)
 	}
 	if p.err != nil {
 		return lookedBack{}, p.err

@@ -35,7 +35,7 @@ func (p *pager) next(ctx context.Context) bool {
 	}
 	p.Page, p.err = p.room.Recent(ctx, p.Next, p.limit)
 	p.events = append(p.events, p.Events...)
-	p.count, p.limit = p.count+1, p.bounded(p.policy.ManyEvents)
+	p.count, p.limit = p.count+1, p.bounded(min(8*p.limit, p.policy.ManyEvents))
 	return p.err == nil
 }
 
@@ -44,13 +44,16 @@ func index(events []merge.Event, event id.EventID) int {
 	return slices.IndexFunc(events, func(e merge.Event) bool { return e.ID == event })
 }
 
-// firstPage is how many events a look back asks for first: what was sent of late, which is known but can have rivals, and some more.
+// firstPage is how many events a look back asks for first: what was sent of late, which is known but can have rivals, and some more. Where nobody
+// else says anything, what was sent of late is enough; see [line.covers].
 func (c *commit) firstPage() int {
-	known, late := 0, 0
+	known, late, own := 0, 0, c.line.since(c.since.Add(-c.policy.Skew))
 	c.dict.Look(func(h *merge.History) { known, late = h.Len(), h.Since(2*c.policy.Skew) })
 	switch {
 	case c.fromNothing && !c.mode.OneName:
 		return c.policy.AllEvents
+	case own > 0 && !c.contended:
+		return min(own, c.bounded(own))
 	case known == late, c.mode.OneName: // the dict is young, or other names' events come in between
 		return c.bounded(c.policy.ManyEvents)
 	case c.contended:

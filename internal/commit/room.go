@@ -75,6 +75,7 @@ type Room interface {
 // Page is a part of the room's events.
 type Page struct {
 	Events []merge.Event // those of the dict, the newest first
+	Depth  int64         // of the last of Events in the room's graph, where the page ends with it; 0 where nothing tells
 	Oldest int64         // when the oldest event was sent, of this dict or of any other, in Unix milliseconds; 0 where none tells
 	Next   string        // where the next page begins, empty where there is none
 }

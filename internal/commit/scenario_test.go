@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/roomkv/roomkv/internal/commit"
 )
 
 // scenario is a fault that was found elsewhere, as small as it gets. Where chance decides it is several plans, and one that fails is
@@ -328,6 +330,24 @@ var scenarios = []scenario{
 			{"b", "PUT", 0, func(q *request) { q.there, q.within, q.dies = 10*ms, 200*ms, true }},
 		},
 	},
+	{
+		name: "who has long been alone asks for little, and does not overlook what took long to be stored",
+		plans: family(200, func(seed uint64, rng *rand.Rand) plan {
+			p := plan{Knobs: knobs{Forking: seed%2 == 0, SameDepth: true, Shuffles: seed%4 == 1, Slow: ms}}
+			var often []opPlan
+			for range 10 {
+				often = append(often, at(600*ms, put, "k1"))
+			}
+			for range 4 {
+				often = append(often, at(600*ms, put, "k1"), at(600*ms, update, "k0"))
+			}
+			chat := 6100*ms + some(rng, 4*time.Second)
+			p.Processes = append(p.Processes, planned("a", often...), planned("b", at(chat-some(rng, 150*ms), update, "k0")))
+			p.Incidents = append(p.Incidents, incident{At: chat, Kind: "chat", Count: 1})
+			return p
+		}),
+		rules: []rule{{"b", "PUT", 0, storedLate}, {"b", "PUT", 1, storedLate}},
+	},
 }
 
 // hides are plans of two writers, one of which is told that it is done, and one that has seen nothing of that and dies with its last request.
@@ -361,6 +381,9 @@ var powerGoes = []rule{{"b", "PUT", 1, func(q *request) { q.there, q.within = 59
 
 // afterPowerGoes has it stored after that, in a branch that does not know of it.
 var afterPowerGoes = []rule{{"b", "PUT", 1, func(q *request) { q.there, q.within = 600*ms+ms/10-time.Since(began(q)), 40*ms }}}
+
+// storedLate has the homeserver take as long as it may to store an event that it has given a time and a depth.
+func storedLate(q *request) { q.within = commit.DefaultPolicy().Skew }
 
 // slow has the homeserver take long over each request of a kind.
 func slow(process, kind string) (rules []rule) {

@@ -25,6 +25,7 @@ func (c *commit) send(ctx context.Context, plan *plan) (once bool, err error) {
 	c.sealed = nil
 	c.own = event
 	c.last.Store(&sent{event, c.policy.Now()})
+	c.line.add(*c.last.Load(), once && len(plan.applied) > 0)
 	plan.event.ID = event
 	if c.mode.Single { // who reads nothing back knows a late delivery by it
 		if dict, err := wire.ParseDict(content); err == nil {

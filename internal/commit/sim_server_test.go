@@ -275,6 +275,9 @@ func (s *simServer) page(key, from string, limit int, random *rand.Rand) commit.
 		}
 	}
 	page := commit.Page{}
+	if len(part) == limit && part[len(part)-1].kind == dictEvent && part[len(part)-1].key == key {
+		page.Depth = int64(part[len(part)-1].depth)
+	}
 	if rest > 0 {
 		page.Next = fmt.Sprintf("%d_%d", listed[rest].depth, listed[rest].seq)
 	}

@@ -69,14 +69,10 @@ type Writer struct {
 	listLag   time.Duration // how long lists lack what was sent, about
 	contended bool          // whether others wrote during the last commit
 
+	line line // its latest events
+
 	blind  *blind // what was sent last without having read anything
 	failed int    // over how many events in a row the homeserver has failed
-}
-
-// sent is an event that the homeserver has acknowledged.
-type sent struct {
-	event id.EventID
-	at    time.Time
 }
 
 // NewWriter returns a writer of dict, which is what is known of the dict in room.

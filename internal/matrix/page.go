@@ -19,6 +19,7 @@ type Page struct {
 	Next   string   // where the next page begins, empty where there is none
 	First  bool     // whether the room's first event was there
 	Oldest int64    // Unix milliseconds: when the last of Events was sent; without Events, the user's own latest event; 0 without both
+	Depth  int64    // of the last of Events in the room's graph, where the page ends with it; 0 where nothing tells
 
 	// What the page says of the room besides.
 	Encrypted  bool         // the room was encrypted
@@ -47,6 +48,10 @@ func (r Room) Back(ctx context.Context, eventType event.Type, from string, limit
 		return Page{}, err
 	}
 	found := r.page(eventType, answer)
+	// Of a page with as many events as were asked for nothing was left out, so that its last event is the one that its end tells of.
+	if n := len(answer.chunk); n == filter.Limit && len(found.Events) > 0 && found.Events[len(found.Events)-1] == answer.chunk[n-1] {
+		found.Depth = depthBefore(answer.end)
+	}
 	if !found.First && answer.end != at.token {
 		found.Next = at.next(answer.end, found.Events)
 	}

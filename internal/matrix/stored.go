@@ -31,6 +31,21 @@ func placeIn(token string, forms ...*regexp.Regexp) (place int64, known bool) {
 	return 0, false
 }
 
+// Where a list that goes back ends: Synapse gives the depth of the last event that is listed, Dendrite one less.
+var (
+	synapseEnd  = regexp.MustCompile(`^t(\d+)--?\d+(?:_.*)?$`)
+	dendriteEnd = regexp.MustCompile(`^t(\d+)_\d+$`)
+)
+
+// depthBefore is the depth of the last event before the end of a list that goes back, 0 where the token does not tell.
+func depthBefore(end string) int64 {
+	if depth, known := placeIn(end, dendriteEnd); known {
+		return depth + 1
+	}
+	depth, _ := placeIn(end, synapseEnd)
+	return depth
+}
+
 // PlaceOf is where the homeserver had stored the last event before a position in a sync, or in a list that goes back. It is 0 where the
 // token does not tell.
 func PlaceOf(token string) (place int64) {

@@ -37,3 +37,12 @@ func TestPlaceInATokenOfAKnownForm(t *testing.T) {
 		})
 	}
 }
+
+func TestDepthInATokenOfAKnownForm(t *testing.T) {
+	for token, depth := range map[string]int64{
+		"t9-41136_0_0_0": 9, "t9-41136": 9, "t9--17_0_0": 9, "t9_41136": 10,
+		"": 0, "9": 0, "s9_0": 0, "t9": 0, "t9_41136_7": 0, "t-9_41136": 0, " t9_41136": 0, "m9~1.2_0": 0, "t" + strings.Repeat("9", 30) + "_1": 0,
+	} {
+		assert.Equal(t, depth, depthBefore(token), token)
+	}
+}

@@ -42,6 +42,9 @@ func (p DictRoom) Recent(ctx context.Context, from string, limit int) (commit.Pa
 			page.Events = append(page.Events, p.parsed(evt))
 		}
 	}
+	if n := len(page.Events); n > 0 && page.Events[n-1].ID == listed.Events[len(listed.Events)-1].ID {
+		page.Depth = listed.Depth
+	}
 	return page, err
 }
 

@@ -103,4 +103,6 @@ var mutants = []mutant{
 		"seen = h.Listed(event) && len(h.Missing()) == 0", "seen = h.Has(event) && len(h.Missing()) == 0", protocol},
 	{"who has forgotten the dict does not look back to what it has sent", "internal/commit/look.go",
 		"	for _, sent := range p.in {", "	for _, sent := range p.in[:0] {", protocol},
+	{"who has long been alone takes any list for all there is", "internal/commit/line.go",
+		"l.events[base].depth > 0 && page.Depth <= l.events[base].depth+1", "l.events[base].depth > 0", protocol},
 }
