@@ -172,6 +172,9 @@ func (h *History) complete(e Event, seq int) bool {
 // There are none but where several writers changed something at the same time.
 func (h *History) Unplaced(own id.EventID) []id.EventID {
 	h.link()
+	if n := h.sole(); n != nil && (own == "" || own == n.ID) {
+		return nil
+	}
 	marks := map[string]bool{}
 	if n := h.events[own]; n != nil && h.mergedByTwin(n) {
 		marks[n.Mark] = true
@@ -411,6 +414,14 @@ func (h *History) Len() int { return len(h.events) }
 func (h *History) Heads() []*Event {
 	h.link()
 	return eventsOf(h.heads)
+}
+
+// sole is the head where there is one that can be taken as it stands, which is the ordinary case, else nil.
+func (h *History) sole() *node {
+	if len(h.heads) != 1 || h.heads[0].noChange || h.heads[0].Redacted || !slices.Equal(h.heads, h.latest) {
+		return nil
+	}
+	return h.heads[0]
 }
 
 // Latest are the heads, or in place of those that were dropped what these were made from.

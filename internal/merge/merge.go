@@ -32,6 +32,9 @@ func (h *History) Merge() Merged { return h.MergeFirst(math.MaxInt) }
 // MergeFirst is Merge of the first heads only, at most so many.
 func (h *History) MergeFirst(most int) Merged {
 	h.link()
+	if n := h.sole(); n != nil {
+		return Merged{Dict: n.Dict, Parents: []id.EventID{n.ID}}
+	}
 	heads := h.heads[:min(most, len(h.heads))]
 	return h.mergeOf(heads, h.latestWithout(heads, func(n *node) bool { return n.dropped }), h.named(heads, most))
 }
@@ -205,6 +208,9 @@ func (h *History) WillCount(event id.EventID, name string) bool {
 // homeserver's clock was set back in between. Its writer makes it again.
 func (h *History) LosesToOlder(event id.EventID, name string) bool {
 	h.link()
+	if n := h.sole(); n != nil && n.ID == event {
+		return false
+	}
 	n := h.original(h.events[event])
 	if n == nil || len(h.latest) == 0 {
 		return false
