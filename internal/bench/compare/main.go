@@ -19,10 +19,10 @@ import (
 	"github.com/roomkv/roomkv/internal/homeserver"
 )
 
-// sizes are how large the memories are, and how many processes write: one of the three varies at a time, and at last all.
+// sizes are how large the memories are, and how many processes write: one of the three varies at a time.
 var sizes = []result.Size{
 	{Keys: 10, Rooms: 1, Processes: 1}, {Keys: 100, Rooms: 1, Processes: 1}, {Keys: 1000, Rooms: 1, Processes: 1}, {Keys: 100, Rooms: 100, Processes: 1},
-	{Keys: 100, Rooms: 1, Processes: 4}, {Keys: 100, Rooms: 1, Processes: 8}, {Keys: 100, Rooms: 1, Processes: 16}, {Keys: 100, Rooms: 100, Processes: 16},
+	{Keys: 100, Rooms: 1, Processes: 4}, {Keys: 100, Rooms: 1, Processes: 8}, {Keys: 100, Rooms: 1, Processes: 16},
 }
 
 func main() {
