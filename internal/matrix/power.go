@@ -116,12 +116,12 @@ func TakesPower(evt *event.Event) (from id.UserID, takes bool) {
 	if IsRooms(evt, event.StatePowerLevels) {
 		return "", evt.Unsigned.ReplacesState != "" || evt.Unsigned.PrevContent != nil
 	}
-	membership, _ := evt.Content.Raw["membership"].(string)
-	gone := membership == string(event.MembershipLeave) || membership == string(event.MembershipBan)
-	if evt.Type.Type != event.StateMember.Type || evt.StateKey == nil || !gone {
+	if evt.Type.Type != event.StateMember.Type || evt.StateKey == nil {
 		return "", false
 	}
-	return id.UserID(*evt.StateKey), true
+	membership, _ := evt.Content.Raw["membership"].(string)
+	gone := membership == string(event.MembershipLeave) || membership == string(event.MembershipBan)
+	return id.UserID(*evt.StateKey), gone
 }
 
 // IsRooms is [Event.IsRooms] of an event of the sync.
