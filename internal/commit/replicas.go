@@ -56,11 +56,11 @@ func (d *Replicas) clean(at Address) {
 
 // Find is nil where there is no replica of the dict.
 func (d *Replicas) Find(at Address) *Replica {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	if kept, ok := d.kept.Get(at); ok {
 		return kept
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	return d.all[at].Value()
 }
 
