@@ -104,6 +104,7 @@ func waiting(t *testing.T, f *fake, every time.Duration) *group {
 	f.began = time.Now()
 	client, err := mautrix.NewClient("http://nowhere.invalid", "@bot:nowhere.invalid", "token")
 	require.NoError(t, err)
+	client.Client = nil // nothing is asked for
 	f.room = memory.NewShared(client, memory.Settings{EventType: "com.example.memory", Layout: memory.OneDict{}}, nil).Room("!room")
 	return g
 }
@@ -211,14 +212,17 @@ func TestMost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{took: 10 * time.Second}
 		g := waiting(t, f, time.Hour)
-		large := fmt.Sprintf("%q", bytes.Repeat([]byte("x"), 1<<20))
-		for n := range 16 {
-			g.put(t, "!a", fmt.Sprint(n), large)
-		}
-		assert.Zero(t, time.Since(f.began))
+		text := json.RawMessage(fmt.Sprintf("%q", bytes.Repeat([]byte("x"), 10<<10))) // a larger one would be uploaded
 		short, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		require.ErrorIs(t, g.Room("!b").PutAll(short, map[string]json.RawMessage{"k": json.RawMessage("1")}), context.DeadlineExceeded)
+		n := 0
+		var err error
+		for ; err == nil; n++ {
+			err = g.Room("!a").PutAll(short, map[string]json.RawMessage{fmt.Sprint(n): text})
+		}
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.InEpsilon(t, flush.MostBytes/len(text), n, 0.05)
+		assert.Equal(t, time.Second, time.Since(f.began))
 		g.put(t, "!b", "k", "1")
 		assert.Equal(t, 10*time.Second, time.Since(f.began))
 		assert.Len(t, f.written, 1)
