@@ -29,7 +29,7 @@ func (s *state) get(eventType, stateKey string) *pdu {
 // with is the state with one event more.
 func (s *state) with(evt *pdu) *state {
 	at := slot{evt.Type, *evt.StateKey}
-	if s.depth > max(64, s.size/2) {
+	if s.depth > max(64, s.size/16) {
 		all := s.flat()
 		all[at] = evt
 		return &state{all: all, size: len(all)}

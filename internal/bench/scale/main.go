@@ -62,9 +62,9 @@ func sizesOf(short bool) sizes {
 		}
 	}
 	return sizes{
-		rooms:    []size{{100, 10}, {100, 100}, {1000, 10}, {1000, 100}, {10_000, 10}},
+		rooms:    []size{{100, 10}, {100, 100}, {1000, 10}, {1000, 100}, {5000, 10}},
 		answered: []size{{100, 10}, {100, 100}, {1000, 10}, {1000, 100}, {10_000, 10}, {10_000, 100}},
-		deep:     []int{1000, 10_000, 100_000}, keys: []int{10, 100, 1000}, processes: []int{1, 4, 16}, rests: true, puts: 25, federated: 50,
+		deep:     []int{1000, 10_000, 40_000}, keys: []int{10, 100, 1000}, processes: []int{1, 4, 16}, rests: true, puts: 10, federated: 50,
 	}
 }
 

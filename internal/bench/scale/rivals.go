@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log"
 	"sync"
 	"time"
 
@@ -90,6 +91,7 @@ func (r *rivals) measure(ctx context.Context) error {
 		return err
 	}
 	r.perPut, r.took = total.requests/float64(r.puts*len(bots)), took
+	log.Printf("%d processes, %s, following %v, pause %s: %s", r.processes, r.mode, r.following, pauseOf(r.pause), span(took))
 	r.lost, err = lost(ctx, first, r.layout, made.RoomID, len(bots)*r.puts)
 	return err
 }
