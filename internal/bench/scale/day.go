@@ -60,14 +60,18 @@ func (m measured) dayOf(layout layout, of size, following bool) day {
 	return d
 }
 
-// missed is how many requests a Get takes of a state event that the process knew once.
-func (m measured) missed(layout layout) float64 {
-	for _, g := range append(m.deep, m.rooms...) {
-		if g.layout == layout && layout.dicts(g.size) > commit.MaxReplicas {
-			return g.again.requests / layout.dicts(size{g.size.rooms, min(g.size.keys, maxReads)})
+// missed is how many requests a Get takes of a state event that the process knew once, or, where so many were not measured, has never known.
+func (m measured) missed(layout layout) (requests float64) {
+	for _, g := range append(m.rooms, m.deep...) {
+		if g.layout != layout {
+			continue
 		}
+		if read := layout.dicts(size{g.size.rooms, min(g.size.keys, maxReads)}); read > commit.MaxReplicas {
+			return g.again.requests / read
+		}
+		requests = g.begin.requests / float64(g.size.rooms)
 	}
-	return 0
+	return requests
 }
 
 // operation is what was measured at that number of keys.
