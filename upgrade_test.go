@@ -616,17 +616,20 @@ func TestTombstoneThatLiesIsBelievedOnce(t *testing.T) {
 	assert.Equal(t, map[string]string{"k": "2"}, memoryOf(t, open(t, client, successor)))
 }
 
-// answering has the homeserver answer requests for which it is true with an error, until it is told to stop.
-func answering(client *mautrix.Client, status int, is func(*http.Request) bool) (stop func()) {
+// answering has the homeserver answer requests for which it is true with an error, between begin and stop. It is called before the client makes
+// requests in another goroutine, as its sync is.
+func answering(client *mautrix.Client, status int, is func(*http.Request) bool) (begin, stop func()) {
 	use, next := through(client)
-	use(func(req *http.Request) (*http.Response, error) {
-		if !is(req) {
-			return next.RoundTrip(req)
-		}
-		return &http.Response{StatusCode: status, Header: http.Header{"Content-Type": {"application/json"}}, Request: req,
-			Body: io.NopCloser(strings.NewReader(`{"errcode": "M_UNKNOWN", "error": "from a test"}`))}, nil
-	})
-	return func() { use(next.RoundTrip) }
+	begin = func() {
+		use(func(req *http.Request) (*http.Response, error) {
+			if !is(req) {
+				return next.RoundTrip(req)
+			}
+			return &http.Response{StatusCode: status, Header: http.Header{"Content-Type": {"application/json"}}, Request: req,
+				Body: io.NopCloser(strings.NewReader(`{"errcode": "M_UNKNOWN", "error": "from a test"}`))}, nil
+		})
+	}
+	return begin, func() { use(next.RoundTrip) }
 }
 
 func isEvent(req *http.Request) bool { return strings.Contains(req.URL.Path, "/event/") }
@@ -642,11 +645,12 @@ func TestRoomUpgradeWhileAValueIsNotGiven(t *testing.T) {
 				ctx := mautrix.WithMaxRetries(t.Context(), 0)
 				client := bot(t, true)
 				admin, room := administered(t, true, client)
+				begin, stop := answering(client, http.StatusInternalServerError, is)
 				syncing(t, client)
 				want := map[string]any{"k": "precious", "large": text(60_000, 0)}
 				require.NoError(t, open(t, client, room, opt).PutAll(ctx, want))
 				successor := upgradeRoom(t, admin, room, client)
-				stop := answering(client, http.StatusInternalServerError, is)
+				begin()
 				store := open(t, client, room, opt, roomkv.WithRoomUpgrades())
 				if name == "attachment" {
 					require.NoError(t, store.Put(ctx, "other", 1))
