@@ -39,7 +39,7 @@ func newCore(client *mautrix.Client, settings settings) *core {
 	c.Shared = memory.NewShared(client, settings.Settings, &c.feed)
 	c.feed.memory.Shared, c.feed.watches.Since = c.Shared, c.Follower.Since
 	c.Seen = c.upgrades.Seen
-	c.upgrades.Follow, c.upgrades.Replaced = settings.followUpgrades, c.feed.watches.LookBack
+	c.upgrades.Follow, c.upgrades.Replaced, c.upgrades.Policy = settings.followUpgrades, c.feed.watches.LookBack, c.Policy
 	if settings.fallback {
 		c.upgrades.Away = func(ctx context.Context, room memory.Room) (bool, error) { return c.accounts.Memory(room).Holds(ctx) }
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/roomkv/roomkv/internal/follow"
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/memory"
+	"github.com/roomkv/roomkv/internal/policy"
 )
 
 // tombstone is what says that a room was upgraded.
@@ -39,6 +40,7 @@ func tombstoneOf(evt *matrix.Event) *tombstone {
 // Rooms is what the stores that come from one New know of rooms' upgrades. The exported fields are set before the first use. Methods are safe for
 // concurrent use.
 type Rooms struct {
+	Policy   *policy.Policy                                            // nil for the default
 	Follow   bool                                                      // whether the memory goes along with a room that was upgraded
 	Replaced func(room id.RoomID)                                      // is told of each room that turns out to be upgraded
 	Away     func(ctx context.Context, room memory.Room) (bool, error) // whether account data has a part of a memory; nil where it never has
@@ -51,6 +53,7 @@ type Rooms struct {
 type upgrade struct {
 	tombstone *tombstone // what the homeserver said last, nil where there was none
 	asked     time.Time  // when it was asked, zero where it never was
+	from      time.Time  // from when on the answer is believed, zero for at once
 	live      bool       // whether the sync has told of all changes since
 	doubted   time.Time  // when there was last something that can have changed the answer
 
@@ -76,8 +79,8 @@ func (f failure) of(stone *tombstone) error {
 	return nil
 }
 
-// isKnown tells whether the homeserver was asked for the tombstone, and nothing can have changed its answer since.
-func (u *upgrade) isKnown() bool { return u.asked.After(u.doubted) }
+// isKnown tells whether the homeserver has told of the tombstone, and nothing can have changed its answer since.
+func (u *upgrade) isKnown() bool { return u.asked.After(u.doubted) && !time.Now().Before(u.from) }
 
 // in lets f read and change what is known of a room.
 func (u *Rooms) in(room id.RoomID, f func(*upgrade)) {
@@ -134,7 +137,8 @@ func (u *Rooms) Seen(room id.RoomID, page matrix.Page) {
 	}
 }
 
-// Joined takes what the sync has of a room, and tells whether the room may have been upgraded.
+// Joined takes what the sync has of a room, and tells whether the room may have been upgraded. That there is no tombstone is believed a moment later:
+// Dendrite's sync can lack at first what the homeserver has acknowledged just before, and then brings it.
 func (u *Rooms) Joined(room id.RoomID, joined *mautrix.SyncJoinedRoom, shows follow.Shows) (upgraded bool) {
 	all := slices.Concat(joined.State.Events, joined.Timeline.Events)
 	if joined.StateAfter != nil {
@@ -148,7 +152,8 @@ func (u *Rooms) Joined(room id.RoomID, joined *mautrix.SyncJoinedRoom, shows fol
 	}
 	if !upgraded && shows(event.StateTombstone) {
 		u.in(room, func(about *upgrade) {
-			about.tombstone, about.asked, about.live, about.doubted = nil, time.Now(), true, time.Time{}
+			now := time.Now()
+			about.tombstone, about.asked, about.from, about.live, about.doubted = nil, now, now.Add(u.Policy.Or().StoredLate), true, time.Time{}
 		})
 	}
 	return upgraded

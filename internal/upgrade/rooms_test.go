@@ -15,6 +15,7 @@ import (
 
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/memory"
+	"github.com/roomkv/roomkv/internal/policy"
 )
 
 const (
@@ -167,4 +168,19 @@ func TestOfIsACopy(t *testing.T) {
 	u.in(room, func(about *upgrade) { about.moved = true })
 	assert.True(t, u.of(room).moved)
 	assert.False(t, u.of(other).moved)
+}
+
+// A first sync that shows no tombstone is believed only a moment later.
+func TestJoinedWithoutATombstone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u, room := new(Rooms), id.RoomID("!room")
+		assert.False(t, u.Joined(room, new(mautrix.SyncJoinedRoom), func(event.Type) bool { return true }))
+		about := u.of(room)
+		assert.False(t, about.isKnown())
+		time.Sleep(policy.Default().StoredLate)
+		assert.True(t, about.isKnown())
+		u.doubt(room, "$event")
+		about = u.of(room)
+		assert.False(t, about.isKnown(), "the sync has brought one")
+	})
 }

@@ -48,7 +48,9 @@ func (r Home) tombstone(ctx context.Context, within time.Duration) (*tombstone, 
 		return nil, err
 	}
 	stone := tombstoneOf(evt)
-	r.rooms.in(r.ID, func(about *upgrade) { about.tombstone, about.asked, about.live = stone, asked, live })
+	r.rooms.in(r.ID, func(about *upgrade) {
+		about.tombstone, about.asked, about.from, about.live = stone, asked, time.Time{}, live
+	})
 	if stone != nil { // a sync's filter can leave tombstones out
 		r.rooms.Replaced(r.ID)
 	}
