@@ -12,8 +12,13 @@ type Time struct {
 // Now is the time of a question that is asked now.
 func Now(live bool) Time { return Time{time.Now(), live} }
 
+// Shown is the time of an answer that a sync gives by what it does not show. It counts a moment later, which late is: Dendrite's sync can lack at first
+// what the homeserver has acknowledged just before, and then brings it.
+func Shown(late time.Duration) Time { return Time{time.Now().Add(late), true} }
+
 // Counts tells whether the answer still holds: it is younger than that, or a sync told of changes then and does so now. Whoever learns that
 // a sync has left something out must forget the answers in between.
 func (t Time) Counts(live bool, younger time.Duration) bool {
-	return t.Live && live || time.Since(t.At) < younger
+	age := time.Since(t.At)
+	return age >= 0 && (t.Live && live || age < younger)
 }

@@ -23,3 +23,14 @@ func TestAnswersCount(t *testing.T) {
 		assert.False(t, followed.Counts(false, time.Minute), "the sync has ended since")
 	})
 }
+
+func TestShown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		shown := asked.Shown(time.Second)
+		assert.False(t, shown.Counts(true, time.Minute))
+		time.Sleep(time.Second)
+		assert.True(t, shown.Counts(true, 0))
+		assert.True(t, shown.Counts(false, time.Minute))
+		assert.False(t, shown.Counts(false, 0))
+	})
+}

@@ -166,7 +166,7 @@ func (f *Feed) encrypt(room id.RoomID, encrypted bool, shows follow.Shows, own [
 				_ = f.Room(room).Parsed(evt) // learns of references
 			}
 		}
-		f.Encrypted.Set(room, false, true)
+		f.Encrypted.Shows(room)
 	}
 }
 

@@ -73,6 +73,11 @@ func (e *Rooms) Set(room id.RoomID, encrypted, live bool) {
 	})
 }
 
+// Shows notes that a sync which goes on shows a room without encryption.
+func (e *Rooms) Shows(room id.RoomID) {
+	e.in(room, func(about *known) { about.clear = asked.Shown(e.Policy.Or().StoredLate) })
+}
+
 // Learn notes the references that stand in a memory, given by name: see [Rooms.IsEncrypted].
 func (e *Rooms) Learn(room id.RoomID, names map[string]string) {
 	e.in(room, func(about *known) {
