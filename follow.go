@@ -19,7 +19,8 @@ import (
 // what was there before it: else one request more, on Dendrite two where many have spoken since, looks for what somebody wrote beside that
 // change who died before the two were merged. A read does not look for that, as it does not without Follow. A room of which an
 // initial sync lists no more than a second, but for a new one, is read when it is first asked for: Synapse's sync can lack what was sent at the same
-// moment as the last event. That a key is not there is believed half a second after that response. Where the sync begins with a token
+// moment as the last event. That a key is not there, or a room neither encrypted nor
+// upgraded, is believed half a second after that response. Where the sync begins with a token
 // that was kept, it brings only what is new, and a memory is read when it is first asked for.
 //
 // In a handler of the sync, use the handler's context or one made from it: the sync brings nothing while a handler runs,
