@@ -19,9 +19,8 @@ import (
 // what was there before it: else one request more, on Dendrite two where many have spoken since, looks for what somebody wrote beside that
 // change who died before the two were merged. A read does not look for that, as it does not without Follow. A room of which an
 // initial sync lists no more than a second, but for a new one, is read when it is first asked for: Synapse's sync can lack what was sent at the same
-// moment as the last event. That a key is not there, or a room neither encrypted nor
-// upgraded, is believed half a second after that response. Where the sync begins with a token
-// that was kept, it brings only what is new, and a memory is read when it is first asked for.
+// moment as the last event. What an initial sync does not show is believed half a second later: that a key is not there, that a room is not encrypted,
+// that it was not upgraded. Where the sync begins with a token that was kept, it brings only what is new, and a memory is read when it is first asked for.
 //
 // In a handler of the sync, use the handler's context or one made from it: the sync brings nothing while a handler runs,
 // so a write looks back with a request of its own. With another context it first waits 0.3 seconds in vain.
@@ -49,10 +48,9 @@ func (s *Store) Flush(ctx context.Context) error {
 	return s.core.waiting.Flush(ctx)
 }
 
-// Close ends what the stores that come from the same [New] do in the background. With [WithFlushEvery] it sends what waits, as [Store.Flush] does. Then
-// they no longer follow the client's sync, each [Store.Watch] of
-// theirs ends with [ErrNotFollowing], and what one of them was merging for others is given up. Close waits until all of that has ended. A write
-// whose caller has given up is not ended: it goes on for up to 10 seconds.
+// Close ends what the stores that come from the same [New] do in the background. With [WithFlushEvery] it first sends what waits, as [Store.Flush] does.
+// Then the stores no longer follow the client's sync, each [Store.Watch] of theirs ends with [ErrNotFollowing], and what one of them was merging for others
+// is given up. Close waits until all of that has ended. A write whose caller has given up is not ended: it goes on for up to 10 seconds.
 //
 // Nobody needs Close who neither follows nor uses WithFlushEvery, nor who follows and ends with the program. Afterwards the stores work as without these, and
 // [Store.Follow] fails with [ErrInvalidOption]. Close can be called again.
