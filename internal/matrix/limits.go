@@ -65,7 +65,7 @@ const (
 // How often a request is made again for what the homeserver does not find: Dendrite finds an event some milliseconds after it has
 // acknowledged it, and under load much later. Each wait is three times as long as the one before it: 10, 30, 90 ms and so on.
 const (
-	lookAgain   = 3 // for an event
+	lookAgain   = 4 // for an event
 	placeAgain  = 6 // for its place: without one, it would count as the first
 	firstLook   = 10 * time.Millisecond
 	laterFactor = 3
