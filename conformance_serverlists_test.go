@@ -16,12 +16,15 @@ import (
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/matrix"
 )
 
 // serverListRows are about lists of events, and the sync.
 var serverListRows = []row{
 	{name: "server: events of a type are listed, the newest first", in: once, run: serverListsByType},
 	{name: "server: pages of events have each event once", in: once, run: serverPages},
+	{name: "server: pages have all that was written at the same time", in: once, run: serverPagesAmongForks},
 	{name: "server: a page behind events of other types", in: once, run: serverPageBehindOthers},
 	{name: "server: tokens tell the order of storage", in: once, run: serverTokensAreInOrder},
 	{name: "server: writes at the same time are all accepted", in: once, run: serverWritesAtOnce},
@@ -179,6 +182,40 @@ func serverWritesAtOnce(t *testing.T, e *env) {
 		if e.subject.like == dendrite {
 			assert.Equal(t, 1, times, "each replaces the one before")
 		}
+	}
+}
+
+// What is written at the same time can have the same depth, and a page can end anywhere among that.
+func serverPagesAmongForks(t *testing.T, e *env) {
+	const writers, rounds = 6, 3
+	clients := []*mautrix.Client{e.client}
+	for len(clients) < writers {
+		clients = append(clients, e.member(t, 50))
+	}
+	want := make([]id.EventID, rounds*writers)
+	for round := range rounds {
+		var group sync.WaitGroup
+		for i, client := range clients {
+			group.Go(func() {
+				want[round*writers+i] = e.put(t, client, fmt.Sprint("k", i), fmt.Sprintf(`{"v":%d}`, round)).event(t)
+			})
+		}
+		group.Wait()
+	}
+	e.listed(t, len(want))
+	for _, limit := range []int{1, 2, 4, 7} {
+		var got []id.EventID
+		for from := ""; ; {
+			page, err := matrix.Room{Client: e.client, ID: e.room}.Back(t.Context(), database, from, limit)
+			require.NoError(t, err)
+			for _, evt := range page.Events {
+				got = append(got, evt.ID)
+			}
+			if from = page.Next; from == "" {
+				break
+			}
+		}
+		assert.ElementsMatch(t, want, got, "%d in a page", limit)
 	}
 }
 

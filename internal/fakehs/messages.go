@@ -177,8 +177,11 @@ func (s *Server) linearPage(r *request, listed []*pdu, from position, backward b
 	}
 	last := page[len(page)-1]
 	at := position{last.depth, last.pos}
-	if backward {
-		at = position{max(1, at.depth-1), at.pos - 1}
+	switch {
+	case backward && at.depth > 1:
+		at = position{at.depth - 1, at.pos + 1000}
+	case backward:
+		at.pos--
 	}
 	slices.SortStableFunc(page, func(a, b *pdu) int {
 		order := cmp.Compare(a.depth, b.depth)

@@ -52,8 +52,8 @@ func (r Room) Back(ctx context.Context, eventType event.Type, from string, limit
 	if n := len(answer.chunk); n == filter.Limit && len(found.Events) > 0 && found.Events[len(found.Events)-1] == answer.chunk[n-1] {
 		found.Depth = depthBefore(answer.end)
 	}
-	if !found.First && answer.end != at.token {
-		found.Next = at.next(answer.end, found.Events)
+	if next := pageAfter(answer.end); !found.First && next != at.token {
+		found.Next = at.next(next, found.Events)
 	}
 	return found, nil
 }

@@ -3,6 +3,7 @@ package matrix
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -45,6 +46,20 @@ func depthBefore(end string) int64 {
 	depth, _ := placeIn(end, synapseEnd)
 	return depth
 }
+
+// pageAfter is the token of the page after one that ends with this token. Dendrite's is one depth below the page's last event and 1,000 above its
+// place (TopologyToken.Decrement in Dendrite's syncapi/types, v0.15.2), so that events of the same depth that were stored before it would be on
+// no page. Its lists begin right behind a place within a depth just as well.
+func pageAfter(end string) string {
+	depth, dendrite := placeIn(end, dendriteEnd)
+	place, _ := placeIn(end, dendriteToken)
+	if place -= dendriteAbove + 1; !dendrite || place < 0 {
+		return end
+	}
+	return fmt.Sprintf("t%d_%d", depth+1, place)
+}
+
+const dendriteAbove = 1000
 
 // PlaceOf is where the homeserver had stored the last event before a position in a sync, or in a list that goes back. It is 0 where the
 // token does not tell.

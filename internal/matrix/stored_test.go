@@ -46,3 +46,12 @@ func TestDepthInATokenOfAKnownForm(t *testing.T) {
 		assert.Equal(t, depth, depthBefore(token), token)
 	}
 }
+
+func TestPageAfterATokenOfDendrite(t *testing.T) {
+	for end, after := range map[string]string{
+		"t9_42136": "t10_41135", "t1_2002": "t2_1001", "t1_1001": "t2_0", "t1_1000": "t1_1000", "t1_7": "t1_7",
+		"": "", "t9-41136_0_0_0": "t9-41136_0_0_0", "t9-41136": "t9-41136", "s9_0": "s9_0", "t9_42136_7": "t9_42136_7",
+	} {
+		assert.Equal(t, after, pageAfter(end), end)
+	}
+}
