@@ -45,6 +45,11 @@ func upgradeRoom(t testing.TB, admin *mautrix.Client, room id.RoomID, invite ...
 func administered(t testing.TB, encrypted bool, bots ...*mautrix.Client) (admin *mautrix.Client, room id.RoomID) {
 	t.Helper()
 	admin = hstest.Client(t)
+	return admin, administeredBy(t, admin, encrypted, bots...)
+}
+
+func administeredBy(t testing.TB, admin *mautrix.Client, encrypted bool, bots ...*mautrix.Client) (room id.RoomID) {
+	t.Helper()
 	create := &mautrix.ReqCreateRoom{Preset: "private_chat", PowerLevelOverride: &event.PowerLevelsEventContent{Users: map[id.UserID]int{admin.UserID: 100}}}
 	if encrypted {
 		create.InitialState = []*event.Event{{
@@ -61,7 +66,7 @@ func administered(t testing.TB, encrypted bool, bots ...*mautrix.Client) (admin 
 		_, err := bot.JoinRoomByID(t.Context(), room)
 		require.NoError(t, err)
 	}
-	return admin, room
+	return room
 }
 
 // bot is a client that can encrypt where the room is encrypted, and syncs then.
