@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -281,8 +282,9 @@ func describe(p plan) string {
 	return text.String()
 }
 
-// The same seed is the same run.
+// The same seed is the same run, on one processor.
 func TestSimulationRepeats(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // who wakes at the same moment goes on in the same order
 	for seed := range uint64(10) {
 		for _, forking := range []bool{false, true} {
 			p := planOf(seed, forking)
