@@ -300,7 +300,7 @@ func together(t testing.TB, jobs ...job) (acknowledged [][]string, requests int)
 
 func TestProcessesPut(t *testing.T) {
 	long(t)
-	for processes, most := range map[int]float64{4: 5, 8: 7} {
+	for processes, most := range map[int]float64{4: 5, 8: 6, 16: 7} {
 		t.Run(fmt.Sprint(processes), func(t *testing.T) {
 			client, j := shared(t)
 			processesPut(t, client, j, processes, 25, most)

@@ -44,11 +44,13 @@ func index(events []merge.Event, event id.EventID) int {
 	return slices.IndexFunc(events, func(e merge.Event) bool { return e.ID == event })
 }
 
-// firstPage is how many events a look back asks for first: what was sent of late, which is known but can have rivals, and some more. Where nobody
-// else says anything, what was sent of late is enough; see [line.covers].
+// firstPage is how many events a look back asks for first: those that are known of the time that it goes back over, which can have rivals, and some
+// more. Where nobody else says anything, what was sent of late is enough; see [line.covers].
 func (c *commit) firstPage() int {
-	known, late, own := 0, 0, c.line.since(c.since.Add(-c.policy.Skew))
-	c.dict.Look(func(h *merge.History) { known, late = h.Len(), h.Since(2*c.policy.Skew) })
+	known, late, since, own := 0, 0, 0, c.line.since(c.since.Add(-c.policy.Skew))
+	c.dict.Look(func(h *merge.History) {
+		known, late, since = h.Len(), h.Since(2*c.policy.Skew), h.Since(c.age()+2*c.policy.Skew)
+	})
 	switch {
 	case c.fromNothing && !c.mode.OneName:
 		return c.policy.AllEvents
@@ -57,9 +59,9 @@ func (c *commit) firstPage() int {
 	case known == late, c.mode.OneName: // the dict is young, or other names' events come in between
 		return c.bounded(c.policy.ManyEvents)
 	case c.contended:
-		return c.bounded(late + c.policy.SomeEvents)
+		return c.bounded(since + c.policy.SomeEvents)
 	default:
-		return c.bounded(late + c.policy.FewEvents)
+		return c.bounded(since + c.policy.FewEvents)
 	}
 }
 
