@@ -49,3 +49,6 @@ func (c *commit) synced() bool {
 
 // errUnseen is for a homeserver that acknowledges an event and then does not show it.
 var errUnseen = errors.New("roomkv: the homeserver acknowledged a write but does not show it among the room's events, so that it is not known whether it stands")
+
+// age is how long ago what the commit began from was all there was.
+func (c *commit) age() time.Duration { return c.policy.since(c.since) }

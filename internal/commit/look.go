@@ -36,9 +36,6 @@ func (c *commit) rivalsSince(sent int64, age time.Duration) int64 {
 	return sent - age.Milliseconds() - c.policy.Skew.Milliseconds()
 }
 
-// age is how long ago what the commit began from was all there was.
-func (c *commit) age() time.Duration { return c.policy.since(c.since) }
-
 // look waits until the homeserver shows an event that it has acknowledged, together with what was stored before it since the commit began. A
 // sync that feeds the dict shows both without a request. It does not bring again what was left out of the state.
 func (c *commit) look(ctx context.Context, event id.EventID) error {
