@@ -84,10 +84,13 @@ func (m measured) operation(layout layout, keys int, following bool) (found oper
 	return found
 }
 
-// largest is the largest size that was measured with as many keys a room.
+// largest is the largest size that was measured with as many keys a room and no more rooms, or the smallest where all have more.
 func (m measured) largest(layout layout, of size) (found grown) {
 	for _, g := range m.rooms {
-		if g.layout == layout && g.size.keys == of.keys && g.size.rooms <= of.rooms && g.size.rooms > found.size.rooms {
+		if g.layout != layout || g.size.keys != of.keys {
+			continue
+		}
+		if fits := g.size.rooms <= of.rooms; found.size.rooms == 0 || fits == (g.size.rooms > found.size.rooms) {
 			found = g
 		}
 	}
@@ -119,18 +122,16 @@ func (s size) String() string { return fmt.Sprintf("%s × %d", count(float64(s.r
 // shares is what several processes take.
 func (m measured) shares(t *table) {
 	t.head("**Several processes**, following, one state event (computed): rooms of its own for each, or all rooms shared by all. The writes in all are the same.",
-		"rooms × keys", "processes", "requests in all", "own rooms: each keeps", "down in all", "shared rooms: each keeps", "down in all")
+		"rooms × keys", "processes", "own rooms: requests in all", "each keeps", "down in all", "shared rooms: requests in all", "each keeps", "down in all")
 	for _, of := range m.answered {
 		if of.keys != m.answered[0].keys {
 			continue
 		}
 		shared := m.dayOf(oneEvent, of, true)
-		for _, n := range []float64{1, 4, 16} {
-			own := m.dayOf(oneEvent, of, true)
-			known := float64(min(of.rooms, commit.MaxReplicas))
-			own.keeps *= min(float64(of.rooms)/n, commit.MaxReplicas) / known
-			t.row(of, n, count(shared.other.requests), bytesOf(own.keeps), bytesOf(own.down()),
-				bytesOf(shared.keeps), bytesOf(shared.other.down+n*shared.syncs.down))
+		for _, n := range []int{1, 4, 16} {
+			own := m.dayOf(oneEvent, size{of.rooms / n, of.keys}, true)
+			t.row(of, n, count(float64(n)*own.other.requests), bytesOf(own.keeps), bytesOf(float64(n)*own.down()),
+				count(shared.other.requests), bytesOf(shared.keeps), bytesOf(shared.other.down+float64(n)*shared.syncs.down))
 		}
 	}
 }
@@ -150,7 +151,7 @@ func (m measured) limits(t *table) {
 	t.head("**What breaks first**, from small bots to large ones.", "limit", "reached at", "then", "knob")
 	t.row("Synapse's default `rc_message`: 12 writes a minute for an account",
 		fmt.Sprintf("%d rooms of %d writes a day, half as many if encrypted (computed)", ratedWrites/writes, writes),
-		"each further write waits 5 s", "`override_ratelimit` for the bot's account; `PutAll`; an account for each partition of the rooms")
+		"each further write waits 5 s", "`override_ratelimit` for the bot's account; `WithFlushEvery`; `PutAll`; an account for each partition of the rooms")
 	t.row("64 KiB of a state event", count(float64(m.capacity))+" keys in a room (measured)", "`ErrTooLarge`",
 		"an event for each key; fewer keys in more rooms")
 	t.row("the homeserver's disk", fmt.Sprintf("%s for each `Put` at 1,000 keys (measured), %s a day and room", bytesOf(long.up), bytesOf(long.up*writes)),
@@ -158,9 +159,9 @@ func (m measured) limits(t *table) {
 	t.row(fmt.Sprintf("%s state events that a process knows (`commit.MaxReplicas`)", count(commit.MaxReplicas)),
 		"as many rooms, or keys with an event for each", fmt.Sprintf("a `Get` of another takes %s requests, %s with an event for each key (measured)",
 			count(m.missed(oneEvent)), count(m.missed(perKey))), "one state event a room; rooms as partitions")
-	t.row("32 MB that `Keys` and `All` hold", fmt.Sprintf("about %s keys in a room with an event for each (computed; measured: %s)",
+	t.row("32 MiB that `Keys` and `All` hold", fmt.Sprintf("about %s keys in a room with an event for each (computed; measured: %s)",
 		count(listed/(perEvent+eventCost)), m.listings()), "`ErrTooLarge`; all else goes on", "fewer keys in more rooms")
-	t.row(fmt.Sprintf("%s of one response (`mautrix.DefaultResponseSizeLimit`)", bytesOf(response)),
+	t.row(fmt.Sprintf("%d MiB of one response (`mautrix.DefaultResponseSizeLimit`)", mautrix.DefaultResponseSizeLimit>>20),
 		fmt.Sprintf("%s rooms of %d keys, or %s keys with an event for each (computed)", count(response/perRoom), largest.size.keys, count(response/perEvent)),
 		"the first sync fails, and with it the bot", "a `SyncStore` that keeps its token; rooms as partitions; mautrix's limit")
 }
