@@ -5,8 +5,8 @@ import (
 	"context"
 )
 
-// Follow makes the store, and all others that come from the same [New], read from memory, which the client's sync
-// feeds. A Get of a memory that was read before, or that the first response of an initial sync has brought, then takes no request. It sees all
+// Follow makes the store, and all others that come from the same [New], keep copies of memories in this process, which the client's sync keeps current.
+// A Get of a memory that was read before, or that the first response of an initial sync has brought, then takes no request. It sees all
 // that this process has written, and what others have as soon as the sync brings it. A write waits for the sync to bring it back, which takes the place
 // of one request. One that changes nothing, or fails for what is there, asks the homeserver what is current before it does so.
 //
@@ -15,11 +15,10 @@ import (
 // client's Syncer must be a [mautrix.ExtensibleSyncer], as mautrix's own are, and its filter must let the store's events
 // through.
 //
-// After an initial sync the first write of a room takes no request more than the others where that sync lists the last change of the memory with
-// what was there before it: else one request more, on Dendrite two where many have spoken since, looks for what somebody wrote beside that
-// change who died before the two were merged. A read does not look for that, as it does not without Follow. A room of which an
-// initial sync lists no more than a second, but for a new one, is read when it is first asked for: Synapse's sync can lack what was sent at the same
-// moment as the last event. What an initial sync does not show is believed half a second later: that a key is not there, that a room is not encrypted,
+// If an initial sync does not list the last change of a memory together with what came before it, the first write takes one more request, or two on
+// Dendrite. These look for a write that its writer did not merge before it died. A read does not look for that, with Follow or without.
+// If the events that an initial sync lists of a room span one second or less, the store asks the homeserver at the first read, for Synapse's sync can lack
+// what was sent at the same moment as the last event. A room that the sync shows from its first event on is excepted. What an initial sync does not show is believed half a second later: that a key is not there, that a room is not encrypted,
 // that it was not upgraded. Where the sync begins with a token that was kept, it brings only what is new, and a memory is read when it is first asked for.
 //
 // In a handler of the sync, use the handler's context or one made from it: the sync brings nothing while a handler runs,
@@ -33,14 +32,17 @@ import (
 // While following, a memory that was changed in two places at once, for example by two homeservers that could not
 // reach each other, is merged when that comes to light, which takes a moment and a write.
 //
-// The error is [ErrInvalidOption].
+// A second call does nothing. Follow fails with [ErrInvalidOption] where the store was closed, where the client's Syncer is no
+// [mautrix.ExtensibleSyncer], and where its filter leaves out the store's events.
 func (s *Store) Follow() error { return s.core.Follower.Start() }
 
 // Flush sends what the stores that come from the same [New] have yet to send, and waits until that is done; see [WithFlushEvery]. Without that option
 // there is nothing to send. Other goroutines may write meanwhile.
 //
-// The error is the first of a write that could not be sent since the last Flush that returned an error: those of [Store.Put] and, of an [Update], that of its
-// function. Or it is ctx's, where that ends first; what has not been sent then goes on waiting.
+// Flush returns the first error since the last Flush that returned one: an error of [Store.Put] or, of an [Update], that of its function. After an error that
+// another try cannot mend, such as [ErrForbidden], [ErrNotJoined], [ErrTooLarge] or [ErrNoCrypto], the writes that it concerns are dropped, and so is an Update
+// that may have been done. After any other error they go on waiting and are tried again. The client's log has every error. If ctx ends first Flush
+// returns its error, and nothing is dropped.
 func (s *Store) Flush(ctx context.Context) error {
 	if s.core.waiting == nil {
 		return nil
@@ -52,8 +54,8 @@ func (s *Store) Flush(ctx context.Context) error {
 // Then the stores no longer follow the client's sync, each [Store.Watch] of theirs ends with [ErrNotFollowing], and what one of them was merging for others
 // is given up. Close waits until all of that has ended. A write whose caller has given up is not ended: it goes on for up to 10 seconds.
 //
-// Nobody needs Close who neither follows nor uses WithFlushEvery, nor who follows and ends with the program. Afterwards the stores work as without these, and
-// [Store.Follow] fails with [ErrInvalidOption]. Close can be called again.
+// A program that uses WithFlushEvery must call Close before it ends. One that follows calls Close only if it goes on without the store. Afterwards the stores
+// work as without Follow and WithFlushEvery, and [Store.Follow] fails with [ErrInvalidOption]. Close can be called again.
 //
 // The error is ctx's, where that ends first, or that of Flush. What could not be sent is lost.
 func (s *Store) Close(ctx context.Context) error {

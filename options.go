@@ -205,7 +205,7 @@ func WithMaxValue(bytes int64) Option {
 // deleted again since comes back: nobody can tell its name before it is read.) One that cannot read it waits once for the keys that it
 // lacks, as a read does.
 //
-// It takes one request more after each write, which asks whether the room was upgraded meanwhile. The first use of a room takes two more, and reads one more each 10 seconds where no sync tells.
+// It takes one request more after each write, which asks whether the room was upgraded meanwhile. The first use of a room takes two more, and reads one more every 10 seconds where no sync tells.
 // With [WithPerKeyState] whoever moves the memory lists what was last written within 20 seconds, and reads by itself each key that was
 // changed at the same time by several and not merged. Without this option a write
 // to a room that was upgraded is [ErrRoomUpgraded]: at once where a sync tells, else within 10 seconds.
@@ -218,14 +218,14 @@ func WithRoomUpgrades() Option {
 	return func(s *settings) { s.followUpgrades = true }
 }
 
-// WithFlushEvery keeps writes in memory for up to d and sends them together: a crash loses what was written in the last d, or since the homeserver began
+// WithFlushEvery keeps writes in the process for up to d and sends them together: a crash loses what was written in the last d, or since the homeserver began
 // to hold writes back. It is for bots whose account the homeserver limits, as Synapse does by default: to 10 events at once and then 12 a minute, over all
 // rooms.
 //
-// [Store.Put], [Store.PutAll], [Store.Delete] and [Update] then wait for no write: they are done in memory, from which all stores that come from the same
-// [New] read them at once. (An Update of a key of which nothing waits reads it first.) What waits has key and value alone in an [Entry], and no revision; a
+// [Store.Put], [Store.PutAll], [Store.Delete] and [Update] then wait for no request: all stores that come from the same
+// [New] read at once what was written. (An Update of a key of which nothing waits reads it first.) What waits has key and value alone in an [Entry], and no revision; a
 // [Store.Watch] tells it when it is sent. Each room's writes are sent d after the first of them: in one commit, or with [WithPerKeyState] in one for each key
-// that has changed. Rooms take turns. [Store.Flush] sends what waits, and so does [Store.Close], which a program must call in the end. Once it is sent, all that
+// that has changed. Rooms take turns. [Store.Flush] sends what waits, and so does [Store.Close], which a program must call before it ends. Once it is sent, all that
 // is said of writes holds. Whatever needs to know what the homeserver has, such as [Store.Create], [Store.CompareAndPut], [Store.Pop], [Store.Purge],
 // [Store.History] and [Copy], sends first what waits in the room.
 //

@@ -30,7 +30,7 @@ func (s *Store) WithRoom(ctx context.Context, room id.RoomID) (*Store, error) {
 // It takes no request while the store follows a sync that began without a token, and else one, a sync that brings these memories too and neither
 // members nor other state. On Dendrite it can lack what was written some milliseconds ago.
 //
-// The error comes once, with an empty ID; it is that of the request.
+// An error comes once, with an empty ID, and ends the iteration. It is one of those that [Store] names for all methods.
 func (s *Store) Rooms(ctx context.Context) iter.Seq2[id.RoomID, error] {
 	return func(yield func(id.RoomID, error) bool) {
 		rooms, err := s.core.feed.memory.Rooms(ctx)

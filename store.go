@@ -22,8 +22,8 @@ import (
 	"github.com/roomkv/roomkv/internal/upgrade"
 )
 
-// Store is a handle on the memory of one room. It is small, holds no connection of its own and needs no closing. All
-// methods are safe for concurrent use, also of several stores of the same room.
+// Store is a handle on the memory of one room. It is small and holds no connection of its own. With [WithFlushEvery] call
+// [Store.Close] before the program ends; else nothing is lost without it. All methods are safe for concurrent use, also of several stores of the same room.
 //
 // A key is any valid UTF-8 string, the empty one included; others are [ErrInvalidKey]. A value is whatever
 // encoding/json can encode without loss: text that is not valid UTF-8 is [ErrInvalidValue], in the value and in the names inside it.

@@ -14,9 +14,9 @@ import (
 	"github.com/roomkv/roomkv/internal/memory"
 )
 
-// Update changes the value of key to what fn makes of the one that is there, which is the zero T where found is false.
-// Between the two nobody else on the same homeserver has changed it: where another goroutine or process does so at the
-// same time, one of the two is done first, and fn is called again with what came of that. While two homeservers cannot
+// Update reads the value of key, calls fn with it, and stores what fn returns. If there is no value, found is false and old is the zero T. No other write
+// on the same homeserver comes in between: where another goroutine or process changes key at the same time, one of the two is done first, and
+// fn is called again with what came of that. While two homeservers cannot
 // reach each other, Updates of one key on both sides can both succeed, and one of them counts in the end.
 //
 // fn is called at least once, in the goroutine that called Update, and holds up all other writes to the same memory (in
@@ -28,7 +28,7 @@ import (
 // It takes the requests of [Store.Put] in the single-state-key layout. In the per-key layout it takes three, one while
 // the store follows, and one or two with [WithSingleWriter].
 //
-// Errors: those of fn, of [Store.Get] but for [ErrNotFound], and of [Store.Put].
+// Errors: those of fn, of [Store.Get] but for [ErrNotFound], and of [Store.Put]; [ErrInvalidOption] for a nil store or fn.
 func Update[T any](ctx context.Context, s *Store, key string, fn func(old T, found bool) (T, error)) error {
 	if s == nil || fn == nil {
 		return fault.Of(ErrInvalidOption, nil, "the store or the function is nil")
@@ -71,13 +71,11 @@ func (s *Store) Create(ctx context.Context, key string, value any) error {
 	})
 }
 
-// CompareAndPut stores value under key where that has not changed since it was read with the revision; see
-// [Store.Entry]. Changes of other keys do not matter, in either layout. Without a revision it stores a value where
-// there is none. Of several that compare with the same revision, in any number of goroutines and processes on one
+// CompareAndPut stores value only if key has not changed since revision, as [Store.Entry] gave it. Changes of other keys do not matter, in either
+// layout. An empty revision means that there must be no value. An Entry that waits for a flush has an empty revision: call [Store.Flush] and read again. Of several that compare with the same revision, in any number of goroutines and processes on one
 // homeserver, at most one succeeds.
 //
-// A revision so old that the homeserver no longer lists it among the last thousand or so of the dict's events counts
-// as changed.
+// A revision that the homeserver does not list among the last thousand or so of the memory's events counts as changed.
 //
 // It takes the requests of [Update].
 //
@@ -110,9 +108,9 @@ func (s *Store) change(ctx context.Context, update memory.Update, fn func(commit
 	})
 }
 
-// Pop removes key and decodes the value it had into dest, as [Store.Get] does. If several callers, in any number of
-// goroutines and processes on one homeserver, pop the same key, exactly one gets the value. Where the value cannot be
-// decoded into dest nothing is removed; where the removal fails, dest has the value all the same. It takes the
+// Pop removes key and decodes the value it had into dest, as [Store.Get] does. Of several callers that pop the same key, in any number of
+// goroutines and processes on one homeserver, at most one gets no error. Use dest only then: after another error dest can hold the value, and the key
+// may be gone or not. A key that is not there is [ErrNotFound]. Where the value cannot be decoded into dest nothing is removed. Pop takes the
 // requests of [Update].
 //
 // Errors: those of [Store.Get] and [Store.Delete].
