@@ -3,6 +3,7 @@ package roomkv_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -15,10 +16,11 @@ import (
 	"github.com/roomkv/roomkv"
 	"github.com/roomkv/roomkv/internal/homeserver"
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
+	"github.com/roomkv/roomkv/internal/matrix"
 )
 
-// federated starts two homeservers, with a bot on each that may write, in one room.
-func federated(t *testing.T) (pair *homeserver.Pair, a, b *mautrix.Client, room id.RoomID) {
+// federated starts two homeservers, with a bot on each that may write, in one room. The second joins once so much has been said there.
+func federated(t *testing.T, said int) (pair *homeserver.Pair, a, b *mautrix.Client, room id.RoomID) {
 	t.Helper()
 	ctx := t.Context()
 	pair, err := homeserver.StartPair(ctx)
@@ -30,6 +32,7 @@ func federated(t *testing.T) (pair *homeserver.Pair, a, b *mautrix.Client, room 
 	require.NoError(t, err)
 	created, err := a.CreateRoom(ctx, &mautrix.ReqCreateRoom{Preset: "trusted_private_chat", Invite: []id.UserID{b.UserID}})
 	require.NoError(t, err)
+	talk(t, a, created.RoomID, said)
 	eventually(t, func() bool {
 		_, err := b.JoinRoomByID(ctx, created.RoomID)
 		return err == nil
@@ -55,7 +58,7 @@ func TestTwoHomeservers(t *testing.T) {
 	hstest.Parallel(t)
 	hstest.Real(t)
 	const puts = 25
-	pair, clientA, clientB, room := federated(t)
+	pair, clientA, clientB, room := federated(t, 0)
 	a, stopA := follow(t, clientA, room)
 	b, _ := follow(t, clientB, room)
 	fresh := map[string]*roomkv.Store{"a": open(t, clientA, room), "b": open(t, clientB, room)}
@@ -114,4 +117,34 @@ func TestTwoHomeservers(t *testing.T) {
 	defer cancel()
 	require.NoError(t, b.Put(ctx, "alone", 1))
 	assert.Equal(t, 5*puts+2, size(t, b))
+}
+
+// A homeserver that joined late lacks what was said before. Dendrite takes a page from which the filter has left events out for the last ones that it has,
+// and fills the page with what it then gets from the other homeserver.
+func TestLookBackOnAHomeserverThatJoinedLate(t *testing.T) {
+	hstest.Parallel(t)
+	hstest.Real(t)
+	const puts = 20
+	_, _, client, room := federated(t, 120)
+	var want []id.EventID
+	for i := range puts {
+		sent, err := client.SendStateEvent(t.Context(), room, database, "", map[string]any{"n": i})
+		require.NoError(t, err)
+		want = append(want, sent.EventID)
+		talk(t, client, room, 3)
+	}
+	slices.Reverse(want)
+	listed(t, client, room, want[0])
+	var got []id.EventID
+	for from := ""; len(got) < puts; {
+		page, err := matrix.Room{Client: client, ID: room}.Back(t.Context(), database, from, 20)
+		require.NoError(t, err)
+		for _, evt := range page.Events {
+			got = append(got, evt.ID)
+		}
+		if from = page.Next; from == "" {
+			break
+		}
+	}
+	assert.Equal(t, want, got)
 }

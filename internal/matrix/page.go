@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"maunium.net/go/mautrix"
@@ -30,18 +31,23 @@ type Page struct {
 // have fewer events than were asked for, or none, and not be the last: Dendrite counts those that the filter leaves out. Where the filter
 // leaves out all of them, Dendrite does not say where the next page begins. Back then asks for more events, step by step as they can be
 // large, and for some of any type at last. It fails with [fault.ErrCorrupt] where the homeserver names pages without end.
+//
+// Where Dendrite lacks what was said before its first user joined, it takes a page from which the filter has left events out for the last ones that it has.
+// It fills the page with older ones of any type, that it then gets from another homeserver, and leaves out what lies between (handleNonEmptyEventsSlice in its
+// syncapi/routing, v0.15.2). Back then asks for events of any type, so that the page is full. It does not notice where what Dendrite got has the right
+// types alone.
 func (r Room) Back(ctx context.Context, eventType event.Type, from string, limit int) (Page, error) {
 	filter, at := pageFilter(eventType, limit), cursorOf(from)
 	if err := at.check(r.ID); err != nil {
 		return Page{}, err
 	}
 	answer, err := r.messages(ctx, at.token, filter)
-	for err == nil && len(answer.chunk) == 0 && answer.end == "" && filter.Types != nil {
-		if filter.Limit < manyEvents {
-			filter.Limit = min(8*filter.Limit, manyEvents)
-		} else {
-			filter = mautrix.FilterPart{Limit: anyEvents}
+	for err == nil {
+		wide, wider := widened(filter, answer)
+		if !wider {
+			break
 		}
+		filter = wide
 		answer, err = r.messages(ctx, at.token, filter)
 	}
 	if err != nil {
@@ -56,6 +62,26 @@ func (r Room) Back(ctx context.Context, eventType event.Type, from string, limit
 		found.Next = at.next(next, found.Events)
 	}
 	return found, nil
+}
+
+// widened is the filter with which to ask again where the answer does not tell what the room has; see [Room.Back].
+func widened(filter mautrix.FilterPart, answer messages) (wide mautrix.FilterPart, wider bool) {
+	unasked := func(evt *Event) bool {
+		return !slices.ContainsFunc(filter.Types, func(asked event.Type) bool { return asked.Type == evt.Type })
+	}
+	switch {
+	case filter.Types == nil:
+		return filter, false
+	case slices.ContainsFunc(answer.chunk, unasked):
+		return mautrix.FilterPart{Limit: filter.Limit}, true
+	case len(answer.chunk) > 0 || answer.end != "":
+		return filter, false
+	case filter.Limit < manyEvents:
+		filter.Limit = min(8*filter.Limit, manyEvents)
+		return filter, true
+	default:
+		return mautrix.FilterPart{Limit: anyEvents}, true
+	}
 }
 
 // Latest gives those of the room's latest events, as many as one request tells, that are state events of the type. It names no next page.
