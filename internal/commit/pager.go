@@ -49,7 +49,8 @@ func index(events []merge.Event, event id.EventID) int {
 func (c *commit) firstPage() int {
 	known, late, since, own := 0, 0, 0, c.line.since(c.since.Add(-c.policy.Skew))
 	c.dict.Look(func(h *merge.History) {
-		known, late, since = h.Len(), h.Since(2*c.policy.Skew), h.Since(c.age()+2*c.policy.Skew)
+		known, late = h.Len(), h.Since(2*c.policy.Skew)
+		since = min(max(late, h.Since(c.age()+2*c.policy.Skew)), c.policy.AllEvents) // of what began at no known moment the age is the longest there is
 	})
 	switch {
 	case c.fromNothing && !c.mode.OneName:

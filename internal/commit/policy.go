@@ -73,6 +73,9 @@ type Policy struct {
 	SendTime    time.Duration
 	MaxSendTime time.Duration
 
+	// MaxWait is how long a writer waits, at most, for another to merge before it looks. With Patience looks a write must end within GiveUp.
+	MaxWait time.Duration
+
 	// Patience is how often a writer looks whether somebody else merges before it does so itself.
 	Patience int
 
@@ -104,7 +107,7 @@ var defaultPolicy = Policy{
 	SyncWait: 300 * time.Millisecond, Lag: 4 * time.Millisecond, MaxLag: 20 * time.Millisecond,
 	Tries: 12, DeepFrom: 5, GivenFrom: 8, CurrentTries: 4, PowerTries: 5,
 	FewEvents: 6, SomeEvents: 20, ManyEvents: 50, AllEvents: 500, PageBytes: 512 << 10, Pages: 20,
-	SendTime: 40 * time.Millisecond, MaxSendTime: 500 * time.Millisecond, Patience: 3,
+	SendTime: 40 * time.Millisecond, MaxSendTime: 500 * time.Millisecond, MaxWait: 2500 * time.Millisecond, Patience: 3,
 	SettleAfter: time.Second, SettleFor: 45 * time.Second, RepairAfter: 1500 * time.Millisecond,
 	MaxFailed: 16, MaxHeads: 40,
 }

@@ -67,7 +67,7 @@ func (c *commit) settle(ctx context.Context) (done bool, err error) {
 			return false, nil
 		}
 		wait := time.Duration(float64(c.sendTime) * (1 + float64(before)/4) * float64(try) * (0.75 + fraction(c.random())/2))
-		if err := c.awaitMerge(ctx, wait); err != nil {
+		if err := c.awaitMerge(ctx, min(wait, c.policy.MaxWait)); err != nil {
 			return false, err
 		}
 	}
