@@ -129,8 +129,9 @@ func (m measured) shares(t *table) {
 		}
 		shared := m.dayOf(oneEvent, of, true)
 		for _, n := range []int{1, 4, 16} {
-			own := m.dayOf(oneEvent, size{of.rooms / n, of.keys}, true)
-			t.row(of, n, count(float64(n)*own.other.requests), bytesOf(own.keeps), bytesOf(float64(n)*own.down()),
+			part := size{max(1, of.rooms/n), of.keys}
+			own, parts := m.dayOf(oneEvent, part, true), float64(of.rooms)/float64(part.rooms)
+			t.row(of, n, count(parts*own.other.requests), bytesOf(own.keeps), bytesOf(parts*own.down()),
 				count(shared.other.requests), bytesOf(shared.keeps), bytesOf(shared.other.down+float64(n)*shared.syncs.down))
 		}
 	}
