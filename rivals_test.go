@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -23,6 +24,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv"
+	"github.com/roomkv/roomkv/internal/fakehs"
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
 	"github.com/roomkv/roomkv/internal/wire"
 )
@@ -896,4 +898,41 @@ func TestLookBackOfWhoIsAlone(t *testing.T) {
 		}
 	}
 	assert.Positive(t, pages)
+}
+
+// Who has seen another write of late looks for what is new before it writes, and makes no fork.
+func TestWritersThatTakeTurns(t *testing.T) {
+	for _, mode := range fakehs.Modes {
+		t.Run(mode.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const puts = 6
+				ctx := t.Context()
+				server := fakehs.New(fakehs.Options{Mode: mode, Seed: 1, Name: "turns-" + mode.String()})
+				one, err := server.Register(ctx, "one")
+				require.NoError(t, err)
+				two, err := server.Register(ctx, "two")
+				require.NoError(t, err)
+				room := hstest.Room(t, one, &mautrix.ReqCreateRoom{
+					Preset: "private_chat", Invite: []id.UserID{two.UserID},
+					PowerLevelOverride: &event.PowerLevelsEventContent{Users: map[id.UserID]int{one.UserID: 100, two.UserID: 50}},
+				})
+				_, err = two.JoinRoomByID(ctx, room)
+				require.NoError(t, err)
+				stores, recorders := []*roomkv.Store{open(t, one, room), open(t, two, room)}, []*hstest.Recorder{hstest.Record(one), hstest.Record(two)}
+				for n := range puts {
+					for i, store := range stores {
+						if n == 2 { // by then each knows of the other
+							recorders[i].Reset()
+						}
+						require.NoError(t, store.Put(ctx, fmt.Sprint("key ", i), n))
+						time.Sleep(2 * time.Second)
+					}
+				}
+				for _, recorder := range recorders {
+					assert.Equal(t, puts-2, len(statePuts(recorder)))
+					assert.LessOrEqual(t, requests(recorder), (puts-2)*3+2, "the events, what is new, and a look back; at times whether the room was upgraded")
+				}
+			})
+		})
+	}
 }

@@ -46,7 +46,7 @@ import (
 // else writing at the same moment, and without such retries. A store's first write of a room takes four more, which read
 // the memory, look for what the last writer has not merged, and ask whether the room is encrypted and whether it was upgraded;
 // these two are asked again after 10 seconds where the answer was no and no sync tells. None of these is needed where the store follows and an
-// initial sync has told it; see [Store.Follow]. Where the last write was another's, or a minute ago, one more request looks for what is new. An alias takes
+// initial sync has told it; see [Store.Follow]. Where the last write was a minute ago, or another has written in the last minute, one more request looks for what is new. An alias takes
 // one, once. Up to two find out why the homeserver refused. Where others write at the same moment, a write takes about
 // two more for each time that it has to look again or merge, and those that depend on what is there one for each rival,
 // to learn which was first. On Dendrite, whose lists of events lag some milliseconds behind, a look back is now and then

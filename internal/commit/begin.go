@@ -9,7 +9,7 @@ import (
 )
 
 // begin makes sure that something is known to begin with, as of a moment that is noted in since, and that it has no rival which is not known.
-// It makes no request while a sync feeds the dict, nor where what is known is recent: for OwnFresh if this writer was the last to write, else for
+// It makes no request while a sync feeds the dict, nor where what is known is recent: for OwnFresh if this writer alone has written of late, else for
 // AnyFresh.
 func (c *commit) begin(ctx context.Context) error {
 	asOf, known := c.dict.AsOf()
@@ -57,10 +57,19 @@ func (c *commit) readOnly() bool {
 	return !slices.ContainsFunc(c.all, func(p *pending) bool { return !p.ReadOnly })
 }
 
-// ownLast tells whether nobody is known to have written after this writer.
+// ownLast tells whether nobody is known to have written after this writer, or for OwnFresh before: who has is likely to do so again.
 func (c *commit) ownLast() bool {
-	heads, last := replica.Read(c.dict, (*merge.History).Heads), c.last.Load()
-	return len(heads) == 1 && last != nil && heads[0].ID == last.event
+	last := c.last.Load()
+	return last != nil && replica.Read(c.dict, func(h *merge.History) bool {
+		heads := h.Heads()
+		if len(heads) != 1 || heads[0].ID != last.event {
+			return false
+		}
+		own := only(c.line.events, func(e placed) bool {
+			return h.Has(e.event) && heads[0].Time-h.Time(e.event) <= c.policy.OwnFresh.Milliseconds()
+		})
+		return h.Since(c.policy.OwnFresh) == len(own)
+	})
 }
 
 // recall looks for what this process has sent last, of which nothing is known any more, and for what was before and after that. The homeserver

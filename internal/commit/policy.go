@@ -14,7 +14,7 @@ type Policy struct {
 	Now   func() time.Time
 	After func(time.Duration) <-chan time.Time
 
-	// OwnFresh is how long a writer goes on from its own last write without a read, if it knows of no other write since. A look back for the
+	// OwnFresh is how long a writer goes on from its own last write without a read, if it knows of no other write since then, or for as long before. A look back for the
 	// rivals of anybody's event reaches OwnFresh farther back than the event, so that a longer one makes every such look back longer.
 	OwnFresh time.Duration
 
