@@ -87,6 +87,8 @@ var mutants = []mutant{
 		"next := pageAfter(answer.end)", "next := answer.end", []string{"-run", "TestConformance$/memory/server:_pages", "."}},
 	{"what Dendrite puts into a page in place of its own events is believed", "internal/matrix/page.go",
 		"	case slices.ContainsFunc(answer.chunk, unasked):", "	case false && unasked(nil):", []string{"-run", "TestLookBackOnAHomeserverThatJoinedLate", "."}},
+	{"a writer goes on from its last event though others write", "internal/commit/begin.go",
+		"		return h.Since(c.policy.OwnFresh) == len(own)", "		return len(own) > 0", []string{"-run", "TestWritersThatTakeTurns", "."}},
 	{"A11: a dict is forgotten while its writer is busy", "internal/commit/replicas.go",
 		"	known := d.all[at].Value()\n	if known == nil {", "	known := d.all[at].Value()\n	if true {", []string{"-run", "^TestDict", "./internal/commit"}},
 	{"A12: a fork is repaired once", "internal/commit/do.go",
