@@ -855,9 +855,9 @@ func TestRoomUpgradeWithManyValuesThatCannotBeRead(t *testing.T) {
 	}
 	require.NoError(t, open(t, one, room).PutAll(ctx, values))
 	two := newcomer(t, admin, room, one)
+	recorder := hstest.Record(two) // before the sync, which reads what this changes
 	syncing(t, two)
 	successor := upgradeRoom(t, admin, room, one, two)
-	recorder := hstest.Record(two)
 	store := open(t, two, room, roomkv.WithRoomUpgrades(), roomkv.WithKeyWait(200*time.Millisecond))
 	eventually(t, func() bool { return store.Put(ctx, "second", 1) == nil }, "it has joined")
 	for range 3 {
