@@ -154,11 +154,20 @@ func TestEncryptedRequests(t *testing.T) { // alone: a busy machine makes a stor
 					return count(t, recorder, func() error { return store.Get(t.Context(), "warm", new(int)) }) == 0
 				}, "it reads from memory")
 			}
-			assert.Equal(t, test.put, count(t, recorder, func() error { return store.Put(t.Context(), "new", 1) }), "put new: %s", sent(recorder))
-			assert.Equal(t, test.put, count(t, recorder, func() error { return store.Put(t.Context(), "new", 2) }), "overwrite")
-			var n int
+			var n, put int
+			for _, what := range []string{"put new", "overwrite"} {
+				for try := range 4 { // where the sync is late a store that follows asks more
+					put++
+					took := count(t, recorder, func() error { return store.Put(t.Context(), "new", put) })
+					if following && took > test.put && try < 3 {
+						continue
+					}
+					assert.Equal(t, test.put, took, "%s: %s", what, sent(recorder))
+					break
+				}
+			}
 			assert.Equal(t, test.get, count(t, recorder, func() error { return store.Get(t.Context(), "new", &n) }), "get")
-			assert.Equal(t, 2, n)
+			assert.Equal(t, put, n)
 			assert.Equal(t, test.all, count(t, recorder, func() error { return store.PutAll(t.Context(), hundred) }), "put all")
 			cold := open(t, client, room, test.opts...)
 			assert.Equal(t, test.cold, count(t, recorder, func() error { return cold.Get(t.Context(), "key 99", &n) }), "get, cold")
