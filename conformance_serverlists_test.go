@@ -185,7 +185,7 @@ func serverWritesAtOnce(t *testing.T, e *env) {
 	}
 }
 
-// What is written at the same time can have the same depth, and a page can end anywhere among that.
+// Events that are written at the same time can have the same depth, and a page can end between two of them.
 func serverPagesAmongForks(t *testing.T, e *env) {
 	const writers, rounds = 6, 3
 	clients := []*mautrix.Client{e.client}

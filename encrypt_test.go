@@ -156,7 +156,7 @@ func TestEncryptedRequests(t *testing.T) { // alone: a busy machine makes a stor
 			}
 			var n, put int
 			for _, what := range []string{"put new", "overwrite"} {
-				for try := range 4 { // where the sync is late a store that follows asks more
+				for try := range 4 { // a store that follows asks more where its sync is late
 					put++
 					took := count(t, recorder, func() error { return store.Put(t.Context(), "new", put) })
 					if following && took > test.put && try < 3 {
@@ -435,7 +435,7 @@ func TestPutAllThatChangesOneValue(t *testing.T) {
 		}
 		require.NoError(t, store.PutAll(t.Context(), values))
 		require.Equal(t, 6, sentEncrypted(recorder))
-		known := func() bool { // a sync that is late has nothing known for a while
+		known := func() bool { // while the sync is late the store knows nothing
 			recorder.Reset()
 			for key := range values {
 				require.NoError(t, store.Get(t.Context(), key, new(string)))

@@ -19,7 +19,7 @@ import (
 	"github.com/roomkv/roomkv/internal/matrix"
 )
 
-// federated starts two homeservers, with a bot on each that may write, in one room. The second joins once so much has been said there.
+// federated starts two homeservers, with a bot on each that may write, in one room. The second bot joins after so many messages of the first.
 func federated(t *testing.T, said int) (pair *homeserver.Pair, a, b *mautrix.Client, room id.RoomID) {
 	t.Helper()
 	ctx := t.Context()
@@ -119,8 +119,7 @@ func TestTwoHomeservers(t *testing.T) {
 	assert.Equal(t, 5*puts+2, size(t, b))
 }
 
-// A homeserver that joined late lacks what was said before. Dendrite takes a page from which the filter has left events out for the last ones that it has,
-// and fills the page with what it then gets from the other homeserver.
+// A look back on a Dendrite that joined late has all events that this Dendrite has; see [matrix.Room.Back].
 func TestLookBackOnAHomeserverThatJoinedLate(t *testing.T) {
 	hstest.Parallel(t)
 	hstest.Real(t)

@@ -17,9 +17,10 @@ import (
 //
 // If an initial sync does not list the last change of a memory together with what came before it, the first write takes one more request, or two on
 // Dendrite. These look for a write that its writer did not merge before it died. A read does not look for that, with Follow or without.
-// If the events that an initial sync lists of a room span one second or less, the store asks the homeserver at the first read, for Synapse's sync can lack
-// what was sent at the same moment as the last event. A room that the sync shows from its first event on is excepted. What an initial sync does not show is believed half a second later: that a key is not there, that a room is not encrypted,
-// that it was not upgraded. Where the sync begins with a token that was kept, it brings only what is new, and a memory is read when it is first asked for.
+// If the events that an initial sync lists of a room span one second or less, the store asks the homeserver at the first read: Synapse's sync can lack
+// what was sent at the same moment as the last event. The store does not ask where the sync lists the room from its first event on. What an initial
+// sync does not show is believed half a second later: that a key is not there, that a room is not encrypted, that it was not upgraded.
+// Where the sync begins with a token that was kept, it brings only what is new, and a memory is read when it is first asked for.
 //
 // In a handler of the sync, use the handler's context or one made from it: the sync brings nothing while a handler runs,
 // so a write looks back with a request of its own. With another context it first waits 0.3 seconds in vain.

@@ -205,7 +205,8 @@ func WithMaxValue(bytes int64) Option {
 // deleted again since comes back: nobody can tell its name before it is read.) One that cannot read it waits once for the keys that it
 // lacks, as a read does.
 //
-// It takes one request more after each write, which asks whether the room was upgraded meanwhile. The first use of a room takes two more, and reads one more every 10 seconds where no sync tells.
+// It takes one request more after each write, which asks whether the room was upgraded meanwhile. The first use of a room takes two more, and reads take
+// one more every 10 seconds where no sync tells.
 // With [WithPerKeyState] whoever moves the memory lists what was last written within 20 seconds, and reads by itself each key that was
 // changed at the same time by several and not merged. Without this option a write
 // to a room that was upgraded is [ErrRoomUpgraded]: at once where a sync tells, else within 10 seconds.

@@ -900,7 +900,7 @@ func TestLookBackOfWhoIsAlone(t *testing.T) {
 	assert.Positive(t, pages)
 }
 
-// Who has seen another write of late looks for what is new before it writes, and makes no fork.
+// A writer that has seen somebody else's write in the last minute looks for what is new before it writes, and makes no fork.
 func TestWritersThatTakeTurns(t *testing.T) {
 	for _, mode := range fakehs.Modes {
 		t.Run(mode.String(), func(t *testing.T) {
@@ -930,7 +930,7 @@ func TestWritersThatTakeTurns(t *testing.T) {
 				}
 				for _, recorder := range recorders {
 					assert.Equal(t, puts-2, len(statePuts(recorder)))
-					assert.LessOrEqual(t, requests(recorder), (puts-2)*3+2, "the events, what is new, and a look back; at times whether the room was upgraded")
+					assert.LessOrEqual(t, requests(recorder), (puts-2)*3+2, "for each Put the event, one list of what is new, and a look back; twice whether the room was upgraded")
 				}
 			})
 		})

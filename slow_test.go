@@ -84,7 +84,7 @@ func upgradedSlowly(t *testing.T, seed uint64, layout string) {
 				random.sleep(most)
 			}
 			response, err := next.RoundTrip(req)
-			random.sleep(most) // what a sync brings is old by then
+			random.sleep(most) // so a sync's response is old when it comes
 			return response, err
 		})
 		store := open(t, bot, room, layouts[layout], roomkv.WithRoomUpgrades())
@@ -103,7 +103,7 @@ func upgradedSlowly(t *testing.T, seed uint64, layout string) {
 				for !stop.Load() {
 					if err := roomkv.Update(ctx, store, "counter", increment); err == nil {
 						updates.Add(1)
-					} else if !assert.ErrorIs(t, err, roomkv.ErrRoomUpgraded) { // until it is invited
+					} else if !assert.ErrorIs(t, err, roomkv.ErrRoomUpgraded) { // before the bot is invited
 						return
 					}
 					random.sleep(100 * time.Millisecond)
@@ -129,7 +129,7 @@ func upgradedSlowly(t *testing.T, seed uint64, layout string) {
 	for i, store := range append(stores, open(t, admin, successor, layouts[layout])) {
 		got, err := roomkv.Get[int64](ctx, store, "counter")
 		require.NoError(t, err)
-		assert.GreaterOrEqual(t, got, updates.Load(), "store %d", i) // more where an update may have been done in the old room, and is done again
+		assert.GreaterOrEqual(t, got, updates.Load(), "store %d", i) // an Update that may have been done in the old room is done again
 		require.NoError(t, store.Close(ctx))
 	}
 }

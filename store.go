@@ -23,7 +23,8 @@ import (
 )
 
 // Store is a handle on the memory of one room. It is small and holds no connection of its own. With [WithFlushEvery] call
-// [Store.Close] before the program ends; else nothing is lost without it. All methods are safe for concurrent use, also of several stores of the same room.
+// [Store.Close] before the program ends. Without that option no write is lost if nobody calls it. All methods are safe for concurrent use, also of several
+// stores of the same room.
 //
 // A key is any valid UTF-8 string, the empty one included; others are [ErrInvalidKey]. A value is whatever
 // encoding/json can encode without loss: text that is not valid UTF-8 is [ErrInvalidValue], in the value and in the names inside it.
@@ -46,8 +47,8 @@ import (
 // else writing at the same moment, and without such retries. A store's first write of a room takes four more, which read
 // the memory, look for what the last writer has not merged, and ask whether the room is encrypted and whether it was upgraded;
 // these two are asked again after 10 seconds where the answer was no and no sync tells. None of these is needed where the store follows and an
-// initial sync has told it; see [Store.Follow]. Where the last write was a minute ago, or another has written in the last minute, one more request looks for what is new. An alias takes
-// one, once. Up to two find out why the homeserver refused. Where others write at the same moment, a write takes about
+// initial sync has told it; see [Store.Follow]. Where the last write was a minute ago, or somebody else has written in the last minute, one more
+// request looks for what is new. An alias takes one, once. Up to two find out why the homeserver refused. Where others write at the same moment, a write takes about
 // two more for each time that it has to look again or merge, and those that depend on what is there one for each rival,
 // to learn which was first. On Dendrite, whose lists of events lag some milliseconds behind, a look back is now and then
 // made twice.

@@ -72,8 +72,8 @@ func (s *Store) Create(ctx context.Context, key string, value any) error {
 }
 
 // CompareAndPut stores value only if key has not changed since revision, as [Store.Entry] gave it. Changes of other keys do not matter, in either
-// layout. An empty revision means that there must be no value. An Entry that waits for a flush has an empty revision: call [Store.Flush] and read again. Of several that compare with the same revision, in any number of goroutines and processes on one
-// homeserver, at most one succeeds.
+// layout. An empty revision means that there must be no value. An Entry that waits for a flush has an empty revision: call [Store.Flush] and read
+// again. Of several that compare with the same revision, in any number of goroutines and processes on one homeserver, at most one succeeds.
 //
 // A revision that the homeserver does not list among the last thousand or so of the memory's events counts as changed.
 //

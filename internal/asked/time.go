@@ -12,8 +12,8 @@ type Time struct {
 // Now is the time of a question that is asked now.
 func Now(live bool) Time { return Time{time.Now(), live} }
 
-// Shown is the time of an answer that a sync gives by what it does not show. It counts a moment later, which late is: Dendrite's sync can lack at first
-// what the homeserver has acknowledged just before, and then brings it.
+// Shown is the time of an answer that a sync gives by what it does not show. The answer counts once late has passed: Dendrite's first sync can lack
+// what the homeserver has acknowledged just before. The next one then brings it.
 func Shown(late time.Duration) Time { return Time{time.Now().Add(late), true} }
 
 // Counts tells whether the answer still holds: it is younger than that, or a sync told of changes then and does so now. Whoever learns that

@@ -57,7 +57,8 @@ func (c *commit) readOnly() bool {
 	return !slices.ContainsFunc(c.all, func(p *pending) bool { return !p.ReadOnly })
 }
 
-// ownLast tells whether nobody is known to have written after this writer, or for OwnFresh before: who has is likely to do so again.
+// ownLast tells whether this writer was the last to write, and nobody else is known to have written for OwnFresh before that. Somebody who has written
+// of late is likely to write again.
 func (c *commit) ownLast() bool {
 	last := c.last.Load()
 	return last != nil && replica.Read(c.dict, func(h *merge.History) bool {

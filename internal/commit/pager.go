@@ -50,7 +50,8 @@ func (c *commit) firstPage() int {
 	known, late, since, own := 0, 0, 0, c.line.since(c.since.Add(-c.policy.Skew))
 	c.dict.Look(func(h *merge.History) {
 		known, late = h.Len(), h.Since(2*c.policy.Skew)
-		since = min(max(late, h.Since(c.age()+2*c.policy.Skew)), c.policy.AllEvents) // of what began at no known moment the age is the longest there is
+		// The sum overflows where the commit does not know since when: late counts then.
+		since = min(max(late, h.Since(c.age()+2*c.policy.Skew)), c.policy.AllEvents)
 	})
 	switch {
 	case c.fromNothing && !c.mode.OneName:

@@ -14,8 +14,8 @@ type Policy struct {
 	Now   func() time.Time
 	After func(time.Duration) <-chan time.Time
 
-	// OwnFresh is how long a writer goes on from its own last write without a read, if it knows of no other write since then, or for as long before. A look back for the
-	// rivals of anybody's event reaches OwnFresh farther back than the event, so that a longer one makes every such look back longer.
+	// OwnFresh is how long a writer goes on from its own last write without a read, if it knows of nobody else's write since then, nor for as long
+	// before. A look back for the rivals of anybody's event reaches OwnFresh farther back than the event, so that a longer one makes every such look back longer.
 	OwnFresh time.Duration
 
 	// AnyFresh is the same for what others have written. What is sent on top of something old hides others' writes until a merge puts them
@@ -73,7 +73,8 @@ type Policy struct {
 	SendTime    time.Duration
 	MaxSendTime time.Duration
 
-	// MaxWait is how long a writer waits, at most, for another to merge before it looks. With Patience looks a write must end within GiveUp.
+	// MaxWait is how long a writer waits, at most, for another to merge before it looks. Patience times that must be less than GiveUp, so that a write
+	// whose callers have given up still merges.
 	MaxWait time.Duration
 
 	// Patience is how often a writer looks whether somebody else merges before it does so itself.

@@ -67,3 +67,9 @@ func TestPolicy(t *testing.T) {
 	assert.NotZero(t, asked)
 	assert.NotEqual(t, policy.Tries, commit.DefaultPolicy().Tries, "others keep theirs")
 }
+
+// A write whose callers have given up still has the time to merge; see [commit.Policy.MaxWait].
+func TestWaitsEndBeforeAWriteGivesUp(t *testing.T) {
+	p := commit.DefaultPolicy()
+	assert.Less(t, time.Duration(p.Patience)*p.MaxWait, p.GiveUp)
+}

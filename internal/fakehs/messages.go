@@ -179,7 +179,7 @@ func (s *Server) linearPage(r *request, listed []*pdu, from position, backward b
 	at := position{last.depth, last.pos}
 	switch {
 	case backward && at.depth > 1:
-		at = position{at.depth - 1, at.pos + 1000}
+		at = position{at.depth - 1, at.pos + 1000} // as TopologyToken.Decrement in Dendrite's syncapi/types
 	case backward:
 		at.pos--
 	}

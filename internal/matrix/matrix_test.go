@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -161,6 +162,27 @@ func TestRefused(t *testing.T) {
 			require.Error(t, err)
 			assert.Equal(t, test.refused, Refused(err), "%v", test.statuses)
 			assert.Equal(t, test.inDoubt, InDoubt(err), "%v", test.statuses)
+		})
+	}
+}
+
+// An event that was just acknowledged is found, though the homeserver takes 0.3 seconds before it finds it. One that is not there is given up soon.
+func TestGetEventThatComesLate(t *testing.T) {
+	for late, found := range map[time.Duration]bool{0: true, 300 * time.Millisecond: true, time.Minute: false} {
+		synctest.Test(t, func(t *testing.T) {
+			client, err := mautrix.NewClient("http://homeserver.invalid", "@bot:example.org", "token")
+			require.NoError(t, err)
+			began := time.Now()
+			client.Client.Transport = transport(func(req *http.Request) (*http.Response, error) {
+				status, text := http.StatusNotFound, `{"errcode":"M_NOT_FOUND"}`
+				if time.Since(began) >= late {
+					status, text = http.StatusOK, `{"event_id":"$event"}`
+				}
+				return &http.Response{StatusCode: status, Request: req, Body: io.NopCloser(strings.NewReader(text))}, nil
+			})
+			_, err = Room{Client: client, ID: "!room"}.GetEvent(t.Context(), "$event")
+			assert.Equal(t, found, err == nil, "%v", err)
+			assert.Less(t, time.Since(began), time.Second)
 		})
 	}
 }

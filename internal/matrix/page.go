@@ -32,10 +32,10 @@ type Page struct {
 // leaves out all of them, Dendrite does not say where the next page begins. Back then asks for more events, step by step as they can be
 // large, and for some of any type at last. It fails with [fault.ErrCorrupt] where the homeserver names pages without end.
 //
-// Where Dendrite lacks what was said before its first user joined, it takes a page from which the filter has left events out for the last ones that it has.
-// It fills the page with older ones of any type, that it then gets from another homeserver, and leaves out what lies between (handleNonEmptyEventsSlice in its
-// syncapi/routing, v0.15.2). Back then asks for events of any type, so that the page is full. It does not notice where what Dendrite got has the right
-// types alone.
+// A Dendrite whose first user joined late lacks what was said in the room before. If the filter leaves events out of a page, such a Dendrite takes the
+// page for the oldest events that it has. It fills the page with older events of any type from another homeserver, and leaves out all events in between
+// (handleNonEmptyEventsSlice in its syncapi/routing, v0.15.2). A type that was not asked for shows that. Back then asks again without a filter, so that the
+// page is full. Back does not notice where all that Dendrite has filled in is of the types that were asked for.
 func (r Room) Back(ctx context.Context, eventType event.Type, from string, limit int) (Page, error) {
 	filter, at := pageFilter(eventType, limit), cursorOf(from)
 	if err := at.check(r.ID); err != nil {

@@ -49,7 +49,7 @@ func depthBefore(end string) int64 {
 
 // pageAfter is the token of the page after one that ends with this token. Dendrite's is one depth below the page's last event and 1,000 above its
 // place (TopologyToken.Decrement in Dendrite's syncapi/types, v0.15.2), so that events of the same depth that were stored before it would be on
-// no page. Its lists begin right behind a place within a depth just as well.
+// no page. A list can begin behind any place within a depth.
 func pageAfter(end string) string {
 	depth, dendrite := placeIn(end, dendriteEnd)
 	place, _ := placeIn(end, dendriteToken)
@@ -59,6 +59,7 @@ func pageAfter(end string) string {
 	return fmt.Sprintf("t%d_%d", depth+1, place)
 }
 
+// dendriteAbove is how far the place in such a token is above that of the page's last event.
 const dendriteAbove = 1000
 
 // PlaceOf is where the homeserver had stored the last event before a position in a sync, or in a list that goes back. It is 0 where the

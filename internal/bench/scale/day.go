@@ -84,7 +84,7 @@ func (m measured) operation(layout layout, keys int, following bool) (found oper
 	return found
 }
 
-// largest is the largest size that was measured with as many keys a room and no more rooms, or the smallest where all have more.
+// largest is the largest size that was measured with as many keys a room and no more rooms. Where all have more rooms it is the smallest.
 func (m measured) largest(layout layout, of size) (found grown) {
 	for _, g := range m.rooms {
 		if g.layout != layout || g.size.keys != of.keys {
