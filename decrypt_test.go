@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -48,6 +50,7 @@ func TestOtherDevicesAndBotsRead(t *testing.T) {
 	}
 	for name, from := range map[string]*mautrix.Client{"device": device, "bot": other} {
 		s := readers[name]
+		eventually(t, func() bool { return s.Get(ctx, "9", new(int)) == nil }, "the sync brings the last of them")
 		for i := range 10 {
 			got, err := roomkv.Get[int](ctx, s, fmt.Sprint(i))
 			require.NoError(t, err, name)
@@ -186,6 +189,40 @@ func TestReadWaitsForTheKey(t *testing.T) {
 	err := open(t, third, room, roomkv.WithKeyWait(20*time.Second)).Get(asking, "key", new(int))
 	require.ErrorIs(t, err, roomkv.ErrUndecryptable)
 	require.ErrorIs(t, err, context.Canceled)
+}
+
+// Dendrite finds an event some time after it has acknowledged it.
+func TestReadWaitsForTheEvent(t *testing.T) {
+	hstest.Parallel(t)
+	client := hstest.Client(t)
+	room := hstest.EncryptedRoom(t, client)
+	hstest.Crypto(t, client)
+	require.NoError(t, open(t, client, room).Put(t.Context(), "key", 1))
+	var missing atomic.Bool
+	var asked atomic.Int64
+	client.Client.Transport = roundTripper(func(req *http.Request) (*http.Response, error) {
+		if strings.Contains(req.URL.Path, "/event/") {
+			if asked.Add(1); missing.Load() {
+				body := io.NopCloser(strings.NewReader(`{"errcode": "M_NOT_FOUND", "error": "not yet"}`))
+				return &http.Response{StatusCode: http.StatusNotFound, Header: http.Header{"Content-Type": {"application/json"}}, Body: body, Request: req}, nil
+			}
+		}
+		return http.DefaultTransport.RoundTrip(req)
+	})
+	missing.Store(true)
+	time.AfterFunc(time.Second, func() { missing.Store(false) })
+	require.NoError(t, open(t, client, room, roomkv.WithKeyWait(20*time.Second)).Get(t.Context(), "key", new(int)))
+	assert.Less(t, asked.Load(), int64(20))
+
+	missing.Store(true)
+	began := time.Now()
+	require.ErrorIs(t, open(t, client, room, roomkv.WithKeyWait(0)).Get(t.Context(), "key", new(int)), roomkv.ErrUndecryptable)
+	assert.Less(t, time.Since(began), 10*time.Second)
+	store := open(t, client, room, roomkv.WithKeyWait(time.Second))
+	for range 3 { // it is waited for once
+		require.ErrorIs(t, store.Get(t.Context(), "key", new(int)), roomkv.ErrUndecryptable)
+	}
+	assert.Less(t, asked.Load(), int64(60))
 }
 
 // The state can name any event of any room.

@@ -142,7 +142,8 @@ func WithMinTrust(trust id.TrustState) Option {
 
 // WithKeyWait sets how long a read waits for the key of a value that the client cannot decrypt, 3 seconds by default. The
 // key is asked for, of the sender's device and the user's own, and comes with the client's sync, so that a read in a
-// handler of the sync does not wait. A key that did not come is neither waited nor asked for again within a minute.
+// handler of the sync does not wait. A key that did not come is neither waited nor asked for again within a minute. A read waits as long for
+// a value's event that the homeserver does not find: under load Dendrite finds one some time after it has acknowledged it.
 func WithKeyWait(wait time.Duration) Option {
 	return func(s *settings) { s.KeyWait = wait }
 }

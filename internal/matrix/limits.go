@@ -62,11 +62,11 @@ const (
 	defaultLongest = 10 * time.Minute
 )
 
-// How often a request is made again for what the homeserver does not find: Dendrite finds an event some milliseconds after it has
+// How long a request is made again for what the homeserver does not find: Dendrite finds an event some milliseconds after it has
 // acknowledged it, and under load much later. Each wait is three times as long as the one before it: 10, 30, 90 ms and so on.
 const (
-	lookAgain   = 4 // for an event
-	placeAgain  = 6 // for its place: without one, it would count as the first
+	lookAgain   = 400 * time.Millisecond  // for an event, unless the caller waits longer
+	placeAgain  = 3640 * time.Millisecond // for its place: without one, it would count as the first
 	firstLook   = 10 * time.Millisecond
 	laterFactor = 3
 )

@@ -166,23 +166,29 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// An event that was just acknowledged is found, though the homeserver takes 0.3 seconds before it finds it. One that is not there is given up soon.
+// An event that was just acknowledged is found, though the homeserver takes 0.3 seconds before it finds it, or as long as the caller waits. One that is
+// not there is given up soon.
 func TestGetEventThatComesLate(t *testing.T) {
-	for late, found := range map[time.Duration]bool{0: true, 300 * time.Millisecond: true, time.Minute: false} {
+	for _, tt := range []struct {
+		late, within time.Duration
+		found        bool
+	}{
+		{0, 0, true}, {300 * time.Millisecond, 0, true}, {time.Minute, 0, false}, {2 * time.Second, 0, false}, {2 * time.Second, 3 * time.Second, true}, {time.Minute, 3 * time.Second, false},
+	} {
 		synctest.Test(t, func(t *testing.T) {
 			client, err := mautrix.NewClient("http://homeserver.invalid", "@bot:example.org", "token")
 			require.NoError(t, err)
 			began := time.Now()
 			client.Client.Transport = transport(func(req *http.Request) (*http.Response, error) {
 				status, text := http.StatusNotFound, `{"errcode":"M_NOT_FOUND"}`
-				if time.Since(began) >= late {
+				if time.Since(began) >= tt.late {
 					status, text = http.StatusOK, `{"event_id":"$event"}`
 				}
 				return &http.Response{StatusCode: status, Request: req, Body: io.NopCloser(strings.NewReader(text))}, nil
 			})
-			_, err = Room{Client: client, ID: "!room"}.GetEvent(t.Context(), "$event")
-			assert.Equal(t, found, err == nil, "%v", err)
-			assert.Less(t, time.Since(began), time.Second)
+			_, err = Room{Client: client, ID: "!room"}.GetEvent(t.Context(), "$event", tt.within)
+			assert.Equal(t, tt.found, err == nil, "%v", err)
+			assert.Less(t, time.Since(began), tt.within+time.Second)
 		})
 	}
 }

@@ -78,13 +78,14 @@ func (r Room) Ask(ctx context.Context, limit int64, url string) ([]byte, error) 
 	return Do(ctx, r.Client, Request{Method: http.MethodGet, URL: url, Limit: limit})
 }
 
-// untilThere asks again, so many times, for what the homeserver does not find.
-func untilThere(ctx context.Context, times int, ask func() error) error {
+// untilThere asks again, for so long, for what the homeserver does not find.
+func untilThere(ctx context.Context, within time.Duration, ask func() error) error {
 	for pause := firstLook; ; pause *= laterFactor {
 		err := ask()
-		if times--; times < 0 || !IsStatus(err, http.StatusNotFound) {
+		if pause = min(pause, within); pause <= 0 || !IsStatus(err, http.StatusNotFound) {
 			return err
 		}
+		within -= pause
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
@@ -101,10 +102,10 @@ func (r Room) Redact(ctx context.Context, event id.EventID) error {
 	})
 }
 
-// GetEvent asks for an event, and again for one that is not there.
-func (r Room) GetEvent(ctx context.Context, at id.EventID) (evt *event.Event, err error) {
+// GetEvent asks for an event, and again for one that is not there, for so long or [lookAgain].
+func (r Room) GetEvent(ctx context.Context, at id.EventID, within time.Duration) (evt *event.Event, err error) {
 	url := r.Client.BuildClientURL("v3", "rooms", r.ID, "event", at)
-	err = untilThere(ctx, lookAgain, func() error {
+	err = untilThere(ctx, max(within, lookAgain), func() error {
 		return Get(ctx, r.Client, Request{Method: http.MethodGet, URL: url, Limit: MaxEvent}, &evt)
 	})
 	return evt, err

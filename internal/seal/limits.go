@@ -13,7 +13,7 @@ const (
 const (
 	maxOpened     = 16 << 20 // bytes of decrypted contents
 	maxBrought    = 2 << 20  // bytes of encrypted events that the sync brought and nobody has asked for yet
-	maxMissing    = 1024     // Megolm sessions that were waited for in vain
+	maxMissing    = 1024     // Megolm sessions and events that were waited for in vain
 	maxReferences = 16       // references of one room to events that are to be looked at
 	maxRefuted    = 1000     // and those that proved nothing
 )

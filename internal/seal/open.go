@@ -63,7 +63,12 @@ func (r Room) Event(ctx context.Context, at id.EventID) (*event.Event, error) {
 	evt := new(event.Event)
 	if brought, ok := r.brought.Get(r.at(at)); !ok || json.Unmarshal(brought, evt) != nil {
 		var err error
-		evt, err = r.GetEvent(ctx, at)
+		evt, err = r.GetEvent(ctx, at, 0)
+		if errors.Is(err, mautrix.MNotFound) { // a homeserver that lags behind finds it later
+			if wait, _ := r.miss(at.String()); wait > 0 {
+				evt, err = r.GetEvent(ctx, at, wait)
+			}
+		}
 		switch {
 		case errors.Is(err, mautrix.MForbidden) && r.HasLeft(ctx):
 			return nil, r.NotJoined("read values", err)
@@ -123,10 +128,7 @@ func (r Room) decrypt(ctx context.Context, evt *event.Event) (*event.Event, erro
 		}
 		return nil, undecryptable("the key that the client has does not decrypt it")
 	}
-	wait, ask := r.miss(content.SessionID)
-	if !r.WaitUntil.IsZero() {
-		wait = min(wait, time.Until(r.WaitUntil))
-	}
+	wait, ask := r.miss(content.SessionID.String())
 	if ask {
 		r.Client.Crypto.RequestSession(ctx, r.ID, senderKey, content.SessionID, evt.Sender, device)
 	}

@@ -28,7 +28,7 @@ type Backup interface {
 type Megolm struct {
 	Type      string                    // of the events inside encrypted ones
 	Backup    Backup                    // nil where there is none
-	KeyWait   time.Duration             // how long a read waits for a missing key
+	KeyWait   time.Duration             // how long a read waits for a missing key, or event
 	MinTrust  *id.TrustState            // nil where any is enough
 	Live      func(room id.RoomID) bool // whether the sync tells of redactions
 	Encrypted func(room id.RoomID)      // is told of each room that turns out to be encrypted
@@ -37,8 +37,8 @@ type Megolm struct {
 	opened  lru.Cache[eventAt, remembered]      // what encrypted events hold
 	brought lru.Cache[eventAt, json.RawMessage] // encrypted events as the sync brought them
 
-	missed  sync.Mutex                         // is held while a missing session is looked up and noted
-	missing lru.Cache[id.SessionID, time.Time] // when a session was last waited for in vain
+	missed  sync.Mutex                   // is held while what is missing is looked up and noted
+	missing lru.Cache[string, time.Time] // when a session or an event was last waited for in vain, by its ID
 
 	knowsDevices atomic.Bool // see learnDevices
 }
@@ -74,24 +74,30 @@ func (m *Megolm) Forget(room id.RoomID, event id.EventID) {
 	m.opened.Forget(eventAt{room, event})
 }
 
-// miss tells how long the session is to be waited for, and whether it must be asked for first: one of those who want it asks, and who comes
-// later waits as long as that one.
-func (m *Megolm) miss(session id.SessionID) (wait time.Duration, ask bool) {
-	m.missed.Lock()
-	defer m.missed.Unlock()
-	if at, ok := m.missing.Get(session); ok && time.Since(at) < max(m.KeyWait, m.Policy.Or().KeyAgain) {
-		return m.KeyWait - time.Since(at), false
-	}
-	m.missing.Keep(session, time.Now(), 1, maxMissing)
-	return m.KeyWait, true
-}
-
 // Room is a room in which values are encrypted.
 type Room struct {
 	matrix.Room
 	*Megolm
 
-	WaitUntil time.Time // when reads no longer wait for missing keys, zero where each has its own time
+	WaitUntil time.Time // when reads no longer wait for missing keys and events, zero where each has its own time
+}
+
+// miss tells how long the session or event is to be waited for, and whether it must be asked for first: one of those who want it asks, and who
+// comes later waits as long as that one.
+func (r Room) miss(what string) (wait time.Duration, ask bool) {
+	r.missed.Lock()
+	defer r.missed.Unlock()
+	wait = r.KeyWait
+	if at, ok := r.missing.Get(what); ok && time.Since(at) < max(r.KeyWait, r.Policy.Or().KeyAgain) {
+		wait -= time.Since(at)
+	} else {
+		r.missing.Keep(what, time.Now(), 1, maxMissing)
+		ask = true
+	}
+	if !r.WaitUntil.IsZero() {
+		wait = min(wait, time.Until(r.WaitUntil))
+	}
+	return wait, ask
 }
 
 func (r Room) at(event id.EventID) eventAt { return eventAt{r.ID, event} }
