@@ -17,10 +17,12 @@ type base struct {
 	changed map[string]bool // by edits before
 	event   id.EventID
 	dict    *replica.Dict
-	size    int // of the event as far as it is planned
+	size    int    // of the event as far as it is planned
+	reads   *reads // nil where nobody asks what is read
 }
 
 func (b base) Stored(name string) (json.RawMessage, bool) {
+	b.reads.note(name)
 	text, ok := b.names[name]
 	return json.RawMessage(text), ok
 }
@@ -29,7 +31,10 @@ func (b base) Fresh(name string) bool { return b.changed[name] }
 
 func (b base) Event() id.EventID { return b.event }
 
-func (b base) Names() map[string]string { return maps.Clone(b.names) }
+func (b base) Names() map[string]string {
+	b.reads.noteAll()
+	return maps.Clone(b.names)
+}
 
 func (b base) Size() int { return b.size }
 

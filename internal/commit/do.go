@@ -17,6 +17,7 @@ import (
 func (w *Writer) Do(ctx context.Context, edit Edit) error {
 	p := &pending{Edit: edit, ctx: ctx, done: make(chan error, 1), calls: make(chan func()), left: make(chan struct{})}
 	p.alone = edit.Barrier
+	p.Conditional = edit.Conditional || edit.Atomic
 	defer close(p.left)
 	w.mu.Lock()
 	w.queue = append(w.queue, p)

@@ -25,8 +25,14 @@ type Edit struct {
 	// dict, where another writer changed the same name at the same time.
 	Conditional bool
 
-	// Values are the names for which Apply gives values that were not in the room before, with their keys; see [Sealer].
-	Values map[string]string
+	// Atomic: what Apply changes counts as a whole or not at all, and depends on each name that it has asked the base for. Such an edit is
+	// Conditional. It is made again where another writer has changed one of these names at the same time.
+	Atomic bool
+
+	// Values are the names for which Apply gives values that were not in the room before, with their keys; see [Sealer]. With AddsValues Apply adds
+	// to them.
+	Values     map[string]string
+	AddsValues bool
 
 	// Anew: values are sealed anew also where the dict has them already; see [Sealer].
 	Anew bool
@@ -77,6 +83,9 @@ type Base interface {
 	Names() map[string]string
 	Size() int
 }
+
+// HasValues tells whether Apply can give values that were not in the room before.
+func (e Edit) HasValues() bool { return e.AddsValues || len(e.Values) > 0 }
 
 // pending is an edit that somebody waits for.
 type pending struct {
@@ -136,7 +145,7 @@ func (p *pending) changes(base *base) (map[string]json.RawMessage, error) {
 // errLeft is the result of an edit that nobody waits for any more.
 var errLeft = errors.New("the caller has left")
 
-// take takes edits off the queue that can share an event with the first one: those of the same part, and conditional or not as that is. An edit
+// take takes edits off the queue that can share an event with the first one: those of the same part, and conditional and atomic or not as that is. An edit
 // that is alone shares with none. What waits between them stays in the queue: edits that wait at the same time have no order. With like, edits
 // are taken that can share an event with that one, and from the front alone: a commit that goes on for long must not keep others from their
 // turn. Edits whose callers have given up are dropped.
@@ -148,7 +157,7 @@ func take(queue []*pending, like *pending) (batch, rest []*pending) {
 			like = p
 		}
 		switch {
-		case p == like || p.Conditional == like.Conditional && p.part == like.part && !p.alone && !like.alone:
+		case p == like || p.Conditional == like.Conditional && p.Atomic == like.Atomic && p.part == like.part && !p.alone && !like.alone:
 			batch = append(batch, p)
 		case front:
 			return batch, queue[i:]

@@ -125,10 +125,14 @@ func (c *commit) planOn(ctx context.Context, merged merge.Merged, read bool) pla
 			size += wire.EntrySize(name, "")
 		}
 	}
+	reads := newReads() // of all edits that are applied
 	for _, edit := range c.todo {
-		base.size = size
+		base.size, base.reads = size, nil
+		if edit.Atomic {
+			base.reads = newReads()
+		}
 		made := c.make(ctx, edit, &base, &p, read)
-		after := size + made.size
+		after := size + made.size + made.reads.size()
 		edit.err, edit.names = made.err, nil
 		if edit.err == nil && after > size {
 			if edit.err = c.room.Fits(after); len(merged.Parents) > 1 {
@@ -140,6 +144,9 @@ func (c *commit) planOn(ctx context.Context, merged merge.Merged, read bool) pla
 			continue
 		}
 		size, edit.names = after, made.names
+		if edit.Atomic {
+			reads.add(made.reads)
+		}
 		for _, name := range slices.Concat(made.names, made.beside) {
 			base.changed[name] = true
 			delete(p.fresh, name)
@@ -168,6 +175,9 @@ func (c *commit) planOn(ctx context.Context, merged merge.Merged, read bool) pla
 	if len(p.applied) > 0 { // a merge by itself is the same whoever makes it, and then one event is enough
 		p.parents.By = nonce(c.random())
 		p.parents.Conditional = p.applied[0].Conditional
+		if p.applied[0].Atomic {
+			p.parents.Atomic = reads.without(base.changed)
+		}
 	}
 	p.event = merge.Event{Dict: p.names, Parents: merged.Parents, Yields: merged.Yields, Marked: true}
 	return p
@@ -179,6 +189,7 @@ type made struct {
 	beside []string          // that change with them, alike for every writer, so that nobody can lose there
 	stored map[string]string // what they get, but for those that are removed
 	fresh  map[string]Value  // what of that is to be sealed
+	reads  *reads            // what was asked for, and what was to be changed and is so already; nil where nobody asks
 	size   int               // what all that adds to the content, or takes from it
 	err    error
 }
@@ -186,7 +197,7 @@ type made struct {
 // make applies an edit to the base. Without having read it every name counts as changed.
 func (c *commit) make(ctx context.Context, edit *pending, base *base, p *plan, read bool) made {
 	changes, err := edit.changes(base)
-	m := made{stored: map[string]string{}, fresh: map[string]Value{}, err: err}
+	m := made{stored: map[string]string{}, fresh: map[string]Value{}, reads: base.reads, err: err}
 	for name, stored := range changes {
 		old, exists := base.names[name]
 		if exists {
@@ -208,6 +219,7 @@ func (c *commit) make(ctx context.Context, edit *pending, base *base, p *plan, r
 		}
 		switch _, isValue := edit.Values[name]; {
 		case read && same && !edit.Barrier: // with it, what others write under the name at the same time must yield all the same
+			m.reads.note(name)
 		case len(edit.Values) > 0 && !isValue && stored != nil && wire.IsOwn(name) && !c.mode.Single:
 			m.beside = append(m.beside, name)
 		default:

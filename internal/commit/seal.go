@@ -15,7 +15,7 @@ func (c *commit) askSealer(ctx context.Context) error {
 	}
 	var ask func(ctx context.Context, again bool) (Sealer, error)
 	for _, p := range c.todo {
-		if len(p.Values) == 0 {
+		if !p.HasValues() {
 			continue
 		}
 		if ask = p.Sealer; ask == nil { // the room's own may know more, and serves all
@@ -95,10 +95,9 @@ func (c *commit) drop(ctx context.Context) {
 
 // failSealed gives an error to the edits that have new values, and tells whether there are others.
 func (c *commit) failSealed(err error) (others bool) {
-	hasValues := func(p *pending) bool { return len(p.Values) > 0 }
-	for _, p := range only(c.todo, hasValues) {
+	for _, p := range only(c.todo, (*pending).HasValues) {
 		p.err, p.names = err, nil
 	}
-	c.todo = except(c.todo, hasValues)
+	c.todo = except(c.todo, (*pending).HasValues)
 	return len(c.todo) > 0
 }

@@ -26,6 +26,7 @@ func (w *world) check() {
 	for _, key := range w.keys() {
 		w.checkValue(key, truth[key])
 	}
+	w.checkWhole(truth)
 	for _, o := range w.ops {
 		if o.done && o.number > before && o.Kind == get && o.err == nil {
 			w.checkGet(o)
@@ -92,6 +93,15 @@ func (w *world) keys() []string {
 }
 
 func (o *op) keys() []string { return append([]string{o.Key}, o.Keys...) }
+
+// found is what the operation found under the key, each time it was made.
+func (o *op) found(key string) [][]string {
+	found := slices.Clone(o.saw)
+	for _, saw := range o.sawAll {
+		found = append(found, saw[key])
+	}
+	return found
+}
 
 // on are the operations on a key that can change it.
 func (w *world) on(key string) []*op {
@@ -178,6 +188,92 @@ func (w *world) checkValue(key string, value []string) {
 	}
 }
 
+// checkWhole looks for a Transact that has changed some of its keys and not the others.
+func (w *world) checkWhole(truth map[string][]string) {
+	for _, o := range w.ops {
+		if o.Kind != transact || w.redacted || slices.ContainsFunc(o.keys(), w.erased) {
+			continue
+		}
+		for _, key := range o.keys() {
+			if slices.Contains(truth[key], o.ID) != slices.Contains(truth[o.Key], o.ID) {
+				w.fail("torn", "%s has changed %s and %s: %v and %v", o, o.Key, key, truth[o.Key], truth[key])
+			}
+		}
+	}
+}
+
+// erased tells whether anything can have taken away what was under the key.
+func (w *world) erased(key string) bool {
+	return slices.ContainsFunc(w.on(key), (*op).erases)
+}
+
+// checkSerial looks for an order of all operations in which each Transact has found under all of its keys what was there at one moment. Values say
+// in which order they were made, so that it is enough that no operation has to come before itself.
+func (w *world) checkSerial(truth map[string][]string) {
+	after := map[string][]string{} // by operation, those that come after it
+	follow := func(list []string) {
+		for i := 1; i < len(list); i++ {
+			after[list[i-1]] = append(after[list[i-1]], list[i])
+		}
+	}
+	for _, key := range w.keys() {
+		if !w.erased(key) {
+			follow(truth[key])
+		}
+	}
+	for _, o := range w.ops {
+		if o.Kind != transact || !slices.Contains(truth[o.Key], o.ID) || slices.ContainsFunc(slices.Concat(o.keys(), o.Reads), w.erased) {
+			continue
+		}
+		counted := func(saw map[string][]string) bool {
+			return !slices.ContainsFunc(o.keys(), func(key string) bool {
+				return !slices.Equal(saw[key], truth[key][:slices.Index(truth[key], o.ID)])
+			})
+		}
+		i := len(o.sawAll) - 1 // what it did before that did not count
+		for i >= 0 && !counted(o.sawAll[i]) {
+			i--
+		}
+		if i < 0 {
+			w.fail("serial", "%s has changed what it never found: %v, and it found %v", o, truth, o.sawAll)
+			return
+		}
+		for _, key := range o.Reads {
+			saw, now := o.sawAll[i][key], truth[key]
+			if len(saw) > len(now) || !slices.Equal(saw, now[:len(saw)]) {
+				w.fail("serial", "%s has read of %s what never was: %v, and it is %v", o, key, saw, now)
+				return
+			}
+			if n := len(saw); n > 0 {
+				after[saw[n-1]] = append(after[saw[n-1]], o.ID)
+			}
+			if len(now) > len(saw) {
+				after[o.ID] = append(after[o.ID], now[len(saw)])
+			}
+		}
+	}
+	const visiting, done = 1, 2
+	walks := map[string]int{}
+	var circle func(id string) bool
+	circle = func(id string) bool {
+		switch walks[id] {
+		case visiting:
+			return true
+		case done:
+			return false
+		}
+		walks[id] = visiting
+		defer func() { walks[id] = done }()
+		return slices.ContainsFunc(after[id], circle)
+	}
+	for id := range after {
+		if circle(id) {
+			w.fail("serial", "no order of operations explains what %s found: %v, %v", id, after, truth)
+			return
+		}
+	}
+}
+
 // checkGet compares what a caller read with what its process had done and read before.
 func (w *world) checkGet(g *op) {
 	if kind, text := w.wrong(g.Key, g.got); kind != "" {
@@ -209,6 +305,7 @@ func (w *world) checkGet(g *op) {
 // history is what is to be explained by an order of operations on a key.
 type history struct {
 	world *world
+	key   string
 	ops   []*op
 	final string
 	tried map[[2]string]bool
@@ -227,7 +324,7 @@ func (w *world) linear(key string, final []string) error {
 	if len(on) > 60 {
 		return errUndecided
 	}
-	h := history{world: w, ops: on, final: parts(final), tried: map[[2]string]bool{}}
+	h := history{world: w, key: key, ops: on, final: parts(final), tried: map[[2]string]bool{}}
 	if h.order(0, "") {
 		return nil
 	}
@@ -260,7 +357,7 @@ func (h *history) order(done uint64, value string) bool {
 		}) {
 			continue
 		}
-		for _, next := range o.results(value) {
+		for _, next := range o.results(h.key, value) {
 			if h.order(done|1<<i, next) {
 				return true
 			}
@@ -276,7 +373,7 @@ func (h *history) order(done uint64, value string) bool {
 func (h *history) must(o *op) bool { return o.acknowledged() || o.refused() }
 
 // results are what the operation can make of a value, none where it cannot have happened then.
-func (o *op) results(value string) []string {
+func (o *op) results(key, value string) []string {
 	exists := value != ""
 	add := func() []string {
 		if exists {
@@ -285,7 +382,7 @@ func (o *op) results(value string) []string {
 		return []string{o.ID}
 	}
 	saw := func() bool {
-		return !o.acknowledged() || slices.ContainsFunc(o.saw, func(s []string) bool { return parts(s) == value })
+		return !o.acknowledged() || slices.ContainsFunc(o.found(key), func(s []string) bool { return parts(s) == value })
 	}
 	switch o.Kind {
 	case put:
@@ -295,7 +392,7 @@ func (o *op) results(value string) []string {
 		return []string{o.ID}
 	case remove:
 		return []string{""}
-	case update:
+	case update, transact:
 		if saw() {
 			return add()
 		}
@@ -331,6 +428,9 @@ func (w *world) checkEnd() {
 		for _, key := range w.keys() {
 			truth[key] = w.current(key)
 		}
+	}
+	if !w.redacted && len(w.powerless) == 0 {
+		w.checkSerial(truth)
 	}
 	if !w.OneName {
 		w.process("fresh", false)

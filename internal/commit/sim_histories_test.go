@@ -44,7 +44,7 @@ type keyOperation struct {
 func (w *world) record(key string, final []string, undecided bool) {
 	h := keyHistory{Mode: w.mode(), PerKey: w.OneName, Key: key, Final: final, Undecided: undecided}
 	for _, o := range w.on(key) {
-		k := keyOperation{ID: o.ID, Process: o.process.name, Kind: o.Kind.String(), Begin: o.start.Sub(w.began).Nanoseconds(), Outcome: "unknown"}
+		k := keyOperation{ID: o.ID, Process: o.process.name, Kind: kindOf(o), Begin: o.start.Sub(w.began).Nanoseconds(), Outcome: "unknown"}
 		switch {
 		case o.acknowledged():
 			k.Outcome = "acknowledged"
@@ -57,10 +57,18 @@ func (w *world) record(key string, final []string, undecided bool) {
 		if o.err != nil {
 			k.Error = o.err.Error()
 		}
-		k.Basis, k.Saw, k.Got = slices.Clone(o.basis), slices.Clone(o.saw), slices.Clone(o.got)
+		k.Basis, k.Saw, k.Got = slices.Clone(o.basis), o.found(key), slices.Clone(o.got)
 		h.Operations = append(h.Operations, k)
 	}
 	w.recorded = append(w.recorded, h)
+}
+
+// kindOf is the operation as one key sees it.
+func kindOf(o *op) string {
+	if o.Kind == transact {
+		return update.String()
+	}
+	return o.Kind.String()
 }
 
 func (w *world) mode() string {

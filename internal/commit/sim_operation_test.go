@@ -25,11 +25,12 @@ const (
 	remove
 	pop
 	get
+	transact
 	opKinds
 )
 
 func (k opKind) String() string {
-	return [...]string{"Put", "Update", "Create", "CompareAndPut", "Delete", "Pop", "Get"}[k]
+	return [...]string{"Put", "Update", "Create", "CompareAndPut", "Delete", "Pop", "Get", "Transact"}[k]
 }
 
 // conditional tells whether what is stored depends on what is there.
@@ -47,7 +48,8 @@ type opPlan struct {
 	ID      string
 	Kind    opKind
 	Key     string
-	Keys    []string // of a PutAll, more of them
+	Keys    []string // of a PutAll or Transact, more of them
+	Reads   []string // of a Transact: keys that it reads and does not change
 	Think   time.Duration
 	Timeout time.Duration // 0 without
 	Want    []string      // what a Get must give, nil for whatever is right
@@ -61,10 +63,11 @@ type op struct {
 	began      bool
 	done       bool
 	err        error
-	saw        [][]string // what was there, each time it was made
-	got        []string   // by a Get or Pop
-	basis      []string   // what a CompareAndPut compares with
-	number     int        // of its end among all ends
+	saw        [][]string            // what was there, each time it was made
+	sawAll     []map[string][]string // by a Transact: the same for all of its keys
+	got        []string              // by a Get or Pop
+	basis      []string              // what a CompareAndPut compares with
+	number     int                   // of its end among all ends
 }
 
 func (o *op) String() string { return fmt.Sprintf("%s %s(%s)", o.ID, o.Kind, o.Key) }
@@ -198,6 +201,23 @@ func (p *process) make(ctx context.Context, o *op) error {
 			}
 			return value(append(slices.Clone(o.basis), o.ID)...), nil
 		})
+	case transact:
+		values := map[string]string{}
+		return p.commit(ctx, o.Key, commit.Edit{Atomic: true, Calls: true, Values: values, AddsValues: true, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
+			saw := map[string][]string{}
+			for _, key := range slices.Concat(o.keys(), o.Reads) {
+				stored, _ := base.Stored(key)
+				saw[key] = tokens(stored)
+			}
+			p.world.mu.Lock()
+			o.sawAll = append(o.sawAll, saw)
+			p.world.mu.Unlock()
+			changes := map[string]json.RawMessage{}
+			for _, key := range o.keys() {
+				values[key], changes[key] = key, value(append(slices.Clone(saw[key]), o.ID)...)
+			}
+			return changes, nil
+		}})
 	case pop:
 		return p.change(ctx, o, commit.Edit{Calls: true}, func(_ commit.Base, old []string, found bool) (json.RawMessage, error) {
 			if o.got = nil; !found {

@@ -122,6 +122,7 @@ func planOf(seed uint64, forking bool) plan {
 	k.IgnoreOwn = knownFaults.off("own writes")
 	p.Alone = k.Death == 0 && k.Late == 0 && !(k.OneName && k.Fail > 0) && chance(0.5) // what is made again can be a late delivery
 	p.populate(rng)
+	p.transact(rand.New(rand.NewPCG(seed, 2+mode)))
 	if chance(0.35) {
 		p.disturb(rng)
 	}
@@ -222,6 +223,38 @@ func (p *plan) populate(rng *rand.Rand) {
 		}
 		one.Goroutines = append(one.Goroutines, ops)
 		p.Processes = append(p.Processes, one)
+	}
+}
+
+// transact makes the operations of some runs Transacts, or some of them.
+func (p *plan) transact(rng *rand.Rand) {
+	if p.Knobs.OneName || p.Knobs.Single || rng.IntN(10) >= 3 {
+		return
+	}
+	keys := 2 + rng.IntN(3)
+	mix := [][]opKind{{transact}, {transact, update}, {transact, transact, get}, {transact, put, get}, {transact, update, put, get}}[rng.IntN(5)]
+	for _, one := range p.Processes {
+		if one.Plain {
+			continue
+		}
+		for _, ops := range one.Goroutines {
+			for i := range ops {
+				o := &ops[i]
+				o.Kind, o.Keys = mix[rng.IntN(len(mix))], nil
+				at := rng.Perm(keys)
+				o.Key = fmt.Sprint("k", at[0])
+				if o.Kind != transact {
+					continue
+				}
+				for _, other := range at[1:min(keys, 2+rng.IntN(2))] {
+					if key := fmt.Sprint("k", other); rng.IntN(2) == 0 {
+						o.Reads = append(o.Reads, key)
+					} else {
+						o.Keys = append(o.Keys, key)
+					}
+				}
+			}
+		}
 	}
 }
 

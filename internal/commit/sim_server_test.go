@@ -306,13 +306,7 @@ func (s *simServer) event(e *simEvent, listed bool) merge.Event {
 	if e.replaces != nil && (s.forking || listed && !s.silent && e.key == "") {
 		read.Replaces = e.replaces.id
 	}
-	switch {
-	case dict.Parents == nil:
-	case dict.Parents.Events == nil:
-		read.Blind = true
-	default:
-		read.Marked, read.Parents, read.Yields, read.Conditional = true, dict.Parents.Events, dict.Parents.Yields, dict.Parents.Conditional
-	}
+	commit.Tell(&read, dict.Parents)
 	if e.read == nil {
 		e.read = map[bool]merge.Event{}
 	}

@@ -270,7 +270,7 @@ func describe(p plan) string {
 		for _, ops := range one.Goroutines {
 			fmt.Fprint(&text, " [")
 			for _, o := range ops {
-				fmt.Fprintf(&text, " +%v %s(%s)", o.Think, o.Kind, o.Key)
+				fmt.Fprintf(&text, " +%v %s(%s)", o.Think, o.Kind, strings.Join(slices.Concat([]string{o.Key}, o.Keys, o.Reads), " "))
 			}
 			fmt.Fprint(&text, " ]")
 		}

@@ -136,13 +136,7 @@ func (p DictRoom) parsed(evt *matrix.Event) merge.Event {
 		read.Err = fault.Of(fault.ErrCorrupt, err, "event %s, state %q in %s: %v", evt.ID, p.StateKey, p.ID, err)
 	}
 	p.Encrypted.Learn(p.ID, read.Dict)
-	switch {
-	case dict.Parents == nil:
-	case dict.Parents.Events == nil:
-		read.Blind = true
-	default:
-		read.Marked, read.Parents, read.Yields, read.Conditional = true, dict.Parents.Events, dict.Parents.Yields, dict.Parents.Conditional
-	}
+	commit.Tell(&read, dict.Parents)
 	return read
 }
 

@@ -8,9 +8,7 @@
 package merge
 
 import (
-	"cmp"
 	"slices"
-	"strings"
 
 	"maunium.net/go/mautrix/id"
 )
@@ -38,6 +36,12 @@ type Event struct {
 	// Conditional: the writer computed what it changed from what was there before.
 	Conditional bool
 
+	// Atomic: all that the writer changed counts, or nothing of it. Such an event is Conditional, and depends also on the names of Reads, which it
+	// did not change; with ReadsAll on all names.
+	Atomic   bool
+	Reads    []string
+	ReadsAll bool
+
 	// Mark is the text that named parents, also where somebody copied it from another event.
 	Mark string
 
@@ -50,7 +54,7 @@ type Event struct {
 	Before  bool
 }
 
-// Yields are changes: of these events, what they did to these names, in order.
+// Yields are changes: of these events, what they did to these names, in order. Where no names are given it is all that the event did.
 type Yields map[id.EventID][]string
 
 // own tells whether the event's writer chose Mark, so that another event with it is the same request, delivered twice, or the same
@@ -58,10 +62,11 @@ type Yields map[id.EventID][]string
 func (e *Event) own() bool { return e.Marked || e.Blind }
 
 func (y Yields) has(event id.EventID, name string) bool {
-	return slices.Contains(y[event], name)
+	return y.whole(event) || slices.Contains(y[event], name)
 }
 
-// compare is the order in which events count that nothing else orders. It is the same everywhere.
-func compare(a, b *node) int {
-	return cmp.Or(cmp.Compare(a.Time, b.Time), strings.Compare(a.ID.String(), b.ID.String()))
+// whole tells whether nothing that the event did counts.
+func (y Yields) whole(event id.EventID) bool {
+	names, yields := y[event]
+	return yields && len(names) == 0
 }

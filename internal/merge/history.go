@@ -26,6 +26,8 @@ type History struct {
 	heads   []*node                      // in the order in which they were added
 	latest  []*node                      // the heads, or what those were made from that were dropped
 	origins map[string]map[*node]*origin // by name, what each event's parents and it make of it, as far as it was asked for
+	atomic  bool                         // whether there is an atomic event
+	void    *voids                       // of latest, nil where nobody has asked
 }
 
 const (
@@ -36,29 +38,6 @@ const (
 	maxPruned  = 2000
 	maxGivenUp = 1000
 )
-
-// node is an event and its place in the history.
-type node struct {
-	Event
-	seq             int               // the order in which events were added
-	place           *int64            // where the homeserver stored it among others, nil where that is not known
-	placeAsked      bool              // whether Place was called
-	verified        bool              // whether no rival of it is unknown
-	dropped         bool              // see Drop
-	prunedParent    bool              // whether parents were forgotten, when a later event had merged all there was
-	beforeRedaction map[string]string // what Dict was, of an event that was redacted since
-
-	// What link makes of these.
-	index         int // in order
-	walk          int // of the walk that finds order
-	parents       []*node
-	missing       []id.EventID // parents that are not in the history
-	parentGivenUp bool
-	before        *node  // the event that was stored before, as far as that is known
-	twin          *node  // what the same request made first, where that is another event
-	past          bitset // the ancestors, by index
-	noChange      bool   // whether it is as if the event had changed nothing
-}
 
 // Add adds an event that is newer than all others in the order of the homeserver, as far as that is known, and tells
 // whether the history has changed. An event that is there already is only completed: with what it replaces, and
@@ -164,100 +143,6 @@ func (h *History) complete(e Event, seq int) bool {
 		h.linked = false
 	}
 	return redacted || known
-}
-
-// Unplaced are events for which Merge would have to know where the homeserver has stored them, because that decides
-// which of them counts. Own is the event that the caller sent last. Place gives the answers, and can bring up others.
-//
-// There are none but where several writers changed something at the same time.
-func (h *History) Unplaced(own id.EventID) []id.EventID {
-	h.link()
-	if n := h.sole(); n != nil && (own == "" || own == n.ID) {
-		return nil
-	}
-	marks := map[string]bool{}
-	if n := h.events[own]; n != nil && h.mergedByTwin(n) {
-		marks[n.Mark] = true
-	}
-	asked := map[*node]bool{}
-	if len(h.heads) > 1 {
-		_, rules := h.propose(h.latest)
-		for _, rule := range rules {
-			for n := range rule.unplaced {
-				asked[n] = true
-				marks[n.Mark] = marks[n.Mark] || n.own() // what was sent twice is where it was first
-			}
-		}
-	}
-	var unplaced []id.EventID
-	for _, n := range h.order {
-		if !n.placeAsked && (n.own() && marks[n.Mark] || asked[n]) {
-			unplaced = append(unplaced, n.ID)
-		}
-	}
-	return unplaced
-}
-
-// Unordered are the heads whose writers had read nothing, and what is taken for the event before, where each can have been stored before the
-// other: Dendrite does not tell what such a head replaced, and lists events of one depth, which were sent at the same time, in any order.
-// Place gives the answers.
-func (h *History) Unordered() (events []id.EventID) {
-	h.link()
-	for _, n := range h.heads {
-		b := n.before
-		if n.Marked || n.Partial || n.Replaces != "" || b == nil || max(n.Time-b.Time, b.Time-n.Time) >= sameTime {
-			continue
-		}
-		for _, n := range []*node{n, b} {
-			if !n.placeAsked {
-				events = append(events, n.ID)
-			}
-		}
-	}
-	return events
-}
-
-// mergedByTwin tells whether nobody has merged the event, and only another one with its mark makes that no head: if that was
-// stored before, it has to be merged, for it can have become current.
-func (h *History) mergedByTwin(n *node) bool {
-	twin := false
-	for _, child := range h.order {
-		if slices.Contains(child.parents, n) {
-			if !child.own() || child.Mark != n.Mark {
-				return false
-			}
-			twin = true
-		}
-	}
-	return twin
-}
-
-// Place notes where the homeserver has stored the event, or that it does not tell, where known is not true. Of two events
-// the one with the smaller place was stored first. Without it the order of lists counts, which is nearly always the
-// same.
-func (h *History) Place(event id.EventID, place int64, known bool) {
-	n := h.events[event]
-	if n == nil {
-		return
-	}
-	n.placeAsked = true
-	if known {
-		n.place = &place
-		h.linked = false // which of two that are one request was first
-	}
-}
-
-// stored tells whether a was stored before b, as far as that is known.
-func stored(a, b *node) bool {
-	switch {
-	case a.place != nil && b.place != nil:
-		return *a.place < *b.place
-	case a.Replaces == b.ID:
-		return false
-	case b.Replaces == a.ID:
-		return true
-	}
-	return a.seq < b.seq
 }
 
 // Has tells whether the event is in the history.
@@ -476,9 +361,6 @@ func (h *History) Descends(event, from id.EventID) bool {
 	a, b := h.events[event], h.events[from]
 	return a != nil && b != nil && a.descends(b)
 }
-
-// descends tells whether the event has merged the other one, or is it.
-func (n *node) descends(from *node) bool { return n == from || n.past.has(from.index) }
 
 // Missing are parents that must be found before a merge can be trusted. There are none where one event, or none, is
 // without its parents and all heads descend from that: they then have it in common.

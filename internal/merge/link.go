@@ -13,7 +13,7 @@ func (h *History) link() {
 		return
 	}
 	h.linked = true
-	h.origins = nil
+	h.origins, h.void, h.atomic = nil, nil, false
 	if len(h.events) == 0 {
 		h.order, h.heads, h.latest = nil, nil, nil
 		return
@@ -39,6 +39,7 @@ func (h *History) link() {
 		n.twin = twin(n, byMark[n.Mark])
 	}
 	for _, n := range nodes {
+		h.atomic = h.atomic || n.Atomic
 		n.parents, n.missing, n.parentGivenUp, n.walk = nil, nil, false, 0
 		for _, parent := range h.parentsOf(n, byMark) {
 			switch p := h.events[parent]; {
@@ -213,6 +214,18 @@ func twin(n *node, marked []*node) *node {
 	}
 	if first == n {
 		return nil
+	}
+	return first
+}
+
+// original is the event that the same request made first, where it was sent twice. Between the two can be copies of
+// its mark.
+func (h *History) original(n *node) *node {
+	first := n
+	for n != nil && n.Mark != "" && len(n.parents) == 1 && n.parents[0].Mark == n.Mark {
+		if n = n.parents[0]; n.own() {
+			first = n
+		}
 	}
 	return first
 }

@@ -15,14 +15,6 @@ type Merged struct {
 	Yields  Yields            // see [Event]
 }
 
-// origin is how a name got its value, or was taken away.
-type origin struct {
-	value   string
-	present bool
-	from    *node
-	before  *origin // what it was changed from
-}
-
 // Merge merges all heads by name. Where several changed a name in events that have not seen one another, the changes
 // form a tree. At each fork counts the branch with the latest change that was not conditional. Where all were, it is
 // the branch that the homeserver began to store first, because its writer may have been told that it was alone; the
@@ -55,8 +47,11 @@ func (h *History) leaveOut(merged *Merged, heads, latest []*node) {
 		in.addAll(n.past)
 	}
 	for _, n := range h.order {
-		leads := func(head *node) bool { return head.descends(n) }
-		if in.has(n.index) || !n.Conditional || !slices.ContainsFunc(heads, leads) {
+		if in.has(n.index) || !n.Conditional || !leads(heads, n) {
+			continue
+		}
+		if n.Atomic {
+			merged.yieldWhole(n.ID)
 			continue
 		}
 		for name := range h.names(n) {
@@ -76,6 +71,14 @@ func (m *Merged) yield(event id.EventID, name string) {
 	if !m.Yields.has(event, name) {
 		m.Yields[event] = append(m.Yields[event], name)
 	}
+}
+
+// yieldWhole notes that nothing of what the event did counts.
+func (m *Merged) yieldWhole(event id.EventID) {
+	if m.Yields == nil {
+		m.Yields = Yields{}
+	}
+	m.Yields[event] = []string{}
 }
 
 // named are the heads that a merge names: with one that was redacted, of which only a guess tells what its writer had merged, that guess, as
@@ -126,6 +129,9 @@ func (h *History) merge(heads []*node) (merged Merged) {
 		return merged
 	}
 	dict, rules := h.propose(heads)
+	for _, n := range h.voids(heads).unrecorded {
+		merged.yieldWhole(n.ID)
+	}
 	merged.Dict = map[string]string{}
 	for name, o := range dict {
 		if o.present {
@@ -156,7 +162,7 @@ func (h *History) propose(heads []*node) (map[string]*origin, map[string]*rule) 
 func (h *History) names(events ...*node) map[string]bool {
 	names := map[string]bool{}
 	for _, n := range h.order {
-		if slices.ContainsFunc(events, func(event *node) bool { return event.descends(n) }) {
+		if leads(events, n) {
 			for name := range n.Dict {
 				names[name] = true
 			}
@@ -186,7 +192,7 @@ func (h *History) Line(name string) id.EventID {
 // been there.
 func (h *History) present(name string) (lines []line, chosen line, r *rule) {
 	r = h.proposal(h.latest, name)
-	if lines = h.undominated(h.latest, name); len(lines) == 0 {
+	if lines = h.undominated(h.latest, name, r); len(lines) == 0 {
 		return nil, line{parent: h.latest[0]}, r
 	}
 	return lines, r.choose(lines), r
@@ -199,6 +205,9 @@ func (h *History) WillCount(event id.EventID, name string) bool {
 	target := h.original(h.events[event])
 	if target == nil || len(h.latest) == 0 {
 		return false
+	}
+	if target.whole() {
+		return h.countsWhole(target, h.latest)
 	}
 	lines, chosen, r := h.present(name)
 	return !slices.Contains(r.lost, target.ID) && (overwritten(lines, chosen, target) || h.counts(target, name, chosen.parent))
@@ -249,6 +258,9 @@ func (h *History) Origin(event id.EventID, name string) id.EventID {
 func (h *History) Counts(event id.EventID, name string, in id.EventID) bool {
 	h.link()
 	target := h.original(h.events[event])
+	if target != nil && target.whole() && h.events[in] != nil {
+		return h.countsWhole(target, []*node{h.events[in]})
+	}
 	return target != nil && h.counts(target, name, h.events[in])
 }
 
@@ -272,14 +284,14 @@ func (h *History) counts(target *node, name string, in *node) bool {
 		if len(n.parents) == 0 {
 			return false
 		}
-		lines := h.undominated(n.parents, name)
-		if len(lines) == 0 {
-			n = n.parents[0]
-			continue
-		}
 		rule := h.decision(n, name)
 		if n.Blind { // its writer has not chosen
 			rule = h.proposal(n.parents, name)
+		}
+		lines := h.undominated(n.parents, name, rule)
+		if len(lines) == 0 {
+			n = n.parents[0]
+			continue
 		}
 		chosen := rule.choose(lines)
 		if slices.Contains(rule.lost, target.ID) {
@@ -293,98 +305,14 @@ func (h *History) counts(target *node, name string, in *node) bool {
 	return false
 }
 
-// original is the event that the same request made first, where it was sent twice. Between the two can be copies of
-// its mark.
-func (h *History) original(n *node) *node {
-	first := n
-	for n != nil && n.Mark != "" && len(n.parents) == 1 && n.parents[0].Mark == n.Mark {
-		if n = n.parents[0]; n.own() {
-			first = n
+// proposal is the rule for a merge that is to be made.
+func (h *History) proposal(heads []*node, name string) *rule {
+	voids := h.voids(heads)
+	r := &rule{name: name, void: voids.nodes, recorders: voids.recorders, propose: true, unplaced: map[*node]bool{}}
+	for _, m := range h.order {
+		if len(m.Yields) > 0 && leads(heads, m) {
+			r.choices = append(r.choices, m)
 		}
 	}
-	return first
-}
-
-// at is how the name got to what it is at an event, nil where it has not been there.
-func (h *History) at(n *node, name string) *origin {
-	known := h.origins[name]
-	if o, ok := known[n]; ok {
-		return o
-	}
-	if known == nil {
-		if h.origins == nil {
-			h.origins = map[string]map[*node]*origin{}
-		}
-		known = map[*node]*origin{}
-		h.origins[name] = known
-	}
-	for _, m := range h.order[:n.index+1] { // parents first, so that nothing recurses
-		if _, ok := known[m]; !ok && n.descends(m) {
-			known[m] = h.after(m, name)
-		}
-	}
-	return known[n]
-}
-
-// after is at for an event whose parents' origins of the name are known.
-func (h *History) after(n *node, name string) *origin {
-	before := h.combine(n.parents, name, func() *rule { return h.decision(n, name) })
-	replaces := n.Blind && n.twin == nil // whatever was there, and be it the same
-	value, there := n.Dict[name]
-	was := before != nil && before.present
-	switch {
-	case n.noChange, !there && (before == nil || !replaces && !was), there && !replaces && was && before.value == value:
-		return before
-	}
-	return &origin{value: value, present: there, from: n, before: before}
-}
-
-// combine is how the name got to what several events make of it, by a rule where there are several.
-func (h *History) combine(parents []*node, name string, rule func() *rule) *origin {
-	switch len(parents) {
-	case 0:
-		return nil
-	case 1:
-		return h.at(parents[0], name)
-	}
-	lines := h.undominated(parents, name)
-	if len(lines) == 0 {
-		return nil
-	}
-	return rule().choose(lines).origin
-}
-
-// line is what one parent says of a name.
-type line struct {
-	*origin
-	parent *node
-}
-
-// follows tells whether the value was made from what the event made of the name.
-func (o *origin) follows(event *node) bool {
-	for ; o != nil; o = o.before {
-		if o.from == event {
-			return true
-		}
-	}
-	return false
-}
-
-// undominated are the parents' changes of the name that no other parent has seen and changed since.
-func (h *History) undominated(parents []*node, name string) []line {
-	var all []line
-	for _, parent := range parents {
-		if o := h.at(parent, name); o != nil {
-			all = append(all, line{o, parent})
-		}
-	}
-	lines := only(all, func(l line) bool {
-		return !slices.ContainsFunc(all, func(other line) bool {
-			return other.from != l.from && other.parent.descends(l.from) && (!l.from.Conditional || other.follows(l.from))
-		})
-	})
-	if len(lines) == 0 {
-		return all
-	}
-	return lines
+	return r
 }

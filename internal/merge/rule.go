@@ -10,6 +10,9 @@ import (
 type rule struct {
 	name   string
 	yields map[id.EventID]bool // those that count after all others, by what the merge has recorded
+	void   map[*node]bool      // those that do not count in any name
+	// By such an event, those that have recorded it. What goes on from one of them is what its writer has made of it.
+	recorders map[*node][]*node
 
 	// Of a merge that is yet to be made: the merges before it that had to choose.
 	propose bool
@@ -17,28 +20,6 @@ type rule struct {
 
 	lost     []id.EventID   // those that did not count and whose writers could not have told
 	unplaced map[*node]bool // those whose place decides, for which nobody has asked yet
-}
-
-// decision is the rule of a merge that was made: what it recorded, and else what is the same everywhere.
-func (h *History) decision(n *node, name string) *rule {
-	r := &rule{name: name, yields: map[id.EventID]bool{}}
-	for event := range n.Yields {
-		if yields := h.original(h.events[event]); yields != nil && n.Yields.has(event, name) {
-			r.yields[yields.ID] = true
-		}
-	}
-	return r
-}
-
-// proposal is the rule for a merge that is to be made.
-func (h *History) proposal(heads []*node, name string) *rule {
-	r := &rule{name: name, propose: true, unplaced: map[*node]bool{}}
-	for _, m := range h.order {
-		if len(m.Yields) > 0 && slices.ContainsFunc(heads, func(n *node) bool { return n.descends(m) }) {
-			r.choices = append(r.choices, m)
-		}
-	}
-	return r
 }
 
 // path is a line with all changes that led to it.
@@ -118,7 +99,7 @@ func (r *rule) lose(paths []path, chosen path) {
 	for _, p := range paths {
 		for j, n := range p.changes {
 			in := slices.Index(chosen.changes, n)
-			if !n.Conditional || in >= 0 && !slices.ContainsFunc(chosen.changes[in:], func(m *node) bool { return !m.Conditional }) {
+			if !n.Conditional || n.Atomic || in >= 0 && !slices.ContainsFunc(chosen.changes[in:], func(m *node) bool { return !m.Conditional }) {
 				continue
 			}
 			if j > 0 && lost[p.changes[j-1]] || r.yielded(n) || slices.ContainsFunc(paths, func(q path) bool { return r.misses(p, j, q) }) {
@@ -130,6 +111,31 @@ func (r *rule) lose(paths []path, chosen path) {
 		r.lost = append(r.lost, n.ID)
 	}
 	slices.Sort(r.lost)
+}
+
+// counting is how the name got to what it is at an event, without what is void, and without what was computed from that, which is lost.
+func (r *rule) counting(o *origin, event *node) *origin {
+	if len(r.void) == 0 {
+		return o
+	}
+	var computed []*node
+	for at := o; at != nil; at = at.before {
+		switch {
+		case r.void[at.from] && !slices.ContainsFunc(r.recorders[at.from], event.descends):
+			o = at.before
+			for _, n := range computed {
+				if !slices.Contains(r.lost, n.ID) {
+					r.lost = append(r.lost, n.ID)
+				}
+			}
+			computed = nil
+		case !at.from.Conditional:
+			return o
+		default:
+			computed = append(computed, at.from)
+		}
+	}
+	return o
 }
 
 // yielded tells whether a merge before this one found that the change does not count. A line that has not seen that merge can go on from it.

@@ -104,6 +104,7 @@ func (s *server) send(e merge.Event, pause func() bool) (id.EventID, bool) {
 	e.ID = id.EventID(fmt.Sprintf("$%04x%d", s.rng.IntN(1<<16), len(s.log)))
 	if original, ok := s.marked[e.Mark]; ok && maps.Equal(original.Dict, e.Dict) { // the digest fits, whoever wrote it
 		e.Marked, e.Parents, e.Yields, e.Conditional = true, original.Parents, original.Yields, original.Conditional
+		e.Atomic, e.Reads, e.ReadsAll = original.Atomic, original.Reads, original.ReadsAll
 	} else if e.Marked {
 		s.marked[e.Mark] = e
 	}
@@ -149,6 +150,8 @@ const (
 	remove
 	increment
 	create
+	transfer
+	claim
 	kinds
 )
 
@@ -156,6 +159,8 @@ const (
 type job struct {
 	kind        kind
 	name, value string
+	to          string       // of a transfer
+	amount      int          // of a transfer, which no other has
 	in          []id.EventID // the events that made the change
 	done        bool         // the writer was told so
 	conflict    bool         // the last attempt found that another had created the name
@@ -175,6 +180,8 @@ type writer struct {
 	jobs          []job
 	history       merge.History
 	marks         int
+	markless      bool  // see [simulation]
+	torn          error // what the writer has read that never was
 }
 
 // run does the jobs. It stops where pause says that the writer died.
@@ -276,7 +283,7 @@ type commit struct {
 func (c *commit) take() {
 	for c.next < len(c.jobs) {
 		j := &c.jobs[c.next]
-		if len(c.all) > 0 && (j.conditional() != c.all[0].conditional() || c.rng.IntN(3) > 0) {
+		if len(c.all) > 0 && (j.conditional() != c.all[0].conditional() || j.atomic() != c.all[0].atomic() || c.rng.IntN(3) > 0) {
 			return
 		}
 		c.all, c.todo = append(c.all, j), append(c.todo, j)
@@ -324,7 +331,9 @@ func (c *commit) run(pause func() bool) bool {
 
 // stands tells whether one of the events that made the job's change counts in the end.
 func (c *commit) stands(j *job) bool {
-	return slices.ContainsFunc(j.in, func(event id.EventID) bool { return c.history.WillCount(event, j.name) })
+	return !slices.ContainsFunc(j.names(), func(name string) bool {
+		return !slices.ContainsFunc(j.in, func(event id.EventID) bool { return c.history.WillCount(event, name) })
+	})
 }
 
 // settle waits until all heads have merged what was sent, or until it is this writer's turn to merge.
@@ -378,6 +387,9 @@ func (c *commit) counts(j *job) bool {
 // change is an event that does what is to do to a merged dict, with the jobs that change anything.
 func (c *commit) change(merged merge.Merged) (e merge.Event, applied []*job) {
 	dict := merged.Dict
+	if n := total(dict); n != 0 && c.torn == nil && !c.markless {
+		c.torn = fmt.Errorf("%s has read half a transfer: %q", c.name, dict)
+	}
 	for _, j := range c.todo {
 		_, found := dict[j.name]
 		j.conflict = j.kind == create && found
@@ -399,7 +411,15 @@ func (w *writer) event(merged merge.Merged, jobs []*job) merge.Event {
 	}
 	if len(jobs) > 0 {
 		w.marks++
-		e.Conditional = jobs[0].conditional()
+		e.Conditional, e.Atomic = jobs[0].conditional(), jobs[0].atomic()
+		if e.Atomic {
+			for _, j := range jobs {
+				e.Reads = append(e.Reads, j.reads()...)
+			}
+			if e.ReadsAll = w.rng.IntN(3) == 0; e.ReadsAll {
+				e.Reads = nil
+			}
+		}
 		e.Mark = fmt.Sprint(w.name, " ", w.marks)
 		return e
 	}
@@ -412,7 +432,44 @@ func (w *writer) event(merged merge.Merged, jobs []*job) merge.Event {
 	return e
 }
 
-func (j *job) conditional() bool { return j.kind == increment || j.kind == create }
+func (j *job) conditional() bool { return j.kind == increment || j.kind == create || j.atomic() }
+
+func (j *job) atomic() bool { return j.kind == transfer || j.kind == claim }
+
+// names are those that the job changes.
+func (j *job) names() []string {
+	if j.kind == transfer {
+		return []string{j.name, j.to}
+	}
+	return []string{j.name}
+}
+
+// reads are those that the job reads beside them.
+func (j *job) reads() []string {
+	if j.kind == claim {
+		return claims
+	}
+	return nil
+}
+
+// accounts are the names between which amounts are transferred, each of which begins at 0. Of the claims one may be made.
+var (
+	accounts = []string{"account 0", "account 1", "account 2"}
+	claims   = []string{"claim 0", "claim 1"}
+)
+
+// total is what all accounts hold.
+func total(dict map[string]string) (sum int) {
+	for _, name := range accounts {
+		sum += number(dict[name])
+	}
+	return sum
+}
+
+func number(value string) int {
+	n, _ := strconv.Atoi(value)
+	return n
+}
 
 // apply is the dict with the job done.
 func (j *job) apply(dict map[string]string) map[string]string {
@@ -426,8 +483,13 @@ func (j *job) apply(dict map[string]string) map[string]string {
 	case remove:
 		delete(dict, j.name)
 	case increment:
-		before, _ := strconv.Atoi(dict[j.name])
-		dict[j.name] = strconv.Itoa(before + 1)
+		dict[j.name] = strconv.Itoa(number(dict[j.name]) + 1)
+	case transfer:
+		dict[j.name], dict[j.to] = strconv.Itoa(number(dict[j.name])-j.amount), strconv.Itoa(number(dict[j.to])+j.amount)
+	case claim:
+		if dict[claims[0]] == "" && dict[claims[1]] == "" {
+			dict[j.name] = j.value
+		}
 	}
 	return dict
 }
@@ -438,10 +500,12 @@ type simulation struct {
 	rng      *rand.Rand
 	writers  []*writer
 	markless bool // a plain writer can erase anything, because nothing tells what it had read
+
+	transfers int
 }
 
 func (sim *simulation) writer(name string) *writer {
-	w := &writer{name: name, server: sim.server, rng: sim.rng}
+	w := &writer{name: name, server: sim.server, rng: sim.rng, markless: sim.markless}
 	sim.writers = append(sim.writers, w)
 	return w
 }
@@ -476,6 +540,14 @@ func (sim *simulation) job(w *writer, n int) job {
 		return job{kind: increment, name: "counter"}
 	case create:
 		return job{kind: create, name: "created", value: value}
+	case transfer:
+		j := job{kind: transfer, amount: 1 << sim.transfers}
+		sim.transfers++
+		from := sim.rng.IntN(len(accounts))
+		j.name, j.to = accounts[from], accounts[(from+1+sim.rng.IntN(len(accounts)-1))%len(accounts)]
+		return j
+	case claim:
+		return job{kind: claim, name: claims[sim.rng.IntN(2)], value: value}
 	default:
 		if sim.rng.IntN(2) == 0 {
 			own = "shared"
@@ -516,6 +588,9 @@ func (sim *simulation) check() error {
 	if err != nil || sim.markless {
 		return err
 	}
+	if err := sim.checkAtomic(final); err != nil {
+		return err
+	}
 	attempted, counted, created, died := 0, 0, 0, false
 	begun, orphans := 0, map[string]bool{} // attempts to create the name, and what the dead ones would have made it
 	sharedDone, shared := false, map[string]bool{}
@@ -527,6 +602,7 @@ func (sim *simulation) check() error {
 		own := map[string][]string{} // what each name can be
 		for _, j := range w.jobs {
 			switch {
+			case j.atomic():
 			case j.kind == increment:
 				attempted, counted = attempted+count(j.begun), counted+count(j.done)
 			case j.kind == create:
@@ -565,6 +641,58 @@ func (sim *simulation) check() error {
 		return fmt.Errorf("the name was not created, by %d writers", begun)
 	}
 	return nil
+}
+
+// checkAtomic compares the accounts and the claims with what the writers were told.
+func (sim *simulation) checkAtomic(final map[string]string) error {
+	least, most, claimed := 0, 0, 0 // the transfers that were made, and those that can have been, a bit each
+	for _, w := range sim.writers {
+		if w.torn != nil {
+			return w.torn
+		}
+		for _, j := range w.jobs {
+			switch {
+			case j.kind == claim && j.done && !j.idle:
+				claimed++
+				if final[j.name] != j.value {
+					return fmt.Errorf("%s was told that it claimed %q as %q, but it is %q", w.name, j.name, j.value, final[j.name])
+				}
+			case j.kind == transfer && j.done:
+				least |= j.amount
+				most |= j.amount
+			case j.kind == transfer && j.begun:
+				most |= j.amount
+			}
+		}
+	}
+	if n := total(final); n != 0 {
+		return fmt.Errorf("the accounts hold %d together: %q", n, final)
+	}
+	if claimed > 1 || final[claims[0]] != "" && final[claims[1]] != "" {
+		return fmt.Errorf("%d writers were told that they claimed a name: %q and %q", claimed, final[claims[0]], final[claims[1]])
+	}
+	for made := least; ; made = (made + 1) | least { // which of those whose writers were not told have happened
+		if made&^most == 0 && sim.explains(made, final) {
+			return nil
+		}
+		if made >= most {
+			return fmt.Errorf("no transfers of %b to %b explain %q", least, most, final)
+		}
+	}
+}
+
+// explains tells whether these transfers, a bit each, have led to the accounts.
+func (sim *simulation) explains(made int, final map[string]string) bool {
+	sums := map[string]int{}
+	for _, w := range sim.writers {
+		for _, j := range w.jobs {
+			if j.kind == transfer && made&j.amount != 0 {
+				sums[j.name] -= j.amount
+				sums[j.to] += j.amount
+			}
+		}
+	}
+	return !slices.ContainsFunc(accounts, func(name string) bool { return number(final[name]) != sums[name] })
 }
 
 func orAbsent(values []string) []string {

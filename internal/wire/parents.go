@@ -20,7 +20,7 @@ type Parents struct {
 	Events []id.EventID `json:"events,omitzero"`
 
 	// Yields are changes that did not count in the merge, where it had to choose between conditional ones: by event, the
-	// names.
+	// names. An event without names is an atomic one, of which nothing counts.
 	Yields map[id.EventID][]string `json:"yields,omitempty"`
 
 	// By differs in each write, so that two writers who write the same make two events. Without it the
@@ -32,7 +32,17 @@ type Parents struct {
 	// counts, and the other's writer computes again.
 	Conditional bool `json:"conditional,omitempty"`
 
+	// Atomic: what the writer changed counts as a whole or not at all. It is Conditional too.
+	Atomic *Atomic `json:"atomic,omitempty"`
+
 	Digest string `json:"digest"`
+}
+
+// Atomic is what the writer of an atomic change has read beside the names that it changed: a change of those stored before, which it had
+// not seen, makes it compute again.
+type Atomic struct {
+	Reads []string `json:"reads,omitempty"`
+	All   bool     `json:"all,omitempty"` // all names
 }
 
 // parseParents reads the field of a content with the given digest. Text is the field, as canonical JSON. Parents is nil where another than the

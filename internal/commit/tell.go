@@ -1,0 +1,20 @@
+package commit
+
+import (
+	"github.com/roomkv/roomkv/internal/merge"
+	"github.com/roomkv/roomkv/internal/wire"
+)
+
+// Tell notes in an event what its content says of those before it, nil where it says nothing, or only copies what another said.
+func Tell(event *merge.Event, parents *wire.Parents) {
+	switch {
+	case parents == nil:
+	case parents.Events == nil:
+		event.Blind = true
+	default:
+		event.Marked, event.Parents, event.Yields, event.Conditional = true, parents.Events, parents.Yields, parents.Conditional
+		if atomic := parents.Atomic; atomic != nil {
+			event.Conditional, event.Atomic, event.Reads, event.ReadsAll = true, true, atomic.Reads, atomic.All
+		}
+	}
+}
