@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -23,7 +24,114 @@ var listRows = []row{
 	{name: "Keys and All show what others write", in: inRooms + " " + followed, run: listsShowOthers},
 	{name: "All gives entries in order", in: inAll, run: allInOrder},
 	{name: "All can be left early", in: both, run: allLeftEarly},
+	{name: "Keys and All with options", in: inAll, run: listsWithOptions},
+	{name: "Keys and All with options and what waits for a flush", in: inRooms, run: listsWithOptionsOfWhatWaits},
+	{name: "All with options after what cannot be read", in: both, run: allWithOptionsGoesOn},
+	{name: "GetAll gives those that are there", in: inAll, run: getAll},
 	{name: "All goes on after what cannot be read", in: both, run: allGoesOn},
+}
+
+// lists compares what Keys and All give with what is wanted.
+func lists(t *testing.T, store *roomkv.Store, want []string, opts ...roomkv.ListOption) {
+	t.Helper()
+	keys, err := store.Keys(t.Context(), opts...)
+	require.NoError(t, err)
+	assert.Equal(t, want, keys)
+	all := []string{}
+	for entry, err := range store.All(t.Context(), opts...) {
+		require.NoError(t, err)
+		all = append(all, entry.Key)
+	}
+	assert.Equal(t, want, all)
+}
+
+func listsWithOptions(t *testing.T, e *env) {
+	ctx := t.Context()
+	require.NoError(t, e.store.PutAll(ctx, map[string]any{"b/2": 1, "a": 2, "b/1": 3, "b": 4, "b/3": 5, "c": 6}))
+	for _, store := range []*roomkv.Store{e.store, e.another(t)} {
+		lists(t, store, []string{"a", "b", "b/1", "b/2", "b/3", "c"})
+		lists(t, store, []string{"b/1", "b/2", "b/3"}, roomkv.Prefix("b/"))
+		lists(t, store, []string{"b/2", "b/3"}, roomkv.Prefix("b/"), roomkv.StartAfter("b/1"))
+		lists(t, store, []string{"b/1", "b/2"}, roomkv.Prefix("b/"), roomkv.StartAfter("b"), roomkv.Limit(2))
+		lists(t, store, []string{"c", "b/3"}, roomkv.Descending(), roomkv.Limit(2))
+		lists(t, store, []string{"b/1", "b", "a"}, roomkv.Descending(), roomkv.StartAfter("b/15"))
+		lists(t, store, []string{}, roomkv.Prefix("d"))
+		lists(t, store, []string{"a"}, roomkv.Limit(5), roomkv.Limit(1))
+	}
+	_, err := e.store.Keys(ctx, roomkv.Limit(0))
+	require.ErrorIs(t, err, roomkv.ErrInvalidOption)
+	_, err = e.store.Keys(ctx, nil)
+	require.ErrorIs(t, err, roomkv.ErrInvalidOption)
+	for _, err := range e.store.All(ctx, roomkv.Limit(-1)) {
+		require.ErrorIs(t, err, roomkv.ErrInvalidOption)
+	}
+}
+
+func listsWithOptionsOfWhatWaits(t *testing.T, e *env) {
+	ctx := t.Context()
+	require.NoError(t, e.store.PutAll(ctx, map[string]any{"b": 1, "d": 2, "f": 3}))
+	store := open(t, e.twin(t), e.room, e.opts(roomkv.WithFlushEvery(time.Hour))...)
+	defer func() { require.NoError(t, store.Close(ctx)) }()
+	require.NoError(t, store.PutAll(ctx, map[string]any{"a": 4, "c": 5, "g": 6}))
+	require.NoError(t, store.Delete(ctx, "b"))
+	lists(t, store, []string{"a", "c", "d", "f", "g"})
+	lists(t, store, []string{"a", "c", "d"}, roomkv.Limit(3))
+	lists(t, store, []string{"g", "f", "d"}, roomkv.Limit(3), roomkv.Descending())
+	lists(t, store, []string{"d", "f"}, roomkv.StartAfter("c"), roomkv.Limit(2))
+	entries, err := store.GetAll(ctx, "a", "b", "d", "none")
+	require.NoError(t, err)
+	assert.Len(t, entries, 2)
+	assert.Equal(t, "4", string(entries["a"].Value))
+	assert.Equal(t, "2", string(entries["d"].Value))
+}
+
+func allWithOptionsGoesOn(t *testing.T, e *env) {
+	broken(t, e)
+	var keys []string
+	for entry, err := range e.store.All(t.Context(), roomkv.StartAfter("a"), roomkv.Descending(), roomkv.Limit(9)) {
+		keys = append(keys, entry.Key)
+		assert.NoError(t, err)
+	}
+	assert.Empty(t, keys)
+	for entry, err := range e.store.All(t.Context(), roomkv.StartAfter("a"), roomkv.Limit(1)) {
+		keys = append(keys, entry.Key)
+		require.ErrorIs(t, err, roomkv.ErrCorrupt)
+	}
+	assert.Equal(t, []string{"bad"}, keys)
+	entries, err := e.store.GetAll(t.Context(), "a", "bad", "none")
+	require.ErrorIs(t, err, roomkv.ErrCorrupt)
+	assert.Len(t, entries, 1)
+	assert.Equal(t, "1", string(entries["a"].Value))
+}
+
+func getAll(t *testing.T, e *env) {
+	ctx := t.Context()
+	require.NoError(t, e.store.PutAll(ctx, map[string]any{"a": 1, "b": "two", "c": 3}))
+	want := map[string]string{"a": "1", "b": `"two"`}
+	for _, store := range []*roomkv.Store{e.store, e.another(t)} {
+		entries, err := store.GetAll(ctx, "b", "none", "a", "b")
+		require.NoError(t, err)
+		got := map[string]string{}
+		for key, entry := range entries {
+			got[key] = string(entry.Value)
+			assert.Equal(t, key, entry.Key)
+			assert.Equal(t, e.encrypted, entry.Encrypted)
+			assert.NotEmpty(t, entry.Revision)
+		}
+		assert.Equal(t, want, got)
+	}
+	entries, err := e.store.GetAll(ctx)
+	require.NoError(t, err)
+	assert.Empty(t, entries)
+	_, err = e.store.GetAll(ctx, "\xff")
+	require.ErrorIs(t, err, roomkv.ErrInvalidKey)
+	if e.following {
+		e.synced(t)
+		e.counts(t, 0, "GetAll", func() error { _, err := e.store.GetAll(ctx, "a", "b", "c"); return err })
+		return
+	}
+	e.settle(t)
+	e.counts(t, 1, "GetAll", func() error { _, err := e.store.GetAll(ctx, "a", "b", "c"); return err })
 }
 
 func keysOfNothing(t *testing.T, e *env) {

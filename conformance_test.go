@@ -35,7 +35,7 @@ import (
 // Dendrite, or on the server that ROOMKV_HOMESERVER names. Each row has users and a room of its own, uses the public API and a client
 // or two, and expects exactly one result. Where homeservers differ the row says how.
 var conformance = slices.Concat(
-	serverRows, serverListRows, serverRoomRows, readRows, writeRows, conditionalRows, listRows, requestRows, encryptedRows,
+	serverRows, serverListRows, serverRoomRows, readRows, writeRows, conditionalRows, transactRows, listRows, requestRows, encryptedRows,
 	errorRows, watchRows, historyRows, transferRows,
 )
 
@@ -410,7 +410,7 @@ func TestConformanceIsComplete(t *testing.T) {
 			return true
 		})
 	}
-	for _, of := range []reflect.Type{reflect.TypeFor[*roomkv.Store](), reflect.TypeFor[*roomkv.Snapshot](), reflect.TypeFor[roomkv.Entry]()} {
+	for _, of := range []reflect.Type{reflect.TypeFor[*roomkv.Store](), reflect.TypeFor[*roomkv.Snapshot](), reflect.TypeFor[*roomkv.Tx](), reflect.TypeFor[roomkv.Entry]()} {
 		for method := range of.Methods() {
 			assert.True(t, used[method.Name], "%s.%s has no row", of, method.Name)
 		}

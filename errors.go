@@ -12,7 +12,7 @@ var (
 	// ErrExists: the key has a value already, and so Create stored none.
 	ErrExists = fault.ErrExists
 
-	// ErrConflict: the key has changed since the revision that CompareAndPut was given, so nothing was stored.
+	// ErrConflict: the key has changed since the revision that CompareAndPut or CompareAndDelete was given, so nothing was changed.
 	ErrConflict = fault.ErrConflict
 
 	// ErrNotFollowing: Watch needs a store that follows its client's sync, and that nobody has closed.
@@ -88,6 +88,12 @@ var (
 	// it counts. With [WithRoomUpgrades] it says that the store could not follow, and errors.Is finds why. Reads of the old
 	// room go on; a Watch of it ends.
 	ErrRoomUpgraded = fault.ErrRoomUpgraded
+
+	// ErrNotAtomic: a Transact uses keys that are not in one state event, or lists keys that are not. Nothing was changed.
+	ErrNotAtomic = fault.ErrNotAtomic
+
+	// ErrTxDone: a Tx was used after the function that got it had returned.
+	ErrTxDone = fault.ErrTxDone
 
 	// ErrInvalidOption: New was given something it cannot work with, or Follow's client has a syncer that it cannot. It
 	// is also the error of a call whose option, store, snapshot, reader or writer is nil, and of an Update whose function is nil. Such a

@@ -186,6 +186,128 @@ func ExampleStore_CompareAndPut() {
 	// true
 }
 
+func ExampleStore_Transact() {
+	ctx := context.Background()
+	client, room := botAndRoom()
+	store, err := roomkv.New(client, room.String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := store.PutAll(ctx, map[string]any{"coins/alice": 10, "coins/bob": 2}); err != nil {
+		log.Fatal(err)
+	}
+	pay := func(from, to string, amount int) error {
+		return store.Transact(ctx, func(tx *roomkv.Tx) error {
+			var a, b int
+			if err := errors.Join(tx.Get(from, &a), tx.Get(to, &b)); err != nil {
+				return err
+			}
+			if a < amount {
+				return fmt.Errorf("%s has %d", from, a)
+			}
+			return errors.Join(tx.Put(from, a-amount), tx.Put(to, b+amount))
+		})
+	}
+	fmt.Println(pay("coins/alice", "coins/bob", 4))
+	fmt.Println(pay("coins/alice", "coins/bob", 7))
+	// Output:
+	// <nil>
+	// coins/alice has 6
+}
+
+func ExampleStore_Keys() {
+	ctx := context.Background()
+	client, room := botAndRoom()
+	store, err := roomkv.New(client, room.String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := store.PutAll(ctx, map[string]any{"score/alice": 3, "score/bob": 5, "score/carol": 1, "topic": "chess"}); err != nil {
+		log.Fatal(err)
+	}
+	page, err := store.Keys(ctx, roomkv.Prefix("score/"), roomkv.Limit(2))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(page)
+	page, err = store.Keys(ctx, roomkv.Prefix("score/"), roomkv.Limit(2), roomkv.StartAfter(page[len(page)-1]))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(page)
+	// Output:
+	// [score/alice score/bob]
+	// [score/carol]
+}
+
+func ExampleStore_GetAll() {
+	ctx := context.Background()
+	client, room := botAndRoom()
+	store, err := roomkv.New(client, room.String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := store.PutAll(ctx, map[string]any{"language": "de", "volume": 7}); err != nil {
+		log.Fatal(err)
+	}
+	settings, err := store.GetAll(ctx, "language", "volume", "theme")
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, themed := settings["theme"]
+	fmt.Printf("%s %s %t\n", settings["language"].Value, settings["volume"].Value, themed)
+	// Output:
+	// "de" 7 false
+}
+
+func ExampleStore_CompareAndDelete() {
+	ctx := context.Background()
+	client, room := botAndRoom()
+	store, err := roomkv.New(client, room.String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := store.Put(ctx, "job", "queued"); err != nil {
+		log.Fatal(err)
+	}
+	entry, err := store.Entry(ctx, "job")
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := store.Put(ctx, "job", "running"); err != nil { // somebody else, perhaps
+		log.Fatal(err)
+	}
+	err = store.CompareAndDelete(ctx, "job", entry.Revision)
+	fmt.Println(errors.Is(err, roomkv.ErrConflict))
+	// Output:
+	// true
+}
+
+func ExampleDeleteKey() {
+	ctx := context.Background()
+	client, room := botAndRoom()
+	store, err := roomkv.New(client, room.String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := store.Put(ctx, "tries left", 2); err != nil {
+		log.Fatal(err)
+	}
+	for range 2 {
+		if err := roomkv.Update(ctx, store, "tries left", func(left int, _ bool) (int, error) {
+			if left == 1 {
+				return 0, roomkv.DeleteKey
+			}
+			return left - 1, nil
+		}); err != nil {
+			log.Fatal(err)
+		}
+	}
+	fmt.Println(errors.Is(store.Get(ctx, "tries left", new(int)), roomkv.ErrNotFound))
+	// Output:
+	// true
+}
+
 func ExampleStore_Watch() {
 	ctx, cancel := context.WithCancel(context.Background())
 	client, room := botAndRoom()

@@ -159,6 +159,38 @@ var operations = map[string]func(t *testing.T, r *sealedRun){
 		require.ErrorIs(t, r.store.CompareAndPut(t.Context(), r.key(0), r.value(11), entry.Revision), roomkv.ErrConflict)
 		require.NoError(t, r.store.CompareAndPut(t.Context(), r.key(2), r.value(2), ""))
 	},
+	"Store.CompareAndDelete": func(t *testing.T, r *sealedRun) {
+		entry, err := r.store.Entry(t.Context(), r.key(0))
+		require.NoError(t, err)
+		require.NoError(t, r.store.CompareAndDelete(t.Context(), r.key(0), entry.Revision))
+		require.ErrorIs(t, r.store.CompareAndDelete(t.Context(), r.key(0), entry.Revision), roomkv.ErrConflict)
+	},
+	"Store.GetAll": func(t *testing.T, r *sealedRun) {
+		entries, err := r.store.GetAll(t.Context(), r.key(0), r.key(1), r.key(2))
+		require.NoError(t, err)
+		assert.Len(t, entries, 2)
+	},
+	"Store.Transact": func(t *testing.T, r *sealedRun) {
+		require.NoError(t, r.store.Transact(t.Context(), func(tx *roomkv.Tx) error {
+			require.NoError(t, tx.Get(r.key(0), new(string)))
+			return tx.Put(r.key(0), r.value(10))
+		}))
+		err := r.store.Transact(t.Context(), func(tx *roomkv.Tx) error {
+			if err := tx.Put(r.key(2), r.value(2)); err != nil {
+				return err
+			}
+			if err := tx.Delete(r.key(1)); err != nil {
+				return err
+			}
+			keys, err := tx.Keys()
+			assert.Subset(t, keys, []string{r.key(0), r.key(2)})
+			assert.NotContains(t, keys, r.key(1))
+			return err
+		})
+		if !errors.Is(err, roomkv.ErrNotAtomic) { // in the per-key layout
+			require.NoError(t, err)
+		}
+	},
 	"Store.Pop": func(t *testing.T, r *sealedRun) {
 		require.NoError(t, r.store.Pop(t.Context(), r.key(0), new(any)))
 		require.ErrorIs(t, r.store.Pop(t.Context(), r.key(0), new(any)), roomkv.ErrNotFound)

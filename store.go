@@ -219,46 +219,6 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 	return m.Delete(ctx, keys)
 }
 
-// Keys returns the keys in the room, sorted, also those whose values cannot be read. A room without memory has no
-// keys, and that is no error. With [WithSealedKeys] a key stands beside its value, so that Keys reads all values too;
-// where one cannot be read the error is that, beside the keys that could be told.
-//
-// It takes one request, which brings the values too but neither the room's members nor any other state, and in the
-// single-state-key layout none while the store follows the client's sync. In the per-key layout that request is a
-// sync, and there is one more for each write of this process that it does not show, and for each event within 10 seconds
-// of a change of the power levels, which Synapse's sync shows also where that kept it out of the state. What others wrote a
-// moment ago can still be missing (Dendrite's sync lags some milliseconds behind).
-func (s *Store) Keys(ctx context.Context) ([]string, error) {
-	m, err := s.keyed(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return m.Keys(ctx)
-}
-
-// All returns every entry, in the order of the keys. It reads them when the iteration begins, with the requests that
-// [Store.Keys] takes.
-//
-// If that fails, All yields the error once, with a zero Entry. A value that cannot be read comes as an error beside
-// the Entry's other fields, and the iteration goes on. In the per-key layout a state event whose key cannot be told
-// comes as an error too, with an empty Key.
-//
-// Errors: [ErrUndecryptable], [ErrUntrusted], [ErrWrongSecret], [ErrCorrupt].
-func (s *Store) All(ctx context.Context) iter.Seq2[Entry, error] {
-	return func(yield func(Entry, error) bool) {
-		m, err := s.keyed(ctx)
-		if err != nil {
-			yield(Entry{}, err)
-			return
-		}
-		for entry, err := range m.Entries(ctx) {
-			if !yield(entryOf(entry), err) {
-				return
-			}
-		}
-	}
-}
-
 // open finds the store's room.
 func (s *Store) open(ctx context.Context) (*memory.Room, error) {
 	if opened := s.opened.Load(); opened != nil {
@@ -392,24 +352,33 @@ func (d direct) Entry(ctx context.Context, key string) (memory.Entry, error) {
 	return entry, err
 }
 
+// GetAll implements [flush.Keyed].
+func (d direct) GetAll(ctx context.Context, keys []string) (map[string]memory.Entry, error) {
+	h, err := d.handle(ctx, keys...)
+	if err != nil {
+		return nil, err
+	}
+	return h.GetAll(ctx, keys)
+}
+
 // Keys implements [flush.Keyed].
-func (d direct) Keys(ctx context.Context) ([]string, error) {
+func (d direct) Keys(ctx context.Context, list memory.Listing) ([]string, error) {
 	h, err := d.handle(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return h.Keys(ctx)
+	return h.Keys(ctx, list)
 }
 
 // Entries implements [flush.Keyed].
-func (d direct) Entries(ctx context.Context) iter.Seq2[memory.Entry, error] {
+func (d direct) Entries(ctx context.Context, list memory.Listing) iter.Seq2[memory.Entry, error] {
 	return func(yield func(memory.Entry, error) bool) {
 		h, err := d.handle(ctx)
 		if err != nil {
 			yield(memory.Entry{}, err)
 			return
 		}
-		h.Entries(ctx)(yield)
+		h.Entries(ctx, list)(yield)
 	}
 }
 

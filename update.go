@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"reflect"
 
 	"maunium.net/go/mautrix/id"
@@ -14,6 +15,11 @@ import (
 	"github.com/roomkv/roomkv/internal/memory"
 )
 
+// DeleteKey is what the function of an [Update] returns in place of an error to have the key removed. No method returns it.
+//
+//lint:ignore ST1012 it is no error, like fs.SkipDir
+var DeleteKey = errors.New("roomkv: remove the key")
+
 // Update reads the value of key, calls fn with it, and stores what fn returns. If there is no value, found is false and old is the zero T. No other write
 // on the same homeserver comes in between: where another goroutine or process changes key at the same time, one of the two is done first, and
 // fn is called again with what came of that. While two homeservers cannot
@@ -23,7 +29,7 @@ import (
 // the per-key layout, to the same key) while it runs, as does the upload where its result is large. It must not use the
 // store: a write to the same memory would wait for itself until ctx ends. Nor may it have effects that must not happen
 // twice. Its error ends the Update and is returned as it is; nothing is changed then. A value that is what was there
-// before makes no event. With [WithFlushEvery] fn can be called again after Update has returned.
+// before makes no event. With the error [DeleteKey] the key is removed. With [WithFlushEvery] fn can be called again after Update has returned.
 //
 // It takes the requests of [Store.Put] in the single-state-key layout. In the per-key layout it takes three, one while
 // the store follows, and one or two with [WithSingleWriter].
@@ -45,7 +51,10 @@ func Update[T any](ctx context.Context, s *Store, key string, fn func(old T, fou
 			}
 		}
 		changed, err := fn(old, found)
-		if err != nil {
+		switch {
+		case err == DeleteKey:
+			return nil, nil
+		case err != nil:
 			return nil, err
 		}
 		return encode.Value(key, changed)
@@ -85,15 +94,28 @@ func (s *Store) CompareAndPut(ctx context.Context, key string, value any, revisi
 	if err != nil {
 		return err
 	}
-	return s.change(ctx, memory.Update{Key: key, Puts: true, Since: id.EventID(revision)}, func(base commit.Base, h memory.Handle, name string) (json.RawMessage, error) {
-		room := h.ID
+	return s.compareAndStore(ctx, memory.Update{Key: key, Puts: true, Since: id.EventID(revision)}, stored)
+}
+
+// CompareAndDelete removes key only if it has not changed since revision, as [Store.Entry] gave it; see [Store.CompareAndPut]. Of several that
+// compare with the same revision at most one succeeds. With an empty revision there must be no value, and nothing is done.
+//
+// Errors: [ErrConflict], also where the key has been deleted, and those of [Store.Delete].
+func (s *Store) CompareAndDelete(ctx context.Context, key string, revision Revision) error {
+	return s.compareAndStore(ctx, memory.Update{Key: key, Since: id.EventID(revision)}, nil)
+}
+
+// compareAndStore stores a value, nil for none, if the key has not changed since.
+func (s *Store) compareAndStore(ctx context.Context, update memory.Update, stored json.RawMessage) error {
+	return s.change(ctx, update, func(base commit.Base, h memory.Handle, name string) (json.RawMessage, error) {
+		key, revision, room := update.Key, update.Since, h.ID
 		_, found := base.Stored(name)
 		switch {
 		case revision == "" && found:
 			return nil, fault.Of(ErrConflict, nil, "%q in %s is there already", key, room)
 		case revision != "" && !found:
 			return nil, fault.Of(ErrConflict, nil, "%q in %s has been deleted since %s", key, room, revision)
-		case revision != "" && !base.Unchanged(name, id.EventID(revision)):
+		case revision != "" && !base.Unchanged(name, revision):
 			return nil, fault.Of(ErrConflict, nil, "%q in %s has changed since %s", key, room, revision)
 		}
 		return stored, nil

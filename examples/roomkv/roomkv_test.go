@@ -136,6 +136,11 @@ func TestValues(t *testing.T) {
 	assert.Equal(t, []string{"KEY", "greeting", "notes", "postcode", "settings", "temperature"}, firstColumn(table))
 	assert.Equal(t, []string{"KEY", "settings"}, firstColumn(sh.ok("ls", "se")))
 	assert.Equal(t, 5, strings.Count(sh.ok("ls", "--json"), "\n"))
+	assert.Equal(t, firstColumn(table)[:3], firstColumn(sh.ok("ls", "--limit", "2")))
+	assert.Equal(t, firstColumn(table)[2:], firstColumn(sh.ok("ls", "--after", firstColumn(table)[1]))[1:])
+	assert.Equal(t, firstColumn(table)[len(firstColumn(table))-1], firstColumn(sh.ok("ls", "--descending"))[1])
+	assert.NotContains(t, table, "VALUE")
+	assert.Contains(t, sh.ok("ls", "--values"), "VALUE")
 
 	sh.ok("rm", "notes", "postcode", "nothing")
 	assert.Equal(t, exitNotFound, sh.run("get", "notes").code)

@@ -463,7 +463,7 @@ func (f *Memory) commitToState(ctx context.Context, change memory.Change) error 
 	if !errors.Is(err, fault.ErrForbidden) || !errors.Is(err, fault.ErrRefused) {
 		return err
 	}
-	if counts, failed := counts(ctx, f.Room, change.Names, sent); counts || failed != nil {
+	if counts, failed := counts(ctx, f.Room, change.ChangedNames(), sent); counts || failed != nil {
 		return failed
 	}
 	if leave, err = f.account.gate.alone(ctx); err != nil {
@@ -476,6 +476,6 @@ func (f *Memory) commitToState(ctx context.Context, change memory.Change) error 
 
 // commitToAccount makes the edit in account data.
 func (f *Memory) commitToAccount(ctx context.Context, change memory.Change) error {
-	edit := f.over(ctx, change.Names, f.Sealing(change.Edit(slices.Clone(change.Names))))
+	edit := f.over(ctx, change, f.Sealing(change.Edit(slices.Clone(change.Names))))
 	return fault.Advise(f.writer.Do(ctx, f.Fitting(ctx, edit)), adviceAccount)
 }

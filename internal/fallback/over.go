@@ -4,25 +4,31 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
+	"slices"
 
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/memory"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
 // over makes an edit of the memory one of account data. It leaves out there what no longer counts.
-func (f *Memory) over(ctx context.Context, names []string, edit commit.Edit) commit.Edit {
+func (f *Memory) over(ctx context.Context, change memory.Change, edit commit.Edit) commit.Edit {
 	apply := edit.Apply
 	edit.Since = ""
 	edit.Apply = func(base commit.Base) (map[string]json.RawMessage, error) {
-		state, err := f.beneath(ctx, names)
+		state, err := f.beneath(ctx, change.Names)
 		if err != nil {
 			return nil, err
 		}
 		field, _ := base.Stored(wire.AccountName)
 		over := wire.Overs(field)
 		changes := map[string]json.RawMessage{}
+		names := change.Names
+		if change.Whole {
+			names = slices.Collect(maps.Keys(over))
+		}
 		for _, name := range names { // of others, another store of this process can have seen more
 			if o, ok := over[name]; ok && !state.counts(o, name) {
 				delete(over, name)

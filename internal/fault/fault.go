@@ -33,6 +33,8 @@ var (
 	ErrWrongSecret   = errors.New("wrong secret")
 	ErrNoCrypto      = errors.New("no encryption")
 	ErrRoomUpgraded  = errors.New("room was upgraded")
+	ErrNotAtomic     = errors.New("not one state event")
+	ErrTxDone        = errors.New("transaction has ended")
 	ErrInvalidOption = errors.New("invalid option")
 
 	// ErrRefused is beneath an ErrForbidden where it is state that the homeserver has not taken. It is not of the public ones.

@@ -31,10 +31,15 @@ type was struct {
 
 // result is what will be there for the key.
 func (e *edit) result() was {
-	if e.value == nil {
+	return wasOf(e.value)
+}
+
+// wasOf is what is there once that was stored, or removed where it is nil.
+func wasOf(stored json.RawMessage) was {
+	if stored == nil {
 		return was{}
 	}
-	return was{text(e.value), true}
+	return was{text(stored), true}
 }
 
 func (e *edit) size(key string) int {
@@ -59,7 +64,7 @@ func (e *edit) again(of was) (value json.RawMessage, err error) {
 		if value, err = call(step, of); err != nil {
 			return nil, err
 		}
-		of = was{text(value), true}
+		of = wasOf(value)
 	}
 	return value, nil
 }

@@ -50,7 +50,7 @@ func (f *fake) Entry(_ context.Context, key string) (memory.Entry, error) {
 	return memory.Entry{}, memory.NotFound(key, "!room")
 }
 
-func (f *fake) Entries(context.Context) iter.Seq2[memory.Entry, error] {
+func (f *fake) Entries(context.Context, memory.Listing) iter.Seq2[memory.Entry, error] {
 	return func(func(memory.Entry, error) bool) {}
 }
 

@@ -9,14 +9,15 @@ import (
 	"github.com/roomkv/roomkv/internal/memory"
 )
 
-// Function makes what is to be stored of what is there. It is the caller's code.
+// Function makes what is to be stored of what is there, nil for the key to be removed. It is the caller's code.
 type Function func(old json.RawMessage, found bool) (stored json.RawMessage, err error)
 
 // Keyed is the memory of a room by key. Values are read as JSON, and written in their stored form.
 type Keyed interface {
 	Entry(ctx context.Context, key string) (memory.Entry, error)
-	Keys(ctx context.Context) ([]string, error)
-	Entries(ctx context.Context) iter.Seq2[memory.Entry, error]
+	GetAll(ctx context.Context, keys []string) (map[string]memory.Entry, error)
+	Keys(ctx context.Context, list memory.Listing) ([]string, error)
+	Entries(ctx context.Context, list memory.Listing) iter.Seq2[memory.Entry, error]
 	PutAll(ctx context.Context, stored map[string]json.RawMessage) error
 	Delete(ctx context.Context, keys []string) error
 	Update(ctx context.Context, key string, fn Function) error

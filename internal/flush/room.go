@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"iter"
-	"maps"
 	"slices"
 	"time"
 
@@ -143,10 +142,26 @@ func (r *Room) all() map[string]was {
 	return all
 }
 
-// Keys implements [Keyed].
-func (r *Room) Keys(ctx context.Context) ([]string, error) {
+// GetAll implements [Keyed].
+func (r *Room) GetAll(ctx context.Context, keys []string) (map[string]memory.Entry, error) {
 	over := r.all()
-	keys, err := r.Memory.Keys(ctx)
+	below := slices.DeleteFunc(slices.Clone(keys), func(key string) bool { _, waits := over[key]; return waits })
+	entries, err := map[string]memory.Entry{}, ctx.Err()
+	if len(below) > 0 && err == nil {
+		entries, err = r.Memory.GetAll(ctx, below)
+	}
+	for _, key := range keys {
+		if now := over[key]; now.found && entries != nil {
+			entries[key] = entry(key, now)
+		}
+	}
+	return entries, err
+}
+
+// Keys implements [Keyed].
+func (r *Room) Keys(ctx context.Context, list memory.Listing) ([]string, error) {
+	over := r.all()
+	keys, err := r.Memory.Keys(ctx, list.Unlimited())
 	if keys == nil && err != nil {
 		return nil, err
 	}
@@ -156,26 +171,38 @@ func (r *Room) Keys(ctx context.Context) ([]string, error) {
 			keys = append(keys, key)
 		}
 	}
-	slices.Sort(keys)
-	return keys, err
+	return list.Of(keys), err
 }
 
 // Entries implements [Keyed].
-func (r *Room) Entries(ctx context.Context) iter.Seq2[memory.Entry, error] {
+func (r *Room) Entries(ctx context.Context, list memory.Listing) iter.Seq2[memory.Entry, error] {
 	return func(yield func(memory.Entry, error) bool) {
 		over := r.all()
-		left := slices.Sorted(maps.Keys(over))
+		var left []string
+		for key, now := range over {
+			if now.found {
+				left = append(left, key)
+			}
+		}
+		left = list.Unlimited().Of(left)
+		n := 0
+		give := func(e memory.Entry, err error) (more bool) {
+			if e.Err == nil {
+				n++
+			}
+			return yield(e, err) && !list.Reached(n)
+		}
 		until := func(more func(key string) bool) bool {
 			for len(left) > 0 && more(left[0]) {
 				key := left[0]
 				left = left[1:]
-				if now := over[key]; now.found && !yield(entry(key, now), nil) {
+				if !give(entry(key, over[key]), nil) {
 					return false
 				}
 			}
 			return true
 		}
-		for below, err := range r.Memory.Entries(ctx) {
+		for below, err := range r.Memory.Entries(ctx, list.Unlimited()) {
 			if err != nil && below.Event == "" { // nothing could be read
 				yield(below, err)
 				return
@@ -183,7 +210,7 @@ func (r *Room) Entries(ctx context.Context) iter.Seq2[memory.Entry, error] {
 			if _, waits := over[below.Key]; waits && below.Err == nil {
 				continue
 			}
-			if !until(func(key string) bool { return key < below.Key }) || !yield(below, err) {
+			if below.Err == nil && !until(func(key string) bool { return list.Compare(key, below.Key) < 0 }) || !give(below, err) {
 				return
 			}
 		}
@@ -284,13 +311,13 @@ func (r *Room) Update(ctx context.Context, key string, fn Function) error {
 			return err
 		}
 		stored, err := fn(slices.Clone(of.value), of.found)
-		if err == nil {
+		if err == nil && stored != nil {
 			err = r.Check(ctx, key, stored)
 		}
 		if err != nil {
 			return err
 		}
-		if (was{text(stored), true}).same(of) || r.add(key, before, of, stored, fn) {
+		if wasOf(stored).same(of) || r.add(key, before, of, stored, fn) {
 			return nil
 		}
 	}

@@ -118,7 +118,7 @@ type outcome struct {
 }
 
 // onto is for [memory.Put].
-func (o *outcome) onto(old json.RawMessage, found bool, err error) json.RawMessage {
+func (o *outcome) onto(old json.RawMessage, found bool, err error) (_ json.RawMessage, changes bool) {
 	var value json.RawMessage
 	var own error
 	if err == nil {
@@ -127,7 +127,7 @@ func (o *outcome) onto(old json.RawMessage, found bool, err error) json.RawMessa
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.tried, o.unread, o.own, o.value = true, err, own, value
-	return value
+	return value, err == nil && own == nil
 }
 
 func (o *outcome) is(of func(*outcome) bool) bool {
@@ -172,7 +172,7 @@ func (r *Room) sendSome(ctx context.Context, keys []string, all map[string]*outc
 func write(ctx context.Context, h memory.Handle, keys []string, all map[string]*outcome) error {
 	names, keyOf := h.NamesOf(keys)
 	done := func(name string) { all[keyOf[name]].settle(nil) }
-	how := memory.Put{Done: done, Onto: map[string]func(json.RawMessage, bool, error) json.RawMessage{}, Sent: func(names []string) {
+	how := memory.Put{Done: done, Onto: map[string]func(json.RawMessage, bool, error) (json.RawMessage, bool){}, Sent: func(names []string) {
 		for _, name := range names {
 			all[keyOf[name]].is(func(o *outcome) bool { o.sent = true; return true })
 		}
@@ -183,7 +183,7 @@ func write(ctx context.Context, h memory.Handle, keys []string, all map[string]*
 		key := keyOf[name]
 		switch o := all[key]; {
 		case o.isSettled():
-		case o.edit.value == nil && !h.Layout.Atomic():
+		case o.edit.value == nil && o.from == nil && !h.Layout.Atomic():
 			removed = append(removed, name)
 		default:
 			if stored[key] = o.edit.value; o.from != nil {

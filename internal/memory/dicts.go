@@ -35,6 +35,11 @@ func (r Room) View(ctx context.Context, stateKey string, agree func(view, curren
 	return replica.ViewOf(current), err
 }
 
+// told tells whether the dict under the state key is known, and the sync tells of changes.
+func (r Room) told(stateKey string) bool {
+	return r.Follower.Live(r.ID) && r.Dict(stateKey).View() != nil
+}
+
 // Afresh is the dict under the state key as the homeserver has it now.
 func (r Room) Afresh(ctx context.Context, stateKey string) (*replica.View, error) {
 	for {

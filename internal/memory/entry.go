@@ -8,7 +8,6 @@ import (
 	"iter"
 	"maps"
 	"slices"
-	"strings"
 
 	"maunium.net/go/mautrix/id"
 
@@ -87,25 +86,6 @@ func (h Handle) ReadEach(ctx context.Context, records []Record) iter.Seq2[Entry,
 	}
 }
 
-// InOrder sorts records by their keys, which must be read where they are sealed. The values are left where they are.
-func (r Room) InOrder(ctx context.Context, records []Record) []Record {
-	type keyed struct {
-		Record
-		key string
-	}
-	reader := r.Reader().Together().KeysOnly()
-	all := make([]keyed, len(records))
-	for i, found := range records {
-		entry, _ := reader.Entry(ctx, &found)
-		all[i] = keyed{found, entry.Key}
-	}
-	slices.SortStableFunc(all, func(a, b keyed) int { return strings.Compare(a.key, b.key) })
-	for i, found := range all {
-		records[i] = found.Record
-	}
-	return records
-}
-
 // Records gives all visible records, sorted by key and event; see [Room.Visible].
 func (h Handle) Records(ctx context.Context) ([]Record, error) {
 	records, err := h.All(ctx)
@@ -116,23 +96,70 @@ func (h Handle) Records(ctx context.Context) ([]Record, error) {
 	return records, err
 }
 
-// Entries reads all records, in the order of the keys. An error that keeps anything from being read comes with an entry that has no event.
-func (h Handle) Entries(ctx context.Context) iter.Seq2[Entry, error] {
+// Entries reads the records of a listing. An error that keeps anything from being read comes with an entry that has no event. What has no key that
+// can be told comes first.
+func (h Handle) Entries(ctx context.Context, list Listing) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		records, err := h.Records(ctx)
 		if err != nil {
 			yield(Entry{}, err)
 			return
 		}
-		if h.Secret != nil {
-			records = h.InOrder(ctx, records)
+		n := 0
+		for entry, err := range h.ReadEach(ctx, h.Listed(ctx, records, list)) {
+			if !yield(entry, err) {
+				return
+			}
+			if entry.Err == nil {
+				n++
+			}
+			if list.Reached(n) {
+				return
+			}
 		}
-		h.ReadEach(ctx, records)(yield)
 	}
 }
 
-// Keys are the keys that there are, sorted, beside the error of the first that cannot be read.
-func (h Handle) Keys(ctx context.Context) ([]string, error) {
+// Listed are the records of a listing, in its order, and before them those of which nobody can tell which keys they have.
+func (r Room) Listed(ctx context.Context, records []Record, list Listing) []Record {
+	type keyed struct {
+		Record
+		key   string
+		known bool
+	}
+	reader := r.Reader().Together().KeysOnly()
+	all := make([]keyed, 0, len(records))
+	for _, found := range records {
+		key, known := wire.KeyOf(found.Name)
+		known = known && found.Err == nil
+		if !known && found.Err == nil {
+			entry, err := reader.Entry(ctx, &found)
+			key, known = entry.Key, err == nil || entry.Key != ""
+		}
+		if !known || list.Holds(key) {
+			all = append(all, keyed{found, key, known})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b keyed) int {
+		switch {
+		case a.known && b.known:
+			return list.Compare(a.key, b.key)
+		case a.known:
+			return 1
+		case b.known:
+			return -1
+		}
+		return 0
+	})
+	records = make([]Record, len(all))
+	for i, found := range all {
+		records[i] = found.Record
+	}
+	return records
+}
+
+// Keys are the keys of a listing, beside the error of the first that cannot be read.
+func (h Handle) Keys(ctx context.Context, list Listing) ([]string, error) {
 	records, err := h.Records(ctx)
 	if err != nil {
 		return nil, err
@@ -157,8 +184,49 @@ func (h Handle) Keys(ctx context.Context) ([]string, error) {
 		}
 		keys = append(keys, key)
 	}
-	slices.Sort(keys)
-	return keys, err
+	return list.Of(keys), err
+}
+
+// GetAll reads the entries of some keys, as far as they are there, and tells what cannot be read.
+func (h Handle) GetAll(ctx context.Context, keys []string) (map[string]Entry, error) {
+	names, keyOf := h.NamesOf(keys)
+	records, err := h.findEach(ctx, names)
+	if err != nil {
+		return nil, err
+	}
+	entries := make(map[string]Entry, len(records))
+	var failed []error
+	together := h.Reader().Together()
+	for _, found := range records {
+		entry, err := h.Read(ctx, together, &found)
+		switch entry.Key = keyOf[found.Name]; {
+		case errors.Is(err, fault.ErrNotFound): // deleted since
+		case err != nil:
+			failed = append(failed, err)
+		default:
+			entries[entry.Key] = entry
+		}
+	}
+	return entries, errors.Join(failed...)
+}
+
+// findEach gives the records of those of the names that are there: with one request, or with none where the sync has told.
+func (h Handle) findEach(ctx context.Context, names []string) (found []Record, err error) {
+	told := func(name string) bool { return h.told(h.Layout.StateKey(name)) }
+	if len(names) > 1 && (h.Layout.Atomic() || slices.ContainsFunc(names, func(name string) bool { return !told(name) })) {
+		all, err := h.All(ctx)
+		return slices.DeleteFunc(all, func(record Record) bool { return !slices.Contains(names, record.Name) }), err
+	}
+	for _, name := range names {
+		record, err := h.Find(ctx, name, false)
+		if err != nil {
+			return nil, err
+		}
+		if record != nil {
+			found = append(found, *record)
+		}
+	}
+	return found, nil
 }
 
 // Visible are the records of a memory, which has only sealed names where the store has a secret.

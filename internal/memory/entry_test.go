@@ -79,12 +79,12 @@ func TestRecordsAndKeysInOrder(t *testing.T) {
 	assert.Equal(t, []id.EventID{"$4", "$5", "$2", "$3", "$1"}, events)
 
 	h = Handle{roomWith(t, Settings{}), fakeMemory{records: records()}}
-	keys, err := h.Keys(t.Context())
+	keys, err := h.Keys(t.Context(), Listing{})
 	require.NoError(t, err)
 	assert.Equal(t, []string{`a"`, "b", "c"}, keys)
 
 	h = Handle{roomWith(t, Settings{Secret: secret}), fakeMemory{records: records()}}
-	keys, err = h.Keys(t.Context())
+	keys, err = h.Keys(t.Context(), Listing{})
 	require.NoError(t, err)
 	assert.Empty(t, keys)
 }

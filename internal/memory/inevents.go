@@ -231,7 +231,7 @@ func (m inEvents) Commit(ctx context.Context, change Change) error {
 
 func (m inEvents) commitOne(ctx context.Context, name string, change Change) error {
 	edit := change.Edit([]string{name})
-	if len(edit.Values) > 0 {
+	if edit.HasValues() {
 		if err := m.EnsureSeal(ctx, true); err != nil {
 			return err
 		}

@@ -41,8 +41,21 @@ type Change struct {
 	// Edit gives the edit of the names that one event has, once for each such event.
 	Edit func(names []string) commit.Edit
 
+	// Whole: the edit can read and change whatever there is beside Names in their one event. Changed are the names that it has changed when it was
+	// made last; where it is nil, Names.
+	Whole   bool
+	Changed func() []string
+
 	// Done is told of each name that was written where each has an event of its own, from several goroutines. It may be nil.
 	Done func(name string)
+}
+
+// ChangedNames are the names that the change has changed when it was made last.
+func (c Change) ChangedNames() []string {
+	if c.Changed != nil {
+		return c.Changed()
+	}
+	return c.Names
 }
 
 // Part is a part of a memory.

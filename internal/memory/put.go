@@ -19,15 +19,16 @@ type Put struct {
 	OnlyMissing bool              // values that are there already stay as they are
 	Done        func(name string) // see [Change]
 
-	// Onto are the keys whose values depend on what is there. Each function gives what is stored in place of the value, nil where nothing
-	// changes. It is given what is there now, or why that cannot be read, and can be called several times; the last call counts.
-	Onto map[string]func(old json.RawMessage, found bool, err error) json.RawMessage
+	// Onto are the keys whose values depend on what is there. Each function tells whether anything changes, and gives what is stored in place of
+	// the value, nil for the key to be removed. It is given what is there now, or why that cannot be read, and can be called several times; the
+	// last call counts.
+	Onto map[string]func(old json.RawMessage, found bool, err error) (value json.RawMessage, changes bool)
 
 	// Sent is told of each event that was sent with values that depend on what is there, before it is known whether it counts. It may be nil.
 	Sent func(names []string)
 }
 
-// PutAll stores values, in their stored form and by key. Where one event has all names, nil removes a key. Values that go to the media
+// PutAll stores values, in their stored form and by key. Where one event has all names, or where it depends on what is there, nil removes a key. Values that go to the media
 // repository are there before anything else is sent.
 func (h Handle) PutAll(ctx context.Context, stored map[string]json.RawMessage, how Put) error {
 	if len(stored) == 0 {
@@ -61,11 +62,11 @@ func (h Handle) PutAll(ctx context.Context, stored map[string]json.RawMessage, h
 			for _, name := range names {
 				key := keyOf[name]
 				if onto := how.Onto[key]; onto != nil {
-					value, err := h.remade(ctx, base, name, key, given[key], stored[key], onto)
+					value, remade, err := h.remade(ctx, base, name, key, given[key], stored[key], onto)
 					if err != nil {
 						return nil, err
 					}
-					if value != nil {
+					if remade {
 						changes[name] = value
 					}
 				} else if _, there := base.Stored(name); !there || !how.OnlyMissing {
@@ -79,19 +80,20 @@ func (h Handle) PutAll(ctx context.Context, stored map[string]json.RawMessage, h
 }
 
 // remade is what is stored for a key whose value depends on what is there: kept, which stands for the value that was given, or another value.
-func (h Handle) remade(ctx context.Context, base commit.Base, name, key string, given, kept json.RawMessage, onto func(json.RawMessage, bool, error) json.RawMessage) (json.RawMessage, error) {
+func (h Handle) remade(ctx context.Context, base commit.Base, name, key string, given, kept json.RawMessage, onto func(json.RawMessage, bool, error) (json.RawMessage, bool)) (_ json.RawMessage, changes bool, err error) {
 	old, found, err := h.ValueIn(ctx, base, name)
-	value := onto(old, found, err)
+	value, changes := onto(old, found, err)
 	switch {
-	case value == nil:
-		return nil, nil
+	case !changes || value == nil:
+		return nil, changes, nil
 	case string(value) == string(given):
-		return kept, nil
+		return kept, true, nil
 	}
 	if err := h.CheckLarge(ctx, name, key, value); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return h.Keep(ctx, name, key, value)
+	value, err = h.Keep(ctx, name, key, value)
+	return value, true, err
 }
 
 // checkEach fails where one of several values that have an event each does not fit into that. It gives the sealer of all together.
@@ -102,13 +104,17 @@ func (h Handle) checkEach(ctx context.Context, stored map[string]json.RawMessage
 		return nil, err
 	}
 	slices.Sort(names)
-	values := make([]commit.Value, len(names))
-	for i, name := range names {
-		values[i] = commit.Value{Name: name, Key: keyOf[name], Stored: wire.Canonical(stored[keyOf[name]])}
+	var values []commit.Value
+	for _, name := range names {
+		if stored[keyOf[name]] == nil {
+			continue
+		}
+		value := commit.Value{Name: name, Key: keyOf[name], Stored: wire.Canonical(stored[keyOf[name]])}
+		values = append(values, value)
 		if own != nil {
-			err = own.Check(values[i])
+			err = own.Check(value)
 		} else {
-			err = h.Fits(h.Layout.StateKey(name), len("{}")+wire.EntrySize(name, values[i].Stored))
+			err = h.Fits(h.Layout.StateKey(name), len("{}")+wire.EntrySize(name, value.Stored))
 		}
 		if err != nil {
 			return nil, fault.Advise(err, adviceOneKey)

@@ -44,12 +44,18 @@ func (h Handle) Update(ctx context.Context, u Update) error {
 		return map[string]json.RawMessage{name: stored}, nil
 	}
 	change := Change{Names: []string{name}, Edit: func([]string) commit.Edit { return edit }}
+	return h.commitAgain(ctx, change, &edit, func() (string, string) { return name, u.Key })
+}
+
+// commitAgain makes a change that reads values, and makes it once more where one could not be read and perhaps can be now. Unread tells which.
+func (h Handle) commitAgain(ctx context.Context, change Change, edit *commit.Edit, unread func() (name, key string)) error {
 	err := h.Commit(ctx, change)
 	switch {
 	case errors.Is(err, fault.ErrRedacted): // what was known may be what somebody has overwritten since
 		edit.Afresh = true
 	case errors.Is(err, fault.ErrUndecryptable): // the key can come, but not while others wait to write
-		if _, missing := h.Entry(ctx, name, u.Key); missing != nil {
+		name, key := unread()
+		if _, missing := h.Entry(ctx, name, key); missing != nil {
 			return err
 		}
 	default:

@@ -61,7 +61,7 @@ func (s *Snapshot) Keys(ctx context.Context) (keys []string, failed error) {
 
 // All gives all records, those that cannot be read too, in the order of the keys.
 func (s *Snapshot) All(ctx context.Context) []memory.Record {
-	return s.InOrder(ctx, slices.AppendSeq(slices.Collect(maps.Values(s.Records)), maps.Values(s.Broken)))
+	return s.Listed(ctx, slices.AppendSeq(slices.Collect(maps.Values(s.Records)), maps.Values(s.Broken)), memory.Listing{})
 }
 
 // Of tells whether the snapshot is of the room's memory.

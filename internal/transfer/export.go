@@ -51,7 +51,7 @@ func (e *exporting) run(ctx context.Context, h memory.Handle, w io.Writer) (err 
 	if e.to, err = dump.NewWriter(w, header); err != nil {
 		return err
 	}
-	for entry, err := range h.Entries(ctx) {
+	for entry, err := range h.Entries(ctx, memory.Listing{}) {
 		if err != nil && entry.Event == "" { // nothing could be read at all
 			return err
 		}

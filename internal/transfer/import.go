@@ -72,7 +72,7 @@ func (i *importing) run(ctx context.Context, dst Destination, r io.Reader) error
 		}
 		to, err := dst.Handle(ctx)
 		if err == nil {
-			remove, err = to.Keys(ctx)
+			remove, err = to.Keys(ctx, memory.Listing{})
 		}
 		if err != nil {
 			return err

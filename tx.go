@@ -1,0 +1,121 @@
+package roomkv
+
+import (
+	"context"
+	"encoding/json"
+	"sync"
+
+	"github.com/roomkv/roomkv/internal/encode"
+	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/memory"
+)
+
+// Tx is what the function of a [Store.Transact] reads and changes. It is good until the function returns, and fails with [ErrTxDone] after that.
+// Its methods may be called by several goroutines, one after the other.
+type Tx struct {
+	mu sync.Mutex
+	tx *memory.Transaction // nil once the function has returned
+}
+
+// Transact calls fn, and makes all that fn changes in one state event: all of it happens, or nothing does. Nothing that fn has read changes in
+// between: where another goroutine or process on the same homeserver changes one of these keys at the same time, one of the two is done first,
+// and fn is called again with what came of that. So a Transact moves an amount from one key to another and loses nothing.
+//
+// fn is called at least once, in the goroutine that called Transact. It must not use the store, nor have effects that must not happen twice; see
+// [Update]. Its error ends the Transact and is returned as it is; nothing is changed then. Where nothing changes there is no event. What waits for
+// a flush is sent first; see [WithFlushEvery].
+//
+// In the per-key layout each key has a state event, so that fn can use one key, and a second one fails with ErrNotAtomic.
+//
+// It takes the requests of [Update].
+//
+// Errors: those of fn, [ErrNotAtomic], [ErrInvalidOption] where fn is nil, and those of [Store.Put].
+func (s *Store) Transact(ctx context.Context, fn func(tx *Tx) error) error {
+	if fn == nil {
+		return fault.Of(ErrInvalidOption, nil, "the function is nil")
+	}
+	return s.write(ctx, []string{""}, func(h memory.Handle) error { // any key
+		return h.Transact(ctx, func(t *memory.Transaction) error {
+			tx := &Tx{tx: t}
+			defer tx.end()
+			return fn(tx)
+		})
+	})
+}
+
+func (tx *Tx) end() {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	tx.tx = nil
+}
+
+// use calls do unless the function has returned.
+func (tx *Tx) use(do func(t *memory.Transaction) error, keys ...string) error {
+	if err := checkKeys(keys); err != nil {
+		return err
+	}
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	if tx.tx == nil {
+		return fault.Of(ErrTxDone, nil, "its function has returned")
+	}
+	return do(tx.tx)
+}
+
+// Get decodes the value of key into dest, a pointer, with what fn has changed before.
+//
+// Errors: those of [Store.Get], [ErrNotAtomic], [ErrTxDone].
+func (tx *Tx) Get(key string, dest any) error {
+	var value json.RawMessage
+	err := tx.use(func(t *memory.Transaction) (err error) {
+		found := false
+		if value, found, err = t.Value(key); err == nil && !found {
+			err = memory.NotFound(key, t.Room())
+		}
+		return err
+	}, key)
+	if err != nil {
+		return err
+	}
+	return decode(key, value, dest)
+}
+
+// Put stores value under key once fn has returned without an error.
+//
+// Errors: [ErrInvalidKey], [ErrInvalidValue], [ErrTooLarge], [ErrNotAtomic], [ErrTxDone].
+func (tx *Tx) Put(key string, value any) error {
+	stored, err := encode.Value(key, value)
+	if err != nil {
+		return err
+	}
+	return tx.use(func(t *memory.Transaction) error { return t.Put(key, stored) }, key)
+}
+
+// Delete removes the keys once fn has returned without an error. A key that is not there is no error.
+//
+// Errors: [ErrInvalidKey], [ErrNotAtomic], [ErrTxDone].
+func (tx *Tx) Delete(keys ...string) error {
+	return tx.use(func(t *memory.Transaction) error {
+		for _, key := range keys {
+			if err := t.Delete(key); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, keys...)
+}
+
+// Keys returns the keys, sorted, with what fn has changed before. A write of any key at the same time then has fn called again.
+//
+// Errors: those of [Store.Keys], [ErrNotAtomic], [ErrTxDone].
+func (tx *Tx) Keys(opts ...ListOption) (keys []string, err error) {
+	list, err := listing(opts)
+	if err != nil {
+		return nil, err
+	}
+	err = tx.use(func(t *memory.Transaction) error {
+		keys, err = t.Keys(list)
+		return err
+	})
+	return keys, err
+}
