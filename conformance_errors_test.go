@@ -1,16 +1,19 @@
 package roomkv_test
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"math"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
 
 	"github.com/roomkv/roomkv"
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
@@ -30,6 +33,7 @@ var errorRows = []row{
 	{name: "ErrForbidden", in: both, run: errForbidden},
 	{name: "ErrNotJoined", in: both, run: errNotJoined},
 	{name: "ErrUnknownRoom", in: once, run: errUnknownRoom},
+	{name: "ErrNoRoom", in: inAll, run: errNoRoom},
 	{name: "ErrUndecryptable of an event that is not there", in: secretly, run: errUndecryptable},
 	{name: "ErrRedacted of an encrypted value", in: secretly, run: errRedacted},
 	{name: "A wrong access token", in: both, run: wrongToken},
@@ -226,7 +230,7 @@ func errNotJoined(t *testing.T, e *env) {
 
 func errUnknownRoom(t *testing.T, e *env) {
 	ctx := t.Context()
-	for _, room := range []string{"", "main", "!", "#", "@alice:example.org"} {
+	for _, room := range []string{"main", "!", "#", "@alice:example.org"} {
 		_, err := roomkv.New(e.client, room)
 		require.ErrorIs(t, err, roomkv.ErrUnknownRoom, room)
 	}
@@ -240,6 +244,42 @@ func errUnknownRoom(t *testing.T, e *env) {
 	require.ErrorIs(t, err, mautrix.MNotFound)
 	assert.ErrorContains(t, err, alias)
 	require.ErrorIs(t, store.Put(ctx, "k", 1), roomkv.ErrUnknownRoom)
+}
+
+// A store without a room has the rooms of others.
+func errNoRoom(t *testing.T, e *env) {
+	ctx := t.Context()
+	require.NoError(t, e.store.Put(ctx, "k", 1))
+	store, err := roomkv.New(e.twin(t), "", e.opts()...)
+	require.NoError(t, err)
+	for what, err := range map[string]error{
+		"Get":      store.Get(ctx, "k", new(int)),
+		"Put":      store.Put(ctx, "k", 2),
+		"Delete":   store.Delete(ctx, "k"),
+		"Update":   roomkv.Update(ctx, store, "k", increment),
+		"Transact": store.Transact(ctx, func(*roomkv.Tx) error { return nil }),
+	} {
+		require.ErrorIs(t, err, roomkv.ErrNoRoom, what)
+		require.ErrorIs(t, err, roomkv.ErrUnknownRoom, what)
+	}
+	for _, err := range store.All(ctx) {
+		require.ErrorIs(t, err, roomkv.ErrNoRoom)
+	}
+	_, err = store.WithRoom(ctx, "")
+	require.ErrorIs(t, err, roomkv.ErrNoRoom)
+	require.NoError(t, store.Flush(ctx))
+	scoped, err := store.WithRoom(ctx, e.room)
+	require.NoError(t, err)
+	got, err := roomkv.Get[int](ctx, scoped, "k")
+	require.NoError(t, err)
+	assert.Equal(t, 1, got)
+	store.InEventRoom(func(ctx context.Context, _ *event.Event, room *roomkv.Store) {
+		assert.NoError(t, room.Put(ctx, "k", 2))
+	})(ctx, &event.Event{RoomID: e.room})
+	if e.following {
+		return // the sync tells a moment later
+	}
+	eventually(t, func() bool { return slices.Contains(roomsOf(t, store), e.room) }, "the list")
 }
 
 func errUndecryptable(t *testing.T, e *env) {

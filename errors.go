@@ -38,6 +38,10 @@ var (
 	// is neither a name nor an alias nor a room ID.
 	ErrUnknownRoom = fault.ErrUnknownRoom
 
+	// ErrNoRoom: the store has no room, because [New] was given an empty one, or because the event of [Store.InEventRoom] is outside of
+	// any room. It is an ErrUnknownRoom too.
+	ErrNoRoom = fault.ErrNoRoom
+
 	// ErrNotJoined: the client's user is not in the room. A room ID that no room has ends here too, for
 	// homeservers do not tell the two apart. A user who has left may be shown the state as it was
 	// then, and a Get then returns that.

@@ -50,7 +50,7 @@ func TestNewRefuses(t *testing.T) {
 	}
 	_, err := roomkv.New(nil, "!room:example.org")
 	require.ErrorIs(t, err, roomkv.ErrInvalidOption)
-	for _, room := range []string{"", "main", "!", "#", "@alice:example.org"} {
+	for _, room := range []string{"main", "!", "#", "@alice:example.org"} {
 		_, err := roomkv.New(client, room)
 		assert.ErrorIs(t, err, roomkv.ErrUnknownRoom, room)
 	}

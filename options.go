@@ -330,7 +330,7 @@ func (c *composition) lookUp(room string) (string, error) {
 		return configured, nil
 	}
 	if room == "" {
-		return "", fault.Of(ErrUnknownRoom, nil, "no room was given")
+		return "", fault.Of(ErrNoRoom, ErrUnknownRoom, "the store has none; WithRoom and InEventRoom give one that has")
 	}
 	return "", fault.Of(ErrUnknownRoom, nil, "%q is neither a room ID (!…) nor an alias (#…) nor a name configured with WithRooms", room)
 }

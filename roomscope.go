@@ -15,7 +15,7 @@ import (
 // The store it is called on stays as it is.
 //
 // A room ID costs nothing; an alias is resolved here, at most once for all stores that came from one [New].
-// The error is [ErrUnknownRoom] where there is no such name or alias, or that of the request.
+// The error is [ErrUnknownRoom] where there is no such name or alias, [ErrNoRoom] for an empty one, or that of the request.
 func (s *Store) WithRoom(ctx context.Context, room id.RoomID) (*Store, error) {
 	scoped := &Store{core: s.core, room: string(room)}
 	if _, err := scoped.roomID(ctx); err != nil {
@@ -52,7 +52,7 @@ func (s *Store) Rooms(ctx context.Context) iter.Seq2[id.RoomID, error] {
 // panic: each has a store of its own.
 //
 // For an event outside of any room, a to-device message for example, the store is there but whatever it should
-// read or write fails with [ErrUnknownRoom]. Without a handle the event handler does nothing.
+// read or write fails with [ErrNoRoom]. Without a handle the event handler does nothing.
 func (s *Store) InEventRoom(handle func(ctx context.Context, evt *event.Event, room *Store)) mautrix.EventHandler {
 	if handle == nil {
 		return func(context.Context, *event.Event) {}

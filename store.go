@@ -67,7 +67,8 @@ type Store struct {
 
 // New returns a store of the memory in a room that the client's user has joined. The room is a room ID
 // (!…), an alias (#…), or a name configured with [WithRooms]. New sends nothing: an alias is resolved when it is
-// first needed.
+// first needed. With an empty room the store has none, for a bot that works in the rooms of events alone: [Store.WithRoom], [Store.InEventRoom],
+// [Store.Rooms], [Store.Follow], [Store.Flush] and [Store.Close] work as with one, and what would read or write a memory fails with [ErrNoRoom].
 //
 // The client must be logged in. The store only sends requests with it and changes none of its fields. What a homeserver answers to
 // these is bounded, whatever the client's ResponseSizeLimit. That bounds what the client's Crypto asks for by itself, which are keys of
@@ -89,7 +90,7 @@ func New(client *mautrix.Client, room string, opts ...Option) (*Store, error) {
 	if err := settings.check(client.UserID); err != nil {
 		return nil, err
 	}
-	if _, err := settings.lookUp(room); err != nil {
+	if _, err := settings.lookUp(room); err != nil && room != "" {
 		return nil, err
 	}
 	core := newCore(client, settings)

@@ -21,6 +21,7 @@ var (
 	ErrMissingMedia  = errors.New("no such media")
 	ErrForbidden     = errors.New("not allowed")
 	ErrUnknownRoom   = errors.New("unknown room")
+	ErrNoRoom        = errors.New("no room")
 	ErrNotJoined     = errors.New("not in the room")
 	ErrInvalidKey    = errors.New("invalid key")
 	ErrInvalidValue  = errors.New("invalid value")
