@@ -28,6 +28,7 @@ var listRows = []row{
 	{name: "Keys and All with options and what waits for a flush", in: inRooms, run: listsWithOptionsOfWhatWaits},
 	{name: "All with options after what cannot be read", in: both, run: allWithOptionsGoesOn},
 	{name: "GetAll gives those that are there", in: inAll, run: getAll},
+	{name: "MapOf gives values by their type", in: inAll, run: mapOf},
 	{name: "All goes on after what cannot be read", in: both, run: allGoesOn},
 }
 
@@ -132,6 +133,55 @@ func getAll(t *testing.T, e *env) {
 	}
 	e.settle(t)
 	e.counts(t, 1, "GetAll", func() error { _, err := e.store.GetAll(ctx, "a", "b", "c"); return err })
+}
+
+func mapOf(t *testing.T, e *env) {
+	ctx := t.Context()
+	type score struct{ Points int }
+	scores := roomkv.MapOf[score](e.store)
+	assert.Equal(t, e.store, scores.Store())
+	require.NoError(t, scores.Put(ctx, "alice", score{3}))
+	require.NoError(t, scores.Update(ctx, "bob", func(old score, found bool) (score, error) {
+		assert.False(t, found)
+		return score{old.Points + 5}, nil
+	}))
+	require.NoError(t, e.store.Put(ctx, "other", "text"))
+	got, err := scores.Get(ctx, "alice")
+	require.NoError(t, err)
+	assert.Equal(t, score{3}, got)
+	_, err = scores.Get(ctx, "nobody")
+	require.ErrorIs(t, err, roomkv.ErrNotFound)
+	keys, err := scores.Keys(ctx, roomkv.Limit(2))
+	require.NoError(t, err)
+	assert.Equal(t, []string{"alice", "bob"}, keys)
+	all := map[string]int{}
+	for entry, err := range scores.All(ctx) {
+		if entry.Key == "other" {
+			require.ErrorIs(t, err, roomkv.ErrDecode)
+			assert.Zero(t, entry.Value)
+			continue
+		}
+		require.NoError(t, err)
+		all[entry.Key] = entry.Value.Points
+		assert.Equal(t, e.client.UserID, entry.Entry.Sender)
+	}
+	assert.Equal(t, map[string]int{"alice": 3, "bob": 5}, all)
+	require.NoError(t, scores.Delete(ctx, "alice", "other"))
+	assert.Equal(t, map[string]string{"bob": `{"Points":5}`}, memoryOf(t, e.store))
+	var none roomkv.Map[score]
+	require.ErrorIs(t, none.Put(ctx, "k", score{}), roomkv.ErrInvalidOption)
+	_, err = none.Get(ctx, "k")
+	require.ErrorIs(t, err, roomkv.ErrInvalidOption)
+	require.ErrorIs(t, none.Update(ctx, "k", func(score, bool) (score, error) { return score{}, nil }), roomkv.ErrInvalidOption)
+	require.ErrorIs(t, none.Delete(ctx, "k"), roomkv.ErrInvalidOption)
+	_, err = none.Keys(ctx)
+	require.ErrorIs(t, err, roomkv.ErrInvalidOption)
+	for _, err := range none.All(ctx) {
+		require.ErrorIs(t, err, roomkv.ErrInvalidOption)
+	}
+	for _, err := range none.Watch(ctx) {
+		require.ErrorIs(t, err, roomkv.ErrInvalidOption)
+	}
 }
 
 func keysOfNothing(t *testing.T, e *env) {

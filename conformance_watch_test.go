@@ -2,6 +2,9 @@ package roomkv_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,6 +19,7 @@ var watchRows = []row{
 	{name: "Watch tells each change once, whoever makes it", in: watched, run: watchTells},
 	{name: "Watch of one key and of a prefix", in: followed, run: watchSome},
 	{name: "Watch begins after a revision", in: watched, run: watchResumes},
+	{name: "MapOf tells changes by their type", in: followed, run: mapWatches},
 	{name: "Watch ends with its context", in: followed, run: watchEnds},
 	{name: "Close ends a watch, and what the store follows", in: followed, run: closeEnds},
 	{name: "ErrNotFollowing", in: both, run: errNotFollowing},
@@ -103,6 +107,60 @@ func watchSome(t *testing.T, e *env) {
 	assert.Equal(t, []string{"a:  -> 1", "b1:  -> 2", "c:  -> 3", "b2:  -> 4", "a: 1 -> 5"}, all())
 	assert.Equal(t, []string{"a:  -> 1", "a: 1 -> 5"}, key())
 	assert.Equal(t, []string{"b1:  -> 2", "b2:  -> 4"}, prefix())
+}
+
+func mapWatches(t *testing.T, e *env) {
+	ctx := t.Context()
+	counts := roomkv.MapOf[int](e.store)
+	told := make(chan string, 10)
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	began := make(chan struct{})
+	go func() {
+		defer close(told)
+		first := true
+		for change, err := range counts.Watch(watching) {
+			switch {
+			case errors.Is(err, context.Canceled):
+				return
+			case first:
+				close(began)
+				first = false
+			case errors.Is(err, roomkv.ErrDecode):
+				told <- change.Key + " is no number"
+			case err != nil:
+				told <- err.Error()
+			case change.New == nil:
+				told <- fmt.Sprint(change.Key, " ", *change.Old, " gone")
+			case change.Old == nil:
+				told <- fmt.Sprint(change.Key, " new ", *change.New)
+			default:
+				told <- fmt.Sprint(change.Key, " ", *change.Old, " ", *change.New)
+			}
+		}
+	}()
+	begins := func() bool {
+		require.NoError(t, e.store.Put(ctx, "begins", time.Now().UnixNano()%1000))
+		select {
+		case <-began:
+			return true
+		case <-time.After(100 * time.Millisecond):
+			return false
+		}
+	}
+	eventually(t, begins, "the watch")
+	require.NoError(t, counts.Put(ctx, "a", 1))
+	require.NoError(t, counts.Update(ctx, "a", increment))
+	require.NoError(t, e.store.Put(ctx, "b", "text"))
+	require.NoError(t, counts.Delete(ctx, "a"))
+	want := []string{"a new 1", "a 1 2", "b is no number", "a 2 gone"}
+	var got []string
+	for len(got) < len(want) {
+		if line := <-told; !strings.HasPrefix(line, "begins") {
+			got = append(got, line)
+		}
+	}
+	assert.Equal(t, want, got)
 }
 
 func watchResumes(t *testing.T, e *env) {

@@ -308,6 +308,34 @@ func ExampleDeleteKey() {
 	// true
 }
 
+func ExampleMapOf() {
+	ctx := context.Background()
+	client, room := botAndRoom()
+	store, err := roomkv.New(client, room.String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	type score struct{ Won, Lost int }
+	scores := roomkv.MapOf[score](store)
+	for _, player := range []string{"alice", "bob", "alice"} {
+		if err := scores.Update(ctx, player, func(s score, _ bool) (score, error) {
+			s.Won++
+			return s, nil
+		}); err != nil {
+			log.Fatal(err)
+		}
+	}
+	for entry, err := range scores.All(ctx) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(entry.Key, entry.Value.Won)
+	}
+	// Output:
+	// alice 2
+	// bob 1
+}
+
 func ExampleStore_Watch() {
 	ctx, cancel := context.WithCancel(context.Background())
 	client, room := botAndRoom()

@@ -118,6 +118,9 @@ var operations = map[string]func(t *testing.T, r *sealedRun){
 			}))
 		}
 	},
+	"MapOf": func(t *testing.T, r *sealedRun) {
+		require.NoError(t, roomkv.MapOf[string](r.store).Put(t.Context(), r.key(2), r.value(2)))
+	},
 	"Copy": func(t *testing.T, r *sealedRun) {
 		ctx, source := t.Context(), r.another(t)
 		require.NoError(t, source.PutAll(ctx, map[string]any{r.key(0): r.value(10), r.key(2): r.value(2)}))
