@@ -35,7 +35,7 @@ import (
 // Dendrite, or on the server that ROOMKV_HOMESERVER names. Each row has users and a room of its own, uses the public API and a client
 // or two, and expects exactly one result. Where homeservers differ the row says how.
 var conformance = slices.Concat(
-	serverRows, serverListRows, serverRoomRows, readRows, writeRows, conditionalRows, transactRows, listRows, requestRows, encryptedRows,
+	serverRows, serverListRows, serverRoomRows, readRows, writeRows, conditionalRows, transactRows, subRows, listRows, requestRows, encryptedRows,
 	errorRows, watchRows, historyRows, transferRows,
 )
 
@@ -95,6 +95,7 @@ type env struct {
 	subject   *subject
 	layout    string
 	encrypted bool
+	sealed    bool // with sealed keys
 	following bool
 
 	began     time.Time
@@ -111,9 +112,10 @@ func newEnv(t *testing.T, s *subject, setting string) *env {
 	t.Helper()
 	layout, how, _ := strings.Cut(setting, "/")
 	e := &env{
-		subject: s, began: time.Now(), layout: layout, encrypted: strings.Contains(how, "encrypted"), following: strings.Contains(how, "following"),
+		subject: s, began: time.Now(), layout: layout, sealed: strings.Contains(how, "sealed"), following: strings.Contains(how, "following"),
 		brought: new(sync.Map),
 	}
+	e.encrypted = e.sealed || strings.Contains(how, "encrypted")
 	e.client = e.user(t)
 	e.transport = cmp.Or(e.client.Client.Transport, http.DefaultTransport)
 	e.requests = hstest.Record(e.client)
@@ -121,7 +123,7 @@ func newEnv(t *testing.T, s *subject, setting string) *env {
 		e.crypto = hstest.Crypto(t, e.client)
 	}
 	e.room = e.newRoom(t, e.client)
-	e.store = open(t, e.client, e.room, layouts[layout])
+	e.store = open(t, e.client, e.room, e.opts()...)
 	if e.following {
 		e.follow(t)
 	}
@@ -213,7 +215,11 @@ func (e *env) restarted(t *testing.T) *env {
 
 // opts are those of the setting, and more.
 func (e *env) opts(more ...roomkv.Option) []roomkv.Option {
-	return append([]roomkv.Option{layouts[e.layout]}, more...)
+	opts := []roomkv.Option{layouts[e.layout]}
+	if e.sealed {
+		opts = append(opts, roomkv.WithSealedKeys([]byte("a secret of the table")))
+	}
+	return append(opts, more...)
 }
 
 // another is a store of the memory in another process that knows nothing of it yet, and does not follow.

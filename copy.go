@@ -83,6 +83,10 @@ func Copy(ctx context.Context, dst, src *Store, opts ...CopyOption) (Copied, err
 	if err := apply(&options, opts); err != nil {
 		return Copied{}, err
 	}
+	if options.Redact && src.prefix != "" {
+		return Copied{}, fault.Of(ErrInvalidOption, nil, "the source is a Sub, and its state events can have other keys too, so that CopyRedactSource cannot redact them")
+	}
+	options.From, options.To = string(src.prefix), string(dst.prefix)
 	if src.core.fallback {
 		options.Whole = src.whollyInState
 	}

@@ -308,6 +308,36 @@ func ExampleDeleteKey() {
 	// true
 }
 
+func ExampleStore_Sub() {
+	ctx := context.Background()
+	client, room := botAndRoom()
+	store, err := roomkv.New(client, room.String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	// Two plugins of a bot share a room's memory and do not see each other's keys.
+	quiz, polls := store.Sub("quiz/"), store.Sub("polls/")
+	if err := quiz.PutAll(ctx, map[string]any{"alice": 3, "bob": 5}); err != nil {
+		log.Fatal(err)
+	}
+	if err := polls.Put(ctx, "alice", "pizza"); err != nil {
+		log.Fatal(err)
+	}
+	keys, err := quiz.Keys(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(keys)
+	keys, err = store.Keys(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(keys)
+	// Output:
+	// [alice bob]
+	// [polls/alice quiz/alice quiz/bob]
+}
+
 func ExampleMapOf() {
 	ctx := context.Background()
 	client, room := botAndRoom()

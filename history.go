@@ -33,7 +33,7 @@ func (s *Store) History(ctx context.Context, key string) iter.Seq2[Entry, error]
 			yield(Entry{}, err)
 			return
 		}
-		for rev, err := range past.Revisions(ctx, h.Room, h.NameOf(key)) {
+		for rev, err := range past.Revisions(ctx, h.Room, h.NameOf(s.prefix.of(key))) {
 			if err != nil {
 				yield(Entry{}, err)
 				return

@@ -61,7 +61,7 @@ func (s *Store) Export(ctx context.Context, w io.Writer, opts ...ExportOption) (
 	if err != nil {
 		return Exported{}, err
 	}
-	exported, err := transfer.Export(ctx, h, w, e.history)
+	exported, err := transfer.Export(ctx, h, w, e.history, string(s.prefix))
 	return Exported(exported), err
 }
 
@@ -132,6 +132,6 @@ func (s *Store) Import(ctx context.Context, r io.Reader, opts ...ImportOption) (
 	if err := apply(&options, opts); err != nil {
 		return Imported{}, err
 	}
-	imported, err := transfer.Import(ctx, destination{s}, r, options)
+	imported, err := transfer.Import(ctx, destination{s}, r, string(s.prefix), options)
 	return Imported(imported), err
 }

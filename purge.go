@@ -66,7 +66,7 @@ func (s *Store) Purge(ctx context.Context, keys ...string) (Purged, error) {
 		return Purged{}, nil
 	}
 	err := s.write(ctx, keys, func(h memory.Handle) error {
-		return purge.Run(ctx, h, keys, &result)
+		return purge.Run(ctx, h, s.prefix.full(keys), &result)
 	})
 	done := Purged{State: result.State, Encrypted: result.Encrypted, Media: result.Media, Unseen: result.Unseen}
 	for _, left := range result.Left {

@@ -17,7 +17,7 @@ import (
 // A room ID costs nothing; an alias is resolved here, at most once for all stores that came from one [New].
 // The error is [ErrUnknownRoom] where there is no such name or alias, [ErrNoRoom] for an empty one, or that of the request.
 func (s *Store) WithRoom(ctx context.Context, room id.RoomID) (*Store, error) {
-	scoped := &Store{core: s.core, room: string(room)}
+	scoped := &Store{core: s.core, room: string(room), prefix: s.prefix}
 	if _, err := scoped.roomID(ctx); err != nil {
 		return nil, err
 	}
@@ -58,7 +58,7 @@ func (s *Store) InEventRoom(handle func(ctx context.Context, evt *event.Event, r
 		return func(context.Context, *event.Event) {}
 	}
 	return func(ctx context.Context, evt *event.Event) {
-		scoped := &Store{core: s.core, room: string(evt.RoomID)}
+		scoped := &Store{core: s.core, room: string(evt.RoomID), prefix: s.prefix}
 		handle(context.WithValue(ctx, scopeKey{}, scoped), evt, scoped)
 	}
 }

@@ -121,6 +121,13 @@ var operations = map[string]func(t *testing.T, r *sealedRun){
 	"MapOf": func(t *testing.T, r *sealedRun) {
 		require.NoError(t, roomkv.MapOf[string](r.store).Put(t.Context(), r.key(2), r.value(2)))
 	},
+	"Store.Sub": func(t *testing.T, r *sealedRun) {
+		sub := r.store.Sub(r.key(2))
+		require.NoError(t, sub.Put(t.Context(), "", r.value(2)))
+		keys, err := sub.Keys(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, []string{""}, keys)
+	},
 	"Copy": func(t *testing.T, r *sealedRun) {
 		ctx, source := t.Context(), r.another(t)
 		require.NoError(t, source.PutAll(ctx, map[string]any{r.key(0): r.value(10), r.key(2): r.value(2)}))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"strings"
 	"time"
 
 	"maunium.net/go/mautrix/id"
@@ -31,7 +32,8 @@ func AtTime(t time.Time) Moment { return Moment{time: t, timed: true} }
 // asked for, and encrypted ones decrypted then, so that one whose event is redacted in between is lost. Methods are safe for
 // concurrent use.
 type Snapshot struct {
-	past *past.Snapshot
+	past   *past.Snapshot
+	prefix prefix // of the keys
 }
 
 // At returns the memory of the store's room as it was at the moment.
@@ -68,7 +70,7 @@ func (s *Store) At(ctx context.Context, moment Moment) (*Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Snapshot{found}, nil
+	return &Snapshot{found, s.prefix}, nil
 }
 
 // Get decodes the value that key had into dest, as [Store.Get] does.
@@ -87,9 +89,9 @@ func (s *Snapshot) Get(ctx context.Context, key string, dest any) error {
 //
 // Errors: those of [Store.Entry], and [ErrRedacted].
 func (s *Snapshot) Entry(ctx context.Context, key string) (Entry, error) {
-	found := s.past.Find(key)
+	found := s.past.Find(s.prefix.of(key))
 	if found == nil {
-		return Entry{}, memory.NotFound(key, s.past.ID)
+		return Entry{}, memory.NotFound(s.prefix.of(key), s.past.ID)
 	}
 	entry, err := s.past.Reader().Entry(ctx, found)
 	entry.Key = key
@@ -97,14 +99,18 @@ func (s *Snapshot) Entry(ctx context.Context, key string) (Entry, error) {
 }
 
 // Keys returns the keys that there were, sorted; see [Store.Keys].
-func (s *Snapshot) Keys(ctx context.Context) ([]string, error) { return s.past.Keys(ctx) }
+func (s *Snapshot) Keys(ctx context.Context) ([]string, error) {
+	keys, err := s.past.Keys(ctx, s.prefix.listed(memory.Listing{}))
+	return s.prefix.relative(keys), err
+}
 
 // All returns every entry that there was, in the order of the keys; see [Store.All], whose errors it has, and [ErrRedacted].
 func (s *Snapshot) All(ctx context.Context) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		reader := s.past.Reader().Together()
-		for _, found := range s.past.All(ctx) {
+		for _, found := range s.past.All(ctx, s.prefix.listed(memory.Listing{})) {
 			entry, err := reader.Entry(ctx, &found)
+			entry.Key = s.prefix.off(entry.Key)
 			if !yield(entryOf(entry), err) {
 				return
 			}
@@ -143,6 +149,8 @@ func (s *Store) Restore(ctx context.Context, snapshot *Snapshot) (changed int, e
 			return fault.Of(ErrInvalidOption, nil, "the snapshot is nil")
 		case !snapshot.past.Of(home.Room):
 			return fault.Of(ErrInvalidOption, errors.New("another memory"), "the snapshot is of another memory than this one in %s; Copy takes values from one to another", home.ID)
+		case !strings.HasPrefix(string(s.prefix), string(snapshot.prefix)):
+			return fault.Of(ErrInvalidOption, nil, "the snapshot has keys with another prefix than the store")
 		}
 		if s.core.fallback {
 			m := s.core.accounts.Memory(home.Room)
@@ -153,7 +161,7 @@ func (s *Store) Restore(ctx context.Context, snapshot *Snapshot) (changed int, e
 			}
 		}
 		to := memory.Handle{Room: home.Room, Memory: home.Guard(home.InState())} // also where the homeserver tells only now that the power is gone
-		changed, err = past.Restore(ctx, to, snapshot.past)
+		changed, err = past.Restore(ctx, to, snapshot.past, s.prefix.listed(memory.Listing{}))
 		return err
 	})
 	return changed, err

@@ -59,8 +59,9 @@ import (
 // In an encrypted room a write of values takes one request more for each 45 KB of them, and the first one of a process up
 // to three beside that. A value that this process has not seen takes one request more to read.
 type Store struct {
-	core *core
-	room string // room ID, alias or configured name
+	core   *core
+	room   string // room ID, alias or configured name
+	prefix prefix // of all keys; see [Store.Sub]
 
 	opened atomic.Pointer[memory.Room] // the room, once it was asked for
 }
@@ -158,7 +159,7 @@ func (s *Store) known(ctx context.Context, key string) *memory.Entry {
 	if opened == nil {
 		return nil
 	}
-	return opened.Known(key)
+	return opened.Known(s.prefix.of(key))
 }
 
 // Put stores value under key, whatever was there. When it returns nil, the homeserver has the value (with [WithFlushEvery] after a flush), and it stays
@@ -235,18 +236,27 @@ func (s *Store) open(ctx context.Context) (*memory.Room, error) {
 }
 
 // keyed is the store's memory by key, with what waits there for a flush.
-func (s *Store) keyed(ctx context.Context, keys ...string) (flush.Keyed, error) {
-	if s.core.waiting == nil {
-		return direct{s}, nil
-	}
-	if err := checkKeys(keys); err != nil {
+func (s *Store) keyed(ctx context.Context, keys ...string) (keyed flush.Keyed, err error) {
+	if err := s.checkKeys(keys); err != nil {
 		return nil, err
 	}
-	room, err := s.open(ctx)
-	if err != nil {
-		return nil, err
+	keyed = direct{s}
+	if s.core.waiting != nil {
+		room, err := s.open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		keyed = s.core.waiting.Room(room.ID)
 	}
-	return s.core.waiting.Room(room.ID), nil
+	if s.prefix != "" {
+		keyed = sub{keyed, s.prefix}
+	}
+	return keyed, nil
+}
+
+// checkKeys fails where the store's prefix or a key after it is not valid.
+func (s *Store) checkKeys(keys []string) error {
+	return checkKeys(append(keys[:len(keys):len(keys)], string(s.prefix)))
 }
 
 func checkKeys(keys []string) error {
@@ -278,20 +288,28 @@ func (s *Store) home(ctx context.Context) (home upgrade.Home, err error) {
 	return direct{s}.home(ctx)
 }
 
-// handle is the store's memory, once all that waits for a flush is there.
+// handle is the store's memory, for work on keys, once all that waits for a flush is there.
 func (s *Store) handle(ctx context.Context, keys ...string) (memory.Handle, error) {
-	if err := s.flushRoom(ctx); err != nil {
+	err := s.checkKeys(keys)
+	if err == nil {
+		err = s.flushRoom(ctx)
+	}
+	if err != nil {
 		return memory.Handle{}, err
 	}
-	return direct{s}.handle(ctx, keys...)
+	return direct{s}.handle(ctx, s.prefix.full(keys)...)
 }
 
-// write does what changes the memory, once all that waits for a flush is there.
+// write does what changes keys of the memory, once all that waits for a flush is there.
 func (s *Store) write(ctx context.Context, keys []string, do func(memory.Handle) error) error {
-	if err := s.flushRoom(ctx); err != nil {
+	err := s.checkKeys(keys)
+	if err == nil {
+		err = s.flushRoom(ctx)
+	}
+	if err != nil {
 		return err
 	}
-	return direct{s}.Write(ctx, keys, do)
+	return direct{s}.Write(ctx, s.prefix.full(keys), do)
 }
 
 // direct is a store's memory as the homeserver has it, whatever waits for a flush. It implements [flush.Memory].

@@ -39,6 +39,11 @@ func TestTransactInAccountData(t *testing.T) {
 		require.NoError(t, store.CompareAndDelete(ctx, "d", entries["d"].Revision))
 		require.NoError(t, roomkv.Update(ctx, store, "a", func(int, bool) (int, error) { return 0, roomkv.DeleteKey }))
 		lists(t, store, []string{"b"})
+		sub := store.Sub("p/")
+		require.NoError(t, sub.Put(ctx, "x", 1))
+		require.NoError(t, sub.Transact(ctx, func(tx *roomkv.Tx) error { return tx.Put("y", 2) }))
+		lists(t, sub, []string{"x", "y"})
+		require.NoError(t, sub.Delete(ctx, "x", "y"))
 
 		p.level(t, 50)
 		roomkv.PassTime(p.room)

@@ -13,6 +13,8 @@ import (
 // Tx is what the function of a [Store.Transact] reads and changes. It is good until the function returns, and fails with [ErrTxDone] after that.
 // Its methods may be called by several goroutines, one after the other.
 type Tx struct {
+	prefix prefix
+
 	mu sync.Mutex
 	tx *memory.Transaction // nil once the function has returned
 }
@@ -36,7 +38,7 @@ func (s *Store) Transact(ctx context.Context, fn func(tx *Tx) error) error {
 	}
 	return s.write(ctx, []string{""}, func(h memory.Handle) error { // any key
 		return h.Transact(ctx, func(t *memory.Transaction) error {
-			tx := &Tx{tx: t}
+			tx := &Tx{prefix: s.prefix, tx: t}
 			defer tx.end()
 			return fn(tx)
 		})
@@ -69,7 +71,7 @@ func (tx *Tx) Get(key string, dest any) error {
 	var value json.RawMessage
 	err := tx.use(func(t *memory.Transaction) (err error) {
 		found := false
-		if value, found, err = t.Value(key); err == nil && !found {
+		if value, found, err = t.Value(tx.prefix.of(key)); err == nil && !found {
 			err = memory.NotFound(key, t.Room())
 		}
 		return err
@@ -88,7 +90,7 @@ func (tx *Tx) Put(key string, value any) error {
 	if err != nil {
 		return err
 	}
-	return tx.use(func(t *memory.Transaction) error { return t.Put(key, stored) }, key)
+	return tx.use(func(t *memory.Transaction) error { return t.Put(tx.prefix.of(key), stored) }, key)
 }
 
 // Delete removes the keys once fn has returned without an error. A key that is not there is no error.
@@ -97,7 +99,7 @@ func (tx *Tx) Put(key string, value any) error {
 func (tx *Tx) Delete(keys ...string) error {
 	return tx.use(func(t *memory.Transaction) error {
 		for _, key := range keys {
-			if err := t.Delete(key); err != nil {
+			if err := t.Delete(tx.prefix.of(key)); err != nil {
 				return err
 			}
 		}
@@ -114,8 +116,8 @@ func (tx *Tx) Keys(opts ...ListOption) (keys []string, err error) {
 		return nil, err
 	}
 	err = tx.use(func(t *memory.Transaction) error {
-		keys, err = t.Keys(list)
+		keys, err = t.Keys(tx.prefix.listed(list))
 		return err
 	})
-	return keys, err
+	return tx.prefix.relative(keys), err
 }

@@ -124,7 +124,9 @@ func (s *Store) compareAndStore(ctx context.Context, update memory.Update, store
 
 // change makes a change of one key that depends on what is there. A result of nil removes the key.
 func (s *Store) change(ctx context.Context, update memory.Update, fn func(commit.Base, memory.Handle, string) (json.RawMessage, error)) error {
-	return s.write(ctx, []string{update.Key}, func(h memory.Handle) error {
+	key := update.Key
+	update.Key = s.prefix.of(key)
+	return s.write(ctx, []string{key}, func(h memory.Handle) error {
 		update.Apply = func(base commit.Base, name string) (json.RawMessage, error) { return fn(base, h, name) }
 		return h.Update(ctx, update)
 	})

@@ -68,6 +68,11 @@ func (s *Store) Watch(ctx context.Context, opts ...WatchOption) iter.Seq2[Change
 		w := watch.Watch{Wanted: func(string) bool { return true }}
 		err := apply(&w, opts)
 		if err == nil {
+			wanted := w.Wanted
+			w.Wanted = func(key string) bool {
+				key, of := strings.CutPrefix(key, string(s.prefix))
+				return of && wanted(key)
+			}
 			err = s.watch(ctx, &w, yield)
 		}
 		if err != nil {
@@ -88,7 +93,7 @@ func (s *Store) watch(ctx context.Context, w *watch.Watch, yield func(Change, er
 	}
 	w.Upgraded = home.Watchable
 	return w.Run(ctx, &s.core.feed.watches, func(told watch.Change, err error) bool {
-		change := Change{Key: told.Key, Old: told.Old, New: told.New, Revision: Revision(told.Event), Sender: told.Sender, Time: told.Time}
+		change := Change{Key: s.prefix.off(told.Key), Old: told.Old, New: told.New, Revision: Revision(told.Event), Sender: told.Sender, Time: told.Time}
 		if told.InAccount {
 			change.Place = InAccountData
 		}

@@ -13,9 +13,9 @@ import (
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
-// EncryptAll encrypts the values that stand in the state in the clear, and seals keys that are not sealed. It gives how many keys it has
+// EncryptAll encrypts the values of a listing that stand in the state in the clear, and seals keys that are not sealed. It gives how many keys it has
 // changed. A value that cannot be read, or is too large, stays as it is, and its error is returned when all others are done.
-func (h Handle) EncryptAll(ctx context.Context) (changed int, err error) {
+func (h Handle) EncryptAll(ctx context.Context, list Listing) (changed int, err error) {
 	sealer, err := h.Sealer(ctx, false)
 	if err == nil && sealer == nil {
 		err = fault.Of(fault.ErrNoCrypto, nil, "%s is not encrypted, or the store was made with WithEncryption(false)", h.ID)
@@ -31,6 +31,9 @@ func (h Handle) EncryptAll(ctx context.Context) (changed int, err error) {
 	moves := map[string]move{} // by the name that each has now
 	for _, found := range records {
 		m, needed, err := h.move(ctx, found)
+		if err == nil && !list.Holds(m.key) {
+			continue
+		}
 		left = cmp.Or(left, err)
 		if needed && err == nil {
 			err = sealer.Check(commit.Value{Name: m.to, Key: m.key, Stored: string(m.stored)})

@@ -15,9 +15,9 @@ import (
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
-// Restore makes the memory what it was in the snapshot. It gives how many keys it has changed; the error is that of the first value that could
+// Restore makes the keys of a listing what they were in the snapshot. It gives how many keys it has changed; the error is that of the first value that could
 // not be brought back.
-func Restore(ctx context.Context, h memory.Handle, snapshot *Snapshot) (changed int, err error) {
+func Restore(ctx context.Context, h memory.Handle, snapshot *Snapshot, list memory.Listing) (changed int, err error) {
 	records, err := h.All(ctx)
 	if err != nil {
 		return 0, err
@@ -28,7 +28,7 @@ func Restore(ctx context.Context, h memory.Handle, snapshot *Snapshot) (changed 
 			current[found.Name] = string(found.Stored)
 		}
 	}
-	was, err := restorable(ctx, h.Room, snapshot, h.VisibleNames(current))
+	was, err := restorable(ctx, h.Room, snapshot, h.VisibleNames(current), holds(ctx, h.Room, list))
 	if err != nil {
 		return 0, err
 	}
@@ -70,13 +70,36 @@ type restoration struct {
 	broken map[string]memory.Record   // by state key: what cannot come back, under whatever name
 	layout memory.Layout
 	left   error // why
+
+	holds func(name, stored string) bool // whether the name is of the keys that are restored
+}
+
+// holds tells which names are of the keys of a listing. One of which nobody can tell is not. Sealed keys are read, once each.
+func holds(ctx context.Context, r memory.Room, list memory.Listing) func(name, stored string) bool {
+	if list == (memory.Listing{}) {
+		return func(string, string) bool { return true }
+	}
+	reader := r.Reader().Together().KeysOnly()
+	known := map[string]bool{}
+	return func(name, stored string) bool {
+		if key, plain := wire.KeyOf(name); plain {
+			return list.Holds(key)
+		}
+		held, ok := known[name]
+		if !ok {
+			value, err := reader.Value(ctx, name, json.RawMessage(stored), "")
+			held = (err == nil || value.Key != "") && list.Holds(value.Key)
+			known[name] = held
+		}
+		return held
+	}
 }
 
 // restorable finds out which values of the snapshot are still there, and which may be encrypted where they must be. What is
 // current need not be asked for.
-func restorable(ctx context.Context, r memory.Room, snapshot *Snapshot, current map[string]string) (*restoration, error) {
+func restorable(ctx context.Context, r memory.Room, snapshot *Snapshot, current map[string]string, holds func(name, stored string) bool) (*restoration, error) {
 	res := &restoration{was: map[string]string{}, stored: map[string]json.RawMessage{}, clear: map[string]string{},
-		lost: map[string]bool{}, broken: snapshot.Broken, layout: r.Layout}
+		lost: map[string]bool{}, broken: snapshot.Broken, layout: r.Layout, holds: holds}
 	for _, stateKey := range slices.Sorted(maps.Keys(snapshot.Broken)) {
 		res.left = cmp.Or(res.left, snapshot.Broken[stateKey].Err)
 	}
@@ -88,6 +111,9 @@ func restorable(ctx context.Context, r memory.Room, snapshot *Snapshot, current 
 	for _, name := range slices.Sorted(maps.Keys(snapshot.Records)) { // so that the error is the same every time
 		found := snapshot.Records[name]
 		stored := string(found.Stored)
+		if !holds(name, stored) {
+			continue
+		}
 		res.was[name], res.stored[name] = stored, found.Stored
 		read, err := wire.Decode(found.Stored)
 		key, _ := wire.KeyOf(name)
@@ -147,8 +173,8 @@ func (r *restoration) apply(now map[string]string) map[string]json.RawMessage {
 			changes[name] = r.stored[name]
 		}
 	}
-	for name := range now {
-		if _, there := r.was[name]; !there && !stays(name) {
+	for name, is := range now {
+		if _, there := r.was[name]; !there && !stays(name) && r.holds(name, is) {
 			changes[name] = nil
 		}
 	}

@@ -53,7 +53,8 @@ func TestRestorable(t *testing.T) {
 		"plain": record(`1`), "changed": record(`[2]`), "text": record(`{"json_val":"1.5"}`), "bad": record(`{"json_val":7}`),
 		"current reference": record(`{"encrypted_val":"$1"}`), "fields": record(`{"roomkv.fields":{"x":{"encrypted_val":"$2"}}}`),
 	}, Broken: map[string]memory.Record{"x": {Err: fault.ErrRedacted}, "y": {Err: fault.ErrCorrupt}}}
-	res, err := restorable(t.Context(), r, snapshot, map[string]string{"plain": `1`, "current reference": `{"encrypted_val":"$1"}`})
+	res, err := restorable(t.Context(), r, snapshot, map[string]string{"plain": `1`, "current reference": `{"encrypted_val":"$1"}`},
+		func(string, string) bool { return true })
 	require.NoError(t, err)
 	assert.Equal(t, map[string]string{"plain": "plain", "changed": "changed", "text": "text"}, res.clear)
 	assert.Empty(t, res.lost)

@@ -188,11 +188,11 @@ func TestSnapshotOfKeys(t *testing.T) {
 	assert.ErrorIs(t, snapshot.Find("@bad").Err, fault.ErrCorrupt)
 	assert.Nil(t, snapshot.Find("deleted"))
 	assert.Nil(t, snapshot.Find("never"))
-	keys, err := snapshot.Keys(t.Context())
+	keys, err := snapshot.Keys(t.Context(), memory.Listing{})
 	require.NoError(t, err)
 	assert.Equal(t, []string{"a"}, keys)
 	var all []id.EventID
-	for _, found := range snapshot.All(t.Context()) {
+	for _, found := range snapshot.All(t.Context(), memory.Listing{}) {
 		all = append(all, found.Event)
 	}
 	slices.Sort(all)

@@ -41,8 +41,8 @@ func (s *Snapshot) Find(key string) *memory.Record {
 	return nil
 }
 
-// Keys gives the keys that there were, sorted, beside the error of the first that cannot be read.
-func (s *Snapshot) Keys(ctx context.Context) (keys []string, failed error) {
+// Keys gives the keys of a listing that there were, beside the error of the first that cannot be read.
+func (s *Snapshot) Keys(ctx context.Context, list memory.Listing) (keys []string, failed error) {
 	reader := s.Reader().Together().KeysOnly()
 	for name, found := range s.Records {
 		key, plain := wire.KeyOf(name)
@@ -55,13 +55,12 @@ func (s *Snapshot) Keys(ctx context.Context) (keys []string, failed error) {
 		}
 		keys = append(keys, key)
 	}
-	slices.Sort(keys)
-	return keys, failed
+	return list.Of(keys), failed
 }
 
-// All gives all records, those that cannot be read too, in the order of the keys.
-func (s *Snapshot) All(ctx context.Context) []memory.Record {
-	return s.Listed(ctx, slices.AppendSeq(slices.Collect(maps.Values(s.Records)), maps.Values(s.Broken)), memory.Listing{})
+// All gives the records of a listing, and before them those of which nobody can tell which keys they have.
+func (s *Snapshot) All(ctx context.Context, list memory.Listing) []memory.Record {
+	return s.Listed(ctx, slices.AppendSeq(slices.Collect(maps.Values(s.Records)), maps.Values(s.Broken)), list)
 }
 
 // Of tells whether the snapshot is of the room's memory.

@@ -3,6 +3,7 @@ package transfer
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/memory"
@@ -19,6 +20,9 @@ type CopyOptions struct {
 	Overwrite bool         // other values that are there are replaced
 	Redact    bool         // the source is redacted once all of it has been copied
 	Progress  func(Copied) // may be nil
+
+	// From is the prefix of the keys that are copied, and To what they get in its place.
+	From, To string
 
 	// Whole fails where the source is not wholly in the room's state, so that it must not be redacted. It may be nil.
 	Whole func(ctx context.Context) error
@@ -51,7 +55,7 @@ func (c *copying) run(ctx context.Context, dst, src Destination) error {
 	if err != nil {
 		return err
 	}
-	if beside(from.Room, to.Room) && from.Layout == to.Layout {
+	if beside(from.Room, to.Room) && from.Layout == to.Layout && (strings.HasPrefix(c.From, c.To) || strings.HasPrefix(c.To, c.From)) {
 		return fault.Of(fault.ErrInvalidOption, nil, "the copy's source and destination are the same memory in %s", to.ID)
 	}
 	c.from = source{from, to}
@@ -98,11 +102,14 @@ func (c *copying) add(ctx context.Context, records []memory.Record) error {
 	from := c.from.Reader().Together()
 	for _, found := range records {
 		entry, err := c.from.Read(ctx, from, &found)
+		key := c.To + strings.TrimPrefix(entry.Key, c.From)
 		switch {
-		case err == nil && c.from.isAt(entry.Key):
-			c.transfer.kept.add(entry.Key, nil)
+		case (err == nil || entry.Key != "") && !strings.HasPrefix(entry.Key, c.From):
+			err = nil
+		case err == nil && c.from.isAt(key):
+			c.transfer.kept.add(key, nil)
 		case err == nil:
-			err = c.transfer.add(ctx, entry.Key, entry.JSON)
+			err = c.transfer.add(ctx, key, entry.JSON)
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case errors.Is(err, fault.ErrNotFound), c.Redact && errors.Is(err, fault.ErrRedacted): // deleted since; see CopyOptions

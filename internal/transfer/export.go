@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/roomkv/roomkv/internal/dump"
@@ -35,13 +36,14 @@ const (
 type exporting struct {
 	Exported
 	history bool
+	prefix  string // of the keys that are written, without it
 	to      *dump.Writer
 	unread  error // why the first value could not be read
 }
 
-// Export writes a memory to w, with every revision of each key where history is true. What it has written is right beside an error too.
-func Export(ctx context.Context, h memory.Handle, w io.Writer, history bool) (Exported, error) {
-	e := exporting{history: history}
+// Export writes the keys of a memory that begin with prefix to w, without it, with every revision of each key where history is true. What it has written is right beside an error too.
+func Export(ctx context.Context, h memory.Handle, w io.Writer, history bool, prefix string) (Exported, error) {
+	e := exporting{history: history, prefix: prefix}
 	err := e.run(ctx, h, w)
 	return e.Exported, err
 }
@@ -51,7 +53,7 @@ func (e *exporting) run(ctx context.Context, h memory.Handle, w io.Writer) (err 
 	if e.to, err = dump.NewWriter(w, header); err != nil {
 		return err
 	}
-	for entry, err := range h.Entries(ctx, memory.Listing{}) {
+	for entry, err := range h.Entries(ctx, memory.Listing{Prefix: e.prefix}) {
 		if err != nil && entry.Event == "" { // nothing could be read at all
 			return err
 		}
@@ -77,7 +79,7 @@ func (e *exporting) write(ctx context.Context, entry memory.Entry, kind lineKind
 	if err := ctx.Err(); err != nil { // which can be why
 		return err
 	}
-	line := dump.Line{Key: entry.Key, Past: kind != current, Revision: string(entry.Event), Sender: entry.Sender.String(), Time: entry.Time, Encrypted: entry.Encrypted}
+	line := dump.Line{Key: strings.TrimPrefix(entry.Key, e.prefix), Past: kind != current, Revision: string(entry.Event), Sender: entry.Sender.String(), Time: entry.Time, Encrypted: entry.Encrypted}
 	switch {
 	case kind == deleted:
 		line.Absent = dump.Deleted
@@ -104,6 +106,7 @@ func (e *exporting) past(ctx context.Context, r memory.Room) error {
 	if err != nil {
 		return err
 	}
+	maps.DeleteFunc(keys, func(_, key string) bool { return key != "" && !strings.HasPrefix(key, e.prefix) })
 	reading := r.Reader().Together()
 	for rev, err := range past.AllRevisions(ctx, r, slices.Sorted(maps.Keys(keys))) {
 		if err != nil {

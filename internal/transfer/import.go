@@ -28,17 +28,18 @@ type ImportOptions struct {
 
 type importing struct {
 	ImportOptions
+	prefix     string // of the keys that are stored
 	transfer   transfer
 	total      int
 	unreadable int
 }
 
-// Import stores what an export has written. What it has done is right beside an error too.
+// Import stores what an export has written, under its keys with the prefix before them. What it has done is right beside an error too.
 //
 // Errors: ErrDamaged, ErrExists, ErrTooLarge, ErrConflict, ErrInvalidOption where a value that should replace another is not in the file, those
 // of r and of the memory.
-func Import(ctx context.Context, dst Destination, r io.Reader, options ImportOptions) (Imported, error) {
-	i := importing{ImportOptions: options}
+func Import(ctx context.Context, dst Destination, r io.Reader, prefix string, options ImportOptions) (Imported, error) {
+	i := importing{ImportOptions: options, prefix: prefix}
 	to, err := dst.Handle(ctx)
 	if err != nil {
 		return Imported{}, err
@@ -72,12 +73,12 @@ func (i *importing) run(ctx context.Context, dst Destination, r io.Reader) error
 		}
 		to, err := dst.Handle(ctx)
 		if err == nil {
-			remove, err = to.Keys(ctx, memory.Listing{})
+			remove, err = to.Keys(ctx, memory.Listing{Prefix: i.prefix})
 		}
 		if err != nil {
 			return err
 		}
-		remove = slices.DeleteFunc(remove, func(key string) bool { return keys[key] })
+		remove = slices.DeleteFunc(remove, func(key string) bool { return keys[strings.TrimPrefix(key, i.prefix)] })
 	}
 	if i.transfer.atomic {
 		i.transfer.remove = remove
@@ -85,7 +86,7 @@ func (i *importing) run(ctx context.Context, dst Destination, r io.Reader) error
 	i.report()
 	for line, err := range lines(ctx, rewind) {
 		if err == nil && line.Value != nil {
-			err = i.transfer.add(ctx, line.Key, line.Value)
+			err = i.transfer.add(ctx, i.prefix+line.Key, line.Value)
 		}
 		if err != nil {
 			return err

@@ -39,7 +39,7 @@ func beside(r, other memory.Room) bool {
 
 // isTheirs tells whether the state event with the state key is the dict that the memory is copied to.
 func (s source) isTheirs(stateKey string) bool {
-	return beside(s.Room, s.to.Room) && s.to.Layout.Atomic() && s.to.Layout.Holds(stateKey)
+	return beside(s.Room, s.to.Room) && s.Layout != s.to.Layout && s.to.Layout.Atomic() && s.to.Layout.Holds(stateKey)
 }
 
 // isAt tells whether the memory's own state event is where the key goes, and would be overwritten there.
