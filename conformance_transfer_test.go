@@ -16,6 +16,7 @@ import (
 
 // transferRows are about memories that move: to other stores, into files, with a room's upgrade, and to account data.
 var transferRows = []row{
+	{name: "Import of what another program has written", in: inRooms, run: importPlain},
 	{name: "Copy to another layout, event type and room", in: inRooms, run: copies},
 	{name: "Copy keeps or overwrites what is there", in: both, run: copyKeeps},
 	{name: "Copy redacts its source", in: both, run: copyRedacts},
@@ -324,4 +325,26 @@ func accountDataMoves(t *testing.T, e *env) {
 	got, err := roomkv.Get[int](ctx, store, "k")
 	require.NoError(t, err)
 	assert.Equal(t, 2, got)
+}
+
+func importPlain(t *testing.T, e *env) {
+	ctx := t.Context()
+	require.NoError(t, e.store.PutAll(ctx, map[string]any{"a": "old", "kept": 1}))
+	imported, err := e.store.Import(ctx, strings.NewReader(`{"a": 1.5, "b/c": {"d": [true]}, "": null}`), roomkv.ImportJSON(), roomkv.ImportOverwrite())
+	require.NoError(t, err)
+	assert.Equal(t, 3, imported.Written)
+	want := map[string]string{"": "null", "a": "1.5", "b/c": `{"d":[true]}`, "kept": "1"}
+	assert.Equal(t, want, memoryOf(t, e.another(t)))
+	imported, err = e.store.Import(ctx, strings.NewReader(`{"key": "a", "value": 2, "ttl": 7}`+"\n"+`{"key": "new", "value": "<x>"}`), roomkv.ImportJSONLines(), roomkv.ImportReplace())
+	require.NoError(t, err)
+	assert.Equal(t, 3, imported.Removed)
+	want = map[string]string{"a": "2", "new": `"<x>"`}
+	assert.Equal(t, want, memoryOf(t, e.another(t)))
+	for _, bad := range []string{`{"a": 1`, `[1]`, `{"a": 3, "a": 4}`, "{\"a\": \"\xff\"}"} {
+		_, err = e.store.Import(ctx, strings.NewReader(bad), roomkv.ImportJSON(), roomkv.ImportOverwrite())
+		require.ErrorIs(t, err, roomkv.ErrDamaged, bad)
+	}
+	_, err = e.store.Import(ctx, strings.NewReader(`{"key": "a"}`), roomkv.ImportJSONLines(), roomkv.ImportOverwrite())
+	require.ErrorIs(t, err, roomkv.ErrDamaged)
+	assert.Equal(t, want, memoryOf(t, e.another(t)), "nothing of a damaged file is stored")
 }

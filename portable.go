@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 
+	"github.com/roomkv/roomkv/internal/dump"
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/transfer"
 )
@@ -76,6 +77,17 @@ func ImportReplace() ImportOption {
 	return func(i *transfer.ImportOptions) { i.Overwrite, i.Replace = true, true }
 }
 
+// ImportJSON makes [Store.Import] read one JSON object, each name of which is a key: what any program can write. Nothing tells whether all of it is
+// there but that the object has its end.
+func ImportJSON() ImportOption {
+	return func(i *transfer.ImportOptions) { i.Read = dump.ReadObject }
+}
+
+// ImportJSONLines makes [Store.Import] read lines of {"key":…,"value":…}, with anything beside these. Nothing tells whether all of them are there.
+func ImportJSONLines() ImportOption {
+	return func(i *transfer.ImportOptions) { i.Read = dump.ReadLines }
+}
+
 // ImportProgress has fn called once the file was read, after every 10 keys or so, and at the end, with what has been done by then. It is not
 // called concurrently, and holds up the import while it runs.
 func ImportProgress(fn func(Imported)) ImportOption {
@@ -100,7 +112,8 @@ type Imported struct {
 // Done is how many keys of the total have been dealt with, for showing progress.
 func (i Imported) Done() int { return i.Written + i.Equal + i.Kept + i.TooLarge + i.Unreadable }
 
-// Import stores what [Store.Export] has written, of this memory or of any other: another room, layout, event type or account.
+// Import stores what [Store.Export] has written, of this memory or of any other: another room, layout, event type or account. With [ImportJSON] or
+// [ImportJSONLines] it stores what another program has written.
 // Values are encrypted where this room is. What only the memory has stays there, unless [ImportReplace] says otherwise, and so
 // does what it has under the same keys with other values, unless [ImportOverwrite] or ImportReplace does. Of a file with history
 // only the current values are stored.
@@ -119,7 +132,7 @@ func (i Imported) Done() int { return i.Written + i.Equal + i.Kept + i.TooLarge 
 // [Store.PutAll] for what is not there yet. With ImportReplace it takes those of [Store.Keys], and of [Store.Delete] for what is
 // removed.
 //
-// Errors: [ErrDamaged] for a file that was cut or changed, or is none of Export's; [ErrExists] where the memory has other
+// Errors: [ErrDamaged] for a file that was cut or changed, or is none of Export's, or not what an option says that it is; [ErrExists] where the memory has other
 // values, [ErrTooLarge] for values that the homeserver does not take, and [ErrConflict] where there is something else than was written, each of which
 // names the first such keys when all others are stored; [ErrInvalidOption] for ImportReplace with a file
 // in which a value is missing that could not be read when it was written; those of r, of [Store.All], of [Store.PutAll] and, with

@@ -14,6 +14,7 @@ import (
 
 func (a *app) importCommand() *cobra.Command {
 	var overwrite, replace, yes bool
+	var format string
 	cmd := &cobra.Command{
 		Use:     "import FILE",
 		Short:   "Bring a saved memory back",
@@ -23,13 +24,25 @@ func (a *app) importCommand() *cobra.Command {
 The file is checked first: of a damaged one nothing is stored. What is there already is not written again, so that importing once
 more goes on where the last time ended. Where there is another value under a key, that stays, and the exit code is 1, unless
 --overwrite is given. Keys that are not in the file stay too, unless --replace is given, which asks before on a terminal and needs
---yes elsewhere. Of what was there before, which export --history saves, nothing is stored.`,
+--yes elsewhere. With --format json the file is one JSON object, each name of which is a key, and with --format jsonl it has lines of
+{"key":…,"value":…}. Of what was there before, which export --history saves, nothing is stored.`,
 		Example: `  roomkv import memory.jsonl
   roomkv import memory.jsonl --room '#new:example.org'
   roomkv import memory.jsonl --replace         # and remove what is not in it
+  roomkv import settings.json --format json
   gunzip <memory.jsonl.gz | roomkv import -`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			var options []roomkv.ImportOption
+			switch format {
+			case "export":
+			case "json":
+				options = append(options, roomkv.ImportJSON())
+			case "jsonl":
+				options = append(options, roomkv.ImportJSONLines())
+			default:
+				return usagef("--format is export, json or jsonl, and not %q", format)
+			}
 			from := cmd.InOrStdin()
 			if args[0] != "-" {
 				file, err := os.Open(args[0])
@@ -39,16 +52,17 @@ more goes on where the last time ended. Where there is another value under a key
 				defer file.Close()
 				from = file
 			}
-			return a.importFrom(cmd, from, overwrite, replace, yes)
+			return a.importFrom(cmd, from, overwrite, replace, yes, options)
 		},
 	}
+	cmd.Flags().StringVar(&format, "format", "export", "what the file is: what export has written, json or jsonl")
 	cmd.Flags().BoolVar(&overwrite, "overwrite", false, "replace other values that are there under the same keys")
 	cmd.Flags().BoolVar(&replace, "replace", false, "do so, and remove the keys that are not in the file")
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	return cmd
 }
 
-func (a *app) importFrom(cmd *cobra.Command, from io.Reader, overwrite, replace, yes bool) error {
+func (a *app) importFrom(cmd *cobra.Command, from io.Reader, overwrite, replace, yes bool, options []roomkv.ImportOption) error {
 	if replace && !yes && !attended() {
 		return usagef("nobody is there to be asked: give --yes")
 	}
@@ -56,7 +70,6 @@ func (a *app) importFrom(cmd *cobra.Command, from io.Reader, overwrite, replace,
 	if err != nil {
 		return err
 	}
-	var options []roomkv.ImportOption
 	if overwrite {
 		options = append(options, roomkv.ImportOverwrite())
 	}

@@ -413,6 +413,10 @@ func TestExportAndImport(t *testing.T) {
 	assert.Equal(t, "Hello!\n", there.ok("get", "greeting", "--per-key"))
 	assert.Equal(t, exitNotFound, there.run("get", "other", "--per-key").code)
 
+	assert.Equal(t, "Imported 1 key.\n", there.feed(`{"plain": [1]}`, "import", "-", "--per-key", "--format", "json").err)
+	assert.Equal(t, "[1]\n", there.ok("get", "plain", "--per-key"))
+	assert.Equal(t, "Imported 1 key.\n", there.feed(`{"key": "line", "value": 2}`, "import", "-", "--per-key", "--format", "jsonl").err)
+	assert.Equal(t, exitUsage, there.feed("", "import", "-", "--format", "yaml").code)
 	damaged := there.feed(string(file[:len(file)-2]), "import", "-", "--overwrite")
 	assert.Equal(t, exitError, damaged.code)
 	assert.Contains(t, damaged.err, "damaged file")

@@ -24,6 +24,9 @@ type ImportOptions struct {
 	Overwrite bool           // other values that are there are replaced
 	Replace   bool           // keys that are not in the file are removed
 	Progress  func(Imported) // may be nil
+
+	// Read gives the entries of the file, nil for one that Export has written.
+	Read func(io.Reader) iter.Seq2[dump.Line, error]
 }
 
 type importing struct {
@@ -84,7 +87,7 @@ func (i *importing) run(ctx context.Context, dst Destination, r io.Reader) error
 		i.transfer.remove = remove
 	}
 	i.report()
-	for line, err := range lines(ctx, rewind) {
+	for line, err := range i.lines(ctx, rewind) {
 		if err == nil && line.Value != nil {
 			err = i.transfer.add(ctx, i.prefix+line.Key, line.Value)
 		}
@@ -129,14 +132,18 @@ func rereadable(r io.Reader) (rewind func() (io.Reader, error)) {
 }
 
 // lines are those of what is there now.
-func lines(ctx context.Context, rewind func() (io.Reader, error)) iter.Seq2[dump.Line, error] {
+func (i *importing) lines(ctx context.Context, rewind func() (io.Reader, error)) iter.Seq2[dump.Line, error] {
 	return func(yield func(dump.Line, error) bool) {
 		from, err := rewind()
 		if err != nil {
 			yield(dump.Line{}, err)
 			return
 		}
-		for line, err := range dump.Read(from) {
+		read := i.Read
+		if read == nil {
+			read = dump.Read
+		}
+		for line, err := range read(from) {
 			if ctx.Err() != nil {
 				err = ctx.Err()
 			}
@@ -157,7 +164,7 @@ func lines(ctx context.Context, rewind func() (io.Reader, error)) iter.Seq2[dump
 // verify reads the whole file, and gives its keys.
 func (i *importing) verify(ctx context.Context, rewind func() (io.Reader, error)) (keys map[string]bool, err error) {
 	keys = map[string]bool{}
-	for line, err := range lines(ctx, rewind) {
+	for line, err := range i.lines(ctx, rewind) {
 		if err != nil {
 			return nil, err
 		}
