@@ -1,11 +1,15 @@
 package roomkv_test
 
 import (
+	"bytes"
+	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"maunium.net/go/mautrix/event"
@@ -29,6 +33,9 @@ var listRows = []row{
 	{name: "All with options after what cannot be read", in: both, run: allWithOptionsGoesOn},
 	{name: "GetAll gives those that are there", in: inAll, run: getAll},
 	{name: "MapOf gives values by their type", in: inAll, run: mapOf},
+	{name: "Info tells how full a memory is", in: inAll, run: infoTells},
+	{name: "Info tells what keeps from writing", in: both, run: infoOfPower},
+	{name: "The log tells of a memory that is nearly full", in: "single single/following", run: fullMemory},
 	{name: "All goes on after what cannot be read", in: both, run: allGoesOn},
 }
 
@@ -182,6 +189,90 @@ func mapOf(t *testing.T, e *env) {
 	for _, err := range none.Watch(ctx) {
 		require.ErrorIs(t, err, roomkv.ErrInvalidOption)
 	}
+}
+
+func infoTells(t *testing.T, e *env) {
+	ctx := t.Context()
+	info, err := e.store.Info(ctx)
+	require.NoError(t, err)
+	assert.Equal(t, e.room, info.Room)
+	assert.Zero(t, info.Keys)
+	assert.Zero(t, info.Bytes)
+	const keys = 40
+	values := map[string]any{}
+	for i := range keys {
+		values[fmt.Sprintf("key %02d", i)] = strings.Repeat("x", 100)
+	}
+	require.NoError(t, e.store.PutAll(ctx, values))
+	for _, store := range []*roomkv.Store{e.store, e.another(t)} {
+		eventually(t, func() bool { // a list can lag behind
+			info, err = store.Info(ctx)
+			require.NoError(t, err)
+			return info.Keys == keys
+		}, "the keys")
+		assert.Equal(t, !e.single(), info.PerKey)
+		assert.Equal(t, e.encrypted, info.Encrypted)
+		assert.False(t, info.Sealed)
+		assert.Equal(t, roomkv.InState, info.Place)
+		assert.Empty(t, info.UpgradedTo)
+		require.True(t, info.PowerKnown)
+		assert.GreaterOrEqual(t, info.Power, info.PowerNeeded)
+		if e.single() {
+			assert.Equal(t, 1, info.Events)
+			assert.Greater(t, info.Bytes, keys*50)
+			assert.Less(t, info.Bytes, keys*150)
+			assert.InDelta(t, (roomkv.MaxBytes-info.Bytes)/(info.Bytes/keys), info.More, 30)
+		} else {
+			assert.Equal(t, keys, info.Events)
+			assert.Less(t, info.Bytes, 200)
+			assert.Equal(t, -1, info.More)
+		}
+	}
+	if e.following {
+		e.synced(t)
+		info, err = e.store.Info(ctx)
+		require.NoError(t, err)
+		assert.True(t, info.Following)
+		assert.Less(t, info.Age, 35*time.Second)
+	}
+}
+
+func infoOfPower(t *testing.T, e *env) {
+	member := e.member(t, 0)
+	info, err := open(t, member, e.room, e.opts()...).Info(t.Context())
+	require.NoError(t, err)
+	assert.True(t, info.PowerKnown)
+	assert.Zero(t, info.Power)
+	assert.Equal(t, 50, info.PowerNeeded)
+	assert.Equal(t, roomkv.InState, info.Place)
+	info, err = open(t, member, e.room, e.opts(roomkv.WithAccountDataFallback())...).Info(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, roomkv.InAccountData, info.Place)
+}
+
+func fullMemory(t *testing.T, e *env) {
+	ctx := t.Context()
+	var log bytes.Buffer
+	ctx = zerolog.New(zerolog.SyncWriter(&log)).WithContext(ctx)
+	warnings := func() int { return strings.Count(log.String(), "nearly full") }
+	fill := func(n int) map[string]any {
+		values := map[string]any{}
+		for i := range n {
+			values[fmt.Sprintf("key %03d", i)] = strings.Repeat("x", 1000)
+		}
+		return values
+	}
+	require.NoError(t, e.store.PutAll(ctx, fill(40)))
+	assert.Zero(t, warnings())
+	require.NoError(t, e.store.PutAll(ctx, fill(48)), "which would still leave some room")
+	require.NoError(t, e.store.PutAll(ctx, map[string]any{"small 1": strings.Repeat("y", 1900), "small 2": strings.Repeat("y", 1900), "small 3": strings.Repeat("y", 1900)}))
+	assert.Equal(t, 1, warnings())
+	require.NoError(t, e.store.Put(ctx, "more", 1))
+	assert.Equal(t, 1, warnings(), "once")
+	assert.NotContains(t, log.String(), "yyy")
+	require.NoError(t, e.store.Delete(ctx, "key 000", "key 001", "key 002", "key 003", "key 004", "key 005", "key 006"))
+	require.NoError(t, e.store.PutAll(ctx, map[string]any{"key 000": strings.Repeat("z", 1900), "key 001": strings.Repeat("z", 1900), "key 002": strings.Repeat("z", 1900), "key 003": strings.Repeat("z", 1900)}))
+	assert.Equal(t, 2, warnings(), "and again once it was not")
 }
 
 func keysOfNothing(t *testing.T, e *env) {

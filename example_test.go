@@ -308,6 +308,27 @@ func ExampleDeleteKey() {
 	// true
 }
 
+func ExampleStore_Info() {
+	ctx := context.Background()
+	client, room := botAndRoom()
+	store, err := roomkv.New(client, room.String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := store.PutAll(ctx, map[string]any{"alice": 3, "bob": 5}); err != nil {
+		log.Fatal(err)
+	}
+	info, err := store.Info(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(info.Keys, info.Bytes*100/roomkv.MaxBytes, "% full")
+	fmt.Println(info.Power >= info.PowerNeeded)
+	// Output:
+	// 2 0 % full
+	// true
+}
+
 func ExampleStore_Sub() {
 	ctx := context.Background()
 	client, room := botAndRoom()

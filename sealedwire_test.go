@@ -121,6 +121,11 @@ var operations = map[string]func(t *testing.T, r *sealedRun){
 	"MapOf": func(t *testing.T, r *sealedRun) {
 		require.NoError(t, roomkv.MapOf[string](r.store).Put(t.Context(), r.key(2), r.value(2)))
 	},
+	"Store.Info": func(t *testing.T, r *sealedRun) {
+		info, err := r.store.Info(t.Context())
+		require.NoError(t, err)
+		assert.True(t, info.Sealed)
+	},
 	"Store.Sub": func(t *testing.T, r *sealedRun) {
 		sub := r.store.Sub(r.key(2))
 		require.NoError(t, sub.Put(t.Context(), "", r.value(2)))

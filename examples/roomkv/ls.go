@@ -65,7 +65,11 @@ key. A value that cannot be read stands in the list, its error on standard error
 				}
 				row := []string{oneLine(entry.Key), typeOf(entry.Value), sizeOf(entry.Value), oneLine(entry.Sender.String()), timeOf(entry.Time)}
 				if values {
-					row = append(row, oneLine(beginning(entry.Value)))
+					shown := brief(entry.Value)
+					if err != nil {
+						shown = "(unreadable)"
+					}
+					row = append(row, shown)
 				}
 				table.row(row...)
 			}
@@ -85,16 +89,4 @@ key. A value that cannot be read stands in the list, its error on standard error
 	cmd.Flags().BoolVar(&values, "values", false, "show the beginning of each value too")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	return cmd
-}
-
-// shownValue is how much of a value a list shows, in characters.
-const shownValue = 60
-
-// beginning is a value as a list shows it.
-func beginning(value json.RawMessage) string {
-	text := []rune(text(value))
-	if len(text) > shownValue {
-		return string(text[:shownValue-1]) + "…"
-	}
-	return string(text)
 }

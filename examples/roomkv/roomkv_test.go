@@ -140,6 +140,12 @@ func TestValues(t *testing.T) {
 	assert.Equal(t, firstColumn(table)[2:], firstColumn(sh.ok("ls", "--after", firstColumn(table)[1]))[1:])
 	assert.Equal(t, firstColumn(table)[len(firstColumn(table))-1], firstColumn(sh.ok("ls", "--descending"))[1])
 	assert.NotContains(t, table, "VALUE")
+	info := sh.ok("info")
+	assert.Regexp(t, `KEYS +5\n`, info)
+	assert.Regexp(t, `ROOM FOR +about \d+ more keys`, info)
+	assert.Contains(t, info, "one state event")
+	assert.Contains(t, sh.ok("info", "--json"), `"keys":5,`)
+	assert.Contains(t, sh.ok("info", "--per-key"), "a state event for each key (0)")
 	assert.Contains(t, sh.ok("ls", "--values"), "VALUE")
 
 	sh.ok("rm", "notes", "postcode", "nothing")

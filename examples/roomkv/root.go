@@ -67,7 +67,7 @@ Colour is for terminals only; NO_COLOR=1 turns it off there too.`,
 		&cobra.Group{ID: groupAccount, Title: "The login:"},
 	)
 	root.AddCommand(
-		a.getCommand(), a.putCommand(), a.rmCommand(), a.lsCommand(), a.watchCommand(),
+		a.getCommand(), a.putCommand(), a.rmCommand(), a.lsCommand(), a.infoCommand(), a.watchCommand(),
 		a.historyCommand(), a.restoreCommand(),
 		a.exportCommand(), a.importCommand(), a.copyCommand(),
 		a.loginCommand(), a.logoutCommand(),

@@ -162,6 +162,12 @@ func (f *Follower) Going() bool {
 	return true
 }
 
+// Age is how long ago the sync has last told something. It is not known where it never has.
+func (f *Follower) Age() (age time.Duration, known bool) {
+	last := f.response.Load()
+	return time.Since(time.Unix(0, last)), last != 0
+}
+
 // Feeds tells whether the sync brings what is sent in ctx while the caller waits for it. It brings nothing to a caller in one of its own
 // handlers, for it goes on only when the handlers of its last response have returned.
 func (f *Follower) Feeds(ctx context.Context, room id.RoomID) bool {

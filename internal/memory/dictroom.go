@@ -13,6 +13,7 @@ import (
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/replica"
+	"github.com/roomkv/roomkv/internal/wire"
 )
 
 // DictRoom is where one dict is: a state key in a room. It implements [commit.Room].
@@ -91,10 +92,26 @@ func (DictRoom) Hold(context.Context) (release func(), err error) { return func(
 // Send implements [commit.Room].
 func (p DictRoom) Send(ctx context.Context, content json.RawMessage) (sent id.EventID, once bool, err error) {
 	sent, once, err = p.PutState(ctx, p.Type, p.StateKey, content)
-	if err == nil && !p.Layout.Atomic() {
+	switch {
+	case err != nil:
+	case p.Layout.Atomic():
+		p.warnWhereFull(ctx, len(content))
+	default:
 		commit.ThisProcess.Written.Add(p.Address(p.StateKey), sent)
 	}
 	return sent, once, err
+}
+
+// warnWhereFull has the log tell that a dict is nearly full, once until it is no more.
+func (p DictRoom) warnWhereFull(ctx context.Context, size int) {
+	if size*100 < warnAt*wire.MaxEvent {
+		p.full.Delete(p.ID)
+		return
+	}
+	if _, told := p.full.LoadOrStore(p.ID, true); !told {
+		p.Log(ctx).Warn().Stringer("room_id", p.ID).Int("bytes", size).Int("of", wire.MaxEvent).
+			Msg("The memory is nearly full: delete keys, or Copy it to a store WithPerKeyState")
+	}
 }
 
 // Fits implements [commit.Room]. Above its limit, signatures and references to other events take some 700 bytes more,

@@ -24,6 +24,15 @@ func (u *Rooms) Of(room memory.Room) Home { return Home{Room: room, rooms: u} }
 // in is another room.
 func (r Home) in(room id.RoomID) Home { return r.rooms.Of(r.Room.Of(room)) }
 
+// ReplacedBy is the room that has replaced this one, empty where it was not upgraded.
+func (r Home) ReplacedBy(ctx context.Context) (id.RoomID, error) {
+	stone, err := r.tombstone(ctx, r.Policy.AnswerFor)
+	if stone == nil || err != nil {
+		return "", err
+	}
+	return stone.replacement, nil
+}
+
 // tombstone is the room's, or nil where it was not upgraded. The homeserver is asked where it was not for so long and no sync
 // tells, and within no time in any case.
 func (r Home) tombstone(ctx context.Context, within time.Duration) (*tombstone, error) {
