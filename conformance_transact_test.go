@@ -15,16 +15,16 @@ import (
 	"github.com/roomkv/roomkv"
 )
 
-// inOneEvent are the settings in which one state event has all keys.
-const inOneEvent = "single custom single/encrypted single/following single/encrypted/following"
+// oneEvent are the settings in which one state event has all keys.
+const oneEvent = "single custom single/encrypted single/following single/encrypted/following"
 
 // transactRows are about changes of several keys at once, and about removals that depend on what is there.
 var transactRows = []row{
-	{name: "Transact changes several keys in one event", in: inOneEvent, run: transactChanges},
-	{name: "Transact that fails changes nothing", in: inOneEvent, run: transactFails},
+	{name: "Transact changes several keys in one event", in: oneEvent, run: transactChanges},
+	{name: "Transact that fails changes nothing", in: oneEvent, run: transactFails},
 	{name: "Transact of one key", in: inAll, run: transactOfOneKey},
 	{name: "Transact of keys with an event each", in: "perkey perkey/encrypted perkey/following", run: transactOfSeveralEvents},
-	{name: "Transact of large values", in: inOneEvent, run: transactLarge},
+	{name: "Transact of large values", in: oneEvent, run: transactLarge},
 	{name: "Transacts of many goroutines and two processes", in: "single single/encrypted single/following", run: transactsAtOnce},
 	{name: "Transacts that read what the other changes", in: "single single/following", run: transactsThatSkew},
 	{name: "Update removes a key", in: inAll, run: updateRemoves},

@@ -214,7 +214,7 @@ func WithMaxValue(bytes int64) Option {
 //
 // A [Store.Watch] of the old room ends with ErrRoomUpgraded, and the next one is of the new room.
 //
-// While a room is being upgraded an [Update] can be applied twice, and [Store.Create], [Store.CompareAndPut] and [Store.Pop] fail
+// While a room is being upgraded an [Update] or [Store.Transact] can be applied twice, and [Store.Create], [Store.CompareAndPut] and [Store.Pop] fail
 // with ErrRoomUpgraded where they may have been done in the old room.
 func WithRoomUpgrades() Option {
 	return func(s *settings) { s.followUpgrades = true }

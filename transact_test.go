@@ -1,13 +1,20 @@
 package roomkv_test
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"runtime"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"maunium.net/go/mautrix"
 
 	"github.com/roomkv/roomkv"
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
@@ -124,4 +131,136 @@ func TestTransfersOfProcesses(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, each, done)
 	}
+}
+
+// inOneEvent has the functions make Transacts that wait for a write and so share the next event.
+func inOneEvent(t *testing.T, client *mautrix.Client, store *roomkv.Store, fns ...func(tx *roomkv.Tx) error) []error {
+	t.Helper()
+	ctx := t.Context()
+	require.NoError(t, store.Put(ctx, "before", 0))
+	held, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	next := cmp.Or(client.Client.Transport, http.DefaultTransport)
+	client.Client.Transport = roundTripper(func(req *http.Request) (*http.Response, error) {
+		if req.Method == http.MethodPut && strings.Contains(req.URL.Path, memoryPath) {
+			once.Do(func() {
+				close(held)
+				<-release
+			})
+		}
+		return next.RoundTrip(req)
+	})
+	var wait sync.WaitGroup
+	wait.Go(func() { assert.NoError(t, store.Put(ctx, "before", 1)) })
+	<-held
+	errs := make([]error, len(fns))
+	for i, fn := range fns {
+		wait.Go(func() { errs[i] = store.Transact(ctx, fn) })
+		time.Sleep(20 * time.Millisecond) // so that they wait in this order
+	}
+	close(release)
+	wait.Wait()
+	return errs
+}
+
+// What one Transact changes and another in the same event changes back has been read all the same.
+func TestTransactThatTakesBackAnother(t *testing.T) {
+	hstest.Parallel(t)
+	client := hstest.Client(t)
+	room := hstest.Room(t, client)
+	store := open(t, client, room)
+	require.NoError(t, store.PutAll(t.Context(), map[string]any{"a": 10, "b": 0, "c": 10, "read": 1}))
+	look := func(tx *roomkv.Tx) error { return tx.Get("read", new(int)) }
+	for _, err := range inOneEvent(t, client, store, transfer("a", "b", 10), transfer("c", "a", 10), look) {
+		require.NoError(t, err)
+	}
+	var content map[string]any
+	require.NoError(t, client.StateEvent(t.Context(), room, database, "", &content))
+	assert.Equal(t, 10.0, content["a"])
+	parents := content["roomkv.parents"].(map[string]any)
+	assert.Equal(t, map[string]any{"reads": []any{"a", "read"}}, parents["atomic"], "they share one event: %v", parents)
+}
+
+// A Transact lists the keys that another one in the same event has put, also where they are sealed.
+func TestTransactListsWhatIsYetToBeSealed(t *testing.T) {
+	hstest.Parallel(t)
+	client := hstest.Client(t)
+	hstest.Crypto(t, client)
+	room := hstest.EncryptedRoom(t, client)
+	store := open(t, client, room, roomkv.WithSealedKeys([]byte("0123456789abcdef")))
+	var keys []string
+	for _, err := range inOneEvent(t, client, store,
+		func(tx *roomkv.Tx) error { return tx.Put("new", 1) },
+		func(tx *roomkv.Tx) (err error) {
+			keys, err = tx.Keys()
+			return err
+		}) {
+		require.NoError(t, err)
+	}
+	assert.Equal(t, []string{"before", "new"}, keys)
+}
+
+// A function that is called again can use another key, in the per-key layout too.
+func TestTransactThatChangesItsMind(t *testing.T) {
+	hstest.Parallel(t)
+	ctx := t.Context()
+	client := hstest.Client(t)
+	room := hstest.Room(t, client)
+	store, other := open(t, client, room, roomkv.WithPerKeyState()), open(t, twin(t, client), room, roomkv.WithPerKeyState())
+	require.NoError(t, store.Put(ctx, "a", 0))
+	calls := 0
+	require.NoError(t, store.Transact(ctx, func(tx *roomkv.Tx) error {
+		key := []string{"a", "b"}[min(calls, 1)]
+		calls++
+		if calls == 1 {
+			if err := tx.Get("a", new(int)); err != nil {
+				return err
+			}
+			if err := roomkv.Update(ctx, other, "a", increment); err != nil { // stored before
+				return err
+			}
+		}
+		return tx.Put(key, "mine")
+	}))
+	assert.Greater(t, calls, 1)
+	assert.Equal(t, map[string]string{"a": "1", "b": `"mine"`}, memoryOf(t, open(t, twin(t, client), room, roomkv.WithPerKeyState())))
+}
+
+// In every layout the function is called in the caller's goroutine, which a thread may be locked to.
+func TestTransactStaysInItsGoroutine(t *testing.T) {
+	hstest.Parallel(t)
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		store := open(t, hstest.Client(t), "", layout)
+		scoped, err := store.WithRoom(t.Context(), hstest.Room(t, hstest.Client(t)))
+		require.NoError(t, err)
+		require.Error(t, scoped.Transact(t.Context(), func(tx *roomkv.Tx) error { return tx.Put("k", 1) }), "not joined")
+		client := hstest.Client(t)
+		store = open(t, client, hstest.Room(t, client), layout)
+		require.NoError(t, store.Transact(t.Context(), func(tx *roomkv.Tx) error {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			return tx.Put("k", 1)
+		}))
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			_ = store.Transact(t.Context(), func(tx *roomkv.Tx) error {
+				_ = tx.Put("k", 2)
+				runtime.Goexit()
+				return nil
+			})
+		}()
+		<-ended
+		got, err := roomkv.Get[int](t.Context(), store, "k")
+		require.NoError(t, err)
+		assert.Equal(t, 1, got)
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		require.ErrorIs(t, store.Transact(ctx, func(tx *roomkv.Tx) error {
+			_ = tx.Put("k", 3)
+			<-ctx.Done()
+			return nil
+		}), context.DeadlineExceeded)
+		require.NoError(t, store.Put(t.Context(), "k", 4), "nobody is held up")
+	})
 }

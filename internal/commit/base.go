@@ -17,8 +17,9 @@ type base struct {
 	changed map[string]bool // by edits before
 	event   id.EventID
 	dict    *replica.Dict
-	size    int    // of the event as far as it is planned
-	reads   *reads // nil where nobody asks what is read
+	fresh   map[string]Value // what is yet to be sealed of these
+	size    int              // of the event as far as it is planned
+	reads   *reads           // nil where nobody asks what is read
 }
 
 func (b base) Stored(name string) (json.RawMessage, bool) {
@@ -28,6 +29,11 @@ func (b base) Stored(name string) (json.RawMessage, bool) {
 }
 
 func (b base) Fresh(name string) bool { return b.changed[name] }
+
+func (b base) FreshKey(name string) (key string, ok bool) {
+	value, ok := b.fresh[name]
+	return value.Key, ok
+}
 
 func (b base) Event() id.EventID { return b.event }
 

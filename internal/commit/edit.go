@@ -70,8 +70,10 @@ type Base interface {
 	// Stored is what is there under the name.
 	Stored(name string) (json.RawMessage, bool)
 
-	// Fresh tells whether what is there comes from an edit before, and so from nowhere but here.
+	// Fresh tells whether what is there comes from an edit before, and so from nowhere but here. Where it is a value that is yet to be sealed, FreshKey
+	// is its key.
 	Fresh(name string) bool
+	FreshKey(name string) (key string, ok bool)
 
 	// Event is the latest event, for texts.
 	Event() id.EventID
@@ -127,6 +129,8 @@ func (p *pending) changes(base *base) (map[string]json.RawMessage, error) {
 	}
 	select {
 	case p.calls <- call:
+	case <-p.ctx.Done(): // an earlier call can still go on there
+		return nil, p.ctx.Err()
 	case <-p.left:
 		return nil, errLeft
 	}
@@ -139,6 +143,9 @@ func (p *pending) changes(base *base) (map[string]json.RawMessage, error) {
 	case <-p.left:
 	}
 	base.names, base.changed = maps.Clone(base.names), maps.Clone(base.changed) // the call goes on, and must not meet the next edits
+	if base.reads != nil {
+		base.reads = newReads()
+	}
 	return nil, err
 }
 

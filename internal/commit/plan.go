@@ -127,7 +127,7 @@ func (c *commit) planOn(ctx context.Context, merged merge.Merged, read bool) pla
 	}
 	reads := newReads() // of all edits that are applied
 	for _, edit := range c.todo {
-		base.size, base.reads = size, nil
+		base.size, base.reads, base.fresh = size, nil, p.fresh
 		if edit.Atomic {
 			base.reads = newReads()
 		}
@@ -139,14 +139,14 @@ func (c *commit) planOn(ctx context.Context, merged merge.Merged, read bool) pla
 				edit.err = c.room.Fits(after + mergeMargin)
 			}
 		}
+		if edit.Atomic { // also where it changes nothing: what it has found must be true once the event counts
+			reads.add(made.reads)
+		}
 		if edit.err != nil || len(made.names) == 0 && !edit.Barrier {
 			p.doubtful = true
 			continue
 		}
 		size, edit.names = after, made.names
-		if edit.Atomic {
-			reads.add(made.reads)
-		}
 		for _, name := range slices.Concat(made.names, made.beside) {
 			base.changed[name] = true
 			delete(p.fresh, name)
@@ -176,7 +176,15 @@ func (c *commit) planOn(ctx context.Context, merged merge.Merged, read bool) pla
 		p.parents.By = nonce(c.random())
 		p.parents.Conditional = p.applied[0].Conditional
 		if p.applied[0].Atomic {
-			p.parents.Atomic = reads.without(base.changed)
+			for name := range base.changed { // one edit can take back what another has done
+				reads.note(name)
+			}
+			p.parents.Atomic = reads.without(func(name string) bool {
+				before, was := merged.Dict[name]
+				now, is := base.names[name]
+				_, fresh := p.fresh[name]
+				return fresh || was != is || before != now
+			})
 		}
 	}
 	p.event = merge.Event{Dict: p.names, Parents: merged.Parents, Yields: merged.Yields, Marked: true}

@@ -40,18 +40,21 @@ func (r *reads) size() (size int) {
 	if r == nil || r.all {
 		return 0
 	}
-	for name := range r.names {
-		size += wire.EntrySize(name, "")
-	}
-	return min(size, maxReads)
+	return min(sizeOfReads(slices.Collect(maps.Keys(r.names))), maxReads)
 }
 
-// without are the reads as an event tells them that changes these names.
-func (r *reads) without(changed map[string]bool) *wire.Atomic {
-	names := maps.Clone(r.names)
-	maps.DeleteFunc(names, func(name string, _ bool) bool { return changed[name] })
-	if left := (&reads{names: names}).size(); r.all || left >= maxReads {
+func sizeOfReads(names []string) (size int) {
+	for _, name := range names {
+		size += wire.EntrySize(name, "")
+	}
+	return size
+}
+
+// without are the reads as an event tells them that changes those names.
+func (r *reads) without(changes func(name string) bool) *wire.Atomic {
+	names := slices.DeleteFunc(slices.Sorted(maps.Keys(r.names)), changes)
+	if r.all || sizeOfReads(names) >= maxReads {
 		return &wire.Atomic{All: true}
 	}
-	return &wire.Atomic{Reads: slices.Sorted(maps.Keys(names))}
+	return &wire.Atomic{Reads: names}
 }

@@ -104,6 +104,40 @@ var scenarios = []scenario{
 		}),
 	},
 	{
+		name: "Transacts that share an event with others that change nothing or refuse",
+		plans: family(150, func(seed uint64, rng *rand.Rand) plan {
+			p := plan{Knobs: knobs{Forking: rng.IntN(2) == 0, Slow: 20 * ms}}
+			for i := range 2 {
+				one := processPlan{Name: fmt.Sprint("p", i), Account: fmt.Sprint("p", i)}
+				for g := range 4 {
+					var ops []opPlan
+					for n := range 3 {
+						keys := rng.Perm(3)
+						o := at(some(rng, ms), transact, fmt.Sprint("k", keys[0]))
+						o.ID, o.Looks, o.Picky = fmt.Sprintf("p%d.%d.%d", i, g, n), rng.IntN(3) == 0, rng.IntN(3) == 0
+						if rng.IntN(4) == 0 { // which shares no event with a Transact
+							o.Kind, o.Looks, o.Picky = update, false, false
+							ops = append(ops, o)
+							continue
+						}
+						if rng.IntN(2) == 0 {
+							o.Keys = []string{fmt.Sprint("k", keys[1])}
+							ops = append(ops, o)
+							continue
+						}
+						for _, other := range keys[1 : 1+rng.IntN(3)] {
+							o.Reads = append(o.Reads, fmt.Sprint("k", other))
+						}
+						ops = append(ops, o)
+					}
+					one.Goroutines = append(one.Goroutines, ops)
+				}
+				p.Processes = append(p.Processes, one)
+			}
+			return p
+		}),
+	},
+	{
 		name:  "A3: the look back fails after a Create was stored, per key",
 		fault: "failures",
 		plans: []plan{{Alone: true, Knobs: knobs{OneName: true}, Processes: []processPlan{

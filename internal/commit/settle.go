@@ -58,7 +58,9 @@ func (c *commit) settle(ctx context.Context) (done bool, err error) {
 			c.currentAsked = true
 			joined := c.next(c.all[0])
 			c.callers.add(joined)
-			c.all, c.todo = append(c.all, joined...), append(lost, joined...)
+			// What changed nothing, or failed, can come out otherwise on what there is by now.
+			idle := only(c.all, func(p *pending) bool { return len(p.names) == 0 && !slices.Contains(lost, p) })
+			c.all, c.todo = append(c.all, joined...), slices.Concat(lost, idle, joined)
 			for _, p := range joined {
 				if err := c.reach(ctx, p.Since); err != nil {
 					return false, err

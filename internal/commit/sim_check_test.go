@@ -133,7 +133,7 @@ func (w *world) missing(key string, value []string, before, until time.Time, wan
 		if !o.acknowledged() || !o.end.Before(before) || !wants(o) || w.unseen(o, on) {
 			continue
 		}
-		makes := o.Kind != remove && o.Kind != pop
+		makes := o.Kind != remove && o.Kind != pop && !o.Looks
 		if makes && !slices.Contains(value, o.ID) && !slices.ContainsFunc(on, func(other *op) bool {
 			return other != o && other.erases() && other.start.Before(until) && !other.before(o)
 		}) {
@@ -222,23 +222,28 @@ func (w *world) checkSerial(truth map[string][]string) {
 		}
 	}
 	for _, o := range w.ops {
-		if o.Kind != transact || !slices.Contains(truth[o.Key], o.ID) || slices.ContainsFunc(slices.Concat(o.keys(), o.Reads), w.erased) {
+		changed := slices.Contains(truth[o.Key], o.ID)
+		if o.Kind != transact || !changed && !o.acknowledged() && !o.refused() || slices.ContainsFunc(slices.Concat(o.keys(), o.Reads), w.erased) {
 			continue
 		}
-		counted := func(saw map[string][]string) bool {
+		found := func(saw map[string][]string) bool {
 			return !slices.ContainsFunc(o.keys(), func(key string) bool {
-				return !slices.Equal(saw[key], truth[key][:slices.Index(truth[key], o.ID)])
+				return changed && !slices.Equal(saw[key], truth[key][:slices.Index(truth[key], o.ID)])
 			})
 		}
 		i := len(o.sawAll) - 1 // what it did before that did not count
-		for i >= 0 && !counted(o.sawAll[i]) {
+		for i >= 0 && !found(o.sawAll[i]) {
 			i--
 		}
 		if i < 0 {
 			w.fail("serial", "%s has changed what it never found: %v, and it found %v", o, truth, o.sawAll)
 			return
 		}
-		for _, key := range o.Reads {
+		reads := o.Reads
+		if !changed {
+			reads = slices.Concat(o.keys(), o.Reads)
+		}
+		for _, key := range reads {
 			saw, now := o.sawAll[i][key], truth[key]
 			if len(saw) > len(now) || !slices.Equal(saw, now[:len(saw)]) {
 				w.fail("serial", "%s has read of %s what never was: %v, and it is %v", o, key, saw, now)
@@ -382,7 +387,7 @@ func (o *op) results(key, value string) []string {
 		return []string{o.ID}
 	}
 	saw := func() bool {
-		return !o.acknowledged() || slices.ContainsFunc(o.found(key), func(s []string) bool { return parts(s) == value })
+		return !o.acknowledged() && !o.refused() || slices.ContainsFunc(o.found(key), func(s []string) bool { return parts(s) == value })
 	}
 	switch o.Kind {
 	case put:
@@ -392,7 +397,15 @@ func (o *op) results(key, value string) []string {
 		return []string{o.ID}
 	case remove:
 		return []string{""}
-	case update, transact:
+	case transact:
+		switch {
+		case !saw():
+		case o.Looks, o.refused():
+			return []string{value}
+		default:
+			return add()
+		}
+	case update:
 		if saw() {
 			return add()
 		}

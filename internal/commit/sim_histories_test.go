@@ -44,6 +44,9 @@ type keyOperation struct {
 func (w *world) record(key string, final []string, undecided bool) {
 	h := keyHistory{Mode: w.mode(), PerKey: w.OneName, Key: key, Final: final, Undecided: undecided}
 	for _, o := range w.on(key) {
+		if o.Kind == transact && (o.Looks || o.refused()) { // which the readers of the file do not know
+			continue
+		}
 		k := keyOperation{ID: o.ID, Process: o.process.name, Kind: kindOf(o), Begin: o.start.Sub(w.began).Nanoseconds(), Outcome: "unknown"}
 		switch {
 		case o.acknowledged():

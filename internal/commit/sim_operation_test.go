@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -41,6 +42,7 @@ var (
 	errExists   = errors.New("it exists")
 	errConflict = errors.New("it has changed")
 	errNotFound = errors.New("not found")
+	errPicky    = errors.New("an odd number")
 )
 
 // opPlan is an operation that is going to be made.
@@ -50,6 +52,8 @@ type opPlan struct {
 	Key     string
 	Keys    []string // of a PutAll or Transact, more of them
 	Reads   []string // of a Transact: keys that it reads and does not change
+	Looks   bool     // of a Transact: it changes nothing
+	Picky   bool     // of a Transact: it refuses to change anything where it finds an odd number of tokens in all
 	Think   time.Duration
 	Timeout time.Duration // 0 without
 	Want    []string      // what a Get must give, nil for whatever is right
@@ -74,7 +78,7 @@ func (o *op) String() string { return fmt.Sprintf("%s %s(%s)", o.ID, o.Kind, o.K
 
 // refused tells whether the caller was told that nothing was changed.
 func (o *op) refused() bool {
-	return o.done && (errors.Is(o.err, errExists) || errors.Is(o.err, errConflict) || errors.Is(o.err, errNotFound))
+	return o.done && (errors.Is(o.err, errExists) || errors.Is(o.err, errConflict) || errors.Is(o.err, errNotFound) || errors.Is(o.err, errPicky))
 }
 
 // acknowledged tells whether the caller was told that it is done, and can count on that.
@@ -213,6 +217,12 @@ func (p *process) make(ctx context.Context, o *op) error {
 			o.sawAll = append(o.sawAll, saw)
 			p.world.mu.Unlock()
 			changes := map[string]json.RawMessage{}
+			if o.Looks {
+				return changes, nil
+			}
+			if found := len(slices.Concat(slices.Collect(maps.Values(saw))...)); o.Picky && found%2 == 1 {
+				return nil, errPicky
+			}
 			for _, key := range o.keys() {
 				values[key], changes[key] = key, value(append(slices.Clone(saw[key]), o.ID)...)
 			}

@@ -241,6 +241,7 @@ func (p *plan) transact(rng *rand.Rand) {
 			for i := range ops {
 				o := &ops[i]
 				o.Kind, o.Keys = mix[rng.IntN(len(mix))], nil
+				o.Looks, o.Picky = rng.IntN(6) == 0, rng.IntN(6) == 0
 				at := rng.Perm(keys)
 				o.Key = fmt.Sprint("k", at[0])
 				if o.Kind != transact {

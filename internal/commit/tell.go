@@ -15,6 +15,9 @@ func Tell(event *merge.Event, parents *wire.Parents) {
 		event.Marked, event.Parents, event.Yields, event.Conditional = true, parents.Events, parents.Yields, parents.Conditional
 		if atomic := parents.Atomic; atomic != nil {
 			event.Conditional, event.Atomic, event.Reads, event.ReadsAll = true, true, atomic.Reads, atomic.All
+			if sizeOfReads(atomic.Reads) >= maxReads { // which roomkv does not write
+				event.Reads, event.ReadsAll = nil, true
+			}
 		}
 	}
 }

@@ -49,6 +49,8 @@ type testBase struct {
 	size  int
 }
 
+func (testBase) FreshKey(string) (string, bool) { return "", false }
+
 func (b testBase) Stored(name string) (json.RawMessage, bool) {
 	stored, there := b.names[name]
 	return json.RawMessage(stored), there

@@ -50,10 +50,12 @@ type Change struct {
 	Done func(name string)
 }
 
-// ChangedNames are the names that the change has changed when it was made last.
+// ChangedNames are the names that the change has changed when it was made last, and Names where that is none.
 func (c Change) ChangedNames() []string {
 	if c.Changed != nil {
-		return c.Changed()
+		if names := c.Changed(); len(names) > 0 {
+			return names
+		}
 	}
 	return c.Names
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"iter"
 	"maps"
 	"slices"
 
@@ -27,71 +26,131 @@ type Transaction struct {
 	changes map[string]json.RawMessage // by name, nil for those that are removed
 	keys    map[string]string          // by name, of values that were put
 	event   string                     // the state key of the event, where not all names have the same
+	used    bool                       // whether a key was used that this event has
 	err     error                      // why it cannot be done, whatever the function says
 
 	unread struct{ name, key string } // the last that could not be read
 }
 
-// errEnded is for a function that goes on though its transaction cannot be made any more.
-var errEnded = errors.New("roomkv: the transaction has ended")
-
 // Transact calls fn, and makes what that changes in one event. It calls it again where another writer has changed a key at the same time that fn
 // has read or changed. Where each name has an event of its own fn can use one key alone, and else fails with [fault.ErrNotAtomic].
 func (h Handle) Transact(ctx context.Context, fn func(*Transaction) error) error {
-	values := map[string]string{} // see [commit.Edit]; it only grows
-	do := func(t *Transaction, call func() error) (map[string]json.RawMessage, error) {
-		err := call()
-		if t.err != nil {
-			err = t.err
-		}
-		if err != nil {
-			return nil, err
-		}
-		maps.Copy(values, t.keys)
-		return t.kept()
-	}
-	first := h.transaction(ctx)
-	edit := commit.Edit{Atomic: h.Layout.Atomic(), Conditional: true, Calls: true, Values: values, AddsValues: true}
-	last := first
-	edit.Apply = func(base commit.Base) (map[string]json.RawMessage, error) {
-		t := h.transaction(ctx)
-		t.base, last = base, t
-		return do(t, func() error { return fn(t) })
-	}
-	change := Change{Names: []string{wire.Name("")}, Whole: h.Layout.Atomic(), Changed: func() []string { return slices.Collect(maps.Keys(last.changes)) }}
-	if !h.Layout.Atomic() {
-		var failed error
-		next, stop := iter.Pull(func(await func(string) bool) {
-			first.await = await
-			failed = fn(first)
+	if h.Layout.Atomic() {
+		t := &Transaction{}
+		return h.transact(ctx, Change{Names: []string{wire.Name("")}, Whole: true}, &t, func(base commit.Base) (made map[string]json.RawMessage, err error) {
+			t = h.transaction(ctx, base)
+			return t.run(fn)
 		})
-		defer stop()
-		name, used := next() // up to the first key
-		if !used {
-			if first.err != nil {
-				return first.err
-			}
-			return failed
-		}
-		change.Names = []string{name}
-		again := edit.Apply
-		edit.Apply = func(base commit.Base) (map[string]json.RawMessage, error) {
-			if first.base != nil {
-				return again(base)
-			}
-			first.base = base
-			return do(first, func() error {
-				next() // to the end
-				return failed
-			})
+	}
+	for {
+		if err := h.transactOne(ctx, fn); !errors.Is(err, errOtherKey) {
+			return err
 		}
 	}
-	change.Edit = func([]string) commit.Edit { return edit }
-	return h.commitAgain(ctx, change, &edit, func() (name, key string) { return last.unread.name, last.unread.key })
 }
 
-func (h Handle) transaction(ctx context.Context) *Transaction {
-	return &Transaction{ctx: ctx, h: h, changes: map[string]json.RawMessage{}, keys: map[string]string{}}
+// errEnded is for a function that goes on though its transaction cannot be made any more, and errOtherKey for one that uses another key when it
+// is called again.
+var (
+	errEnded    = errors.New("roomkv: the transaction has ended")
+	errOtherKey = errors.New("roomkv: the transaction uses another key")
+)
+
+// transact makes the change with what apply gives. Last is what apply was called with last.
+func (h Handle) transact(ctx context.Context, change Change, last **Transaction, apply func(base commit.Base) (map[string]json.RawMessage, error)) error {
+	values := map[string]string{} // see [commit.Edit]; it only grows
+	edit := commit.Edit{Atomic: change.Whole, Conditional: true, Calls: true, Values: values, AddsValues: true}
+	edit.Apply = func(base commit.Base) (map[string]json.RawMessage, error) {
+		made, err := apply(base)
+		if err == nil {
+			maps.Copy(values, (*last).keys)
+		}
+		return made, err
+	}
+	change.Edit = func([]string) commit.Edit { return edit }
+	change.Changed = func() []string { return slices.Collect(maps.Keys((*last).changes)) }
+	return h.commitAgain(ctx, change, &edit, func() (name, key string) { return (*last).unread.name, (*last).unread.key })
+}
+
+// transactOne is Transact where each name has an event of its own. Which one it is, is known when fn uses its first key: then another goroutine begins
+// the change, and gives fn, which stays in the caller's goroutine, what there is.
+func (h Handle) transactOne(ctx context.Context, fn func(*Transaction) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // also where fn panics, and what was begun must not wait for it
+	type result struct {
+		of   *Transaction
+		made map[string]json.RawMessage
+		err  error
+	}
+	bases, results, ended := make(chan commit.Base), make(chan result), make(chan error, 1)
+	var failed error // why there is no change that fn could be made part of
+	t := h.transaction(ctx, nil)
+	t.await = func(name string) bool {
+		last := t
+		go func() {
+			ended <- h.transact(ctx, Change{Names: []string{name}}, &last, func(base commit.Base) (map[string]json.RawMessage, error) {
+				select {
+				case bases <- base:
+				case <-ctx.Done():
+					return nil, ctx.Err()
+				}
+				select {
+				case result := <-results:
+					last = result.of
+					return result.made, result.err
+				case <-ctx.Done():
+					return nil, ctx.Err()
+				}
+			})
+		}()
+		select {
+		case t.base = <-bases:
+			return true
+		case failed = <-ended:
+			return false
+		}
+	}
+	made, err := t.run(fn)
+	switch {
+	case failed != nil:
+		return failed
+	case t.base == nil: // no key was used
+		return err
+	}
+	event := t.event
+	for {
+		select {
+		case results <- result{t, made, err}:
+		case err := <-ended:
+			return err
+		}
+		select {
+		case base := <-bases:
+			t = h.transaction(ctx, base)
+			t.event = event
+			if made, err = t.run(fn); len(t.changes) == 0 && errors.Is(t.err, fault.ErrNotAtomic) && !t.used {
+				err = errOtherKey
+			}
+		case err := <-ended:
+			return err
+		}
+	}
+}
+
+func (h Handle) transaction(ctx context.Context, base commit.Base) *Transaction {
+	return &Transaction{ctx: ctx, h: h, base: base, changes: map[string]json.RawMessage{}, keys: map[string]string{}}
+}
+
+// run calls fn, and gives what it has changed.
+func (t *Transaction) run(fn func(*Transaction) error) (map[string]json.RawMessage, error) {
+	err := fn(t)
+	if t.err != nil {
+		err = t.err
+	}
+	if err != nil {
+		return nil, err
+	}
+	return t.kept()
 }
 
 // Room is the room with the memory.
@@ -106,16 +165,14 @@ func (t *Transaction) nameOf(key string) (name string, err error) {
 	event := t.h.Layout.StateKey(name)
 	switch {
 	case t.err != nil:
-		return name, t.err
 	case t.base == nil:
 		if t.event = event; !t.await(name) {
 			t.err = cmp.Or(context.Cause(t.ctx), errEnded)
 		}
-	case t.event == "":
-		t.event = event
 	case t.event != event:
 		t.err = fault.Of(fault.ErrNotAtomic, nil, "%q and another key in %s have a state event each", key, t.h.ID)
 	}
+	t.used = t.used || t.err == nil
 	return name, t.err
 }
 
@@ -172,6 +229,9 @@ func (t *Transaction) Keys(list Listing) ([]string, error) {
 			continue
 		}
 		key, plain := wire.KeyOf(name)
+		if fresh, ok := t.base.FreshKey(name); ok {
+			key, plain = fresh, true
+		}
 		if !plain {
 			value, err := reader.Value(t.ctx, name, json.RawMessage(stored), t.base.Event())
 			if key = value.Key; err != nil && key == "" {

@@ -1,6 +1,7 @@
 package merge_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -135,5 +136,61 @@ func TestAtomic(t *testing.T) {
 			}
 			assert.Equal(t, want, h.Merge().Dict)
 		})
+	}
+}
+
+// Of an event whose parents nobody has it is not known what it changed: it must not take what others wrote with it.
+func TestAtomicWithUnknownParents(t *testing.T) {
+	h := history(marked("$p", 2, dict{"a": "p", "b": "0"}, "$old"), atomic("$t", 3, dict{"a": "t", "b": "t", "k": "kept"}, nil, "$x"))
+	h.GiveUp()
+	h.Place("$p", 1, true)
+	h.Place("$t", 2, true)
+	assert.Equal(t, "kept", h.Merge().Dict["k"])
+}
+
+// A history that was pruned finds what a whole one does: what is left of a fork has changed only what the atomic event has read otherwise.
+func TestAtomicAfterPrune(t *testing.T) {
+	for _, pruned := range []bool{false, true} {
+		d := dict{"a": "0", "b": "0", "c": "0"}
+		with := func(name, value string) dict {
+			changed := dict{}
+			for k, v := range d {
+				changed[k] = v
+			}
+			changed[name] = value
+			d = changed
+			return d
+		}
+		var h merge.History
+		n := int64(0)
+		add := func(e merge.Event) {
+			n++
+			e.Time = n
+			h.Add(e)
+			h.Place(e.ID, n, true)
+		}
+		add(marked("$1", 0, d))
+		for range 30 {
+			parent := id.EventID(fmt.Sprint("$", n))
+			add(marked(id.EventID(fmt.Sprint("$", n+1)), 0, with("a", fmt.Sprint(n)), parent))
+		}
+		base, fork := d, id.EventID(fmt.Sprint("$", n))
+		add(atomic("$t", 0, dict{"a": "t", "b": base["b"], "c": base["c"]}, nil, fork))
+		add(marked("$y", 0, dict{"a": base["a"], "b": "y", "c": base["c"]}, fork))
+		d = dict{"a": "t", "b": "y", "c": "0"}
+		add(marked("$m", 0, d, "$t", "$y"))
+		last := id.EventID("$m")
+		for i := range 21 {
+			next := id.EventID(fmt.Sprint("$z", i))
+			add(marked(next, 0, with("a", fmt.Sprint("z", i)), last))
+			last = next
+		}
+		if pruned {
+			h.Prune(24)
+		}
+		add(atomic("$q", 0, dict{"a": base["a"], "b": "y", "c": "q"}, nil, "$y"))
+		assert.Equal(t, "q", h.Merge().Dict["c"], "pruned: %v", pruned)
+		assert.Empty(t, h.Merge().Yields)
+		assert.True(t, h.WillCount("$q", "c"))
 	}
 }

@@ -73,6 +73,28 @@ func (h *History) link() {
 	slices.SortFunc(h.heads, func(a, b *node) int { return a.seq - b.seq })
 	h.latest = h.latestWithout(h.heads, func(n *node) bool { return n.dropped })
 	h.redact()
+	h.record()
+}
+
+// record notes which events have recorded that nothing of another one counts.
+func (h *History) record() {
+	for _, n := range h.order {
+		n.void, n.recorders = nil, nil
+	}
+	for _, n := range h.order {
+		for event := range n.Yields {
+			if !n.Yields.whole(event) {
+				continue
+			}
+			if void := h.original(h.events[event]); void != nil && !n.void[void] {
+				if n.void == nil {
+					n.void = map[*node]bool{}
+				}
+				n.void[void] = true
+				void.recorders = append(void.recorders, n)
+			}
+		}
+	}
 }
 
 // redact is about what was redacted. Where that is all there is, nothing is there. Of what others were made from, it is known

@@ -28,12 +28,12 @@ func (h *History) MergeFirst(most int) Merged {
 		return Merged{Dict: n.Dict, Parents: []id.EventID{n.ID}}
 	}
 	heads := h.heads[:min(most, len(h.heads))]
-	return h.mergeOf(heads, h.latestWithout(heads, func(n *node) bool { return n.dropped }), h.named(heads, most))
+	return h.mergeOf(heads, h.latestWithout(heads, func(n *node) bool { return n.dropped }), h.named(heads, most), h.latest)
 }
 
-// mergeOf merges the latest events. Whoever sends that names these as its parents.
-func (h *History) mergeOf(heads, latest, named []*node) Merged {
-	merged := h.merge(latest)
+// mergeOf merges the latest events, as all of those make them count. Whoever sends that names these as its parents.
+func (h *History) mergeOf(heads, latest, named, all []*node) Merged {
+	merged := h.merge(latest, h.voids(all))
 	h.leaveOut(&merged, heads, latest)
 	merged.Parents = idsOf(named)
 	return merged
@@ -108,7 +108,7 @@ func (h *History) MergeWithout(events []id.EventID) (merged Merged, ok bool) {
 			return Merged{}, false
 		}
 	}
-	return h.mergeOf(h.heads, latest, h.heads), true
+	return h.mergeOf(h.heads, latest, h.heads, latest), true
 }
 
 // idsOf are the IDs of the events, in compare's order.
@@ -119,7 +119,7 @@ func idsOf(nodes []*node) (ids []id.EventID) {
 	return ids
 }
 
-func (h *History) merge(heads []*node) (merged Merged) {
+func (h *History) merge(heads []*node, v *voids) (merged Merged) {
 	heads = slices.SortedFunc(slices.Values(heads), compare)
 	switch {
 	case len(heads) == 0:
@@ -128,8 +128,8 @@ func (h *History) merge(heads []*node) (merged Merged) {
 		merged.Dict = heads[0].Dict
 		return merged
 	}
-	dict, rules := h.propose(heads)
-	for _, n := range h.voids(heads).unrecorded {
+	dict, rules := h.propose(heads, v)
+	for _, n := range v.unrecorded(heads) {
 		merged.yieldWhole(n.ID)
 	}
 	merged.Dict = map[string]string{}
@@ -147,10 +147,10 @@ func (h *History) merge(heads []*node) (merged Merged) {
 }
 
 // propose merges the heads, by a rule for each name.
-func (h *History) propose(heads []*node) (map[string]*origin, map[string]*rule) {
+func (h *History) propose(heads []*node, v *voids) (map[string]*origin, map[string]*rule) {
 	dict, rules := map[string]*origin{}, map[string]*rule{}
 	for name := range h.names(heads...) {
-		rules[name] = h.proposal(heads, name)
+		rules[name] = h.proposal(heads, name, v)
 		if o := h.combine(heads, name, func() *rule { return rules[name] }); o != nil {
 			dict[name] = o
 		}
@@ -191,7 +191,7 @@ func (h *History) Line(name string) id.EventID {
 // present is what the name holds once the heads are merged, and the lines between which the rule chose. There are none where the name has never
 // been there.
 func (h *History) present(name string) (lines []line, chosen line, r *rule) {
-	r = h.proposal(h.latest, name)
+	r = h.proposal(h.latest, name, h.voids(h.latest))
 	if lines = h.undominated(h.latest, name, r); len(lines) == 0 {
 		return nil, line{parent: h.latest[0]}, r
 	}
@@ -286,7 +286,7 @@ func (h *History) counts(target *node, name string, in *node) bool {
 		}
 		rule := h.decision(n, name)
 		if n.Blind { // its writer has not chosen
-			rule = h.proposal(n.parents, name)
+			rule = h.proposal(n.parents, name, h.voids(n.parents))
 		}
 		lines := h.undominated(n.parents, name, rule)
 		if len(lines) == 0 {
@@ -306,9 +306,8 @@ func (h *History) counts(target *node, name string, in *node) bool {
 }
 
 // proposal is the rule for a merge that is to be made.
-func (h *History) proposal(heads []*node, name string) *rule {
-	voids := h.voids(heads)
-	r := &rule{name: name, void: voids.nodes, recorders: voids.recorders, propose: true, unplaced: map[*node]bool{}}
+func (h *History) proposal(heads []*node, name string, v *voids) *rule {
+	r := &rule{name: name, void: v.nodes, recorders: v.recorders, propose: true, unplaced: map[*node]bool{}}
 	for _, m := range h.order {
 		if len(m.Yields) > 0 && leads(heads, m) {
 			r.choices = append(r.choices, m)

@@ -29,6 +29,9 @@ type node struct {
 	twin          *node  // what the same request made first, where that is another event
 	past          bitset // the ancestors, by index
 	noChange      bool   // whether it is as if the event had changed nothing
+
+	void      map[*node]bool // the events of which it has recorded that nothing of them counts
+	recorders []*node        // the events that have recorded that of this one
 }
 
 // descends tells whether the event has merged the other one, or is it.

@@ -53,7 +53,11 @@ func (h *History) at(n *node, name string) *origin {
 
 // after is at for an event whose parents' origins of the name are known.
 func (h *History) after(n *node, name string) *origin {
-	before := h.combine(n.parents, name, func() *rule { return h.decision(n, name) })
+	rule := func() *rule { return h.decision(n, name) }
+	if len(n.void) == 0 && len(n.parents) == 1 {
+		rule = nil
+	}
+	before := h.combine(n.parents, name, rule)
 	replaces := n.Blind && n.twin == nil // whatever was there, and be it the same
 	value, there := n.Dict[name]
 	was := before != nil && before.present
@@ -64,13 +68,13 @@ func (h *History) after(n *node, name string) *origin {
 	return &origin{value: value, present: there, from: n, before: before}
 }
 
-// combine is how the name got to what several events make of it, by a rule where there are several.
+// combine is how the name got to what several events make of it, by a rule, which can be nil for a single one.
 func (h *History) combine(parents []*node, name string, rule func() *rule) *origin {
 	switch len(parents) {
 	case 0:
 		return nil
 	case 1:
-		if !h.atomic {
+		if rule == nil {
 			return h.at(parents[0], name)
 		}
 	}
@@ -103,16 +107,12 @@ func (h *History) undominated(parents []*node, name string, r *rule) []line {
 
 // decision is the rule of a merge that was made: what it recorded, and else what is the same everywhere.
 func (h *History) decision(n *node, name string) *rule {
-	r := &rule{name: name, yields: map[id.EventID]bool{}}
-	for event := range n.Yields {
-		switch yields := h.original(h.events[event]); {
-		case yields == nil:
-		case n.Yields.whole(event):
-			if r.void == nil {
-				r.void = map[*node]bool{}
-			}
-			r.void[yields] = true
-		case n.Yields.has(event, name):
+	r := &rule{name: name, yields: map[id.EventID]bool{}, void: n.void}
+	for event, names := range n.Yields {
+		if !slices.Contains(names, name) {
+			continue
+		}
+		if yields := h.original(h.events[event]); yields != nil {
 			r.yields[yields.ID] = true
 		}
 	}

@@ -21,14 +21,15 @@ func (h *History) Unplaced(own id.EventID) []id.EventID {
 	}
 	asked := map[*node]bool{}
 	if len(h.heads) > 1 {
-		_, rules := h.propose(h.latest)
+		v := h.voids(h.latest)
+		_, rules := h.propose(h.latest, v)
 		ask := func(unplaced map[*node]bool) {
 			for n := range unplaced {
 				asked[n] = true
 				marks[n.Mark] = marks[n.Mark] || n.own() // what was sent twice is where it was first
 			}
 		}
-		ask(h.voids(h.latest).unplaced)
+		ask(v.unplaced)
 		for _, rule := range rules {
 			ask(rule.unplaced)
 		}

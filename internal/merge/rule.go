@@ -99,7 +99,7 @@ func (r *rule) lose(paths []path, chosen path) {
 	for _, p := range paths {
 		for j, n := range p.changes {
 			in := slices.Index(chosen.changes, n)
-			if !n.Conditional || n.Atomic || in >= 0 && !slices.ContainsFunc(chosen.changes[in:], func(m *node) bool { return !m.Conditional }) {
+			if !n.Conditional || n.whole() || in >= 0 && !slices.ContainsFunc(chosen.changes[in:], func(m *node) bool { return !m.Conditional }) {
 				continue
 			}
 			if j > 0 && lost[p.changes[j-1]] || r.yielded(n) || slices.ContainsFunc(paths, func(q path) bool { return r.misses(p, j, q) }) {

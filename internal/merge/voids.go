@@ -5,11 +5,10 @@ type voids struct {
 	heads  []*node
 	within []*node // the heads and what they were made from, parents first
 
-	nodes      map[*node]bool
-	recorders  map[*node][]*node // by event, the merges that have recorded that it does not count
-	judged     map[*node]bool    // of which is known whether they count
-	unrecorded []*node           // those that a merge of the heads must record
-	unplaced   map[*node]bool    // events whose place decides, for which nobody has asked yet
+	nodes     map[*node]bool
+	recorders map[*node][]*node // by event, the merges that have recorded that it does not count
+	judged    map[*node]bool    // of which is known whether they count
+	unplaced  map[*node]bool    // events whose place decides, for which nobody has asked yet
 }
 
 func (v *voids) has(n *node) bool { return v.nodes[n] }

@@ -47,6 +47,7 @@ func (b testBase) Stored(name string) (json.RawMessage, bool) {
 	stored, there := b.names[name]
 	return json.RawMessage(stored), there
 }
+func (testBase) FreshKey(string) (string, bool)    { return "", false }
 func (testBase) Fresh(string) bool                 { return false }
 func (b testBase) Event() id.EventID               { return b.event }
 func (testBase) Unchanged(string, id.EventID) bool { return false }
