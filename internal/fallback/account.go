@@ -43,6 +43,7 @@ type account struct {
 	mu       sync.Mutex
 	writes   destination
 	asked    time.Time // when the power was last asked for
+	changes  int       // how often it may have changed
 	known    bool      // whether content is what the homeserver has
 	content  wire.Account
 	number   int      // of the content
@@ -67,10 +68,30 @@ func (a *account) write(to destination) {
 	a.writes, a.asked = to, time.Now()
 }
 
+// question is for who asks the homeserver for the power now; see [account.answer].
+func (a *account) question() (changes int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.changes
+}
+
+// answer notes where the memory is written by what the homeserver has said since the question. It does not count, and is not noted, where the power
+// may have changed since then.
+func (a *account) answer(to destination, changes int) (counts bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.changes != changes {
+		return false
+	}
+	a.writes, a.asked = to, time.Now()
+	return true
+}
+
 // powerChanged makes the homeserver be asked for the power again, and tells whether that matters.
 func (a *account) powerChanged() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.changes++
 	a.asked = time.Time{}
 	return a.writes == toAccount
 }

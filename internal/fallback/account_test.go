@@ -37,6 +37,14 @@ func TestDestination(t *testing.T) {
 		assert.True(t, a.powerChanged())
 		check(toAccount, false, "power has changed")
 
+		asks := a.question()
+		assert.True(t, a.powerChanged(), "while the homeserver is asked")
+		assert.False(t, a.answer(toAccount, asks), "which has not heard of it yet")
+		check(toAccount, false, "nobody knows")
+		assert.True(t, a.answer(toAccount, a.question()))
+		check(toAccount, true, "the homeserver has said so since")
+		assert.True(t, a.powerChanged())
+
 		a.write(toState)
 		time.Sleep(1000 * time.Hour)
 		check(toState, true, "a write that is refused tells")

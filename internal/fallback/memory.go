@@ -304,22 +304,26 @@ func (f *Memory) settle(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
-	content, err := f.learnLocked(ctx)
-	if err != nil {
-		return err
-	}
-	to := toAccount
-	if mayWrite(ctx, f.Room) {
-		if err := f.move(ctx, content); err == nil {
-			to = toState
-		} else if !errors.Is(err, fault.ErrForbidden) && !errors.Is(err, fault.ErrTooLarge) {
+	for {
+		asks := f.account.question()
+		content, err := f.learnLocked(ctx)
+		if err != nil {
 			return err
-		} else {
-			f.Log(ctx).Warn().Err(err).Stringer("room_id", f.ID).Msg("The memory stays in account data")
+		}
+		to := toAccount
+		if mayWrite(ctx, f.Room) {
+			if err := f.move(ctx, content); err == nil {
+				to = toState
+			} else if !errors.Is(err, fault.ErrForbidden) && !errors.Is(err, fault.ErrTooLarge) {
+				return err
+			} else {
+				f.Log(ctx).Warn().Err(err).Stringer("room_id", f.ID).Msg("The memory stays in account data")
+			}
+		}
+		if f.account.answer(to, asks) {
+			return nil
 		}
 	}
-	f.account.write(to)
-	return nil
 }
 
 // powerChanged is for when a sync tells that the power may be another one.
