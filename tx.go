@@ -19,19 +19,13 @@ type Tx struct {
 	tx *memory.Transaction // nil once the function has returned
 }
 
-// Transact calls fn, and makes all that fn changes in one state event: all of it happens, or nothing does. Nothing that fn has read changes in
-// between: where another goroutine or process on the same homeserver changes one of these keys at the same time, one of the two is done first,
-// and fn is called again with what came of that. So a Transact moves an amount from one key to another and loses nothing.
+// Transact calls fn and makes all that it changes in one state event, or nothing of it. Nothing that fn has read changes in between: where
+// somebody on the same homeserver changes such a key at the same time, fn is called again with what came of that. As with [Update], fn is called
+// in the caller's goroutine, must not use the store, and may have no effects that must not happen twice; its error is returned as it is.
 //
-// fn is called at least once, in the goroutine that called Transact. It must not use the store, nor have effects that must not happen twice; see
-// [Update]. Its error ends the Transact and is returned as it is; nothing is changed then. Where nothing changes there is no event. What waits for
-// a flush is sent first; see [WithFlushEvery].
+// In the per-key layout fn can use one key. What waits for a flush is sent first. It takes the requests of Update.
 //
-// In the per-key layout each key has a state event, so that fn can use one key, and a second one fails with ErrNotAtomic.
-//
-// It takes the requests of [Update].
-//
-// Errors: those of fn, [ErrNotAtomic], [ErrInvalidOption] where fn is nil, and those of [Store.Put].
+// Errors: those of fn and of [Store.Put], [ErrNotAtomic] for a second key in the per-key layout, [ErrInvalidOption] where fn is nil.
 func (s *Store) Transact(ctx context.Context, fn func(tx *Tx) error) error {
 	if fn == nil {
 		return fault.Of(ErrInvalidOption, nil, "the function is nil")
