@@ -17,6 +17,7 @@ func TestRestorationsChanges(t *testing.T) {
 	type changes = map[string]json.RawMessage
 	raw := func(text string) json.RawMessage { return json.RawMessage(text) }
 	res := restoration{
+		holds:  func(string, string) bool { return true },
 		was:    map[string]string{"same": `1`, "changed": `2`, "deleted": `3`, "lost": `4`, "broken": `5`},
 		stored: changes{"same": raw(`1`), "changed": raw(`2`), "deleted": raw(`"elsewhere"`), "lost": raw(`4`), "broken": raw(`5`)},
 		lost:   map[string]bool{"lost": true},
@@ -39,6 +40,7 @@ func TestRestorationsChanges(t *testing.T) {
 
 func TestRestorationsClearValues(t *testing.T) {
 	res := restoration{
+		holds:  func(string, string) bool { return true },
 		stored: map[string]json.RawMessage{"a": json.RawMessage(`{"b": 1, "a": 2}`), "ref": wire.Reference("$1")},
 		clear:  map[string]string{"a": "a", "unasked": "unasked"},
 	}
