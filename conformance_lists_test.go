@@ -198,7 +198,7 @@ func infoTells(t *testing.T, e *env) {
 	assert.Equal(t, e.room, info.Room)
 	assert.Zero(t, info.Keys)
 	assert.Zero(t, info.Bytes)
-	const keys = 40
+	const keys = 12
 	values := map[string]any{}
 	for i := range keys {
 		values[fmt.Sprintf("key %02d", i)] = strings.Repeat("x", 100)

@@ -181,7 +181,7 @@ func transfer(from, to string, amount int) func(tx *roomkv.Tx) error {
 
 func transactsAtOnce(t *testing.T, e *env) {
 	ctx := t.Context()
-	const accounts, writers, each = 4, 3, 4
+	const accounts, writers, each = 4, 3, 3
 	values := map[string]any{}
 	for i := range accounts {
 		values[fmt.Sprint("account ", i)] = 0

@@ -36,8 +36,8 @@ type Info struct {
 	Age       time.Duration // how long ago the sync has last told something, while Following
 }
 
-// Info returns what is known of the store's memory: how full it is, and what keeps the client from writing. The log also warns, once, when a memory
-// takes 80 % of its state event.
+// Info returns what is known of the store's memory: how full it is, and what keeps the client from writing. The client's log warns, once, when a memory
+// takes 80 % of its state event. Of a [Store.Sub] it is the whole memory.
 //
 // It takes the requests of [Store.Keys] and up to three more, which ask for the power levels, and whether the room is encrypted and was upgraded.
 // What waits for a flush is not counted.

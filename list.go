@@ -16,8 +16,8 @@ func Prefix(prefix string) ListOption {
 	return func(l *memory.Listing) { l.Prefix = prefix }
 }
 
-// StartAfter begins after key, whether it is there or not: with the key that a list before this one ended with, for example. With [Descending]
-// that is the next smaller key.
+// StartAfter begins after key, whether the memory has that key or not. The last key of one list is the start of the next. With [Descending] the list
+// begins with the next smaller key.
 func StartAfter(key string) ListOption {
 	return func(l *memory.Listing) { l.After = &key }
 }

@@ -125,7 +125,7 @@ func (c *commit) planOn(ctx context.Context, merged merge.Merged, read bool) pla
 			size += wire.EntrySize(name, "")
 		}
 	}
-	reads := newReads() // of all edits that are applied
+	reads := newReads() // of all atomic edits
 	for _, edit := range c.todo {
 		base.size, base.reads, base.fresh = size, nil, p.fresh
 		if edit.Atomic {
@@ -176,7 +176,7 @@ func (c *commit) planOn(ctx context.Context, merged merge.Merged, read bool) pla
 		p.parents.By = nonce(c.random())
 		p.parents.Conditional = p.applied[0].Conditional
 		if p.applied[0].Atomic {
-			for name := range base.changed { // one edit can take back what another has done
+			for name := range base.changed { // an edit can take back what an earlier one has done
 				reads.note(name)
 			}
 			p.parents.Atomic = reads.without(func(name string) bool {

@@ -5,7 +5,7 @@ import (
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
-// Tell notes in an event what its content says of those before it, nil where it says nothing, or only copies what another said.
+// Tell notes in an event what its content says of the events before it. Parents is nil where the content says nothing, or copies what another said.
 func Tell(event *merge.Event, parents *wire.Parents) {
 	switch {
 	case parents == nil:
@@ -15,7 +15,7 @@ func Tell(event *merge.Event, parents *wire.Parents) {
 		event.Marked, event.Parents, event.Yields, event.Conditional = true, parents.Events, parents.Yields, parents.Conditional
 		if atomic := parents.Atomic; atomic != nil {
 			event.Conditional, event.Atomic, event.Reads, event.ReadsAll = true, true, atomic.Reads, atomic.All
-			if sizeOfReads(atomic.Reads) >= maxReads { // which roomkv does not write
+			if sizeOfReads(atomic.Reads) >= maxReads { // roomkv writes no such event, and each name takes time to judge
 				event.Reads, event.ReadsAll = nil, true
 			}
 		}

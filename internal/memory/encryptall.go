@@ -30,10 +30,10 @@ func (h Handle) EncryptAll(ctx context.Context, list Listing) (changed int, err 
 	var left error             // why a value is left as it is
 	moves := map[string]move{} // by the name that each has now
 	for _, found := range records {
-		m, needed, err := h.move(ctx, found)
-		if err == nil && !list.Holds(m.key) {
+		if key, plain := wire.KeyOf(found.Name); plain && found.Err == nil && !list.Holds(key) {
 			continue
 		}
+		m, needed, err := h.move(ctx, found)
 		left = cmp.Or(left, err)
 		if needed && err == nil {
 			err = sealer.Check(commit.Value{Name: m.to, Key: m.key, Stored: string(m.stored)})

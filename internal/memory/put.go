@@ -28,7 +28,8 @@ type Put struct {
 	Sent func(names []string)
 }
 
-// PutAll stores values, in their stored form and by key. Where one event has all names, or where it depends on what is there, nil removes a key. Values that go to the media
+// PutAll stores values, in their stored form and by key. Nil removes a key where one event has all names, and where the value depends on what is
+// there. Values that go to the media
 // repository are there before anything else is sent.
 func (h Handle) PutAll(ctx context.Context, stored map[string]json.RawMessage, how Put) error {
 	if len(stored) == 0 {

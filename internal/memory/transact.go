@@ -16,13 +16,13 @@ import (
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
-// Transaction is what a function sees of a memory, and what it changes there, all at once. It is good until the function has returned, and not
-// safe for concurrent use.
+// Transaction is what a function sees of a memory and changes there as a whole. A Transaction is good until its function has returned. It is not safe
+// for concurrent use.
 type Transaction struct {
 	ctx     context.Context
 	h       Handle
-	base    commit.Base                // nil before the first key is known
-	await   func(name string) bool     // waits for the base of the event with the name; it has none where it is not true
+	base    commit.Base                // nil until the function has used its first key
+	await   func(name string) bool     // sets base to that of the event with the name, and is false where there is none
 	changes map[string]json.RawMessage // by name, nil for those that are removed
 	keys    map[string]string          // by name, of values that were put
 	event   string                     // the state key of the event, where not all names have the same
@@ -72,11 +72,11 @@ func (h Handle) transact(ctx context.Context, change Change, last **Transaction,
 	return h.commitAgain(ctx, change, &edit, func() (name, key string) { return (*last).unread.name, (*last).unread.key })
 }
 
-// transactOne is Transact where each name has an event of its own. Which one it is, is known when fn uses its first key: then another goroutine begins
-// the change, and gives fn, which stays in the caller's goroutine, what there is.
+// transactOne is Transact where each name has an event of its own. The first key that fn uses tells which event that is. Another goroutine then begins the
+// change and hands over what is there. The function fn stays in the caller's goroutine.
 func (h Handle) transactOne(ctx context.Context, fn func(*Transaction) error) error {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // also where fn panics, and what was begun must not wait for it
+	defer cancel() // where fn panics the change must not wait for its result
 	type result struct {
 		of   *Transaction
 		made map[string]json.RawMessage

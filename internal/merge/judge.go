@@ -2,8 +2,8 @@ package merge
 
 import "slices"
 
-// voids finds the atomic events that do not count: a merge has found so, or something else has changed a name on which the event depends, was stored
-// before it, and was not seen by its writer. So whoever was told that its event stands keeps that: it has looked back since the event was stored.
+// voids finds the atomic events that do not count. A merge has recorded so. Or another event has changed a name on which the atomic event depends, was
+// stored before the atomic event, and was not seen by its writer. An acknowledged event goes on to count: its writer has looked back since it was stored.
 func (h *History) voids(heads []*node) *voids {
 	if !h.atomic {
 		return &voids{}
@@ -125,8 +125,8 @@ func (h *History) conflicts(m, n *node, depends map[string]*origin) bool {
 	return false
 }
 
-// dependsOn are the names that the atomic event has changed or read, but for those of ReadsAll: there whatever keeps another event from counting
-// keeps this one too.
+// dependsOn are the names that the atomic event has changed or read. With ReadsAll the names that it has read are left out: whatever makes an earlier
+// event void conflicts with an event that has read all.
 func (h *History) dependsOn(n *node) map[string]bool {
 	names := h.changed(n)
 	for _, name := range n.Reads {

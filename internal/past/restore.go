@@ -74,7 +74,7 @@ type restoration struct {
 	holds func(name, stored string) bool // whether the name is of the keys that are restored
 }
 
-// holds tells which names are of the keys of a listing. One of which nobody can tell is not. Sealed keys are read, once each.
+// holds tells which names stand for keys of a listing. A name whose key cannot be read does not. Each sealed key is read once.
 func holds(ctx context.Context, r memory.Room, list memory.Listing) func(name, stored string) bool {
 	if list == (memory.Listing{}) {
 		return func(string, string) bool { return true }
