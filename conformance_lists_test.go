@@ -140,6 +140,9 @@ func getAll(t *testing.T, e *env) {
 	}
 	e.settle(t)
 	e.counts(t, 1, "GetAll", func() error { _, err := e.store.GetAll(ctx, "a", "b", "c"); return err })
+	if e.single() {
+		assert.Equal(t, 1, e.requests.Count(), "the same request is not made again for each key: %s", e.sent())
+	}
 }
 
 func mapOf(t *testing.T, e *env) {

@@ -23,6 +23,7 @@ var subRows = []row{
 	{name: "Sub watches its keys", in: followed, run: subWatches},
 	{name: "Sub has the past of its keys", in: inRooms + " single/sealed perkey/sealed", run: subRestores},
 	{name: "Sub is exported, imported and copied", in: inRooms + " single/sealed perkey/sealed", run: subIsCopied},
+	{name: "Sub encrypts its keys", in: secretly, run: subEncrypts},
 	{name: "Sub with a bad prefix", in: once, run: subIsInvalid},
 }
 
@@ -248,6 +249,21 @@ func subIsCopied(t *testing.T, e *env) {
 	_, err = roomkv.Copy(ctx, elsewhere, sub)
 	require.NoError(t, err)
 	assert.Equal(t, map[string]string{"a": "11", "b": "2"}, memoryOf(t, elsewhere))
+}
+
+func subEncrypts(t *testing.T, e *env) {
+	ctx := t.Context()
+	inClear := e.another(t, roomkv.WithEncryption(false))
+	require.NoError(t, inClear.PutAll(ctx, map[string]any{"a": 1, "p/a": 2}))
+	e.settle(t)
+	changed, err := e.store.Sub("p/").EncryptAll(ctx)
+	require.NoError(t, err)
+	assert.Equal(t, 1, changed)
+	for key, encrypted := range map[string]bool{"a": false, "p/a": true} {
+		entry, err := e.another(t).Entry(ctx, key)
+		require.NoError(t, err)
+		assert.Equal(t, encrypted, entry.Encrypted, key)
+	}
 }
 
 func subIsInvalid(t *testing.T, e *env) {
