@@ -20,7 +20,7 @@ import (
 var encryptedRows = []row{
 	{name: "Encrypted values do not cross the wire", in: secretly + " single/encrypted/following", run: valuesAreSecret},
 	{name: "Encrypted values are read by another device and another user", in: secretly, run: othersRead},
-	{name: "Encrypted values notify nobody", in: secretly, run: notifiesNobody},
+	{name: "Encrypted values notify nobody", in: secretly, alone: true, run: notifiesNobody},
 	{name: "Encrypted values of a client without a Crypto", in: secretly, run: withoutCrypto},
 	{name: "Encrypted values without their keys", in: secretly, run: withoutKeys},
 	{name: "Encrypted values of a device that is not trusted", in: "single/encrypted", run: untrusted},

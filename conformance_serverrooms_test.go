@@ -36,7 +36,7 @@ var serverRoomRows = []row{
 	{name: "server: the media repository", in: once, run: serverMedia},
 	{name: "server: history from before a member joined", in: once, run: serverHistoryVisibility},
 	{name: "server: a room's upgrade", in: once, run: serverUpgrade},
-	{name: "server: encrypted events and unread counts", in: once, run: serverUnreadCounts},
+	{name: "server: encrypted events and unread counts", in: once, alone: true, run: serverUnreadCounts},
 	{name: "server: messages to a device come once", in: once, run: serverToDevice},
 }
 

@@ -75,7 +75,8 @@ type row struct {
 	in   string // the settings in which it holds, with blanks between
 	run  func(t *testing.T, e *env)
 
-	// alone rows measure what a busy machine changes: a write of a store that follows looks back where the sync takes longer than 0.3 s.
+	// alone rows measure what a busy machine changes: a write of a store that follows looks back where the sync takes longer than 0.3 s. Or they wait
+	// for what a busy Dendrite puts off for minutes: it counts unread events once it has little else to do.
 	alone bool
 }
 
