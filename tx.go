@@ -14,6 +14,7 @@ import (
 // Its methods may be called by several goroutines, one after the other.
 type Tx struct {
 	prefix prefix
+	until  func(opts []PutOption) (at int64, told bool, err error) // see [Store.until]
 
 	mu sync.Mutex
 	tx *memory.Transaction // nil once the function has returned
@@ -32,7 +33,7 @@ func (s *Store) Transact(ctx context.Context, fn func(tx *Tx) error) error {
 	}
 	return s.write(ctx, []string{""}, func(h memory.Handle) error { // any key
 		return h.Transact(ctx, func(t *memory.Transaction) error {
-			tx := &Tx{prefix: s.prefix, tx: t}
+			tx := &Tx{prefix: s.prefix, tx: t, until: func(opts []PutOption) (int64, bool, error) { return s.until(ctx, opts) }}
 			defer tx.end()
 			return fn(tx)
 		})
@@ -79,11 +80,16 @@ func (tx *Tx) Get(key string, dest any) error {
 // Put stores value under key once fn has returned without an error.
 //
 // Errors: [ErrInvalidKey], [ErrInvalidValue], [ErrTooLarge], [ErrNotAtomic], [ErrTxDone].
-func (tx *Tx) Put(key string, value any) error {
+func (tx *Tx) Put(key string, value any, opts ...PutOption) error {
 	stored, err := encode.Value(key, value)
 	if err != nil {
 		return err
 	}
+	at, _, err := tx.until(opts)
+	if err != nil {
+		return err
+	}
+	stored = expiring(stored, at)
 	return tx.use(func(t *memory.Transaction) error { return t.Put(tx.prefix.of(key), stored) }, key)
 }
 

@@ -94,7 +94,7 @@ var mutants = []mutant{
 	{"A12: a fork is repaired once", "internal/commit/do.go",
 		"w.needsRepair() && w.Repair(ctx) != nil {\n			pause *= 2\n		}", "w.needsRepair() {\n			_ = w.Repair(ctx)\n			return\n		}", protocol},
 	{"A13: an Update that a Put overtook is not made again", "internal/merge/rule.go",
-		"		return !m.Conditional && r.stored(m, n) &&", "		return false && r.stored(m, n) &&", merging},
+		"		return !m.IsConditional(r.name) && r.stored(m, n) &&", "		return false && r.stored(m, n) &&", merging},
 	{"a read shares what is still being asked: of two rivals the one is shown that counts by a guess", "internal/replica/dict.go",
 		" || len(d.history.Unplaced(\"\")) > 0 {", " {", protocol},
 	{"an answer that is none tells no order of storage", "internal/matrix/stored.go",
