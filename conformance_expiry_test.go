@@ -41,7 +41,6 @@ func gone(t *testing.T, store *roomkv.Store, key string) time.Time {
 	return time.Now()
 }
 
-
 func expires(t *testing.T, e *env) {
 	ctx := t.Context()
 	other := e.another(t)

@@ -216,6 +216,31 @@ func ExampleStore_Transact() {
 	// coins/alice has 6
 }
 
+func ExampleExpireAfter() {
+	ctx := context.Background()
+	client, room := botAndRoom()
+	store, err := roomkv.New(client, room.String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	greet := func(user string) {
+		err := store.Create(ctx, "greeted/"+user, true, roomkv.ExpireAfter(time.Hour))
+		switch {
+		case errors.Is(err, roomkv.ErrExists): // less than an hour ago
+		case err != nil:
+			log.Fatal(err)
+		default:
+			fmt.Println("Hello,", user)
+		}
+	}
+	greet("alice")
+	greet("alice")
+	greet("bob")
+	// Output:
+	// Hello, alice
+	// Hello, bob
+}
+
 func ExampleStore_Keys() {
 	ctx := context.Background()
 	client, room := botAndRoom()

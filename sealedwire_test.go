@@ -118,6 +118,14 @@ var operations = map[string]func(t *testing.T, r *sealedRun){
 			}))
 		}
 	},
+	"Store.Sweep": func(t *testing.T, r *sealedRun) {
+		require.NoError(t, r.store.Put(t.Context(), r.key(2), r.value(2), roomkv.ExpireAfter(time.Millisecond)))
+		eventually(t, func() bool {
+			_, err := r.store.Entry(t.Context(), r.key(2))
+			return errors.Is(err, roomkv.ErrNotFound)
+		}, "it has expired")
+		require.NoError(t, r.store.Sweep(t.Context()))
+	},
 	"MapOf": func(t *testing.T, r *sealedRun) {
 		require.NoError(t, roomkv.MapOf[string](r.store).Put(t.Context(), r.key(2), r.value(2)))
 	},

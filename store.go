@@ -187,7 +187,7 @@ func (s *Store) Put(ctx context.Context, key string, value any, opts ...PutOptio
 //
 // Errors: those of [Store.Put].
 func (s *Store) PutAll(ctx context.Context, values map[string]any, opts ...PutOption) error {
-	at, _, err := s.until(ctx, opts)
+	at, _, err := s.core.until(ctx, opts)
 	if err != nil {
 		return err
 	}

@@ -14,7 +14,7 @@ import (
 // Its methods may be called by several goroutines, one after the other.
 type Tx struct {
 	prefix prefix
-	until  func(opts []PutOption) (at int64, told bool, err error) // see [Store.until]
+	until  func(opts []PutOption) (at int64, told bool, err error) // see [core.until]
 
 	mu sync.Mutex
 	tx *memory.Transaction // nil once the function has returned
@@ -33,7 +33,7 @@ func (s *Store) Transact(ctx context.Context, fn func(tx *Tx) error) error {
 	}
 	return s.write(ctx, []string{""}, func(h memory.Handle) error { // any key
 		return h.Transact(ctx, func(t *memory.Transaction) error {
-			tx := &Tx{prefix: s.prefix, tx: t, until: func(opts []PutOption) (int64, bool, error) { return s.until(ctx, opts) }}
+			tx := &Tx{prefix: s.prefix, tx: t, until: func(opts []PutOption) (int64, bool, error) { return s.core.until(ctx, opts) }}
 			defer tx.end()
 			return fn(tx)
 		})

@@ -43,7 +43,7 @@ func Update[T any](ctx context.Context, s *Store, key string, fn func(old T, fou
 	if err != nil {
 		return err
 	}
-	at, told, err := s.until(ctx, opts)
+	at, told, err := s.core.until(ctx, opts)
 	if err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func Update[T any](ctx context.Context, s *Store, key string, fn func(old T, fou
 //
 // Errors: [ErrExists], and those of [Store.Put].
 func (s *Store) Create(ctx context.Context, key string, value any, opts ...PutOption) error {
-	stored, err := s.stored(ctx, key, value, opts)
+	stored, err := s.core.stored(ctx, key, value, opts)
 	if err != nil {
 		return err
 	}
@@ -101,7 +101,7 @@ func (s *Store) Create(ctx context.Context, key string, value any, opts ...PutOp
 //
 // Errors: [ErrConflict], also where the key has been deleted, and those of [Store.Put].
 func (s *Store) CompareAndPut(ctx context.Context, key string, value any, revision Revision, opts ...PutOption) error {
-	stored, err := s.stored(ctx, key, value, opts)
+	stored, err := s.core.stored(ctx, key, value, opts)
 	if err != nil {
 		return err
 	}

@@ -53,10 +53,10 @@ type opPlan struct {
 	ID      string
 	Kind    opKind
 	Key     string
-	Keys    []string // of a PutAll or Transact, more of them
-	Reads   []string // of a Transact: keys that it reads and does not change
-	Looks   bool     // of a Transact: it changes nothing
-	Picky   bool     // of a Transact: it refuses to change anything where it finds an odd number of tokens in all
+	Keys    []string      // of a PutAll or Transact, more of them
+	Reads   []string      // of a Transact: keys that it reads and does not change
+	Looks   bool          // of a Transact: it changes nothing
+	Picky   bool          // of a Transact: it refuses to change anything where it finds an odd number of tokens in all
 	Expires time.Duration // of a Put: how long the value counts, 0 for ever; what is made of it counts as long
 	Think   time.Duration
 	Timeout time.Duration // 0 without
