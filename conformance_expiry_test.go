@@ -2,12 +2,16 @@ package roomkv_test
 
 import (
 	"bytes"
+	"context"
 	"net/http"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv"
 )
@@ -22,6 +26,9 @@ var expiryRows = []row{
 	{name: "ExpireAfter of what waits for a flush", in: both, run: expiresBeforeFlush},
 	{name: "ExpireAfter is copied, exported and imported", in: both, run: expiryMoves},
 	{name: "Sweep removes what has expired", in: inRooms, run: sweeps},
+	{name: "Lease has one holder", in: inRooms + " single/following", run: leaseHeld},
+	{name: "Lease in account data is refused", in: both, run: leaseInAccountData},
+	{name: "Once is true for one", in: inRooms + " " + followed, run: onceOfSeveral},
 	{name: "ErrNoTime of a homeserver without a clock", in: both, run: errNoTime},
 }
 
@@ -268,4 +275,93 @@ func sweeps(t *testing.T, e *env) {
 	require.NoError(t, e.store.Sweep(ctx))
 	assert.Zero(t, writes(e.requests), "nothing is left to be removed")
 	assert.Equal(t, before, revisions(t, e.store, "stays", "later"))
+}
+
+func leaseHeld(t *testing.T, e *env) {
+	ctx := t.Context()
+	lease, err := e.store.Lease(ctx, "leader", leaseTTL)
+	require.NoError(t, err)
+	assert.Equal(t, int64(1), lease.Fence())
+	other := e.another(t)
+	brief, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer cancel()
+	_, err = other.Lease(brief, "leader", leaseTTL)
+	require.ErrorIs(t, err, context.DeadlineExceeded, "it is held")
+	second, err := other.Lease(ctx, "another name", time.Minute)
+	require.NoError(t, err)
+	require.NoError(t, second.Release(ctx))
+
+	write := func(of *roomkv.Store, value int) error {
+		return of.Transact(ctx, func(tx *roomkv.Tx) error {
+			if err := tx.Require(lease); err != nil {
+				return err
+			}
+			return tx.Put("by", value)
+		})
+	}
+	if e.single() {
+		require.NoError(t, write(e.store, 1))
+		e.reads(t, "by", "1")
+	} else {
+		require.ErrorIs(t, write(e.store, 1), roomkv.ErrNotAtomic)
+	}
+	require.ErrorIs(t, write(other, 2), roomkv.ErrInvalidOption, "the lease is the other store's")
+	select {
+	case <-lease.Done():
+		assert.Fail(t, "it is held")
+	default:
+	}
+	require.NoError(t, lease.Release(ctx))
+	<-lease.Done()
+	require.NoError(t, lease.Release(ctx), "a second time")
+	require.ErrorIs(t, write(e.store, 3), roomkv.ErrLeaseLost)
+	third, err := other.Lease(ctx, "leader", leaseTTL)
+	require.NoError(t, err)
+	assert.Equal(t, int64(2), third.Fence())
+	require.NoError(t, other.Close(ctx))
+	<-third.Done()
+	_, err = other.Lease(ctx, "another name", leaseTTL)
+	require.ErrorIs(t, err, roomkv.ErrInvalidOption, "the store was closed")
+	_, err = e.store.Lease(ctx, "leader", time.Second)
+	require.ErrorIs(t, err, roomkv.ErrInvalidOption)
+	_, err = e.another(t, roomkv.WithSingleWriter()).Lease(ctx, "leader", leaseTTL)
+	require.ErrorIs(t, err, roomkv.ErrInvalidOption)
+}
+
+func leaseInAccountData(t *testing.T, e *env) {
+	ctx := t.Context()
+	powerless := e.member(t, 0)
+	store := open(t, powerless, e.room, e.opts(roomkv.WithAccountDataFallback())...)
+	_, err := store.Lease(ctx, "leader", leaseTTL)
+	require.ErrorIs(t, err, roomkv.ErrForbidden)
+	_, err = store.Once(ctx, "$event", time.Hour)
+	require.ErrorIs(t, err, roomkv.ErrForbidden)
+}
+
+func onceOfSeveral(t *testing.T, e *env) {
+	ctx := t.Context()
+	others := []*roomkv.Store{e.store, e.another(t), e.another(t)}
+	for _, event := range []id.EventID{"$one", "$two"} {
+		var mine atomic.Int64
+		var group sync.WaitGroup
+		for _, store := range others {
+			group.Go(func() {
+				first, err := store.Once(ctx, event, time.Hour)
+				assert.NoError(t, err)
+				if first {
+					mine.Add(1)
+				}
+			})
+		}
+		group.Wait()
+		assert.Equal(t, int64(1), mine.Load())
+	}
+	again, err := e.store.Once(ctx, "$one", time.Hour)
+	require.NoError(t, err)
+	assert.False(t, again)
+	first, err := e.store.Sub("handler/").Once(ctx, "$one", time.Hour)
+	require.NoError(t, err)
+	assert.True(t, first, "another handler's")
+	_, err = e.store.Once(ctx, "$one", 0)
+	require.ErrorIs(t, err, roomkv.ErrInvalidOption)
 }

@@ -57,13 +57,5 @@ func (c *core) stored(ctx context.Context, key string, value any, opts []PutOpti
 		return nil, err
 	}
 	at, _, err := c.until(ctx, opts)
-	return expiring(stored, at), err
-}
-
-// expiring is a stored form that counts until then.
-func expiring(stored json.RawMessage, at int64) json.RawMessage {
-	if at == 0 {
-		return stored
-	}
-	return json.RawMessage(wire.Expiring(string(stored), at))
+	return wire.WithExpiry(stored, at), err
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/memory"
 	"github.com/roomkv/roomkv/internal/upgrade"
+	"github.com/roomkv/roomkv/internal/wire"
 )
 
 // Store is a handle on the memory of one room. It is small and holds no connection of its own. With [WithFlushEvery] call
@@ -198,7 +199,7 @@ func (s *Store) PutAll(ctx context.Context, values map[string]any, opts ...PutOp
 		if err != nil {
 			return err
 		}
-		stored[key] = expiring(text, at)
+		stored[key] = wire.WithExpiry(text, at)
 		keys = append(keys, key)
 	}
 	m, err := s.keyed(ctx, keys...)

@@ -8,12 +8,14 @@ import (
 	"github.com/roomkv/roomkv/internal/encode"
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/memory"
+	"github.com/roomkv/roomkv/internal/wire"
 )
 
 // Tx is what the function of a [Store.Transact] reads and changes. It is good until the function returns, and fails with [ErrTxDone] after that.
 // Its methods may be called by several goroutines, one after the other.
 type Tx struct {
 	prefix prefix
+	at     place
 	until  func(opts []PutOption) (at int64, told bool, err error) // see [core.until]
 
 	mu sync.Mutex
@@ -31,9 +33,13 @@ func (s *Store) Transact(ctx context.Context, fn func(tx *Tx) error) error {
 	if fn == nil {
 		return fault.Of(ErrInvalidOption, nil, "the function is nil")
 	}
+	room, err := s.open(ctx)
+	if err != nil {
+		return err
+	}
 	return s.write(ctx, []string{""}, func(h memory.Handle) error { // any key
 		return h.Transact(ctx, func(t *memory.Transaction) error {
-			tx := &Tx{prefix: s.prefix, tx: t, until: func(opts []PutOption) (int64, bool, error) { return s.core.until(ctx, opts) }}
+			tx := &Tx{prefix: s.prefix, at: place{s.core, room.ID}, tx: t, until: func(opts []PutOption) (int64, bool, error) { return s.core.until(ctx, opts) }}
 			defer tx.end()
 			return fn(tx)
 		})
@@ -89,7 +95,7 @@ func (tx *Tx) Put(key string, value any, opts ...PutOption) error {
 	if err != nil {
 		return err
 	}
-	stored = expiring(stored, at)
+	stored = wire.WithExpiry(stored, at)
 	return tx.use(func(t *memory.Transaction) error { return t.Put(tx.prefix.of(key), stored) }, key)
 }
 

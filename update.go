@@ -13,6 +13,7 @@ import (
 	"github.com/roomkv/roomkv/internal/encode"
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/memory"
+	"github.com/roomkv/roomkv/internal/wire"
 )
 
 // DeleteKey is what the function of an [Update] returns in place of an error to have the key removed. No method returns it.
@@ -66,9 +67,9 @@ func Update[T any](ctx context.Context, s *Store, key string, fn func(old T, fou
 			return nil, err
 		}
 		if told {
-			return expiring(stored, at), nil
+			return wire.WithExpiry(stored, at), nil
 		}
-		return expiring(stored, was.Expires), nil
+		return wire.WithExpiry(stored, was.Expires), nil
 	})
 }
 

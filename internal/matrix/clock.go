@@ -16,16 +16,28 @@ const (
 	// dateStep is what the Date header of an answer is rounded down to (RFC 9110, section 5.6.7).
 	dateStep = time.Second
 
+	// sharp is how far the bounds of the homeserver's time may be apart. Where a slow answer leaves them further apart, the homeserver is asked again, up
+	// to clockTries times.
+	sharp      = dateStep + 500*time.Millisecond
+	clockTries = 4
+
+	// bluntFor is how long bounds count that are further apart.
+	bluntFor = 10 * time.Second
+
+	// clockDrift is how much of the time that passes a process's clock is off, at most: clocks of computers are some 0.005 % fast or slow.
+	clockDrift = 10_000
+
 	// clockJump is how far the process's clock may be from what has passed by its monotonic clock, more than before, until the homeserver's time is
 	// asked for again: the monotonic clock of Linux stands still while the machine sleeps.
 	clockJump = time.Second
 
-	// maxDate is the last moment, in Unix milliseconds, that a date of RFC 3339 can name.
-	maxDate = 253402300799999
+	// lastYear is the last one whose dates are believed: a time.Duration since 1970 can hold it.
+	lastYear = 2200
 )
 
-// Clock is the homeserver's clock, as far as its answers tell. It goes on by the process's monotonic clock, and never by what time the process has. Its
-// error is half a second at first, and half of what the answer took; each further answer can only make that less. It is safe for concurrent use.
+// Clock is the homeserver's clock, as far as its answers tell. It goes on by the process's monotonic clock, and never by what time the process has. It is
+// known between two bounds, which are a second apart and what the answer took; each further answer can only bring them together. It is safe for
+// concurrent use.
 type Clock struct {
 	client *mautrix.Client
 	every  time.Duration // after which the homeserver is asked again
@@ -46,33 +58,44 @@ func NewClock(client *mautrix.Client, every time.Duration) *Clock {
 // Now is the homeserver's time, in Unix milliseconds. It makes a request where that is not known. It fails with [fault.ErrNoTime] where the
 // homeserver's answers have no time, and with the error of a request.
 func (c *Clock) Now(ctx context.Context) (int64, error) {
-	if now, known := c.known(); known {
-		return now, nil
+	first, last, err := c.Between(ctx)
+	return first + (last-first)/2, err
+}
+
+// Between gives bounds of the homeserver's time; see [Clock.Now].
+func (c *Clock) Between(ctx context.Context) (first, last int64, err error) {
+	if first, last, known := c.known(); known {
+		return first, last, nil
 	}
 	select {
 	case c.asking <- struct{}{}:
 		defer func() { <-c.asking }()
 	case <-ctx.Done():
-		return 0, ctx.Err()
+		return 0, 0, ctx.Err()
 	}
-	if now, known := c.known(); known {
-		return now, nil
+	for try := 0; ; try++ {
+		if first, last, known := c.known(); known && (try == clockTries || last-first <= sharp.Milliseconds()) {
+			return first, last, nil
+		}
+		if err := c.ask(ctx); err != nil {
+			return 0, 0, err
+		}
 	}
-	if err := c.ask(ctx); err != nil {
-		return 0, err
-	}
-	now, _ := c.known()
-	return now, nil
 }
 
-func (c *Clock) known() (now int64, known bool) {
+func (c *Clock) known() (first, last int64, known bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	at := time.Now()
-	if c.base.IsZero() || at.Sub(c.asked) >= c.every || c.jumped(at) {
-		return 0, false
+	age, every := at.Sub(c.asked), c.every
+	if c.last-c.first > sharp {
+		every = min(every, bluntFor)
 	}
-	return (at.Sub(c.base) + (c.first+c.last)/2).Milliseconds(), true
+	if c.base.IsZero() || age >= every || c.jumped(at) {
+		return 0, 0, false
+	}
+	now := at.Sub(c.base)
+	return (now + c.first - age/clockDrift).Milliseconds(), (now + c.last + age/clockDrift).Milliseconds(), true
 }
 
 // jumped tells whether the process's clock has gone on by something else than its monotonic clock.
@@ -98,7 +121,7 @@ func (c *Clock) ask(ctx context.Context) error {
 		return fault.Because(err, "cannot ask the homeserver for its time: %s", Describe(err))
 	}
 	at, err := http.ParseTime(date)
-	if err != nil || at.UnixMilli() <= 0 || at.UnixMilli() > maxDate {
+	if err != nil || at.Year() <= 1970 || at.Year() > lastYear {
 		return fault.Of(fault.ErrNoTime, nil, "the homeserver's answers have no Date that can be read, so that nobody can tell what has expired")
 	}
 	c.learn(time.Duration(at.UnixMilli())*time.Millisecond, sent, received)
@@ -110,8 +133,10 @@ func (c *Clock) learn(date time.Duration, sent, received time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.base.IsZero() || c.jumped(received) {
-		c.base, c.first, c.last = received, 0, 1<<63-1
+		c.base, c.asked, c.first, c.last = received, received, 0, 1<<63-1
 	}
+	drift := received.Sub(c.asked) / clockDrift
+	c.first, c.last = c.first-drift, c.last+min(drift, 1<<63-1-c.last)
 	first, last := date-received.Sub(c.base), date+dateStep-sent.Sub(c.base)
 	if first > c.last || last < c.first {
 		c.first, c.last = first, last

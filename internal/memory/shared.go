@@ -58,6 +58,11 @@ func NewShared(client *mautrix.Client, settings Settings, sink follow.Sink) *Sha
 // Now is the homeserver's time, in Unix milliseconds. It implements [commit.Room] for whatever embeds a room.
 func (s *Shared) Now(ctx context.Context) (int64, error) { return s.clock.Now(ctx) }
 
+// Between gives bounds of the homeserver's time, in Unix milliseconds.
+func (s *Shared) Between(ctx context.Context) (first, last int64, err error) {
+	return s.clock.Between(ctx)
+}
+
 // Room is the room with that ID.
 func (s *Shared) Room(room id.RoomID) Room {
 	return Room{Room: matrix.Room{Client: s.client, ID: room}, Shared: s}

@@ -124,6 +124,5 @@ func (h Handle) Sweep(ctx context.Context) error {
 
 // Until is until when the record counts, in Unix milliseconds, 0 where that is for ever.
 func (r *Record) Until() int64 {
-	at, _ := wire.Expiry(string(r.Stored))
-	return at
+	return wire.Until(r.Stored)
 }

@@ -65,7 +65,7 @@ type arriving struct {
 // stored is the entry's stored form.
 func (a arriving) stored() (json.RawMessage, error) {
 	stored, err := wire.Encode(a.value)
-	return json.RawMessage(wire.Expiring(string(stored), a.until)), err
+	return wire.WithExpiry(stored, a.until), err
 }
 
 // add takes an entry, and writes those that wait when they are enough.

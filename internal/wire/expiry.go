@@ -32,6 +32,15 @@ func Expiring(stored string, at int64) string {
 	return string(expiryMark) + strconv.FormatInt(at, 10) + " " + value
 }
 
+// Until is the time of a stored value, 0 where there is none.
+func Until(stored json.RawMessage) int64 {
+	if !expires(stored) {
+		return 0
+	}
+	at, _ := Expiry(string(stored))
+	return at
+}
+
 // Expiry takes apart what [Expiring] put together. The time is 0 where there is none.
 func Expiry(stored string) (at int64, value string) {
 	if stored == "" || stored[0] != expiryMark {
@@ -45,11 +54,24 @@ func Expiry(stored string) (at int64, value string) {
 	return at, value
 }
 
-// WithExpiryOf is a stored value with the time of another one.
-func WithExpiryOf(stored, other json.RawMessage) json.RawMessage {
-	at, _ := Expiry(string(other))
+// WithExpiry is Expiring without a copy where nothing changes, for values can be large.
+func WithExpiry(stored json.RawMessage, at int64) json.RawMessage {
+	if at == 0 && !expires(stored) {
+		return stored
+	}
 	return json.RawMessage(Expiring(string(stored), at))
 }
+
+// WithExpiryOf is a stored value with the time of another one.
+func WithExpiryOf(stored, other json.RawMessage) json.RawMessage {
+	if !expires(other) {
+		return WithExpiry(stored, 0)
+	}
+	at, _ := Expiry(string(other))
+	return WithExpiry(stored, at)
+}
+
+func expires(stored json.RawMessage) bool { return len(stored) > 0 && stored[0] == expiryMark }
 
 // expire puts the times of the field to the values that they are of.
 func (d *Dict) expire(field string) {

@@ -86,7 +86,7 @@ func Encode(value json.RawMessage) (stored json.RawMessage, err error) {
 // Decode is the inverse of Encode, and reads references to values that are elsewhere. The error is ErrFormat, for a
 // marker with anything else behind it than its name promises.
 func Decode(stored json.RawMessage) (Value, error) {
-	if len(stored) > 0 && stored[0] == expiryMark {
+	if expires(stored) {
 		if at, value := Expiry(string(stored)); at != 0 {
 			read, err := Decode(json.RawMessage(value))
 			read.Expires = at
@@ -133,8 +133,7 @@ func Decode(stored json.RawMessage) (Value, error) {
 func Seal(stored json.RawMessage) (inside json.RawMessage, err error) {
 	value, err := Decode(stored)
 	if err != nil || value.JSON == nil {
-		_, rest := Expiry(string(stored))
-		return json.RawMessage(rest), err
+		return WithExpiry(stored, 0), err
 	}
 	if _, _, marked := marker(value.JSON); marked || !decodable(value.JSON) {
 		return marshal(map[string]string{jsonMarker: string(value.JSON)}), nil
