@@ -127,3 +127,34 @@ func (tx *Tx) Keys(opts ...ListOption) (keys []string, err error) {
 	})
 	return tx.prefix.relative(keys), err
 }
+
+// Require makes the Transact depend on the lease: it changes nothing unless the lease is held when the change is made. So no write of an earlier holder counts
+// once another process has had the lease. The lease must be of the same room and event type, and in the per-key layout be the only key.
+//
+// Errors: [ErrLeaseLost], [ErrNotAtomic], [ErrTxDone], [ErrInvalidOption] for a lease of another memory.
+func (tx *Tx) Require(l *Lease) error {
+	if l == nil || l.at != tx.at {
+		return fault.Of(ErrInvalidOption, nil, "the lease is not one of the same memory")
+	}
+	return tx.use(func(t *memory.Transaction) error {
+		value, found, err := t.Value(l.key)
+		if err != nil {
+			return err
+		}
+		var is leaseRecord
+		if found {
+			if err := decode(l.key, value, &is); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-l.done:
+			is.Holder = ""
+		default:
+		}
+		if is.Holder != l.own || is.Fence != l.fence {
+			return fault.Of(ErrLeaseLost, nil, "%q in %s", l.key, t.Room())
+		}
+		return nil
+	})
+}
