@@ -36,7 +36,7 @@ import (
 // or two, and expects exactly one result. Where homeservers differ the row says how.
 var conformance = slices.Concat(
 	serverRows, serverListRows, serverRoomRows, readRows, writeRows, conditionalRows, transactRows, subRows, listRows, requestRows, encryptedRows,
-	errorRows, watchRows, historyRows, transferRows,
+	errorRows, watchRows, historyRows, transferRows, expiryRows,
 )
 
 // accounts is all that the table needs of a homeserver.

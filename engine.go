@@ -53,9 +53,9 @@ func newCore(client *mautrix.Client, settings settings) *core {
 // memoryOf is where the room's memory is: in its state, or in account data over that.
 func (c *core) memoryOf(room memory.Room) memory.Memory {
 	if c.fallback {
-		return c.accounts.Memory(room)
+		return room.Unexpired(c.accounts.Memory(room))
 	}
-	return room.InState()
+	return room.Unexpired(room.InState())
 }
 
 // feed gives memories, watches, upgrades and account data what the client's sync brings. It implements [follow.Sink].

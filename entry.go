@@ -26,6 +26,7 @@ type Entry struct {
 	Encrypted bool      // whether the value was in an encrypted event
 	Deleted   bool      // in a [Store.History]: the key was removed, and there is no value
 	Place     Place     // where it is stored: in the room's state, but for [WithAccountDataFallback]
+	Expires   time.Time // until when it counts, by the homeserver's clock, the zero time where that is for ever; see [ExpireAfter]
 
 	// Of that event: who sent it, and how far the device that encrypted it was trusted when it was decrypted.
 	EncryptedBy id.UserID
@@ -48,6 +49,9 @@ func decode(key string, value json.RawMessage, dest any) error {
 func entryOf(read memory.Entry) Entry {
 	entry := Entry{Key: read.Key, Value: read.JSON, Revision: Revision(read.Event), Sender: read.Sender, Time: read.Time,
 		Encrypted: read.Encrypted, EncryptedBy: read.By, Trust: read.Trust}
+	if read.Value.Expires != 0 {
+		entry.Expires = time.UnixMilli(read.Value.Expires)
+	}
 	if read.InAccount {
 		entry.Place = InAccountData
 	}

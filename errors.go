@@ -96,6 +96,12 @@ var (
 	// ErrNotAtomic: a Transact uses keys that are not in one state event, or lists keys that are not. Nothing was changed.
 	ErrNotAtomic = fault.ErrNotAtomic
 
+	// ErrNoTime: the homeserver's answers do not say what time it is, so that nobody can tell whether something has expired.
+	ErrNoTime = fault.ErrNoTime
+
+	// ErrLeaseLost: the lease that a Tx requires is not held any more.
+	ErrLeaseLost = fault.ErrLeaseLost
+
 	// ErrTxDone: a Tx was used after the function that got it had returned.
 	ErrTxDone = fault.ErrTxDone
 

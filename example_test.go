@@ -216,6 +216,76 @@ func ExampleStore_Transact() {
 	// coins/alice has 6
 }
 
+func ExampleExpireAfter() {
+	ctx := context.Background()
+	client, room := botAndRoom()
+	store, err := roomkv.New(client, room.String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	greet := func(user string) {
+		err := store.Create(ctx, "greeted/"+user, true, roomkv.ExpireAfter(time.Hour))
+		switch {
+		case errors.Is(err, roomkv.ErrExists): // less than an hour ago
+		case err != nil:
+			log.Fatal(err)
+		default:
+			fmt.Println("Hello,", user)
+		}
+	}
+	greet("alice")
+	greet("alice")
+	greet("bob")
+	// Output:
+	// Hello, alice
+	// Hello, bob
+}
+
+func ExampleStore_Lease() {
+	ctx := context.Background()
+	client, room := botAndRoom()
+	store, err := roomkv.New(client, room.String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	lease, err := store.Lease(ctx, "reminders", time.Minute)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("holder", lease.Fence())
+	err = store.Transact(ctx, func(tx *roomkv.Tx) error {
+		if err := tx.Require(lease); err != nil {
+			return err
+		}
+		return tx.Put("last reminder", "2026-11-29")
+	})
+	fmt.Println(err)
+	fmt.Println(lease.Release(ctx))
+	// Output:
+	// holder 1
+	// <nil>
+	// <nil>
+}
+
+func ExampleStore_Once() {
+	ctx := context.Background()
+	client, room := botAndRoom()
+	store, err := roomkv.New(client, room.String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	for range 2 { // as two replicas that get the same event
+		mine, err := store.Once(ctx, "$event", time.Hour)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(mine)
+	}
+	// Output:
+	// true
+	// false
+}
+
 func ExampleStore_Keys() {
 	ctx := context.Background()
 	client, room := botAndRoom()

@@ -43,16 +43,16 @@ func (m Map[T]) check() error {
 func (m Map[T]) Get(ctx context.Context, key string) (T, error) { return Get[T](ctx, m.store, key) }
 
 // Put stores value under key; see [Store.Put], whose errors it has.
-func (m Map[T]) Put(ctx context.Context, key string, value T) error {
+func (m Map[T]) Put(ctx context.Context, key string, value T, opts ...PutOption) error {
 	if err := m.check(); err != nil {
 		return err
 	}
-	return m.store.Put(ctx, key, value)
+	return m.store.Put(ctx, key, value, opts...)
 }
 
 // Update changes the value of key by what it was; see [Update], whose errors it has.
-func (m Map[T]) Update(ctx context.Context, key string, fn func(old T, found bool) (T, error)) error {
-	return Update(ctx, m.store, key, fn)
+func (m Map[T]) Update(ctx context.Context, key string, fn func(old T, found bool) (T, error), opts ...PutOption) error {
+	return Update(ctx, m.store, key, fn, opts...)
 }
 
 // Delete removes the keys; see [Store.Delete], whose errors it has.

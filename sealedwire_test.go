@@ -118,6 +118,24 @@ var operations = map[string]func(t *testing.T, r *sealedRun){
 			}))
 		}
 	},
+	"Store.Lease": func(t *testing.T, r *sealedRun) {
+		lease, err := r.store.Lease(t.Context(), r.key(2), 30*time.Second)
+		require.NoError(t, err)
+		require.NoError(t, lease.Release(t.Context()))
+	},
+	"Store.Once": func(t *testing.T, r *sealedRun) {
+		first, err := r.store.Sub(r.key(2)).Once(t.Context(), "$event", time.Hour)
+		require.NoError(t, err)
+		assert.True(t, first)
+	},
+	"Store.Sweep": func(t *testing.T, r *sealedRun) {
+		require.NoError(t, r.store.Put(t.Context(), r.key(2), r.value(2), roomkv.ExpireAfter(time.Millisecond)))
+		eventually(t, func() bool {
+			_, err := r.store.Entry(t.Context(), r.key(2))
+			return errors.Is(err, roomkv.ErrNotFound)
+		}, "it has expired")
+		require.NoError(t, r.store.Sweep(t.Context()))
+	},
 	"MapOf": func(t *testing.T, r *sealedRun) {
 		require.NoError(t, roomkv.MapOf[string](r.store).Put(t.Context(), r.key(2), r.value(2)))
 	},

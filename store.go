@@ -20,6 +20,7 @@ import (
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/memory"
 	"github.com/roomkv/roomkv/internal/upgrade"
+	"github.com/roomkv/roomkv/internal/wire"
 )
 
 // Store is a handle on the memory of one room. It is small and holds no connection of its own. With [WithFlushEvery] call
@@ -174,8 +175,8 @@ func (s *Store) known(ctx context.Context, key string) *memory.Entry {
 //
 // Errors: [ErrInvalidKey], [ErrInvalidValue], [ErrTooLarge], [ErrNoCrypto], [ErrWrongSecret], and in the
 // single-state-key layout [ErrCorrupt].
-func (s *Store) Put(ctx context.Context, key string, value any) error {
-	return s.PutAll(ctx, map[string]any{key: value})
+func (s *Store) Put(ctx context.Context, key string, value any, opts ...PutOption) error {
+	return s.PutAll(ctx, map[string]any{key: value}, opts...)
 }
 
 // PutAll stores every value under its key; see [Store.Put]. Nothing is sent unless all of them can be encoded and
@@ -186,7 +187,11 @@ func (s *Store) Put(ctx context.Context, key string, value any) error {
 // some are stored, and the text says how many. In an encrypted room the values share encrypted events in both layouts.
 //
 // Errors: those of [Store.Put].
-func (s *Store) PutAll(ctx context.Context, values map[string]any) error {
+func (s *Store) PutAll(ctx context.Context, values map[string]any, opts ...PutOption) error {
+	at, _, err := s.core.until(ctx, opts)
+	if err != nil {
+		return err
+	}
 	stored := make(map[string]json.RawMessage, len(values)) // by key
 	keys := make([]string, 0, len(values))
 	for key, value := range values {
@@ -194,7 +199,7 @@ func (s *Store) PutAll(ctx context.Context, values map[string]any) error {
 		if err != nil {
 			return err
 		}
-		stored[key] = text
+		stored[key] = wire.WithExpiry(text, at)
 		keys = append(keys, key)
 	}
 	m, err := s.keyed(ctx, keys...)
@@ -422,14 +427,17 @@ func (d direct) Delete(ctx context.Context, keys []string) error {
 func (d direct) Update(ctx context.Context, key string, fn flush.Function) error {
 	return d.Write(ctx, []string{key}, func(h memory.Handle) error {
 		return h.Update(ctx, memory.Update{Key: key, Calls: true, Puts: true, Apply: func(base commit.Base, name string) (json.RawMessage, error) {
-			old, found, err := h.ValueIn(ctx, base, name)
+			old, err := h.OldIn(ctx, base, name)
 			if err != nil {
 				return nil, err
 			}
-			return fn(old, found)
+			return fn(old)
 		}})
 	})
 }
+
+// Now implements [flush.Memory].
+func (d direct) Now(ctx context.Context) (int64, error) { return d.core.Now(ctx) }
 
 // Check implements [flush.Memory].
 func (d direct) Check(ctx context.Context, key string, stored json.RawMessage) error {

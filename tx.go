@@ -8,12 +8,15 @@ import (
 	"github.com/roomkv/roomkv/internal/encode"
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/memory"
+	"github.com/roomkv/roomkv/internal/wire"
 )
 
 // Tx is what the function of a [Store.Transact] reads and changes. It is good until the function returns, and fails with [ErrTxDone] after that.
 // Its methods may be called by several goroutines, one after the other.
 type Tx struct {
 	prefix prefix
+	at     place
+	until  func(opts []PutOption) (at int64, told bool, err error) // see [core.until]
 
 	mu sync.Mutex
 	tx *memory.Transaction // nil once the function has returned
@@ -30,9 +33,13 @@ func (s *Store) Transact(ctx context.Context, fn func(tx *Tx) error) error {
 	if fn == nil {
 		return fault.Of(ErrInvalidOption, nil, "the function is nil")
 	}
+	room, err := s.open(ctx)
+	if err != nil {
+		return err
+	}
 	return s.write(ctx, []string{""}, func(h memory.Handle) error { // any key
 		return h.Transact(ctx, func(t *memory.Transaction) error {
-			tx := &Tx{prefix: s.prefix, tx: t}
+			tx := &Tx{prefix: s.prefix, at: place{s.core, room.ID}, tx: t, until: func(opts []PutOption) (int64, bool, error) { return s.core.until(ctx, opts) }}
 			defer tx.end()
 			return fn(tx)
 		})
@@ -79,11 +86,16 @@ func (tx *Tx) Get(key string, dest any) error {
 // Put stores value under key once fn has returned without an error.
 //
 // Errors: [ErrInvalidKey], [ErrInvalidValue], [ErrTooLarge], [ErrNotAtomic], [ErrTxDone].
-func (tx *Tx) Put(key string, value any) error {
+func (tx *Tx) Put(key string, value any, opts ...PutOption) error {
 	stored, err := encode.Value(key, value)
 	if err != nil {
 		return err
 	}
+	at, _, err := tx.until(opts)
+	if err != nil {
+		return err
+	}
+	stored = wire.WithExpiry(stored, at)
 	return tx.use(func(t *memory.Transaction) error { return t.Put(tx.prefix.of(key), stored) }, key)
 }
 
@@ -114,4 +126,35 @@ func (tx *Tx) Keys(opts ...ListOption) (keys []string, err error) {
 		return err
 	})
 	return tx.prefix.relative(keys), err
+}
+
+// Require makes the Transact depend on the lease: it changes nothing unless the lease is held when the change is made. So no write of an earlier holder counts
+// once another process has had the lease. The lease must be of the same room and event type, and in the per-key layout be the only key.
+//
+// Errors: [ErrLeaseLost], [ErrNotAtomic], [ErrTxDone], [ErrInvalidOption] for a lease of another memory.
+func (tx *Tx) Require(l *Lease) error {
+	if l == nil || l.at != tx.at {
+		return fault.Of(ErrInvalidOption, nil, "the lease is not one of the same memory")
+	}
+	return tx.use(func(t *memory.Transaction) error {
+		value, found, err := t.Value(l.key)
+		if err != nil {
+			return err
+		}
+		var is leaseRecord
+		if found {
+			if err := decode(l.key, value, &is); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-l.done:
+			is.Holder = ""
+		default:
+		}
+		if is.Holder != l.own || is.Fence != l.fence {
+			return fault.Of(ErrLeaseLost, nil, "%q in %s", l.key, t.Room())
+		}
+		return nil
+	})
 }

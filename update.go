@@ -13,6 +13,7 @@ import (
 	"github.com/roomkv/roomkv/internal/encode"
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/memory"
+	"github.com/roomkv/roomkv/internal/wire"
 )
 
 // DeleteKey is what the function of an [Update] returns in place of an error to have the key removed. No method returns it.
@@ -35,7 +36,7 @@ var DeleteKey = errors.New("roomkv: remove the key")
 // the store follows, and one or two with [WithSingleWriter].
 //
 // Errors: those of fn, of [Store.Get] but for [ErrNotFound], and of [Store.Put]; [ErrInvalidOption] for a nil store or fn.
-func Update[T any](ctx context.Context, s *Store, key string, fn func(old T, found bool) (T, error)) error {
+func Update[T any](ctx context.Context, s *Store, key string, fn func(old T, found bool) (T, error), opts ...PutOption) error {
 	if s == nil || fn == nil {
 		return fault.Of(ErrInvalidOption, nil, "the store or the function is nil")
 	}
@@ -43,21 +44,32 @@ func Update[T any](ctx context.Context, s *Store, key string, fn func(old T, fou
 	if err != nil {
 		return err
 	}
-	return m.Update(ctx, key, func(value json.RawMessage, found bool) (json.RawMessage, error) {
+	at, told, err := s.core.until(ctx, opts)
+	if err != nil {
+		return err
+	}
+	return m.Update(ctx, key, func(was memory.Old) (json.RawMessage, error) {
 		var old T
-		if found {
-			if err := decode(key, value, &old); err != nil {
+		if was.Found {
+			if err := decode(key, was.Value, &old); err != nil {
 				return nil, err
 			}
 		}
-		changed, err := fn(old, found)
+		changed, err := fn(old, was.Found)
 		switch {
 		case err == DeleteKey:
 			return nil, nil
 		case err != nil:
 			return nil, err
 		}
-		return encode.Value(key, changed)
+		stored, err := encode.Value(key, changed)
+		if err != nil {
+			return nil, err
+		}
+		if told {
+			return wire.WithExpiry(stored, at), nil
+		}
+		return wire.WithExpiry(stored, was.Expires), nil
 	})
 }
 
@@ -67,8 +79,8 @@ func Update[T any](ctx context.Context, s *Store, key string, fn func(old T, fou
 // It takes the requests of [Update].
 //
 // Errors: [ErrExists], and those of [Store.Put].
-func (s *Store) Create(ctx context.Context, key string, value any) error {
-	stored, err := encode.Value(key, value)
+func (s *Store) Create(ctx context.Context, key string, value any, opts ...PutOption) error {
+	stored, err := s.core.stored(ctx, key, value, opts)
 	if err != nil {
 		return err
 	}
@@ -89,8 +101,8 @@ func (s *Store) Create(ctx context.Context, key string, value any) error {
 // It takes the requests of [Update].
 //
 // Errors: [ErrConflict], also where the key has been deleted, and those of [Store.Put].
-func (s *Store) CompareAndPut(ctx context.Context, key string, value any, revision Revision) error {
-	stored, err := encode.Value(key, value)
+func (s *Store) CompareAndPut(ctx context.Context, key string, value any, revision Revision, opts ...PutOption) error {
+	stored, err := s.core.stored(ctx, key, value, opts)
 	if err != nil {
 		return err
 	}
@@ -142,8 +154,8 @@ func (s *Store) Pop(ctx context.Context, key string, dest any) error {
 	var popped json.RawMessage // the last one: what came before did not count
 	err := s.change(ctx, memory.Update{Key: key, Calls: true}, func(base commit.Base, h memory.Handle, name string) (json.RawMessage, error) {
 		popped = nil
-		value, found, err := h.ValueIn(ctx, base, name)
-		if err == nil && !found {
+		old, err := h.OldIn(ctx, base, name)
+		if err == nil && !old.Found {
 			err = memory.NotFound(key, h.ID)
 		}
 		if err != nil {
@@ -154,9 +166,9 @@ func (s *Store) Pop(ctx context.Context, key string, dest any) error {
 		if to := reflect.ValueOf(dest); to.Kind() == reflect.Pointer && !to.IsNil() {
 			trial = reflect.New(to.Type().Elem()).Interface()
 		}
-		err = Entry{Key: key, Value: value}.Decode(trial)
+		err = Entry{Key: key, Value: old.Value}.Decode(trial)
 		if err == nil {
-			popped = value
+			popped = old.Value
 		}
 		return nil, err
 	})

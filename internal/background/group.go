@@ -16,21 +16,21 @@ type Group struct {
 }
 
 // Go has do called in a goroutine of its own, with the values of ctx. The context that do gets ends with the group and not with ctx. A group
-// that was closed calls nothing.
-func (g *Group) Go(ctx context.Context, do func(ctx context.Context)) {
+// that was closed calls nothing, and then Go is false.
+func (g *Group) Go(ctx context.Context, do func(ctx context.Context)) bool {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	if g == nil {
 		go func() {
 			defer cancel()
 			do(ctx)
 		}()
-		return
+		return true
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
 		cancel()
-		return
+		return false
 	}
 	if g.ends == nil {
 		g.ends = map[*context.CancelFunc]bool{}
@@ -40,6 +40,7 @@ func (g *Group) Go(ctx context.Context, do func(ctx context.Context)) {
 		defer g.end(&cancel)
 		do(ctx)
 	}()
+	return true
 }
 
 func (g *Group) end(cancel *context.CancelFunc) {

@@ -13,7 +13,7 @@ func (c *commit) replace(ctx context.Context) error {
 	if err := c.askSealer(ctx); err != nil {
 		return err
 	}
-	plan := c.planOn(ctx, merge.Merged{}, false)
+	plan := c.planOn(ctx, merge.Merged{}, nil, false)
 	if !plan.write {
 		return nil
 	}

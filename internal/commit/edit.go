@@ -40,6 +40,9 @@ type Edit struct {
 	// Barrier: an event is sent also where nothing changes. Such an edit is Conditional, and makes an event by itself.
 	Barrier bool
 
+	// Sweeps: an event is sent also where nothing changes, if something there has expired. Each event that has an edit takes that away.
+	Sweeps bool
+
 	// Sealer, where it is not nil, is asked in place of [Room.Sealer] how the values are sent.
 	Sealer func(ctx context.Context, again bool) (Sealer, error)
 
@@ -65,7 +68,7 @@ type Edit struct {
 	Calls bool
 }
 
-// Base is the dict that an edit changes, the edits before it included. It is not to be used after Apply has returned.
+// Base is the dict that an edit changes, the edits before it included, without what has expired. It is not to be used after Apply has returned.
 type Base interface {
 	// Stored is what is there under the name.
 	Stored(name string) (json.RawMessage, bool)

@@ -39,8 +39,8 @@ type plan struct {
 
 // size is what a name takes of the content, with what stands behind it.
 func (p *plan) size(name, stored string) int {
-	if _, ok := p.fresh[name]; ok {
-		return wire.EntrySize(name, "") + referenceSize
+	if value, ok := p.fresh[name]; ok {
+		return value.size()
 	}
 	return wire.EntrySize(name, stored)
 }
@@ -81,10 +81,35 @@ func (c *commit) plan(ctx context.Context) (p plan, err error) {
 			c.todo = slices.Clone(c.all)
 		}
 	})
-	if err = cmp.Or(unknown, err); err == nil {
-		p = c.planOn(ctx, merged, true)
+	if err = cmp.Or(unknown, err); err != nil {
+		return p, err
+	}
+	expired, err := c.expired(ctx, merged.Dict)
+	if err == nil {
+		p = c.planOn(ctx, merged, expired, true)
 	}
 	return p, err
+}
+
+// expired are the names whose time is over.
+func (c *commit) expired(ctx context.Context, names map[string]string) (expired []string, err error) {
+	now := int64(0)
+	for name, stored := range names {
+		at, _ := wire.Expiry(stored)
+		if at == 0 {
+			continue
+		}
+		if now == 0 {
+			if now, err = c.room.Now(ctx); err != nil {
+				return nil, err
+			}
+		}
+		if at <= now {
+			expired = append(expired, name)
+		}
+	}
+	slices.Sort(expired)
+	return expired, nil
 }
 
 // sent are the events that have the edits.
@@ -101,11 +126,14 @@ func (c *commit) overwrites() bool {
 }
 
 // planOn makes the edits on what was merged, or on what was not read. An edit that would make the event too large is
-// left out.
-func (c *commit) planOn(ctx context.Context, merged merge.Merged, read bool) plan {
+// left out. No edit sees what has expired, and the event that has an edit takes it away.
+func (c *commit) planOn(ctx context.Context, merged merge.Merged, expired []string, read bool) plan {
 	base := base{names: maps.Clone(merged.Dict), changed: map[string]bool{}, dict: c.dict}
 	if base.names == nil {
 		base.names = map[string]string{}
+	}
+	for _, name := range expired {
+		delete(base.names, name)
 	}
 	if len(merged.Parents) > 0 {
 		base.event = merged.Parents[0]
@@ -118,12 +146,9 @@ func (c *commit) planOn(ctx context.Context, merged merge.Merged, read bool) pla
 			}
 		})
 	}
-	size := sizeOf(base.names) + markSize + parentSize*len(merged.Parents)
+	size := sizeOf(base.names) + sizeOfNames(expired) + markSize + parentSize*len(merged.Parents)
 	for _, names := range merged.Yields {
-		size += parentSize
-		for _, name := range names {
-			size += wire.EntrySize(name, "")
-		}
+		size += parentSize + sizeOfNames(names)
 	}
 	reads := newReads() // of all atomic edits
 	for _, edit := range c.todo {
@@ -142,7 +167,7 @@ func (c *commit) planOn(ctx context.Context, merged merge.Merged, read bool) pla
 		if edit.Atomic { // also where it changes nothing: what it has found must be true once the event counts
 			reads.add(made.reads)
 		}
-		if edit.err != nil || len(made.names) == 0 && !edit.Barrier {
+		if edit.err != nil || len(made.names) == 0 && !edit.Barrier && !(edit.Sweeps && len(expired) > 0) {
 			p.doubtful = true
 			continue
 		}
@@ -167,7 +192,11 @@ func (c *commit) planOn(ctx context.Context, merged merge.Merged, read bool) pla
 		}
 	}
 	p.write = p.write || len(p.applied) > 0
-	p.names = base.names
+	if p.names = base.names; len(p.applied) == 0 { // who merges alone need not have the time that others have
+		for _, name := range expired {
+			p.names[name] = merged.Dict[name]
+		}
+	}
 	p.parents = &wire.Parents{Events: merged.Parents, Yields: merged.Yields}
 	if p.parents.Events == nil {
 		p.parents.Events = []id.EventID{}
@@ -175,6 +204,7 @@ func (c *commit) planOn(ctx context.Context, merged merge.Merged, read bool) pla
 	if len(p.applied) > 0 { // a merge by itself is the same whoever makes it, and then one event is enough
 		p.parents.By = nonce(c.random())
 		p.parents.Conditional = p.applied[0].Conditional
+		p.parents.Swept = except(expired, func(name string) bool { _, there := p.names[name]; return there })
 		if p.applied[0].Atomic {
 			for name := range base.changed { // an edit can take back what an earlier one has done
 				reads.note(name)
@@ -215,9 +245,9 @@ func (c *commit) make(ctx context.Context, edit *pending, base *base, p *plan, r
 		if stored != nil {
 			m.stored[name] = wire.Canonical(stored)
 			if key, isValue := edit.Values[name]; isValue && c.sealer != nil {
-				value := Value{Name: name, Key: key, Stored: m.stored[name]}
+				value := ValueOf(name, key, m.stored[name])
 				m.fresh[name] = value
-				m.size += wire.EntrySize(name, "") + referenceSize
+				m.size += value.size()
 				m.err = cmp.Or(m.err, c.sealer.Check(value))
 				same = same && !edit.Anew && c.holds(ctx, p, old, value)
 			} else {
@@ -242,5 +272,6 @@ func (c *commit) holds(ctx context.Context, p *plan, stored string, value Value)
 	if fresh, ok := p.fresh[value.Name]; ok {
 		return fresh == value
 	}
-	return c.sealed[value] == stored || c.sealer.Holds(ctx, stored, value)
+	at, reference := wire.Expiry(stored)
+	return c.sealed[value] == stored || at == value.Expires && c.sealer.Holds(ctx, reference, value)
 }

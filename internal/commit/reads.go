@@ -40,10 +40,10 @@ func (r *reads) size() (size int) {
 	if r == nil || r.all {
 		return 0
 	}
-	return min(sizeOfReads(slices.Collect(maps.Keys(r.names))), maxReads)
+	return min(sizeOfNames(slices.Collect(maps.Keys(r.names))), maxReads)
 }
 
-func sizeOfReads(names []string) (size int) {
+func sizeOfNames(names []string) (size int) {
 	for _, name := range names {
 		size += wire.EntrySize(name, "")
 	}
@@ -53,7 +53,7 @@ func sizeOfReads(names []string) (size int) {
 // without are the reads as an event tells them that changes those names.
 func (r *reads) without(changes func(name string) bool) *wire.Atomic {
 	names := slices.DeleteFunc(slices.Sorted(maps.Keys(r.names)), changes)
-	if r.all || sizeOfReads(names) >= maxReads {
+	if r.all || sizeOfNames(names) >= maxReads {
 		return &wire.Atomic{All: true}
 	}
 	return &wire.Atomic{Reads: names}

@@ -33,6 +33,9 @@ type Room interface {
 	// Stored is the place of an event that was listed among all that the homeserver has stored, where known is true.
 	Stored(ctx context.Context, event id.EventID) (place int64, known bool, err error)
 
+	// Now is the homeserver's time, in Unix milliseconds. It is asked for only where something in the dict expires.
+	Now(ctx context.Context) (int64, error)
+
 	// Hold keeps away whoever else writes the dict, where a write would undo theirs. What is known of the dict then counts
 	// until release is called.
 	Hold(ctx context.Context) (release func(), err error)

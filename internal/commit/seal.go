@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/roomkv/roomkv/internal/merge"
+	"github.com/roomkv/roomkv/internal/wire"
 )
 
 // askSealer asks how the values that wait are to be sent. It has failed where nothing is left to be sent.
@@ -53,7 +54,7 @@ func (c *commit) seal(ctx context.Context, p *plan) error {
 			c.sealed = map[Value]string{}
 		}
 		for _, value := range values {
-			c.sealed[value] = references[value.Name]
+			c.sealed[value] = wire.Expiring(references[value.Name], value.Expires)
 		}
 	}
 	for name, value := range p.fresh {

@@ -2,6 +2,8 @@ package commit
 
 import (
 	"context"
+
+	"github.com/roomkv/roomkv/internal/wire"
 )
 
 // Sealer keeps new values elsewhere than in the dict, which then holds references to them. The dict's size is that of the
@@ -24,7 +26,21 @@ type Sealer interface {
 type Value struct {
 	Name   string
 	Key    string
-	Stored string // as it would be in the dict itself
+	Stored string // as it would be in the dict itself, without the time until which it counts
+
+	// Expires is that time, in Unix milliseconds, 0 where there is none. It stands in the dict, beside the reference.
+	Expires int64
+}
+
+// ValueOf is a value with what is to be stored of it; see [wire.Expiring].
+func ValueOf(name, key, stored string) Value {
+	at, text := wire.Expiry(stored)
+	return Value{Name: name, Key: key, Stored: text, Expires: at}
+}
+
+// size is about what a name with a reference to the value takes of a content, in bytes.
+func (v Value) size() int {
+	return wire.EntrySize(v.Name, wire.Expiring("", v.Expires)) + referenceSize
 }
 
 // referenceSize is about what a reference takes of a content, in bytes.

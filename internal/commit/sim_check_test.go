@@ -1,11 +1,11 @@
 package commit_test
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"maunium.net/go/mautrix/id"
@@ -64,11 +64,11 @@ func (w *world) truth() map[string][]string {
 		for name, stored := range w.histories[stateKey].Merge().Dict {
 			w.merged[stateKey] = maps.Clone(w.merged[stateKey])
 			if w.merged[stateKey] == nil {
-				w.merged[stateKey] = map[string][]string{}
+				w.merged[stateKey] = map[string]string{}
 			}
-			w.merged[stateKey][name] = tokens(json.RawMessage(stored))
+			w.merged[stateKey][name] = stored
 		}
-		maps.DeleteFunc(w.merged[stateKey], func(name string, _ []string) bool {
+		maps.DeleteFunc(w.merged[stateKey], func(name, _ string) bool {
 			_, ok := w.histories[stateKey].Merge().Dict[name]
 			return !ok
 		})
@@ -76,7 +76,11 @@ func (w *world) truth() map[string][]string {
 	clear(w.changed)
 	truth := map[string][]string{}
 	for _, dict := range w.merged {
-		maps.Copy(truth, dict)
+		for name, stored := range dict {
+			if list := tokens(stored); list != nil {
+				truth[name] = list
+			}
+		}
 	}
 	return truth
 }
@@ -105,7 +109,7 @@ func (o *op) found(key string) [][]string {
 
 // on are the operations on a key that can change it.
 func (w *world) on(key string) []*op {
-	return slices.DeleteFunc(slices.Clone(w.ops), func(o *op) bool { return o.Kind == get || !slices.Contains(o.keys(), key) })
+	return slices.DeleteFunc(slices.Clone(w.ops), func(o *op) bool { return o.Kind == get || o.Kind == sweep || !slices.Contains(o.keys(), key) })
 }
 
 // before tells whether the one had ended when the other began. What failed can happen at any time.
@@ -115,7 +119,7 @@ func (o *op) before(other *op) bool {
 
 // erases tells whether the operation can take away what was there.
 func (o *op) erases() bool {
-	return (o.Kind == put || o.Kind == remove || o.Kind == pop) && !o.refused()
+	return (o.Kind == put || o.Kind == remove || o.Kind == pop || o.Kind == expire) && !o.refused()
 }
 
 // unseen tells whether an operation may be overwritten by one that has not seen it: with a state event for each key, a plain
@@ -195,6 +199,9 @@ func (w *world) checkGet(g *op) {
 	}
 	if g.Want != nil && !slices.Equal(g.got, g.Want) {
 		w.fail("want", "%s read %v, and should have read %v", g, g.got, g.Want)
+	}
+	if w.expired(g.got, g.start) {
+		w.fail("expired", "%s read %v, whose time was over", g, g.got)
 	}
 	if w.IgnoreOwn || w.redacted {
 		return
@@ -306,6 +313,10 @@ func (o *op) results(key, value string) []string {
 		return []string{o.ID}
 	case remove:
 		return []string{""}
+	case expire:
+		if first, _, _ := strings.Cut(value, " "); first+expiry == o.ID {
+			return []string{""}
+		}
 	case transact:
 		switch {
 		case !saw():
@@ -416,7 +427,7 @@ func (w *world) firstAtOnce(stateKey string) bool {
 // current is what the state has under the key.
 func (w *world) current(key string) []string {
 	if e := w.server.current(w.stateKey(key)); e != nil {
-		return tokens(json.RawMessage(w.server.event(e, false).Dict[key]))
+		return tokens(w.server.event(e, false).Dict[key])
 	}
 	return nil
 }

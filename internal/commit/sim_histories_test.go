@@ -42,6 +42,9 @@ type keyOperation struct {
 
 // record keeps the operations on a key as they are at this moment. Undecided is what the run's own check says of them.
 func (w *world) record(key string, final []string, undecided bool) {
+	if slices.ContainsFunc(w.on(key), func(o *op) bool { return o.Kind == expire }) { // which the readers of the file do not know
+		return
+	}
 	h := keyHistory{Mode: w.mode(), PerKey: w.OneName, Key: key, Final: final, Undecided: undecided}
 	for _, o := range w.on(key) {
 		if o.Kind == transact && (o.Looks || o.refused()) { // which the readers of the file do not know

@@ -75,7 +75,7 @@ type world struct {
 	known     int          // how many events histories have
 	histories map[string]*merge.History
 	changed   map[string]bool
-	merged    map[string]map[string][]string
+	merged    map[string]map[string]string
 
 	steps   int
 	checked [2]int // how many events and results there were when that was last checked
@@ -92,7 +92,7 @@ type note struct {
 
 func newWorld(seed uint64, knobs knobs) *world {
 	w := &world{knobs: knobs, seed: seed, began: time.Now(), wake: make(chan struct{}, 1), server: newSimServer(),
-		changed: map[string]bool{}, merged: map[string]map[string][]string{}}
+		changed: map[string]bool{}, merged: map[string]map[string]string{}}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	w.server.forking, w.server.oneName, w.server.sameDepth = knobs.Forking, knobs.OneName, knobs.SameDepth
 	w.server.silent, w.server.shuffles = knobs.Silent, knobs.Shuffles

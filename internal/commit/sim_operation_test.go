@@ -13,6 +13,7 @@ import (
 
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/replica"
+	"github.com/roomkv/roomkv/internal/wire"
 )
 
 // opKind is what a caller asks for, as the methods of a Store.
@@ -27,15 +28,17 @@ const (
 	pop
 	get
 	transact
+	sweep
+	expire // what becomes of a value when its time is over
 	opKinds
 )
 
 func (k opKind) String() string {
-	return [...]string{"Put", "Update", "Create", "CompareAndPut", "Delete", "Pop", "Get", "Transact"}[k]
+	return [...]string{"Put", "Update", "Create", "CompareAndPut", "Delete", "Pop", "Get", "Transact", "Sweep", "Expire"}[k]
 }
 
 // conditional tells whether what is stored depends on what is there.
-func (k opKind) conditional() bool { return k != put && k != remove && k != get }
+func (k opKind) conditional() bool { return k != put && k != remove && k != get && k != expire }
 
 // What a caller is told that is no fault.
 var (
@@ -50,10 +53,11 @@ type opPlan struct {
 	ID      string
 	Kind    opKind
 	Key     string
-	Keys    []string // of a PutAll or Transact, more of them
-	Reads   []string // of a Transact: keys that it reads and does not change
-	Looks   bool     // of a Transact: it changes nothing
-	Picky   bool     // of a Transact: it refuses to change anything where it finds an odd number of tokens in all
+	Keys    []string      // of a PutAll or Transact, more of them
+	Reads   []string      // of a Transact: keys that it reads and does not change
+	Looks   bool          // of a Transact: it changes nothing
+	Picky   bool          // of a Transact: it refuses to change anything where it finds an odd number of tokens in all
+	Expires time.Duration // of a Put: how long the value counts, 0 for ever; what is made of it counts as long
 	Think   time.Duration
 	Timeout time.Duration // 0 without
 	Want    []string      // what a Get must give, nil for whatever is right
@@ -94,10 +98,20 @@ func (o *op) powerless() bool {
 }
 
 // tokens reads a value.
-func tokens(stored json.RawMessage) (list []string) {
-	_ = json.Unmarshal(stored, &list)
+func tokens(stored string) (list []string) {
+	if at, text := wire.Expiry(stored); at == 0 || at > time.Now().UnixMilli() {
+		_ = json.Unmarshal([]byte(text), &list)
+	}
 	return list
 }
+
+// expires is whether the first token of a value is of a Put whose value's time was over then.
+func (w *world) expired(list []string, then time.Time) bool {
+	return len(list) > 0 && slices.ContainsFunc(w.ops, func(o *op) bool { return o.Kind == expire && o.ID == list[0]+expiry && o.start.Before(then) })
+}
+
+// expiry is added to the ID of a Put for that of the end of its value.
+const expiry = " ends"
 
 func value(list ...string) json.RawMessage {
 	text, _ := json.Marshal(list)
@@ -153,21 +167,30 @@ func (p *process) make(ctx context.Context, o *op) error {
 	case get:
 		view, err := p.read(ctx, o.Key)
 		if err == nil {
-			o.got = tokens(json.RawMessage(view.Names[o.Key]))
+			o.got = tokens(view.Names[o.Key])
 		}
 		return err
 	case put:
 		if p.plain {
 			return p.overwrite(ctx, o)
 		}
-		values := map[string]string{o.Key: o.Key}
-		changes := map[string]json.RawMessage{o.Key: value(o.ID)}
-		for _, key := range o.Keys {
+		values, changes := map[string]string{}, map[string]json.RawMessage{}
+		for _, key := range o.keys() {
 			values[key], changes[key] = key, value(o.ID)
+			if o.Expires > 0 {
+				at := o.start.Add(o.Expires).UnixMilli()
+				changes[key] = json.RawMessage(wire.Expiring(string(changes[key]), at))
+				end := &op{opPlan: opPlan{ID: o.ID + expiry, Kind: expire, Key: key}, process: p, start: time.UnixMilli(at), began: true}
+				p.world.mu.Lock()
+				p.world.ops = append(p.world.ops, end)
+				p.world.mu.Unlock()
+			}
 		}
 		return p.commit(ctx, o.Key, commit.Edit{Values: values, Overwrites: true, Apply: func(commit.Base) (map[string]json.RawMessage, error) {
 			return changes, nil
 		}})
+	case sweep:
+		return p.commit(ctx, o.Key, commit.Edit{Conditional: true, Sweeps: true})
 	case remove:
 		if p.world.OneName {
 			if e, err := (&simRoom{process: p, key: o.Key}).Current(ctx); err != nil || (e == nil || e.Dict[o.Key] == "") && !p.knows(o.Key) {
@@ -198,7 +221,10 @@ func (p *process) make(ctx context.Context, o *op) error {
 		if !there {
 			revision = ""
 		}
-		o.basis = tokens(json.RawMessage(stored))
+		o.basis = tokens(stored)
+		if o.basis == nil {
+			there, revision = false, ""
+		}
 		return p.change(ctx, o, commit.Edit{Values: map[string]string{}, Since: revision}, func(base commit.Base, _ []string, found bool) (json.RawMessage, error) {
 			if found != there || found && !base.Unchanged(o.Key, revision) {
 				return nil, errConflict
@@ -211,7 +237,7 @@ func (p *process) make(ctx context.Context, o *op) error {
 			saw := map[string][]string{}
 			for _, key := range slices.Concat(o.keys(), o.Reads) {
 				stored, _ := base.Stored(key)
-				saw[key] = tokens(stored)
+				saw[key] = tokens(string(stored))
 			}
 			p.world.mu.Lock()
 			o.sawAll = append(o.sawAll, saw)
@@ -224,7 +250,8 @@ func (p *process) make(ctx context.Context, o *op) error {
 				return nil, errPicky
 			}
 			for _, key := range o.keys() {
-				values[key], changes[key] = key, value(append(slices.Clone(saw[key]), o.ID)...)
+				stored, _ := base.Stored(key)
+				values[key], changes[key] = key, wire.WithExpiryOf(value(append(slices.Clone(saw[key]), o.ID)...), stored)
 			}
 			return changes, nil
 		}})
@@ -296,7 +323,7 @@ func (p *process) change(ctx context.Context, o *op, edit commit.Edit, fn func(b
 	}
 	edit.Apply = func(base commit.Base) (map[string]json.RawMessage, error) {
 		stored, found := base.Stored(o.Key)
-		old := tokens(stored)
+		old := tokens(string(stored))
 		if !slices.ContainsFunc(o.saw, func(s []string) bool { return slices.Equal(s, old) }) {
 			p.world.mu.Lock()
 			o.saw = append(o.saw, old)
@@ -305,6 +332,9 @@ func (p *process) change(ctx context.Context, o *op, edit commit.Edit, fn func(b
 		changed, err := fn(base, old, found)
 		if err != nil {
 			return nil, err
+		}
+		if changed != nil {
+			changed = wire.WithExpiryOf(changed, stored)
 		}
 		return map[string]json.RawMessage{o.Key: changed}, nil
 	}

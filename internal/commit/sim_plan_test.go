@@ -123,6 +123,7 @@ func planOf(seed uint64, forking bool) plan {
 	p.Alone = k.Death == 0 && k.Late == 0 && !(k.OneName && k.Fail > 0) && chance(0.5) // what is made again can be a late delivery
 	p.populate(rng)
 	p.transact(rand.New(rand.NewPCG(seed, 2+mode)))
+	p.expire(rand.New(rand.NewPCG(seed, 4+mode)))
 	if chance(0.35) {
 		p.disturb(rng)
 	}
@@ -253,6 +254,30 @@ func (p *plan) transact(rng *rand.Rand) {
 					} else {
 						o.Keys = append(o.Keys, key)
 					}
+				}
+			}
+		}
+	}
+}
+
+// expire has the values of some Puts expire in some runs, and somebody sweep.
+func (p *plan) expire(rng *rand.Rand) {
+	if rng.IntN(10) >= 3 {
+		return
+	}
+	span := []time.Duration{20 * time.Millisecond, 500 * time.Millisecond, 20 * time.Second}[rng.IntN(3)]
+	for _, one := range p.Processes {
+		if one.Plain {
+			continue
+		}
+		for _, ops := range one.Goroutines {
+			for i := range ops {
+				switch o := &ops[i]; {
+				case o.Kind == transact:
+				case rng.IntN(3) == 0:
+					o.Kind, o.Expires = put, time.Duration(1+rng.Int64N(int64(span)))
+				case rng.IntN(10) == 0 && o.Keys == nil:
+					o.Kind = sweep
 				}
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"maunium.net/go/mautrix/id"
 
@@ -82,6 +83,9 @@ func (r *simRoom) Latest(ctx context.Context) (events []merge.Event, err error) 
 	page, err := r.list(ctx, r.key+" latest", limit, func() string { return "" })
 	return page.Events, err
 }
+
+// Now implements [commit.Room].
+func (r *simRoom) Now(context.Context) (int64, error) { return time.Now().UnixMilli(), nil }
 
 // Powerless implements [commit.Room].
 func (r *simRoom) Powerless(ctx context.Context, user id.UserID) (since int64, err error) {

@@ -46,6 +46,17 @@ type Line struct {
 	Encrypted   bool      `json:"encrypted,omitempty"`
 	EncryptedBy string    `json:"encrypted_by,omitempty"`
 	Trust       string    `json:"trust,omitempty"`
+
+	// Expires is until when the value counts, by the homeserver's clock, the zero time where that is for ever.
+	Expires time.Time `json:"expires,omitzero"`
+}
+
+// Until is Expires in Unix milliseconds, and 0 where that is for ever.
+func (l Line) Until() int64 {
+	if l.Expires.IsZero() {
+		return 0
+	}
+	return max(1, l.Expires.UnixMilli())
 }
 
 // Reason tells why a line has no value.

@@ -167,6 +167,7 @@ func readAll(body io.ReadCloser) ([]byte, error) {
 func (s *Server) serve(req *http.Request, body []byte) *http.Response {
 	given := s.answer(req, body)
 	given.header.Set("Content-Length", strconv.Itoa(len(given.body)))
+	given.header.Set("Date", s.date())
 	return &http.Response{
 		Status:        strconv.Itoa(given.status) + " " + http.StatusText(given.status),
 		StatusCode:    given.status,

@@ -147,6 +147,13 @@ func (s *Server) Complaints() []string {
 	return append([]string(nil), s.complaints...)
 }
 
+// date is what the server's clock says, as the header Date has it.
+func (s *Server) date() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.UnixMilli(s.now()).UTC().Format(http.TimeFormat)
+}
+
 // now is what the server's clock says, in Unix milliseconds.
 func (s *Server) now() int64 { return time.Now().Add(s.offset).UnixMilli() }
 

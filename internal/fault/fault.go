@@ -35,6 +35,8 @@ var (
 	ErrNoCrypto      = errors.New("no encryption")
 	ErrRoomUpgraded  = errors.New("room was upgraded")
 	ErrNotAtomic     = errors.New("not one state event")
+	ErrNoTime        = errors.New("no homeserver time")
+	ErrLeaseLost     = errors.New("lease was lost")
 	ErrTxDone        = errors.New("transaction has ended")
 	ErrInvalidOption = errors.New("invalid option")
 

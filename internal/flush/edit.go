@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/roomkv/roomkv/internal/memory"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -18,28 +19,24 @@ const (
 // edit is what is to become of a key. It does not change.
 type edit struct {
 	value json.RawMessage // the stored form, nil where the key is to be removed
-	from  *was            // what the first function was given, nil where the edit does not depend on what is there
+	from  *memory.Old     // what the first function was given, nil where the edit does not depend on what is there
 	steps []Function      // that have made the value of that, one after the other
 	since time.Time       // of the first of all that it has come from
 }
 
-// was is what was there for a key.
-type was struct {
-	value json.RawMessage // JSON
-	found bool
-}
-
 // result is what will be there for the key.
-func (e *edit) result() was {
-	return wasOf(e.value)
-}
+func (e *edit) result() memory.Old { return oldOf(e.value) }
 
-// wasOf is what is there once that was stored, or removed where it is nil.
-func wasOf(stored json.RawMessage) was {
+// oldOf is what is there once that was stored, a stored form that this process has made, or removed where it is nil.
+func oldOf(stored json.RawMessage) memory.Old {
 	if stored == nil {
-		return was{}
+		return memory.Old{}
 	}
-	return was{text(stored), true}
+	read, err := wire.Decode(stored)
+	if err != nil {
+		return memory.Old{Value: stored, Found: true}
+	}
+	return memory.Old{Value: bytes.Clone(read.JSON), Found: true, Expires: read.Expires} // the caller may change the value
 }
 
 func (e *edit) size(key string) int {
@@ -56,15 +53,15 @@ func (e *edit) onto(first *edit) *edit {
 }
 
 // again makes the value of something else than it was made of.
-func (e *edit) again(of was) (value json.RawMessage, err error) {
-	if of.same(*e.from) {
+func (e *edit) again(of memory.Old) (value json.RawMessage, err error) {
+	if same(of, *e.from) {
 		return e.value, nil
 	}
 	for _, step := range e.steps {
 		if value, err = call(step, of); err != nil {
 			return nil, err
 		}
-		of = wasOf(value)
+		of = oldOf(value)
 	}
 	return value, nil
 }
@@ -73,7 +70,7 @@ func (e *edit) again(of was) (value json.RawMessage, err error) {
 var errPanicked = errors.New("roomkv: the function given to Update panicked when it was called again")
 
 // call calls a function that nobody waits for any more, and whose panic would end the process.
-func call(step Function, of was) (value json.RawMessage, err error) {
+func call(step Function, of memory.Old) (value json.RawMessage, err error) {
 	returned := false
 	defer func() {
 		if !returned {
@@ -81,20 +78,11 @@ func call(step Function, of was) (value json.RawMessage, err error) {
 			value, err = nil, errPanicked
 		}
 	}()
-	value, err = step(of.value, of.found)
+	value, err = step(of)
 	returned = true
 	return value, err
 }
 
-func (w was) same(other was) bool {
-	return w.found == other.found && (!w.found || bytes.Equal(w.value, other.value) || wire.Same(w.value, other.value))
-}
-
-// text is the JSON of a stored form that this process has made.
-func text(stored json.RawMessage) json.RawMessage {
-	read, err := wire.Decode(stored)
-	if err != nil {
-		return stored
-	}
-	return bytes.Clone(read.JSON) // which whoever gets it may change
+func same(a, b memory.Old) bool {
+	return a.Found == b.Found && a.Expires == b.Expires && (!a.Found || bytes.Equal(a.Value, b.Value) || wire.Same(a.Value, b.Value))
 }

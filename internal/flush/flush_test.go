@@ -42,6 +42,9 @@ type fake struct {
 
 func (f *fake) Check(context.Context, string, json.RawMessage) error { return nil }
 
+// Now implements [Memory].
+func (f *fake) Now(context.Context) (int64, error) { return time.Now().UnixMilli(), nil }
+
 func (f *fake) Ahead(ctx context.Context) (context.Context, func(), error) {
 	return ctx, func() {}, nil
 }
@@ -193,7 +196,7 @@ func TestInDoubt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{fail: func() error { return errors.New("the answer was lost") }}
 		g := waiting(t, f, time.Second)
-		one := func(json.RawMessage, bool) (json.RawMessage, error) { return json.RawMessage("1"), nil }
+		one := func(memory.Old) (json.RawMessage, error) { return json.RawMessage("1"), nil }
 		require.NoError(t, g.Room("!a").Update(t.Context(), "k", one))
 		pass(time.Minute)
 		assert.Len(t, f.written, 1)

@@ -10,7 +10,7 @@ import (
 )
 
 // Function makes what is to be stored of what is there, nil for the key to be removed. It is the caller's code.
-type Function func(old json.RawMessage, found bool) (stored json.RawMessage, err error)
+type Function func(old memory.Old) (stored json.RawMessage, err error)
 
 // Keyed is the memory of a room by key. Values are read as JSON, and written in their stored form.
 type Keyed interface {
@@ -26,6 +26,9 @@ type Keyed interface {
 // Memory is the memory of a room as the homeserver has it.
 type Memory interface {
 	Keyed
+
+	// Now is the homeserver's time, in Unix milliseconds.
+	Now(ctx context.Context) (int64, error)
 
 	// Check fails where a key or a value cannot be stored, by what can be told without the homeserver.
 	Check(ctx context.Context, key string, stored json.RawMessage) error

@@ -94,13 +94,27 @@ func (r *Room) Flush(ctx context.Context) error {
 }
 
 // peek is what is there for the key once all has been sent. It is not known where nothing waits.
-func (r *Room) peek(key string) (now was, known bool) {
+func (r *Room) peek(ctx context.Context, key string) (now memory.Old, known bool, err error) {
 	r.of.mu.Lock()
-	defer r.of.mu.Unlock()
-	if e := r.latest(key); e != nil {
-		return e.result(), true
+	e := r.latest(key)
+	r.of.mu.Unlock()
+	if e == nil {
+		return memory.Old{}, false, nil
 	}
-	return was{}, false
+	now, err = r.unexpired(ctx, e.result())
+	return now, true, err
+}
+
+// unexpired is nothing where the value's time is over.
+func (r *Room) unexpired(ctx context.Context, old memory.Old) (memory.Old, error) {
+	if old.Expires == 0 {
+		return old, nil
+	}
+	now, err := r.Now(ctx)
+	if err != nil || old.Expires <= now {
+		return memory.Old{}, err
+	}
+	return old, nil
 }
 
 // latest is the last edit of the key. The caller holds of.mu.
@@ -113,45 +127,57 @@ func (r *Room) latest(key string) *edit {
 
 // Entry implements [Keyed]. Of what waits it has key and value alone.
 func (r *Room) Entry(ctx context.Context, key string) (memory.Entry, error) {
-	switch now, known := r.peek(key); {
+	switch now, known, err := r.peek(ctx, key); {
+	case err != nil:
+		return memory.Entry{}, err
 	case !known:
 		return r.Memory.Entry(ctx, key)
 	case ctx.Err() != nil:
 		return memory.Entry{}, ctx.Err()
-	case !now.found:
+	case !now.Found:
 		return memory.Entry{}, memory.NotFound(key, r.id)
 	default:
 		return entry(key, now), nil
 	}
 }
 
-func entry(key string, now was) memory.Entry {
-	return memory.Entry{Value: memory.Value{Key: key, JSON: now.value}}
+func entry(key string, now memory.Old) memory.Entry {
+	return memory.Entry{Value: memory.Value{Key: key, JSON: now.Value, Expires: now.Expires}}
 }
 
 // all is what waits, by key.
-func (r *Room) all() map[string]was {
+func (r *Room) all(ctx context.Context) (map[string]memory.Old, error) {
 	r.of.mu.Lock()
-	defer r.of.mu.Unlock()
-	all := make(map[string]was, len(r.waiting)+len(r.sending))
+	all := make(map[string]memory.Old, len(r.waiting)+len(r.sending))
 	for _, edits := range []map[string]*edit{r.sending, r.waiting} {
 		for key, e := range edits {
 			all[key] = e.result()
 		}
 	}
-	return all
+	r.of.mu.Unlock()
+	for key, old := range all {
+		var err error
+		if all[key], err = r.unexpired(ctx, old); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
 }
 
 // GetAll implements [Keyed].
 func (r *Room) GetAll(ctx context.Context, keys []string) (map[string]memory.Entry, error) {
-	over := r.all()
+	over, err := r.all(ctx)
+	if err != nil {
+		return nil, err
+	}
 	below := slices.DeleteFunc(slices.Clone(keys), func(key string) bool { _, waits := over[key]; return waits })
-	entries, err := map[string]memory.Entry{}, ctx.Err()
+	entries := map[string]memory.Entry{}
+	err = ctx.Err()
 	if len(below) > 0 && err == nil {
 		entries, err = r.Memory.GetAll(ctx, below)
 	}
 	for _, key := range keys {
-		if now := over[key]; now.found && entries != nil {
+		if now := over[key]; now.Found && entries != nil {
 			entries[key] = entry(key, now)
 		}
 	}
@@ -160,14 +186,17 @@ func (r *Room) GetAll(ctx context.Context, keys []string) (map[string]memory.Ent
 
 // Keys implements [Keyed].
 func (r *Room) Keys(ctx context.Context, list memory.Listing) ([]string, error) {
-	over := r.all()
+	over, err := r.all(ctx)
+	if err != nil {
+		return nil, err
+	}
 	keys, err := r.Memory.Keys(ctx, list.Unlimited())
 	if keys == nil && err != nil {
 		return nil, err
 	}
 	keys = slices.DeleteFunc(keys, func(key string) bool { _, waits := over[key]; return waits })
 	for key, now := range over {
-		if now.found {
+		if now.Found {
 			keys = append(keys, key)
 		}
 	}
@@ -177,10 +206,14 @@ func (r *Room) Keys(ctx context.Context, list memory.Listing) ([]string, error) 
 // Entries implements [Keyed].
 func (r *Room) Entries(ctx context.Context, list memory.Listing) iter.Seq2[memory.Entry, error] {
 	return func(yield func(memory.Entry, error) bool) {
-		over := r.all()
+		over, err := r.all(ctx)
+		if err != nil {
+			yield(memory.Entry{}, err)
+			return
+		}
 		var left []string
 		for key, now := range over {
-			if now.found {
+			if now.Found {
 				left = append(left, key)
 			}
 		}
@@ -302,29 +335,34 @@ func (r *Room) Update(ctx context.Context, key string, fn Function) error {
 			}
 			return r.Memory.Update(ctx, key, fn)
 		}
-		var of was
+		var of memory.Old
 		if before != nil {
-			of = before.result()
+			var err error
+			if of, err = r.unexpired(ctx, before.result()); err != nil {
+				return err
+			}
 		} else if read, err := r.Memory.Entry(ctx, key); err == nil {
-			of = was{read.JSON, true}
+			of = memory.Old{Value: read.JSON, Found: true, Expires: read.Value.Expires}
 		} else if !errors.Is(err, fault.ErrNotFound) {
 			return err
 		}
-		stored, err := fn(slices.Clone(of.value), of.found)
+		given := of
+		given.Value = slices.Clone(of.Value)
+		stored, err := fn(given)
 		if err == nil && stored != nil {
 			err = r.Check(ctx, key, stored)
 		}
 		if err != nil {
 			return err
 		}
-		if wasOf(stored).same(of) || r.add(key, before, of, stored, fn) {
+		if same(oldOf(stored), of) || r.add(key, before, of, stored, fn) {
 			return nil
 		}
 	}
 }
 
 // add has an Update wait, unless the key has changed since before.
-func (r *Room) add(key string, before *edit, of was, stored json.RawMessage, fn Function) bool {
+func (r *Room) add(key string, before *edit, of memory.Old, stored json.RawMessage, fn Function) bool {
 	r.of.mu.Lock()
 	defer r.of.mu.Unlock()
 	if r.latest(key) != before || r.of.closed {

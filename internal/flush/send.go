@@ -118,11 +118,11 @@ type outcome struct {
 }
 
 // onto is for [memory.Put].
-func (o *outcome) onto(old json.RawMessage, found bool, err error) (_ json.RawMessage, changes bool) {
+func (o *outcome) onto(old memory.Old, err error) (_ json.RawMessage, changes bool) {
 	var value json.RawMessage
 	var own error
 	if err == nil {
-		value, own = o.again(was{old, found})
+		value, own = o.again(old)
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -172,7 +172,7 @@ func (r *Room) sendSome(ctx context.Context, keys []string, all map[string]*outc
 func write(ctx context.Context, h memory.Handle, keys []string, all map[string]*outcome) error {
 	names, keyOf := h.NamesOf(keys)
 	done := func(name string) { all[keyOf[name]].settle(nil) }
-	how := memory.Put{Done: done, Onto: map[string]func(json.RawMessage, bool, error) (json.RawMessage, bool){}, Sent: func(names []string) {
+	how := memory.Put{Done: done, Onto: map[string]func(memory.Old, error) (json.RawMessage, bool){}, Sent: func(names []string) {
 		for _, name := range names {
 			all[keyOf[name]].is(func(o *outcome) bool { o.sent = true; return true })
 		}

@@ -36,7 +36,7 @@ func (h Handle) EncryptAll(ctx context.Context, list Listing) (changed int, err 
 		m, needed, err := h.move(ctx, found)
 		left = cmp.Or(left, err)
 		if needed && err == nil {
-			err = sealer.Check(commit.Value{Name: m.to, Key: m.key, Stored: string(m.stored)})
+			err = sealer.Check(commit.ValueOf(m.to, m.key, string(m.stored)))
 			left = cmp.Or(left, err)
 		}
 		if needed && err == nil {
@@ -106,6 +106,7 @@ func (h Handle) move(ctx context.Context, found Record) (m move, needed bool, er
 	}
 	if err == nil {
 		m.stored, err = wire.Encode(read.JSON)
+		m.stored = wire.WithExpiryOf(m.stored, found.Stored)
 	}
 	if err == nil {
 		m.stored, err = h.Keep(ctx, m.to, key, m.stored)

@@ -250,10 +250,10 @@ func (r Room) VisibleNames(names map[string]string) map[string]string {
 	return names
 }
 
-// note remembers an entry for [Room.Known]. What is encrypted, or in the media repository, is remembered elsewhere, with what can make it
+// note remembers an entry for [Room.Known]. What expires is not remembered. What is encrypted, or in the media repository, is remembered elsewhere, with what can make it
 // unreadable.
 func (r Reader) note(entry Entry) {
-	if entry.view != nil && entry.inState && r.Secret == nil && r.MinTrust == nil {
+	if entry.view != nil && entry.inState && entry.Value.Expires == 0 && r.Secret == nil && r.MinTrust == nil {
 		entry.JSON = bytes.Clone(entry.JSON) // the caller may change what was read
 		entry.view.Note(entry.Key, &entry)
 	}

@@ -43,9 +43,11 @@ func (r Room) Fitting(ctx context.Context, edit commit.Edit) commit.Edit {
 			return changes, err
 		}
 		for _, value := range moved(base.Size()+grows, changes, edit.Values) {
-			if changes[value.name], err = r.upload(ctx, media.Of{Name: value.name, Key: edit.Values[value.name]}, value.text); err != nil {
+			reference, err := r.upload(ctx, media.Of{Name: value.name, Key: edit.Values[value.name]}, value.text)
+			if err != nil {
 				return nil, err
 			}
+			changes[value.name] = wire.WithExpiryOf(reference, changes[value.name])
 		}
 		return changes, nil
 	}
@@ -95,8 +97,8 @@ func (r Room) asBefore(ctx context.Context, base commit.Base, changes map[string
 			continue
 		}
 		if now, err := wire.Decode(stored); err == nil && now.JSON != nil {
-			if r.media.Holds(ctx, r.Room, media.Of{Name: name}, now.JSON, old) {
-				as[name] = old
+			if _, reference := wire.Expiry(string(old)); r.media.Holds(ctx, r.Room, media.Of{Name: name}, now.JSON, json.RawMessage(reference)) {
+				as[name] = wire.WithExpiryOf(old, stored)
 			}
 		}
 	}

@@ -23,7 +23,8 @@ func (r Room) Keep(ctx context.Context, name, key string, stored json.RawMessage
 	if err != nil || text == nil {
 		return stored, err
 	}
-	return r.upload(ctx, media.Of{Name: name, Key: key, Encrypted: encrypted}, text)
+	reference, err := r.upload(ctx, media.Of{Name: name, Key: key, Encrypted: encrypted}, text)
+	return wire.WithExpiryOf(reference, stored), err
 }
 
 // keepAll is Keep for values by key, none of which is uploaded where one is too large.
@@ -51,10 +52,11 @@ func (r Room) keepAll(ctx context.Context, stored map[string]json.RawMessage, na
 	}
 	kept := maps.Clone(stored)
 	for _, out := range outs {
-		var err error
-		if kept[out.Key], err = r.upload(ctx, out.Of, out.text); err != nil {
+		reference, err := r.upload(ctx, out.Of, out.text)
+		if err != nil {
 			return nil, err
 		}
+		kept[out.Key] = wire.WithExpiryOf(reference, stored[out.Key])
 	}
 	return kept, nil
 }
@@ -90,7 +92,7 @@ func (r Room) isLarge(encrypted bool, name, key string, stored json.RawMessage) 
 	if len(stored) > maxInline { // as text of JSON that would be a little less, but for a value so large that does not matter
 		return true
 	}
-	size, err := seal.Size(commit.Value{Name: name, Key: key, Stored: string(stored)})
+	size, err := seal.Size(commit.ValueOf(name, key, string(stored)))
 	return err == nil && size > seal.MaxShared
 }
 

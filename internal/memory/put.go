@@ -22,7 +22,7 @@ type Put struct {
 	// Onto are the keys whose values depend on what is there. Each function tells whether anything changes, and gives what is stored in place of
 	// the value, nil for the key to be removed. It is given what is there now, or why that cannot be read, and can be called several times; the
 	// last call counts.
-	Onto map[string]func(old json.RawMessage, found bool, err error) (value json.RawMessage, changes bool)
+	Onto map[string]func(old Old, err error) (value json.RawMessage, changes bool)
 
 	// Sent is told of each event that was sent with values that depend on what is there, before it is known whether it counts. It may be nil.
 	Sent func(names []string)
@@ -81,9 +81,8 @@ func (h Handle) PutAll(ctx context.Context, stored map[string]json.RawMessage, h
 }
 
 // remade is what is stored for a key whose value depends on what is there: kept, which stands for the value that was given, or another value.
-func (h Handle) remade(ctx context.Context, base commit.Base, name, key string, given, kept json.RawMessage, onto func(json.RawMessage, bool, error) (json.RawMessage, bool)) (_ json.RawMessage, changes bool, err error) {
-	old, found, err := h.ValueIn(ctx, base, name)
-	value, changes := onto(old, found, err)
+func (h Handle) remade(ctx context.Context, base commit.Base, name, key string, given, kept json.RawMessage, onto func(Old, error) (json.RawMessage, bool)) (_ json.RawMessage, changes bool, err error) {
+	value, changes := onto(h.OldIn(ctx, base, name))
 	switch {
 	case !changes || value == nil:
 		return nil, changes, nil
@@ -110,7 +109,7 @@ func (h Handle) checkEach(ctx context.Context, stored map[string]json.RawMessage
 		if stored[keyOf[name]] == nil {
 			continue
 		}
-		value := commit.Value{Name: name, Key: keyOf[name], Stored: wire.Canonical(stored[keyOf[name]])}
+		value := commit.ValueOf(name, keyOf[name], wire.Canonical(stored[keyOf[name]]))
 		values = append(values, value)
 		if own != nil {
 			err = own.Check(value)

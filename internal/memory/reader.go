@@ -69,14 +69,22 @@ type Value struct {
 	Encrypted bool
 	By        id.UserID     // the sender of the encrypted event
 	Trust     id.TrustState // of the device that encrypted it
+	Expires   int64         // until when it counts, in Unix milliseconds, 0 where that is for ever
 
 	inState bool // whether all of it stands in the state
 }
 
 // Value reads what is stored under a name in the event from.
 func (r Reader) Value(ctx context.Context, name string, stored json.RawMessage, from id.EventID) (Value, error) {
-	key, named := wire.KeyOf(name)
 	read, err := wire.Decode(stored)
+	value, err := r.decoded(ctx, name, read, err, from)
+	value.Expires = read.Expires
+	return value, err
+}
+
+// decoded is Value for what was decoded.
+func (r Reader) decoded(ctx context.Context, name string, read wire.Value, err error, from id.EventID) (Value, error) {
+	key, named := wire.KeyOf(name)
 	switch {
 	case err != nil:
 		return Value{Key: key}, fault.Of(fault.ErrCorrupt, err, "event %s in %s, key %q: %v", from, r.ID, key, err)

@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"context"
 	"sync"
 
 	"maunium.net/go/mautrix"
@@ -33,6 +34,7 @@ type Shared struct {
 	full      sync.Map // id.RoomID → true, where the log was told that the dict is nearly full
 	seals     sync.Map // id.RoomID → true, where the room's seal is known to be the store's, or to be missing as its secret is
 	media     media.Keeper
+	clock     *matrix.Clock
 	drops     drops
 	brought   brought
 	Dicts     commit.Replicas
@@ -42,6 +44,7 @@ type Shared struct {
 func NewShared(client *mautrix.Client, settings Settings, sink follow.Sink) *Shared {
 	settings.Policy = settings.Policy.Or()
 	s := &Shared{Settings: settings, client: client, Type: event.Type{Type: settings.EventType, Class: event.StateEventType}}
+	s.clock = matrix.NewClock(client, settings.Policy.ClockFor)
 	s.media.MaxValue, s.media.Policy, s.Encrypted.Policy, s.Follower.Policy = settings.MaxValue, settings.Policy, settings.Policy, settings.Policy
 	s.Megolm = seal.Megolm{
 		Type: settings.EventType, Backup: settings.Backup, KeyWait: settings.KeyWait, MinTrust: settings.MinTrust,
@@ -50,6 +53,14 @@ func NewShared(client *mautrix.Client, settings Settings, sink follow.Sink) *Sha
 	}
 	s.Follower.Client, s.Follower.EventType, s.Follower.Sink = client, s.Type, sink
 	return s
+}
+
+// Now is the homeserver's time, in Unix milliseconds. It implements [commit.Room] for whatever embeds a room.
+func (s *Shared) Now(ctx context.Context) (int64, error) { return s.clock.Now(ctx) }
+
+// Between gives bounds of the homeserver's time, in Unix milliseconds.
+func (s *Shared) Between(ctx context.Context) (first, last int64, err error) {
+	return s.clock.Between(ctx)
 }
 
 // Room is the room with that ID.

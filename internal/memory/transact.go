@@ -189,10 +189,11 @@ func (t *Transaction) Value(key string) (value json.RawMessage, found bool, err 
 		read, err := wire.Decode(stored)
 		return bytes.Clone(read.JSON), true, err
 	}
-	if value, found, err = t.h.ValueIn(t.ctx, t.base, name); err != nil {
+	old, err := t.h.OldIn(t.ctx, t.base, name)
+	if err != nil {
 		t.unread.name, t.unread.key = name, key
 	}
-	return value, found, err
+	return old.Value, old.Found, err
 }
 
 // Put stores a value, in its stored form.

@@ -64,19 +64,26 @@ func (h Handle) commitAgain(ctx context.Context, change Change, edit *commit.Edi
 	return h.Commit(ctx, change)
 }
 
-// ValueIn is the value under the name in what an edit begins from.
-func (r Room) ValueIn(ctx context.Context, base commit.Base, name string) (value json.RawMessage, found bool, err error) {
+// Old is what is there for a key before an edit.
+type Old struct {
+	Value   json.RawMessage
+	Found   bool
+	Expires int64 // until when it counts, in Unix milliseconds, 0 where that is for ever
+}
+
+// OldIn is what is there under the name in what an edit begins from.
+func (r Room) OldIn(ctx context.Context, base commit.Base, name string) (Old, error) {
 	stored, found := base.Stored(name)
 	if !found {
-		return nil, false, nil
+		return Old{}, nil
 	}
 	if base.Fresh(name) { // set by an earlier edit of this commit, and so not encrypted yet
 		read, err := wire.Decode(stored)
 		if err == nil {
 			read.JSON, err = r.Reader().text(ctx, read, media.Of{Name: name, Event: base.Event()})
 		}
-		return read.JSON, true, err
+		return Old{read.JSON, true, read.Expires}, err
 	}
 	read, err := r.Reader().NotWaiting().Value(ctx, name, stored, base.Event())
-	return read.JSON, true, err
+	return Old{read.JSON, true, read.Expires}, err
 }

@@ -42,6 +42,10 @@ type Event struct {
 	Reads    []string
 	ReadsAll bool
 
+	// Swept are names that the writer took away because their time was over. Such a change is conditional, whatever the event is: it counts only where
+	// nobody has stored something under the name.
+	Swept map[string]bool
+
 	// Mark is the text that named parents, also where somebody copied it from another event.
 	Mark string
 
@@ -60,6 +64,18 @@ type Yields map[id.EventID][]string
 // own tells whether the event's writer chose Mark, so that another event with it is the same request, delivered twice, or the same
 // merge by two writers.
 func (e *Event) own() bool { return e.Marked || e.Blind }
+
+// sweeps tells whether the event took the name away because its time was over.
+func (e *Event) sweeps(name string) bool {
+	if !e.Swept[name] {
+		return false
+	}
+	_, there := e.Dict[name]
+	return !there
+}
+
+// IsConditional tells whether what the event did to the name depends on what was there before.
+func (e *Event) IsConditional(name string) bool { return e.Conditional || e.sweeps(name) }
 
 func (y Yields) has(event id.EventID, name string) bool {
 	return y.whole(event) || slices.Contains(y[event], name)

@@ -60,7 +60,6 @@ func (h *History) isOutdated(n *node, v *voids) (outdated bool) {
 			h.judge(m, v)
 		}
 	}
-	r := &rule{void: v.nodes, recorders: v.recorders}
 	depends := map[string]*origin{} // what its writer has read, by name
 	for name := range h.dependsOn(n) {
 		read := h.at(n, name)
@@ -68,6 +67,7 @@ func (h *History) isOutdated(n *node, v *voids) (outdated bool) {
 			read = read.before
 		}
 		depends[name] = read
+		r := &rule{name: name, void: v.nodes, recorders: v.recorders}
 		outdated = outdated || r.counting(read, n) != read
 	}
 	for _, m := range v.within {

@@ -210,7 +210,7 @@ func (h *History) WillCount(event id.EventID, name string) bool {
 		return h.countsWhole(target, h.latest)
 	}
 	lines, chosen, r := h.present(name)
-	return !slices.Contains(r.lost, target.ID) && (overwritten(lines, chosen, target) || h.counts(target, name, chosen.parent))
+	return !slices.Contains(r.lost, target.ID) && (overwritten(name, lines, chosen, target) || h.counts(target, name, chosen.parent))
 }
 
 // LosesToOlder tells whether a change that was not conditional does not count against another such one that was stored long before it: the
@@ -229,14 +229,14 @@ func (h *History) LosesToOlder(event id.EventID, name string) bool {
 		return false
 	}
 	chosen := pathsOf(line)[0]
-	last := chosen.latestPut(0)
+	last := chosen.latestPut(name, 0)
 	return last != nil && last.Time-n.Time > sameTime && stored(last, n) && !n.past.has(last.index) && !slices.Contains(chosen.changes, n)
 }
 
 // overwritten tells whether the chosen line has taken the place of one that leads to the change.
-func overwritten(lines []line, chosen line, change *node) bool {
+func overwritten(name string, lines []line, chosen line, change *node) bool {
 	by := pathsOf(chosen)[0]
-	return slices.ContainsFunc(pathsOf(lines...), func(p path) bool { return by.overwrites(p, change) })
+	return slices.ContainsFunc(pathsOf(lines...), func(p path) bool { return by.overwrites(name, p, change) })
 }
 
 // Origin is the event that gave the name its present value at the event, or took it away, as far as the history tells.
@@ -275,7 +275,7 @@ func (h *History) counts(target *node, name string, in *node) bool {
 		if n == target {
 			return !replaced || !found()
 		}
-		if o := h.at(n, name); o != nil && o.from == n && !n.Conditional {
+		if o := h.at(n, name); o != nil && o.from == n && !n.IsConditional(name) {
 			replaced = true
 		}
 		if n.Yields.has(target.ID, name) {
@@ -297,7 +297,7 @@ func (h *History) counts(target *node, name string, in *node) bool {
 		if slices.Contains(rule.lost, target.ID) {
 			return false
 		}
-		if overwritten(lines, chosen, target) {
+		if overwritten(name, lines, chosen, target) {
 			return !found()
 		}
 		n = chosen.parent

@@ -96,7 +96,7 @@ func (h *History) undominated(parents []*node, name string, r *rule) []line {
 	}
 	lines := only(all, func(l line) bool {
 		return !slices.ContainsFunc(all, func(other line) bool {
-			return other.from != l.from && other.parent.descends(l.from) && (!l.from.Conditional || other.follows(l.from))
+			return other.from != l.from && other.parent.descends(l.from) && (!l.from.IsConditional(name) || other.follows(l.from))
 		})
 	})
 	if len(lines) == 0 {

@@ -49,6 +49,7 @@ func (r *rule) choose(lines []line) line {
 	if known := only(lines, func(l line) bool { return !l.from.parentGivenUp }); len(known) > 0 {
 		lines = known
 	}
+	lines = oneSweep(lines, r.name)
 	all := pathsOf(lines...)
 	paths := all
 	for i := 0; len(paths) > 1; i++ {
@@ -64,11 +65,22 @@ func (r *rule) choose(lines []line) line {
 	return paths[0].line
 }
 
+// oneSweep leaves one of the lines that end where the name's time was over: they took the same away.
+func oneSweep(lines []line, name string) []line {
+	var first *node
+	for _, l := range lines {
+		if l.from.sweeps(name) && (first == nil || compare(l.from, first) < 0) {
+			first = l.from
+		}
+	}
+	return only(lines, func(l line) bool { return l.from == first || !l.from.sweeps(name) })
+}
+
 // atFork gives the paths that go on with the same change as the one that counts.
 func (r *rule) atFork(paths []path, i int) []path {
 	best := paths[0]
 	for _, p := range paths[1:] {
-		a, b := best.latestPut(i), p.latestPut(i)
+		a, b := best.latestPut(r.name, i), p.latestPut(r.name, i)
 		switch {
 		case a == nil && b == nil:
 			if r.before(p.changes[i], best.changes[i]) {
@@ -99,7 +111,7 @@ func (r *rule) lose(paths []path, chosen path) {
 	for _, p := range paths {
 		for j, n := range p.changes {
 			in := slices.Index(chosen.changes, n)
-			if !n.Conditional || n.whole() || in >= 0 && !slices.ContainsFunc(chosen.changes[in:], func(m *node) bool { return !m.Conditional }) {
+			if !n.IsConditional(r.name) || n.whole() || in >= 0 && !slices.ContainsFunc(chosen.changes[in:], func(m *node) bool { return !m.IsConditional(r.name) }) {
 				continue
 			}
 			if j > 0 && lost[p.changes[j-1]] || r.yielded(n) || slices.ContainsFunc(paths, func(q path) bool { return r.misses(p, j, q) }) {
@@ -129,7 +141,7 @@ func (r *rule) counting(o *origin, event *node) *origin {
 				}
 			}
 			computed = nil
-		case !at.from.Conditional:
+		case !at.from.IsConditional(r.name):
 			return o
 		default:
 			computed = append(computed, at.from)
@@ -153,25 +165,25 @@ func (r *rule) misses(p path, j int, q path) bool {
 	if fork > j || fork == len(q.changes) {
 		return false
 	}
-	if rival := q.changes[fork]; fork == j && rival.Conditional && r.before(rival, n) {
+	if rival := q.changes[fork]; fork == j && rival.IsConditional(r.name) && r.before(rival, n) {
 		return true
 	}
 	return slices.ContainsFunc(q.changes[fork:], func(m *node) bool {
-		return !m.Conditional && r.stored(m, n) &&
-			!slices.ContainsFunc(p.changes[fork:j], func(own *node) bool { return !own.Conditional && r.stored(m, own) })
+		return !m.IsConditional(r.name) && r.stored(m, n) &&
+			!slices.ContainsFunc(p.changes[fork:j], func(own *node) bool { return !own.IsConditional(r.name) && r.stored(m, own) })
 	})
 }
 
 // overwrites tells whether the path takes the place of another one, by a change that was not conditional, that leads to the change.
-func (p path) overwrites(other path, change *node) bool {
+func (p path) overwrites(name string, other path, change *node) bool {
 	return slices.Contains(other.changes, change) && !slices.Contains(p.changes, change) &&
-		slices.ContainsFunc(p.changes, func(n *node) bool { return !n.Conditional && !slices.Contains(other.changes, n) })
+		slices.ContainsFunc(p.changes, func(n *node) bool { return !n.IsConditional(name) && !slices.Contains(other.changes, n) })
 }
 
 // latestPut is the latest change from there on that was not conditional.
-func (p path) latestPut(from int) (latest *node) {
+func (p path) latestPut(name string, from int) (latest *node) {
 	for _, n := range p.changes[from:] {
-		if !n.Conditional && (latest == nil || compare(n, latest) > 0) {
+		if !n.IsConditional(name) && (latest == nil || compare(n, latest) > 0) {
 			latest = n
 		}
 	}

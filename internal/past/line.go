@@ -83,7 +83,7 @@ func (l *line) judge(ended bool) []*Revision {
 		}
 	}
 	for i := 1; i < len(found); i++ {
-		for j := i; j > 0 && counts(&h, found[j].evt, found[j-1].evt); j-- {
+		for j := i; j > 0 && counts(&h, l.name, found[j].evt, found[j-1].evt); j-- {
 			found[j-1], found[j] = found[j], found[j-1]
 		}
 	}
@@ -124,13 +124,13 @@ func (l *line) at(h *merge.History, i int, has []string) *Revision {
 }
 
 // counts tells whether a counts rather than b, which the homeserver lists as the later one, where neither has seen the other.
-func counts(h *merge.History, a, b *pastEvent) bool {
+func counts(h *merge.History, name string, a, b *pastEvent) bool {
 	if h.Descends(a.ID, b.ID) || h.Descends(b.ID, a.ID) {
 		return false
 	}
 	first, second := a.read, b.read
-	if first.Conditional || second.Conditional {
-		return !first.Conditional || second.Conditional
+	if first.IsConditional(name) || second.IsConditional(name) {
+		return !first.IsConditional(name) || second.IsConditional(name)
 	}
 	return cmp.Or(cmp.Compare(first.Time, second.Time), cmp.Compare(first.ID, second.ID)) > 0
 }

@@ -137,7 +137,7 @@ func restorable(ctx context.Context, r memory.Room, snapshot *Snapshot, current 
 		case sealing != nil:
 			kept, err := r.Keep(ctx, name, key, found.Stored)
 			if err == nil {
-				err = sealing.Check(commit.Value{Name: name, Key: key, Stored: wire.Canonical(kept)})
+				err = sealing.Check(commit.ValueOf(name, key, wire.Canonical(kept)))
 			}
 			switch {
 			case errors.Is(err, fault.ErrTooLarge):
@@ -155,7 +155,7 @@ func restorable(ctx context.Context, r memory.Room, snapshot *Snapshot, current 
 func (r *restoration) inClear(names []string) (values []commit.Value) {
 	for _, name := range names {
 		if key, ok := r.clear[name]; ok {
-			values = append(values, commit.Value{Name: name, Key: key, Stored: wire.Canonical(r.stored[name])})
+			values = append(values, commit.ValueOf(name, key, wire.Canonical(r.stored[name])))
 		}
 	}
 	return values

@@ -17,6 +17,9 @@ type Policy struct {
 	// UploadLimitFor is how long its word counts on how large an upload may be. That is a setting, which changes with its administrator's mind.
 	UploadLimitFor time.Duration
 
+	// ClockFor is how long the process's monotonic clock goes on from the homeserver's time until that is asked for again.
+	ClockFor time.Duration
+
 	// SyncSilence is how long the client's sync can say nothing and still be believed to go on. mautrix asks the homeserver to answer within 30
 	// seconds. A read from memory can be as old as that after a sync has died.
 	SyncSilence time.Duration
@@ -61,7 +64,7 @@ type Policy struct {
 }
 
 var defaults = Policy{
-	AnswerFor: 10 * time.Second, ThereFor: 10 * time.Second, UploadLimitFor: time.Hour, SyncSilence: 40 * time.Second,
+	AnswerFor: 10 * time.Second, ThereFor: 10 * time.Second, UploadLimitFor: time.Hour, ClockFor: 10 * time.Minute, SyncSilence: 40 * time.Second,
 	PowerRace: 10 * time.Second, StoredLate: 500 * time.Millisecond, ListLag: 10 * time.Millisecond, Unmerged: 20 * time.Second,
 	FollowPause: 300 * time.Millisecond, MoveFor: time.Minute, KeyAgain: time.Minute, WithheldPause: 100 * time.Millisecond,
 	FlushPause: 5 * time.Second, FlushLongest: 5 * time.Minute, TellLate: time.Minute,

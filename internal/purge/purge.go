@@ -383,8 +383,9 @@ func (p *purge) reseal(ctx context.Context, events map[id.EventID]*seal.Opened) 
 			continue
 		}
 		if stored, err := storedForm(inside); err == nil {
+			stored = wire.WithExpiryOf(stored, found.Stored)
 			from[found.Name] = string(found.Stored)
-			values = append(values, commit.Value{Name: found.Name, Key: key, Stored: wire.Canonical(stored)})
+			values = append(values, commit.ValueOf(found.Name, key, wire.Canonical(stored)))
 		}
 	}
 	if err := p.sealAnew(ctx, values, from); err != nil {
@@ -437,7 +438,7 @@ func (p *purge) sealAnew(ctx context.Context, values []commit.Value, from map[st
 			changes := map[string]json.RawMessage{}
 			for _, name := range names {
 				if stored, there := base.Stored(name); there && wire.Canonical(stored) == wire.Canonical(json.RawMessage(from[name])) {
-					changes[name] = json.RawMessage(byName[name].Stored)
+					changes[name] = wire.WithExpiryOf(json.RawMessage(byName[name].Stored), stored)
 				}
 			}
 			return changes, nil

@@ -109,7 +109,7 @@ func (c *copying) add(ctx context.Context, records []memory.Record) error {
 		case err == nil && c.from.isAt(key):
 			c.transfer.kept.add(key, nil)
 		case err == nil:
-			err = c.transfer.add(ctx, key, entry.JSON)
+			err = c.transfer.add(ctx, key, entry.JSON, entry.Value.Expires)
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case errors.Is(err, fault.ErrNotFound), c.Redact && errors.Is(err, fault.ErrRedacted): // deleted since; see CopyOptions

@@ -80,6 +80,9 @@ func (e *exporting) write(ctx context.Context, entry memory.Entry, kind lineKind
 		return err
 	}
 	line := dump.Line{Key: strings.TrimPrefix(entry.Key, e.prefix), Past: kind != current, Revision: string(entry.Event), Sender: entry.Sender.String(), Time: entry.Time, Encrypted: entry.Encrypted}
+	if entry.Value.Expires != 0 {
+		line.Expires = time.UnixMilli(entry.Value.Expires).UTC()
+	}
 	switch {
 	case kind == deleted:
 		line.Absent = dump.Deleted

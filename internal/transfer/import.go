@@ -89,7 +89,7 @@ func (i *importing) run(ctx context.Context, dst Destination, r io.Reader) error
 	i.report()
 	for line, err := range i.lines(ctx, rewind) {
 		if err == nil && line.Value != nil {
-			err = i.transfer.add(ctx, i.prefix+line.Key, line.Value)
+			err = i.transfer.add(ctx, i.prefix+line.Key, line.Value, line.Until())
 		}
 		if err != nil {
 			return err

@@ -58,12 +58,19 @@ type transfer struct {
 type arriving struct {
 	key    string
 	value  json.RawMessage // nil once it was written
+	until  int64           // when it expires, in Unix milliseconds, 0 where it does not
 	digest [sha256.Size]byte
 }
 
+// stored is the entry's stored form.
+func (a arriving) stored() (json.RawMessage, error) {
+	stored, err := wire.Encode(a.value)
+	return wire.WithExpiry(stored, a.until), err
+}
+
 // add takes an entry, and writes those that wait when they are enough.
-func (t *transfer) add(ctx context.Context, key string, value json.RawMessage) error {
-	t.waiting = append(t.waiting, arriving{key, value, compactDigest(value)})
+func (t *transfer) add(ctx context.Context, key string, value json.RawMessage, until int64) error {
+	t.waiting = append(t.waiting, arriving{key, value, until, compactDigest(value)})
 	t.size += len(value)
 	if len(t.waiting) < transferEntries && t.size < transferSize {
 		return nil
@@ -170,7 +177,7 @@ func (t *transfer) sortOut(ctx context.Context, entries []arriving, tooLarge err
 	}
 	for i := range entries {
 		entry := &entries[i]
-		stored, err := wire.Encode(entry.value)
+		stored, err := entry.stored()
 		if err == nil {
 			err = to.CheckLarge(ctx, to.NameOf(entry.key), entry.key, stored)
 		}
@@ -197,7 +204,7 @@ func (t *transfer) store(ctx context.Context, entries []arriving) error {
 	keys := make([]string, len(entries))
 	for i, entry := range entries {
 		var err error
-		if stored[entry.key], err = wire.Encode(entry.value); err != nil {
+		if stored[entry.key], err = entry.stored(); err != nil {
 			return fault.Of(fault.ErrInvalidValue, err, "the value for key %q is not JSON", entry.key)
 		}
 		keys[i] = entry.key
@@ -252,6 +259,9 @@ func (t *transfer) verify(ctx context.Context, written []arriving) error {
 		return err
 	}
 	for i, entry := range written {
+		if compared[i] == isAbsent && entry.until != 0 { // its time is over
+			continue
+		}
 		if compared[i] != isEqual {
 			t.written--
 			t.differed.add(entry.key, nil)
@@ -309,7 +319,7 @@ func (t *transfer) compare(ctx context.Context, entries []arriving) ([]compariso
 		read, err := to.Read(ctx, reader, &found)
 		switch {
 		case errors.Is(err, fault.ErrNotFound):
-		case err == nil && compactDigest(read.JSON) == entry.digest:
+		case err == nil && compactDigest(read.JSON) == entry.digest && read.Value.Expires == entry.until:
 			compared[i] = isEqual
 		case ctx.Err() != nil:
 			return nil, ctx.Err()

@@ -185,7 +185,7 @@ func TestTransferIntoADict(t *testing.T) {
 		room := roomWith(t, "!room:example.org", memory.Settings{EventType: "t", Layout: memory.OneDict{}})
 		tr := transfer{dst: destination{memory.Handle{Room: room, Memory: into}}, atomic: true, overwrite: test.overwrite, remove: test.remove, report: func() {}}
 		for key, value := range map[string]string{"same": `[1, 2]`, "other": `2`, "new": `3`} {
-			require.NoError(t, tr.add(t.Context(), key, json.RawMessage(value)))
+			require.NoError(t, tr.add(t.Context(), key, json.RawMessage(value), 0))
 		}
 		assert.Zero(t, into.reads, "few wait for more")
 		assert.Equal(t, 3, tr.seen(), test.about)
@@ -202,10 +202,10 @@ func TestTransferWritesWhenEnoughWait(t *testing.T) {
 	room := roomWith(t, "!room:example.org", memory.Settings{EventType: "t", Layout: memory.OneDict{}})
 	tr := transfer{dst: destination{memory.Handle{Room: room, Memory: into}}, atomic: true, report: func() {}}
 	for i := range transferEntries - 1 {
-		require.NoError(t, tr.add(t.Context(), fmt.Sprint(i), json.RawMessage(`1`)))
+		require.NoError(t, tr.add(t.Context(), fmt.Sprint(i), json.RawMessage(`1`), 0))
 	}
 	assert.Empty(t, into.names)
-	require.NoError(t, tr.add(t.Context(), "last", json.RawMessage(`1`)))
+	require.NoError(t, tr.add(t.Context(), "last", json.RawMessage(`1`), 0))
 	assert.Len(t, into.names, transferEntries)
 	assert.Equal(t, 2, into.reads, "before and after")
 	assert.Equal(t, transferEntries, tr.written)

@@ -317,6 +317,7 @@ func (m *migration) load(ctx context.Context, records []memory.Record) error {
 			}
 			stored, err := wire.Encode(read.JSON)
 			if err == nil {
+				stored = wire.WithExpiryOf(stored, found.Stored)
 				stored, err = m.Keep(ctx, name, read.Key, stored) // an attachment is of one room
 			}
 			if err != nil {

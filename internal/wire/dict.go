@@ -11,7 +11,8 @@ import (
 // Dict is the content of a state event: all keys in the single-state-key layout, at most one in the per-key layout.
 type Dict struct {
 	// Names has by name, see [Name], what is stored of each key, see [Decode]; and the store's own fields, which stay through a rewrite. In a dict
-	// that was read, each value is as it can be sent, as canonical JSON, so that equal values are equal strings.
+	// that was read, each value is as it can be sent, as canonical JSON, so that equal values are equal strings, and with the time until which it
+	// counts, where there is one; see [Expiring].
 	Names map[string]string
 
 	// Parents is the field of that name: in a dict that was read, nil where there is none or where it is stale.
@@ -24,7 +25,7 @@ type Dict struct {
 // ParseDict reads the content of the single-state-key layout. Where a key stands under its escaped name and its plain
 // one too, as after opsdroid wrote it, the escaped one counts. The error is ErrFormat, for a content that is no object.
 func ParseDict(content json.RawMessage) (Dict, error) {
-	dict, err := parse(content)
+	dict, expires, err := parse(content)
 	for name, stored := range dict.Names {
 		if key, ok := KeyOf(name); ok && name != Name(key) {
 			delete(dict.Names, name)
@@ -34,6 +35,7 @@ func ParseDict(content json.RawMessage) (Dict, error) {
 		}
 	}
 	dict.mend()
+	dict.expire(expires)
 	return dict, err
 }
 
@@ -47,12 +49,13 @@ func ParseDict(content json.RawMessage) (Dict, error) {
 //
 // The error is ErrFormat.
 func ParsePerKey(stateKey string, content json.RawMessage) (Dict, error) {
-	dict, err := parse(content)
+	dict, expires, err := parse(content)
 	if err != nil {
 		return dict, err
 	}
 	err = dict.keep(stateKey)
 	dict.mend()
+	dict.expire(expires)
 	return dict, err
 }
 
@@ -101,8 +104,8 @@ func (d *Dict) keep(stateKey string) error {
 	return err
 }
 
-// parse reads a content as it is, but for the field that names parents.
-func parse(content json.RawMessage) (dict Dict, err error) {
+// parse reads a content as it is, but for the fields that name parents and times.
+func parse(content json.RawMessage) (dict Dict, expires string, err error) {
 	text, count := string(content), 0
 	counted := func(string, string, int) { count++ }
 	if !membersOf(text, counted) {
@@ -116,9 +119,12 @@ func parse(content json.RawMessage) (dict Dict, err error) {
 	dict.Names = make(map[string]string, count)
 	field, end := "", 0
 	membersOf(text, func(name, value string, at int) {
-		if name == parentsName {
+		switch name {
+		case parentsName:
 			field, end = value, at
-		} else {
+		case expiresName:
+			expires = value
+		default:
 			dict.Names[name] = value
 		}
 	})
@@ -131,14 +137,14 @@ func parse(content json.RawMessage) (dict Dict, err error) {
 		}
 		dict.Parents, dict.ParentsText = parseParents(field, digestOf(content[:begin], content[end:]))
 	}
-	return dict, nil
+	return dict, expires, nil
 }
 
 // parseAny is parse for what somebody else has written.
-func parseAny(content json.RawMessage) (dict Dict, err error) {
+func parseAny(content json.RawMessage) (dict Dict, expires string, err error) {
 	var all map[string]json.RawMessage
 	if json.Unmarshal(content, &all) != nil || all == nil {
-		return Dict{}, fmt.Errorf("%w: the content is not an object", ErrFormat)
+		return Dict{}, "", fmt.Errorf("%w: the content is not an object", ErrFormat)
 	}
 	dict.Names = make(map[string]string, len(all))
 	for name, value := range all {
@@ -149,7 +155,9 @@ func parseAny(content json.RawMessage) (dict Dict, err error) {
 		rest, _ := written(dict.Names)
 		dict.Parents, dict.ParentsText = parseParents(field, digestOf(rest))
 	}
-	return dict, nil
+	expires = dict.Names[expiresName]
+	delete(dict.Names, expiresName)
+	return dict, expires, nil
 }
 
 // mend makes each value one that can be sent. That differs from what was read only in rooms of versions 1 to 5, where another client can have put a
@@ -167,7 +175,7 @@ func (d *Dict) mend() {
 
 // Content is the dict as it is sent, with the digest of its keys and values in Parents. It is canonical JSON where all values are.
 func (d Dict) Content() json.RawMessage {
-	text, at := written(d.Names)
+	text, at := written(apart(d.Names))
 	if d.Parents == nil {
 		return text
 	}
@@ -212,18 +220,27 @@ func appendName(text []byte, name string) []byte {
 	return append(append(append(text, '"'), name...), '"')
 }
 
-// EntrySize is what a name and the stored value behind it take of a content, in bytes.
+// EntrySize is what a name and the stored value behind it take of a content, in bytes, but for the name of the field with the times.
 func EntrySize(name, stored string) int {
-	size := len(`"":,`) + len(name) + len(stored)
+	at, value := Expiry(stored)
+	nameSize := len(name)
 	if !plainName(name) || !utf8.ValidString(name) {
-		size += Size(marshal(name)) - len(name) - len(`""`)
+		nameSize = Size(marshal(name)) - len(`""`)
+	}
+	size := len(`"":,`) + nameSize + len(value)
+	if at != 0 {
+		size += expirySize + nameSize
 	}
 	return size
 }
 
 // Canonical is a stored value as canonical JSON, so that equal values are equal strings.
 func Canonical(stored json.RawMessage) string {
-	if text := string(stored); isPlain(text) {
+	text := string(stored)
+	if at, value := Expiry(text); at != 0 {
+		return Expiring(Canonical(json.RawMessage(value)), at)
+	}
+	if isPlain(text) {
 		return text
 	}
 	return string(canonical(stored))

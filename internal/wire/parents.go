@@ -35,6 +35,10 @@ type Parents struct {
 	// Atomic: what the writer changed counts as a whole or not at all. It is Conditional too.
 	Atomic *Atomic `json:"atomic,omitempty"`
 
+	// Swept are names whose values had expired, and that the writer took away beside what it changed. Such a change is Conditional in any case, so
+	// that it takes nobody's value away.
+	Swept []string `json:"swept,omitempty"`
+
 	Digest string `json:"digest"`
 }
 

@@ -44,9 +44,9 @@ func checkPlain(t *testing.T, text string) {
 	if isPlain(text) && (!json.Valid(raw) || string(canonical(raw)) != text || hasUnpairedSurrogate(raw) || !consistsOf(raw, plainName, safeInteger)) {
 		t.Fatalf("%q is not plain", text)
 	}
-	fast, err1 := parse(raw)
-	slow, err2 := parseAny(raw)
-	if fmt.Sprint(err1) != fmt.Sprint(err2) || !reflect.DeepEqual(fast, slow) {
+	fast, expires1, err1 := parse(raw)
+	slow, expires2, err2 := parseAny(raw)
+	if fmt.Sprint(err1) != fmt.Sprint(err2) || !reflect.DeepEqual(fast, slow) || expires1 != expires2 {
 		t.Fatalf("%q reads as %v, %v, and as %v, %v", text, fast, err1, slow, err2)
 	}
 }
@@ -54,11 +54,16 @@ func checkPlain(t *testing.T, text string) {
 // What is written is read in the fast way, and its digest is right wherever the field stands.
 func TestWrittenIsPlain(t *testing.T) {
 	for _, names := range []map[string]string{
-		{}, {"a": `1`}, {"z": `"é"`}, {"a": `[1]`, "z": `{"b":null}`}, {"roomkv.later": `1`, "roomkv.seal": `2`}, {"a<b>&": `"\n"`},
+		{}, {"a": `1`}, {"a": "@1700000000000 1", "z": `2`}, {"a": "@1 {}", "z": `1`}, {"z": `"é"`}, {"a": `[1]`, "z": `{"b":null}`}, {"roomkv.later": `1`, "roomkv.seal": `2`}, {"a<b>&": `"\n"`},
 	} {
 		content := Dict{Names: names, Parents: &Parents{Events: []id.EventID{"$a"}, Yields: map[id.EventID][]string{"$b": {"x"}}, By: "me"}}.Content()
 		assert.True(t, isPlain(string(content)), "%s", content)
-		for _, parse := range []func(json.RawMessage) (Dict, error){ParseDict, parseAny} {
+		slow := func(content json.RawMessage) (Dict, error) {
+			dict, expires, err := parseAny(content)
+			dict.expire(expires)
+			return dict, err
+		}
+		for _, parse := range []func(json.RawMessage) (Dict, error){ParseDict, slow} {
 			read, err := parse(content)
 			require.NoError(t, err)
 			assert.NotNil(t, read.Parents, "%s", content)

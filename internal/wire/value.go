@@ -50,8 +50,10 @@ const (
 // ErrFormat is in every error about bytes that are not in this format.
 var ErrFormat = errors.New("not in the store's format")
 
-// Value is what a stored value says. Exactly one field is set.
+// Value is what a stored value says. Exactly one of the fields besides Expires is set.
 type Value struct {
+	Expires int64 // until when it counts, in Unix milliseconds, 0 where that is for ever; see [Expiring]
+
 	JSON  json.RawMessage // the value itself
 	Event id.EventID      // the room event that holds the value
 	Media json.RawMessage // the attachment that holds the value
@@ -84,6 +86,13 @@ func Encode(value json.RawMessage) (stored json.RawMessage, err error) {
 // Decode is the inverse of Encode, and reads references to values that are elsewhere. The error is ErrFormat, for a
 // marker with anything else behind it than its name promises.
 func Decode(stored json.RawMessage) (Value, error) {
+	if expires(stored) {
+		if at, value := Expiry(string(stored)); at != 0 {
+			read, err := Decode(json.RawMessage(value))
+			read.Expires = at
+			return read, err
+		}
+	}
 	name, behind, marked := marker(stored)
 	if !marked {
 		return Value{JSON: stored}, nil
@@ -124,7 +133,7 @@ func Decode(stored json.RawMessage) (Value, error) {
 func Seal(stored json.RawMessage) (inside json.RawMessage, err error) {
 	value, err := Decode(stored)
 	if err != nil || value.JSON == nil {
-		return stored, err
+		return WithExpiry(stored, 0), err
 	}
 	if _, _, marked := marker(value.JSON); marked || !decodable(value.JSON) {
 		return marshal(map[string]string{jsonMarker: string(value.JSON)}), nil
@@ -166,6 +175,7 @@ func References(stored json.RawMessage) []id.EventID {
 
 // Refers tells whether there are any such events. It takes what is stored as [Canonical] gives it, and reads nothing else.
 func Refers(stored string) bool {
+	_, stored = Expiry(stored)
 	marked := strings.HasPrefix(stored, `{"`+encryptedMarker+`":`) || strings.HasPrefix(stored, `{"`+fieldsMarker+`":`)
 	return marked && len(References(json.RawMessage(stored))) > 0
 }

@@ -1,0 +1,55 @@
+package merge_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/merge"
+)
+
+// sweeping is marked, of a writer that took names away because their time was over.
+func sweeping(event id.EventID, time int64, d dict, swept string, parents ...id.EventID) merge.Event {
+	e := marked(event, time, d, parents...)
+	e.Swept = map[string]bool{swept: true}
+	return e
+}
+
+func TestSweep(t *testing.T) {
+	root := marked("$root", 1, dict{"k": "old", "other": "1"})
+	for about, test := range map[string]struct {
+		events []merge.Event
+		want   dict
+		yields merge.Yields
+	}{
+		"nobody minds": {[]merge.Event{sweeping("$s", 2, dict{"other": "2"}, "k", "$root")}, dict{"other": "2"}, nil},
+		"a Put counts, whatever its time": {[]merge.Event{
+			sweeping("$s", 9, dict{"other": "2"}, "k", "$root"), marked("$p", 2, dict{"k": "new", "other": "1"}, "$root"),
+		}, dict{"k": "new", "other": "2"}, nil},
+		"an Update that was stored first counts": {[]merge.Event{
+			conditional("$u", 2, dict{"k": "new", "other": "1"}, "$root"), sweeping("$s", 1, dict{"other": "2"}, "k", "$root"),
+		}, dict{"k": "new", "other": "2"}, merge.Yields{"$s": {"k"}}},
+		"an Update that was stored later is made again": {[]merge.Event{
+			sweeping("$s", 9, dict{"other": "2"}, "k", "$root"), conditional("$u", 2, dict{"k": "new", "other": "1"}, "$root"),
+		}, dict{"other": "2"}, merge.Yields{"$u": {"k"}}},
+		"two who take the same away are no rivals": {[]merge.Event{
+			sweeping("$s", 2, dict{"other": "2"}, "k", "$root"), sweeping("$t", 3, dict{"other": "3"}, "k", "$root"),
+		}, dict{"other": "3"}, nil},
+		"what was put after that counts": {[]merge.Event{
+			sweeping("$s", 2, dict{"other": "2"}, "k", "$root"), marked("$p", 3, dict{"k": "new", "other": "2"}, "$s"),
+			sweeping("$t", 9, dict{"other": "3"}, "k", "$root"),
+		}, dict{"k": "new", "other": "3"}, merge.Yields{"$t": {"k"}}},
+	} {
+		h := history(root)
+		for _, e := range test.events {
+			h.Add(e)
+		}
+		merged := h.Merge()
+		assert.Equal(t, test.want, merged.Dict, about)
+		assert.Equal(t, test.yields, merged.Yields, about)
+		if about == "two who take the same away are no rivals" {
+			assert.Empty(t, h.Unplaced(""), "nobody need ask which was stored first")
+		}
+	}
+}

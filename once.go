@@ -1,0 +1,46 @@
+package roomkv
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"time"
+
+	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/fault"
+)
+
+// Once tells whether the caller is the one of several replicas that is to deal with the event. Of processes on one homeserver that call it within ttl it is true
+// for one at most, and for exactly one where no call failed. It puts the key "once/" and the event's ID, which expires, with the requests of [Update].
+//
+// Errors: those of [Store.Create] but for [ErrExists]; [ErrInvalidOption] for a ttl of zero or less; [ErrForbidden] in account data.
+func (s *Store) Once(ctx context.Context, event id.EventID, ttl time.Duration) (bool, error) {
+	if ttl <= 0 {
+		return false, fault.Of(ErrInvalidOption, nil, "Once takes a duration above zero")
+	}
+	if err := s.inStateOnly(ctx, "have an event dealt with once,"); err != nil {
+		return false, err
+	}
+	err := s.Create(ctx, "once/"+event.String(), rand.Text(), ExpireAfter(ttl))
+	if errors.Is(err, ErrExists) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// inStateOnly fails where a write would go to account data, which has no history to tell who was first.
+func (s *Store) inStateOnly(ctx context.Context, what string) error {
+	if !s.core.fallback {
+		return nil
+	}
+	h, err := s.handle(ctx)
+	if err != nil {
+		return err
+	}
+	m := s.core.accounts.Memory(h.Room)
+	if away, err := m.Away(ctx); err != nil || !away {
+		return err
+	}
+	return m.NotInState(ctx, what)
+}

@@ -1,0 +1,15 @@
+package roomkv
+
+import (
+	"context"
+
+	"github.com/roomkv/roomkv/internal/memory"
+)
+
+// Sweep removes what has expired in the whole memory, also what a [Store.Sub] does not see. Without it the next write to a state event does so.
+// Where nothing has expired Sweep makes no event and takes one request. Else it takes those of [Update], in the per-key layout for each key.
+//
+// Errors: those of [Store.Delete], [ErrNoTime].
+func (s *Store) Sweep(ctx context.Context) error {
+	return s.write(ctx, nil, func(h memory.Handle) error { return h.Sweep(ctx) })
+}
