@@ -6,7 +6,7 @@ import "github.com/roomkv/roomkv/internal/fault"
 // what can be done. Where the homeserver refused something, errors.Is and errors.As find mautrix's error
 // beneath too, for example [mautrix.MForbidden]. No error's text holds a value.
 var (
-	// ErrNotFound: the room's memory has no such key.
+	// ErrNotFound: the room's memory has no such key, or for ImportAccountData: there is no such account data.
 	ErrNotFound = fault.ErrNotFound
 
 	// ErrExists: the key has a value already, and so Create stored none.
@@ -64,8 +64,8 @@ var (
 	// also an answer of the homeserver that is not what it was asked for, or larger than that can be.
 	ErrCorrupt = fault.ErrCorrupt
 
-	// ErrDamaged: what Import was given is not what Export has written, or not all of it, and nothing was changed. The text says
-	// what is wrong with it.
+	// ErrDamaged: what Import was given is not what Export has written, or not all of it, or not of the format that an option names. Nothing was
+	// changed. The text says what is wrong with it.
 	ErrDamaged = fault.ErrDamaged
 
 	// ErrUndecryptable: the value is in an encrypted event that the client cannot decrypt now. The text names the event

@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 
+	"maunium.net/go/mautrix/id"
+
 	"github.com/roomkv/roomkv/internal/dump"
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/transfer"
@@ -88,6 +90,10 @@ func ImportJSONLines() ImportOption {
 	return func(i *transfer.ImportOptions) { i.Read = dump.ReadLines }
 }
 
+// ImportDryRun makes [Store.Import] count what it would write and remove, and change nothing. What the homeserver would refuse it does not find: values
+// that are too large, a lack of power, a room that was upgraded.
+func ImportDryRun() ImportOption { return func(i *transfer.ImportOptions) { i.DryRun = true } }
+
 // ImportProgress has fn called once the file was read, after every 10 keys or so, and at the end, with what has been done by then. It is not
 // called concurrently, and holds up the import while it runs.
 func ImportProgress(fn func(Imported)) ImportOption {
@@ -146,5 +152,30 @@ func (s *Store) Import(ctx context.Context, r io.Reader, opts ...ImportOption) (
 		return Imported{}, err
 	}
 	imported, err := transfer.Import(ctx, destination{s}, r, string(s.prefix), options)
+	return Imported(imported), err
+}
+
+// ImportAccountData stores the map that the client's user has in account data of a type, each top-level name as a key: account data of the whole account
+// or, with a room as [Store.WithRoom] takes it, of that room. It goes into the store's room either way. Account data stays as it is, so that a later
+// call brings back keys that were deleted since.
+//
+// It does as [Store.Import] with [ImportJSON], with the same options but for formats, and takes one request more.
+//
+// Errors: [ErrNotFound] where there is no such account data, or it is {}; [ErrInvalidOption] for a format, an empty type, and a memory of
+// [WithAccountDataFallback]; those of Import and WithRoom.
+func (s *Store) ImportAccountData(ctx context.Context, room id.RoomID, dataType string, opts ...ImportOption) (Imported, error) {
+	var options transfer.ImportOptions
+	if err := apply(&options, opts); err != nil {
+		return Imported{}, err
+	}
+	if room != "" {
+		of := &Store{core: s.core, room: room.String()}
+		id, err := of.roomID(ctx)
+		if err != nil {
+			return Imported{}, err
+		}
+		room = id
+	}
+	imported, err := transfer.ImportAccountData(ctx, destination{s}, s.core.client, room, dataType, string(s.prefix), options)
 	return Imported(imported), err
 }

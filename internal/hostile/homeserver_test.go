@@ -407,6 +407,9 @@ func (h *homeserver) routes() *http.ServeMux {
 		}
 		return http.StatusOK, object{"next_batch": "s1", "rooms": object{"join": joined}}
 	})
+	on("GET client/v3/user/{user}/account_data/{type}", func(*http.Request, []byte) (int, any) {
+		return http.StatusOK, object{"from a bot": object{"key": "value"}}
+	})
 	on("GET client/v3/user/{user}/rooms/{room}/account_data/{type}", func(req *http.Request, _ []byte) (int, any) {
 		if text, ok := h.data[in(req).String()+req.PathValue("type")]; ok {
 			return http.StatusOK, text
