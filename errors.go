@@ -9,10 +9,11 @@ var (
 	// ErrNotFound: the room's memory has no such key, or for ImportAccountData: there is no such account data.
 	ErrNotFound = fault.ErrNotFound
 
-	// ErrExists: the key has a value already, and so Create stored none.
+	// ErrExists: the key has a value already, and so Create stored none. After a Copy or an Import it names keys that have kept other values.
 	ErrExists = fault.ErrExists
 
-	// ErrConflict: the key has changed since the revision that CompareAndPut or CompareAndDelete was given, so nothing was changed.
+	// ErrConflict: the key has changed since the revision that CompareAndPut or CompareAndDelete was given, so nothing was changed. Copy, Import and
+	// Purge return it where others have written the same keys meanwhile.
 	ErrConflict = fault.ErrConflict
 
 	// ErrNotFollowing: Watch needs a store that follows its client's sync, and that nobody has closed.
@@ -99,8 +100,8 @@ var (
 	// ErrTxDone: a Tx was used after the function that got it had returned.
 	ErrTxDone = fault.ErrTxDone
 
-	// ErrInvalidOption: New was given something it cannot work with, or Follow's client has a syncer that it cannot. It
-	// is also the error of a call whose option, store, snapshot, reader or writer is nil, and of an Update whose function is nil. Such a
+	// ErrInvalidOption: New was given something that it cannot work with, or Follow a syncer that it cannot. It is also the error of a call that was given
+	// nil for an option, store, snapshot, function, reader or writer, or what contradicts itself, such as a Copy of a memory to itself. Such a
 	// call does nothing.
 	ErrInvalidOption = fault.ErrInvalidOption
 )

@@ -46,10 +46,7 @@ type Exported struct {
 //
 // In the single-state-key layout the keys and values are those of one moment, in the per-key layout what others write meanwhile may
 // be in it or not. Lines are written one by one as values are read, so that large values are not in memory together. With
-// [ExportHistory] what the state held is, in the per-key layout for up to 40 revisions of each key.
-//
-// It takes the requests of [Store.All]. With [ExportHistory] it takes those of [Store.History] of one key too, twice: once to find what
-// keys there were.
+// [ExportHistory] former contents of the state are, in the per-key layout those of up to 40 revisions of each key.
 //
 // Errors: those of w, of [Store.All], and with [ExportHistory] those of [Store.History].
 func (s *Store) Export(ctx context.Context, w io.Writer, opts ...ExportOption) (Exported, error) {
@@ -133,10 +130,6 @@ func (i Imported) Done() int { return i.Written + i.Equal + i.Kept + i.TooLarge 
 //
 // With ImportReplace in the single-state-key layout, keys are removed in the commit that stores the first thousand new values, or 2 MB of
 // them, so that up to this size all of it happens or nothing. In the per-key layout they are removed when all others are stored.
-//
-// For each thousand keys it takes the requests of [Store.All] of these twice, in the per-key layout with the room's whole state, and those of
-// [Store.PutAll] for what is not there yet. With ImportReplace it takes those of [Store.Keys], and of [Store.Delete] for what is
-// removed.
 //
 // Errors: [ErrDamaged] for a file that was cut or changed, or is none of Export's, or not what an option says that it is; [ErrExists] where the memory has other
 // values, [ErrTooLarge] for values that the homeserver does not take, and [ErrConflict] where there is something else than was written, each of which
