@@ -61,8 +61,8 @@ var (
 
 	// ErrCorrupt: a state event of the store's type is not in the store's format, and the text names the event.
 	// A bad value is replaced by a Put and removed by a Delete, and other keys can still be read and written.
-	// A dict that is no object, which homeservers do not accept, must be replaced by other means. So ends
-	// also an answer of the homeserver that is not what it was asked for, or larger than that can be.
+	// A dict that is no object, which homeservers do not accept, must be replaced by other means. It is also the error of an
+	// answer of the homeserver that is not what it was asked for, or larger than that can be.
 	ErrCorrupt = fault.ErrCorrupt
 
 	// ErrDamaged: what Import was given is not what Export has written, or not all of it, or not of the format that an option names. Nothing was

@@ -40,7 +40,7 @@ func (s *Store) Follow() error { return s.core.Follower.Start() }
 // Flush sends what the stores that come from the same [New] have yet to send, and waits until that is done; see [WithFlushEvery]. Without that option
 // there is nothing to send. Other goroutines may write meanwhile.
 //
-// Flush returns the first error since the last Flush that returned one: an error of [Store.Put] or, of an [Update], that of its function. After an error that
+// Flush returns the first error since the last Flush that returned one: an error of [Store.Put], or one that the function of an [Update] returned. After an error that
 // another try cannot mend, such as [ErrForbidden], [ErrNotJoined], [ErrTooLarge] or [ErrNoCrypto], the writes that it concerns are dropped, and so is an Update
 // that may have been done. After any other error they go on waiting and are tried again. The client's log has every error. If ctx ends first Flush
 // returns its error, and nothing is dropped.
