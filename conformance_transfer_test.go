@@ -17,6 +17,9 @@ import (
 // transferRows are about memories that move: to other stores, into files, with a room's upgrade, and to account data.
 var transferRows = []row{
 	{name: "Import of what another program has written", in: inRooms, run: importPlain},
+	{name: "ImportAccountData", in: inRooms, run: importAccountData},
+	{name: "ImportAccountData of what is no map", in: both, run: importNoMap},
+	{name: "ImportDryRun", in: both + " single/encrypted", run: importDryRun},
 	{name: "Copy to another layout, event type and room", in: inRooms, run: copies},
 	{name: "Copy keeps or overwrites what is there", in: both, run: copyKeeps},
 	{name: "Copy redacts its source", in: both, run: copyRedacts},
@@ -347,4 +350,107 @@ func importPlain(t *testing.T, e *env) {
 	_, err = e.store.Import(ctx, strings.NewReader(`{"key": "a"}`), roomkv.ImportJSONLines(), roomkv.ImportOverwrite())
 	require.ErrorIs(t, err, roomkv.ErrDamaged)
 	assert.Equal(t, want, memoryOf(t, e.another(t)), "nothing of a damaged file is stored")
+}
+
+// botData is the type of account data in which a bot keeps a map.
+const botData = "com.example.mybot"
+
+func importAccountData(t *testing.T, e *env) {
+	ctx := t.Context()
+	require.NoError(t, e.client.SetAccountData(ctx, botData, map[string]any{"a": 1.5, "b/c": map[string]any{"d": []any{true}}, "": nil, "roomkv.x": "<é>", "kept": "old"}))
+	require.NoError(t, e.client.SetRoomAccountData(ctx, e.room, botData, map[string]any{"mine": 1}))
+	require.NoError(t, e.store.Put(ctx, "kept", 1))
+
+	imported, err := e.store.ImportAccountData(ctx, "", botData)
+	require.ErrorIs(t, err, roomkv.ErrExists)
+	assert.ErrorContains(t, err, `"kept"`)
+	assert.Equal(t, roomkv.Imported{Total: 5, Written: 4, Kept: 1}, imported)
+	want := map[string]string{"a": "1.5", "b/c": `{"d":[true]}`, "": "null", "roomkv.x": `"<é>"`, "kept": "1"}
+	assert.Equal(t, want, memoryOf(t, e.another(t)))
+
+	imported, err = e.store.ImportAccountData(ctx, "", botData, roomkv.ImportOverwrite())
+	require.NoError(t, err)
+	assert.Equal(t, roomkv.Imported{Total: 5, Written: 1, Equal: 4}, imported)
+	want["kept"] = `"old"`
+	assert.Equal(t, want, memoryOf(t, e.another(t)))
+
+	other := open(t, e.client, "", e.opts(roomkv.WithRooms(map[string]string{"main": e.room.String()}))...)
+	other, err = other.WithRoom(ctx, "main")
+	require.NoError(t, err)
+	imported, err = other.Sub("sub/").ImportAccountData(ctx, "main", botData)
+	require.NoError(t, err)
+	assert.Equal(t, roomkv.Imported{Total: 1, Written: 1}, imported)
+	want["sub/mine"] = "1"
+	assert.Equal(t, want, memoryOf(t, e.another(t)))
+
+	imported, err = e.store.ImportAccountData(ctx, e.room, botData, roomkv.ImportReplace())
+	require.NoError(t, err)
+	assert.Equal(t, roomkv.Imported{Total: 1, Written: 1, Removed: 6}, imported)
+	assert.Equal(t, map[string]string{"mine": "1"}, memoryOf(t, e.another(t)))
+
+	var left map[string]any
+	require.NoError(t, e.client.GetRoomAccountData(ctx, e.room, botData, &left), "account data stays as it is")
+	assert.Equal(t, map[string]any{"mine": 1.0}, left)
+	require.NoError(t, e.client.GetAccountData(ctx, botData, &left))
+	assert.Equal(t, "old", left["kept"])
+}
+
+func importNoMap(t *testing.T, e *env) {
+	ctx := t.Context()
+	require.NoError(t, e.store.Put(ctx, "k", 1))
+	require.NoError(t, e.client.SetAccountData(ctx, botData+".deleted", struct{}{}))
+	fallback := open(t, e.client, e.room, e.opts(roomkv.WithAccountDataFallback())...)
+	require.NoError(t, e.client.SetRoomAccountData(ctx, e.room, roomkv.AccountType(fallback), map[string]any{"k": 2, "roomkv.account": map[string]any{}}))
+	for _, test := range []struct {
+		of   id.RoomID
+		data string
+		opts []roomkv.ImportOption
+		want error
+	}{
+		{"", botData, nil, roomkv.ErrNotFound},
+		{e.room, botData, nil, roomkv.ErrNotFound},
+		{"", botData + ".deleted", nil, roomkv.ErrNotFound},
+		{"nowhere", botData, nil, roomkv.ErrUnknownRoom},
+		{"", "", nil, roomkv.ErrInvalidOption},
+		{e.room, roomkv.AccountType(fallback), nil, roomkv.ErrInvalidOption},
+		{"", botData, []roomkv.ImportOption{roomkv.ImportJSON()}, roomkv.ErrInvalidOption},
+		{"", botData, []roomkv.ImportOption{roomkv.ImportJSONLines()}, roomkv.ErrInvalidOption},
+		{"", botData, []roomkv.ImportOption{nil}, roomkv.ErrInvalidOption},
+	} {
+		imported, err := e.store.ImportAccountData(ctx, test.of, test.data, append(test.opts, roomkv.ImportReplace())...)
+		require.ErrorIs(t, err, test.want, "%s of %q", test.data, test.of)
+		assert.Zero(t, imported)
+	}
+	assert.Equal(t, map[string]string{"k": "1"}, memoryOf(t, e.another(t)), "nothing was changed")
+}
+
+func importDryRun(t *testing.T, e *env) {
+	ctx := t.Context()
+	was := map[string]string{"same": "1", "other": "2", "gone": "3"}
+	require.NoError(t, e.store.PutAll(ctx, map[string]any{"same": 1, "other": 2, "gone": 3}))
+	file := `{"same": 1, "other": "two", "new": [], "newer": {}}`
+	for _, test := range []struct {
+		opts []roomkv.ImportOption
+		want roomkv.Imported
+		err  error
+	}{
+		{nil, roomkv.Imported{Total: 4, Written: 2, Equal: 1, Kept: 1}, roomkv.ErrExists},
+		{[]roomkv.ImportOption{roomkv.ImportOverwrite()}, roomkv.Imported{Total: 4, Written: 3, Equal: 1}, nil},
+		{[]roomkv.ImportOption{roomkv.ImportReplace()}, roomkv.Imported{Total: 4, Written: 3, Equal: 1, Removed: 1}, nil},
+	} {
+		told := roomkv.Imported{}
+		progress := roomkv.ImportProgress(func(i roomkv.Imported) { told = i })
+		dry, err := e.store.Import(ctx, strings.NewReader(file), append(test.opts, roomkv.ImportJSON(), roomkv.ImportDryRun(), progress)...)
+		require.ErrorIs(t, err, test.err)
+		assert.Equal(t, test.want, dry)
+		assert.Equal(t, test.want, told)
+		assert.Equal(t, was, memoryOf(t, e.another(t)), "nothing was changed")
+	}
+	dry, err := e.store.Import(ctx, strings.NewReader(file), roomkv.ImportJSON(), roomkv.ImportDryRun(), roomkv.ImportReplace())
+	require.NoError(t, err)
+	imported, err := e.store.Import(ctx, strings.NewReader(file), roomkv.ImportJSON(), roomkv.ImportReplace())
+	require.NoError(t, err)
+	assert.Equal(t, imported, dry, "it does what it said")
+	_, err = e.store.Import(ctx, strings.NewReader(`{"a": 1`), roomkv.ImportJSON(), roomkv.ImportDryRun())
+	require.ErrorIs(t, err, roomkv.ErrDamaged)
 }

@@ -24,19 +24,13 @@ func CopyProgress(fn func(Copied)) CopyOption {
 	}
 }
 
-// CopyRedactSource makes [Copy] redact the source when all of it has been copied and read back, as opsdroid does after its
-// own migration: the state events and, before them, the encrypted events that they refer to, but for those that another state
-// event of the source's type refers to. Each value is held against the destination's once more before it is redacted. Nothing
-// is redacted where a key was not copied, unless that is because its value was redacted already, as by a copy that was
-// interrupted: there is nothing of it to copy, and it does not count.
+// CopyRedactSource makes [Copy] redact the source when all of it has been copied and read back, as opsdroid does after its own migration: the state
+// events and the encrypted events that nothing else of the source's type refers to. Nothing is redacted where a key was not copied, unless its value was
+// redacted already. What was overwritten before stays in the room's history, and attachments stay. Nobody should write to the source
+// meanwhile. The client needs the power to redact, which it has for events of its own.
 //
-// The room's history keeps what the source had overwritten before, and a large value its attachment. Nobody should write to
-// the source meanwhile. It takes the requests that read the source and the destination once more, and up to three for each
-// event. The client needs the power to redact, which it has for events of its own.
-//
-// Where account data has something of the source (see [WithAccountDataFallback]), nothing is redacted and the error is
-// [ErrForbidden]: the state beneath is only a part of it, and can hold older values than those that were copied. Where the client has the
-// power to write the state by now, the memory is moved there first.
+// Where account data has something of the source (see [WithAccountDataFallback]), that is moved into the state first. Where it cannot be, nothing is redacted
+// and the error is [ErrForbidden]. It takes the requests that read both memories once more, and up to three for each event.
 func CopyRedactSource() CopyOption { return func(c *transfer.CopyOptions) { c.Redact = true } }
 
 // Copied is what a [Copy] has done, in keys.
@@ -68,9 +62,7 @@ type Copied struct {
 // ends, or an answer does not come, a few keys more can have been written.
 //
 // Entries are copied by the thousand, or by 2 MB of values where that is less, so that the memory that it takes does not grow
-// with their number; of a source in account data all that the state has beneath it is held at once. Each thousand takes one
-// request that lists the source, and two that list the destination, in the per-key layout with the room's whole state, and those
-// of [Store.PutAll]; each encrypted event and each large value is read once from src and once from dst.
+// with their number; of a source in account data all that the state has beneath it is held at once.
 //
 // Errors: [ErrExists] where dst has other values (see [CopyOverwrite]), [ErrConflict] where dst has something else than was
 // written, [ErrInvalidOption] where both are the same memory, [ErrForbidden] where the source may not be

@@ -80,7 +80,7 @@
 //
 // State events are not encrypted, not even in encrypted rooms. There a value goes into a Megolm event of the room, and the
 // state has the event's ID, as with opsdroid. The client needs a Crypto, mautrix's cryptohelper for example, without which
-// nothing is written into an encrypted room; [WithEncryption] says when that is. Values that share a state event share an
+// nothing is written into an encrypted room; [WithEncryption] tells how the store learns that a room is one. Values that share a state event share an
 // encrypted one while they fit. Whoever can read the room's messages can read its values: the room's other members, the
 // bot's other devices. [Entry] tells who encrypted a value and how far the device was trusted, and [WithMinTrust] asks for more.
 //

@@ -6,13 +6,14 @@ import "github.com/roomkv/roomkv/internal/fault"
 // what can be done. Where the homeserver refused something, errors.Is and errors.As find mautrix's error
 // beneath too, for example [mautrix.MForbidden]. No error's text holds a value.
 var (
-	// ErrNotFound: the room's memory has no such key.
+	// ErrNotFound: the room's memory has no such key, or for ImportAccountData: there is no such account data.
 	ErrNotFound = fault.ErrNotFound
 
-	// ErrExists: the key has a value already, and so Create stored none.
+	// ErrExists: the key has a value already, and so Create stored none. After a Copy or an Import it names keys that have kept other values.
 	ErrExists = fault.ErrExists
 
-	// ErrConflict: the key has changed since the revision that CompareAndPut or CompareAndDelete was given, so nothing was changed.
+	// ErrConflict: the key has changed since the revision that CompareAndPut or CompareAndDelete was given, so nothing was changed. Copy, Import and
+	// Purge return it where others have written the same keys meanwhile.
 	ErrConflict = fault.ErrConflict
 
 	// ErrNotFollowing: Watch needs a store that follows its client's sync, and that nobody has closed.
@@ -60,12 +61,12 @@ var (
 
 	// ErrCorrupt: a state event of the store's type is not in the store's format, and the text names the event.
 	// A bad value is replaced by a Put and removed by a Delete, and other keys can still be read and written.
-	// A dict that is no object, which homeservers do not accept, must be replaced by other means. So ends
-	// also an answer of the homeserver that is not what it was asked for, or larger than that can be.
+	// A dict that is no object, which homeservers do not accept, must be replaced by other means. It is also the error of an
+	// answer of the homeserver that is not what it was asked for, or larger than that can be.
 	ErrCorrupt = fault.ErrCorrupt
 
-	// ErrDamaged: what Import was given is not what Export has written, or not all of it, and nothing was changed. The text says
-	// what is wrong with it.
+	// ErrDamaged: what Import was given is not what Export has written, or not all of it, or not of the format that an option names. Nothing was
+	// changed. The text says what is wrong with it.
 	ErrDamaged = fault.ErrDamaged
 
 	// ErrUndecryptable: the value is in an encrypted event that the client cannot decrypt now. The text names the event
@@ -105,8 +106,8 @@ var (
 	// ErrTxDone: a Tx was used after the function that got it had returned.
 	ErrTxDone = fault.ErrTxDone
 
-	// ErrInvalidOption: New was given something it cannot work with, or Follow's client has a syncer that it cannot. It
-	// is also the error of a call whose option, store, snapshot, reader or writer is nil, and of an Update whose function is nil. Such a
+	// ErrInvalidOption: New was given something that it cannot work with, or Follow a syncer that it cannot. It is also the error of a call that was given
+	// nil for an option, store, snapshot, function, reader or writer, or what contradicts itself, such as a Copy of a memory to itself. Such a
 	// call does nothing.
 	ErrInvalidOption = fault.ErrInvalidOption
 )

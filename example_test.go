@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log"
-	"strings"
 	"sync"
 	"time"
 
@@ -377,27 +376,6 @@ func ExampleDeleteKey() {
 	fmt.Println(errors.Is(store.Get(ctx, "tries left", new(int)), roomkv.ErrNotFound))
 	// Output:
 	// true
-}
-
-func ExampleStore_Import() {
-	ctx := context.Background()
-	client, room := botAndRoom()
-	store, err := roomkv.New(client, room.String())
-	if err != nil {
-		log.Fatal(err)
-	}
-	settings := strings.NewReader(`{"language": "de", "volume": 7}`)
-	imported, err := store.Import(ctx, settings, roomkv.ImportJSON())
-	if err != nil {
-		log.Fatal(err)
-	}
-	volume, err := roomkv.Get[int](ctx, store, "volume")
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println(imported.Written, volume)
-	// Output:
-	// 2 7
 }
 
 func ExampleStore_Info() {

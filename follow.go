@@ -40,7 +40,7 @@ func (s *Store) Follow() error { return s.core.Follower.Start() }
 // Flush sends what the stores that come from the same [New] have yet to send, and waits until that is done; see [WithFlushEvery]. Without that option
 // there is nothing to send. Other goroutines may write meanwhile.
 //
-// Flush returns the first error since the last Flush that returned one: an error of [Store.Put] or, of an [Update], that of its function. After an error that
+// Flush returns the first error since the last Flush that returned one: an error of [Store.Put], or one that the function of an [Update] returned. After an error that
 // another try cannot mend, such as [ErrForbidden], [ErrNotJoined], [ErrTooLarge] or [ErrNoCrypto], the writes that it concerns are dropped, and so is an Update
 // that may have been done. After any other error they go on waiting and are tried again. The client's log has every error. If ctx ends first Flush
 // returns its error, and nothing is dropped.
@@ -51,14 +51,13 @@ func (s *Store) Flush(ctx context.Context) error {
 	return s.core.waiting.Flush(ctx)
 }
 
-// Close ends what the stores that come from the same [New] do in the background. With [WithFlushEvery] it first sends what waits, as [Store.Flush] does.
-// Then the stores no longer follow the client's sync, each [Store.Watch] of theirs ends with [ErrNotFollowing], and what one of them was merging for others
-// is given up. Close waits until all of that has ended. A write whose caller has given up is not ended: it goes on for up to 10 seconds.
+// Close ends what the stores that come from the same [New] do in the background, and waits for that. With [WithFlushEvery] it first sends what waits, as
+// [Store.Flush] does, and a program must call it before it ends. Then the stores no longer follow the client's sync, and each [Store.Watch] ends
+// with [ErrNotFollowing]. A write whose caller has given up goes on for up to 10 seconds.
 //
-// A program that uses WithFlushEvery must call Close before it ends. One that follows calls Close only if it goes on without the store. Afterwards the stores
-// work as without Follow and WithFlushEvery, and [Store.Follow] fails with [ErrInvalidOption]. Close can be called again.
+// The stores go on working, as without Follow and WithFlushEvery. [Store.Follow] then fails with [ErrInvalidOption]. Close can be called again.
 //
-// The error is ctx's, where that ends first, or that of Flush. What could not be sent is lost.
+// The error is ctx's, where that ends first, or that of Flush. What was not sent is lost.
 func (s *Store) Close(ctx context.Context) error {
 	var unsent error
 	if s.core.waiting != nil {

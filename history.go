@@ -22,10 +22,7 @@ import (
 // Other errors end the iteration: [ErrInvalidKey], [ErrWrongSecret] and those of requests. A key that never was
 // has no revisions, and that is no error. With [WithSealedKeys] what was stored before it was sealed is not among them.
 //
-// The history is read as the iteration goes on, backwards through the room's events, of which Matrix can ask for those of the
-// store's type but not for those of one key. It takes a request to begin and one for each page of at most 100 events, less
-// where they are large; Dendrite counts all events of the room, Synapse those of the store's type. An encrypted value
-// that this process has not seen takes one more.
+// The history is read as the iteration goes on, page by page, backwards through the room's events.
 func (s *Store) History(ctx context.Context, key string) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		h, err := s.handle(ctx, key)

@@ -44,15 +44,11 @@ func listing(opts []ListOption) (list memory.Listing, err error) {
 	return list, err
 }
 
-// Keys returns the keys in the room, sorted, also those whose values cannot be read. A room without memory has no
-// keys, and that is no error. With [WithSealedKeys] a key stands beside its value, so that Keys reads all values too;
-// where one cannot be read the error is that, beside the keys that could be told.
+// Keys returns the keys in the room, sorted, also those whose values cannot be read. A room without memory has no keys, and that is no error. With
+// [WithSealedKeys] it reads all values, for each holds its key; where one cannot be read the error is that, beside the other keys.
 //
-// It takes one request, which brings the values too but neither the room's members nor any other state, and in the
-// single-state-key layout none while the store follows the client's sync. In the per-key layout that request is a
-// sync, and there is one more for each write of this process that it does not show, and for each event within 10 seconds
-// of a change of the power levels, which Synapse's sync shows also where that kept it out of the state. What others wrote a
-// moment ago can still be missing (Dendrite's sync lags some milliseconds behind). Options change nothing about the requests.
+// It takes one request, and in the single-state-key layout none while the store follows. In the per-key layout it takes more shortly after a write or a change
+// of power levels (see docs/api.md), and what others wrote a moment ago can be missing. Options change nothing about the requests.
 //
 // Errors: [ErrInvalidOption], [ErrWrongSecret], [ErrCorrupt], and with sealed keys those of [Store.All].
 func (s *Store) Keys(ctx context.Context, opts ...ListOption) ([]string, error) {

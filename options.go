@@ -74,35 +74,24 @@ func WithPerKeyState() Option {
 	return func(s *settings) { s.Layout = memory.PerKey{} }
 }
 
-// WithEncryption says whether values must be encrypted in encrypted rooms (opsdroid: should_encrypt). It is true by
-// default: there a value goes into a Megolm event of the room, and the state has that event's ID. The client's Crypto must
-// be set, as mautrix's cryptohelper does; without it a Put into an encrypted room is refused with [ErrNoCrypto]. False
-// stores values that the homeserver can read, in any room; what is encrypted can be read either way.
+// WithEncryption says whether values must be encrypted in encrypted rooms (opsdroid: should_encrypt). By default they must: a value goes into a Megolm
+// event of the room, and the state has that event's ID. That takes a Crypto of the client, without which a Put is [ErrNoCrypto]. With false nothing is encrypted
+// in any room. What is encrypted can be read either way.
 //
-// The store asks the homeserver before the first Put whether the room is encrypted. A yes holds for good, whatever the homeserver
-// says later. After a no, the memory can still prove the room encrypted: by a reference, now or in an earlier event, that leads to an
-// encrypted event. A write is then refused with [ErrNoCrypto], also with a Crypto, unless the client's StateStore knows how the room is
-// encrypted. In the single-state-key layout each write has read the dict that it changes. In the per-key layout a Put reads nothing, so
-// the store lists the memory once, where the client has a Crypto, before its first write to a room that the homeserver calls unencrypted; references that others store
-// later count once this process reads them. An unencrypted room can become encrypted. The store learns that at once from a
-// sync that it follows (see [Store.Follow]) or from the client's StateStore. Without these, a client with a Crypto asks before each
-// write, and a client without one asks again after 10 seconds.
+// A room that was encrypted once stays so for the store. If the homeserver denies it while the memory refers to an encrypted event, a write is ErrNoCrypto,
+// unless the client's StateStore knows the encryption. That a room becomes encrypted the StateStore or a sync that the store follows tells at once. Without
+// these a client with a Crypto asks before each write, one without every 10 seconds.
 func WithEncryption(encrypt bool) Option {
 	return func(s *settings) { s.Encrypt = encrypt }
 }
 
-// WithEventType sets the event type of the state events that hold the memory, [DefaultEventType] by default, which no
-// version of opsdroid writes, so that two bots do not meet in one memory by accident. opsdroid writes
-// "dev.opsdroid.database", and its earlier versions "opsdroid.database". Two stores with different event types, or
-// different state keys, share a room without seeing each other.
+// WithEventType sets the type of the state events that hold the memory. opsdroid writes "dev.opsdroid.database", its earlier versions "opsdroid.database",
+// and no version [DefaultEventType]. Stores with different types, or different state keys, share a room without seeing each other. The type is at
+// most 255 bytes and none of the specification's own, such as m.room.…; New fails with [ErrInvalidOption] otherwise.
 //
-// mautrix warns of each encrypted event of a type that it does not know. Those named here it knows; another one a program adds before
-// any client is used, for the map is not guarded:
+// mautrix warns of each encrypted event of a type that it does not know. Those named here it knows. A program adds another before any client is used:
 //
 //	event.TypeMap[event.Type{Type: "org.example.memory", Class: event.MessageEventType}] = reflect.TypeFor[struct{}]()
-//
-// The type is at most 255 bytes and not one of the specification's own (m.room.… and the like, which would overwrite
-// the room's settings); New fails with [ErrInvalidOption] otherwise.
 func WithEventType(eventType string) Option {
 	return func(s *settings) { s.EventType = eventType }
 }
@@ -114,19 +103,13 @@ func WithSingleWriter() Option {
 	return func(s *settings) { s.SingleWriter = true }
 }
 
-// WithSealedKeys hides the names of keys from the homeserver, and from whoever else can read the state but not the values:
-// the state shows a hash of each key with the secret, another one in each room, and the key itself is in the encrypted
-// event beside the value. What can still be seen is how many keys there are, when each changes, and how large the
-// events are.
+// WithSealedKeys hides the names of keys from whoever can read the state but not the values: the state shows a hash of each key with the secret, another one
+// in each room, and the key itself is in the encrypted event beside the value. Still to be seen is how many keys there are, when each changes, and how large
+// events are. opsdroid cannot read such keys. One that was stored without a secret is not seen until [Store.EncryptAll] has sealed it.
 //
-// The secret is at least 16 bytes, random ones and not a password; New fails with [ErrInvalidOption] otherwise, and with
-// WithEncryption(false). All stores of a memory need the same one, and without it nothing can be read: each method then
-// fails with [ErrWrongSecret]. In the per-key layout those that read or delete one key find no such key instead, where the
-// store has no secret at all. In a room that is not encrypted a Put is refused with [ErrNoCrypto]. A secret that is lost
-// cannot be replaced: keep it where the bot's password is.
-//
-// Keys that were stored without a secret are not seen, until [Store.EncryptAll] has sealed them. opsdroid cannot read
-// sealed keys.
+// The secret is at least 16 random bytes; else, or with WithEncryption(false), New fails with [ErrInvalidOption]. One that is lost cannot be
+// replaced. With another or none each method fails with [ErrWrongSecret]; but a store of the per-key layout with none finds no such key where
+// it reads or deletes one. In a room that is not encrypted a Put is [ErrNoCrypto].
 func WithSealedKeys(secret []byte) Option {
 	secret = append([]byte{}, secret...)
 	return func(s *settings) { s.Secret = secret }
@@ -162,15 +145,12 @@ func WithKeyBackup(backup KeyBackup) Option {
 	return func(s *settings) { s.Backup = backup }
 }
 
-// WithRedaction redacts encrypted values that were overwritten or deleted, so that the homeserver gives them to nobody any
-// more: when a write is done, each event that it has left without any reference to it. An event that any state event of
-// the store's type still refers to is kept, and so is one that is not the store's own or cannot be decrypted. What a write
-// that failed had encrypted stays too, and so do attachments of large values, which only administrators can delete.
+// WithRedaction redacts encrypted values that were overwritten or deleted, so that the homeserver gives them to nobody any more: when a write is done, each
+// event that it has left without a reference from any state event of the store's type. Not redacted are events that are not the store's own or cannot be
+// decrypted, what a write that failed had encrypted, and attachments of large values, which only administrators can delete.
 //
-// Such a write takes one more request for all, which lists the memory, one for each event, and one to read each that this
-// process has not seen. In the per-key layout a Put
-// must also know what was there, and takes the requests of [Update]. Where a redaction fails, the write has succeeded all
-// the same; the client's log says so, and the next write tries again.
+// Such a write takes one more request, which lists the memory, one for each event, and one to read each that this process has not seen. In the per-key layout
+// a Put takes the requests of [Update]. Where a redaction fails, the write has succeeded all the same, the log says so, and the next write tries again.
 func WithRedaction() Option {
 	return func(s *settings) { s.RedactOld = true }
 }

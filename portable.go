@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 
+	"maunium.net/go/mautrix/id"
+
 	"github.com/roomkv/roomkv/internal/dump"
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/transfer"
@@ -44,10 +46,7 @@ type Exported struct {
 //
 // In the single-state-key layout the keys and values are those of one moment, in the per-key layout what others write meanwhile may
 // be in it or not. Lines are written one by one as values are read, so that large values are not in memory together. With
-// [ExportHistory] what the state held is, in the per-key layout for up to 40 revisions of each key.
-//
-// It takes the requests of [Store.All]. With [ExportHistory] it takes those of [Store.History] of one key too, twice: once to find what
-// keys there were.
+// [ExportHistory] former contents of the state are, in the per-key layout those of up to 40 revisions of each key.
 //
 // Errors: those of w, of [Store.All], and with [ExportHistory] those of [Store.History].
 func (s *Store) Export(ctx context.Context, w io.Writer, opts ...ExportOption) (Exported, error) {
@@ -87,6 +86,10 @@ func ImportJSON() ImportOption {
 func ImportJSONLines() ImportOption {
 	return func(i *transfer.ImportOptions) { i.Read = dump.ReadLines }
 }
+
+// ImportDryRun makes [Store.Import] count what it would write and remove, and change nothing. What the homeserver would refuse it does not find: values
+// that are too large, a lack of power, a room that was upgraded.
+func ImportDryRun() ImportOption { return func(i *transfer.ImportOptions) { i.DryRun = true } }
 
 // ImportProgress has fn called once the file was read, after every 10 keys or so, and at the end, with what has been done by then. It is not
 // called concurrently, and holds up the import while it runs.
@@ -128,10 +131,6 @@ func (i Imported) Done() int { return i.Written + i.Equal + i.Kept + i.TooLarge 
 // With ImportReplace in the single-state-key layout, keys are removed in the commit that stores the first thousand new values, or 2 MB of
 // them, so that up to this size all of it happens or nothing. In the per-key layout they are removed when all others are stored.
 //
-// For each thousand keys it takes the requests of [Store.All] of these twice, in the per-key layout with the room's whole state, and those of
-// [Store.PutAll] for what is not there yet. With ImportReplace it takes those of [Store.Keys], and of [Store.Delete] for what is
-// removed.
-//
 // Errors: [ErrDamaged] for a file that was cut or changed, or is none of Export's, or not what an option says that it is; [ErrExists] where the memory has other
 // values, [ErrTooLarge] for values that the homeserver does not take, and [ErrConflict] where there is something else than was written, each of which
 // names the first such keys when all others are stored; [ErrInvalidOption] for ImportReplace with a file
@@ -146,5 +145,30 @@ func (s *Store) Import(ctx context.Context, r io.Reader, opts ...ImportOption) (
 		return Imported{}, err
 	}
 	imported, err := transfer.Import(ctx, destination{s}, r, string(s.prefix), options)
+	return Imported(imported), err
+}
+
+// ImportAccountData stores the map that the client's user has in account data of a type, each top-level name as a key: account data of the whole account
+// or, with a room as [Store.WithRoom] takes it, of that room. It goes into the store's room either way. Account data stays as it is, so that a later
+// call brings back keys that were deleted since.
+//
+// It does as [Store.Import] with [ImportJSON], with the same options but for formats, and takes one request more.
+//
+// Errors: [ErrNotFound] where there is no such account data, or it is {}; [ErrInvalidOption] for a format, an empty type, and a memory of
+// [WithAccountDataFallback]; those of Import and WithRoom.
+func (s *Store) ImportAccountData(ctx context.Context, room id.RoomID, dataType string, opts ...ImportOption) (Imported, error) {
+	var options transfer.ImportOptions
+	if err := apply(&options, opts); err != nil {
+		return Imported{}, err
+	}
+	if room != "" {
+		of := &Store{core: s.core, room: room.String()}
+		id, err := of.roomID(ctx)
+		if err != nil {
+			return Imported{}, err
+		}
+		room = id
+	}
+	imported, err := transfer.ImportAccountData(ctx, destination{s}, s.core.client, room, dataType, string(s.prefix), options)
 	return Imported(imported), err
 }

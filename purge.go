@@ -55,10 +55,6 @@ type Left struct {
 // in Purged.Left, and the error is that of the first of these. Purge can be called again, so too after an interruption, and
 // goes on where it was. Events that nothing refers to, because a Put failed after it had sent its encrypted event, are not found.
 //
-// It takes the requests that read the whole history (see [Store.History]), those of one or two writes for each dict that has such values,
-// one to read each encrypted event that this process has not seen, and one for each event that is redacted. With [WithSealedKeys] and
-// [WithPerKeyState] it also takes two or three that list the memory: no request names a key.
-//
 // Errors: [ErrForbidden], [ErrUndecryptable], [ErrConflict], and those of [Store.Delete] and [Store.Put].
 func (s *Store) Purge(ctx context.Context, keys ...string) (Purged, error) {
 	var result purge.Result

@@ -319,6 +319,13 @@ var operations = map[string]func(t *testing.T, r *sealedRun){
 		_, err = r.store.Import(t.Context(), bytes.NewReader(file), roomkv.ImportReplace())
 		require.NoError(t, err)
 	},
+	"Store.ImportAccountData": func(t *testing.T, r *sealedRun) { // which stands in the clear itself
+		require.NoError(t, r.client.SetAccountData(t.Context(), botData, map[string]any{"from account data": "plain"}))
+		_, err := r.store.ImportAccountData(t.Context(), "", botData)
+		require.NoError(t, err)
+		assert.Equal(t, `"plain"`, memoryOf(t, r.store)["from account data"])
+		require.NoError(t, r.store.Delete(t.Context(), "from account data"))
+	},
 	"Store.Purge": func(t *testing.T, r *sealedRun) {
 		done, err := r.store.Purge(t.Context(), r.key(0), r.key(2))
 		require.NoError(t, err)

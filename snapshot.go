@@ -21,11 +21,12 @@ type Moment struct {
 	timed    bool
 }
 
-// AtRevision is the moment at which the event of a revision was current, that of an [Entry] or a [Change].
+// AtRevision is the moment at which the event of a revision was current, that of an [Entry] or a [Change]: with all that the homeserver lists up to that event,
+// and what the event changed itself.
 func AtRevision(revision Revision) Moment { return Moment{revision: id.EventID(revision)} }
 
-// AtTime is a moment by the clocks of the homeservers that sent the events, to the millisecond. Where these are not set alike,
-// it is as inexact as they are.
+// AtTime is a moment by the clocks of the homeservers that sent the events, to the millisecond. Where these are not set alike, it is as inexact as they
+// are: with all that the homeserver lists of a state key's events, up to the last that is no later than the time.
 func AtTime(t time.Time) Moment { return Moment{time: t, timed: true} }
 
 // Snapshot is the whole memory of a room as it was at one moment. It has what was stored then; the values are read when they are
@@ -36,25 +37,13 @@ type Snapshot struct {
 	prefix prefix // of the keys
 }
 
-// At returns the memory of the store's room as it was at the moment.
+// At returns the memory of the store's room as it was at the moment. Writes at the same time are merged as they were, or would have been. What was in account
+// data then is not in it; see [WithAccountDataFallback]. What was there before the user might see the room's history cannot be read: in the per-key layout
+// Dendrite leaves no sign of it, and a key of that time seems to have been made later.
 //
-// Of a time that is all that was sent until then: in the order in which the homeserver lists the events of a dict, up to the
-// last that is no later than that. Of a revision it is all that the homeserver lists up to it, and what that event
-// changed itself. Writes at the same time are merged as they were, or would have been.
-//
-// In the single-state-key layout it takes a request to begin and one for each page of events back to that moment, and one more;
-// see [Store.History]. In the per-key layout it goes on until it has found what each key was, which for a key that was made
-// since is the room's beginning. A key that a homeserver whose clock is ahead has written, and that so seems later than all that
-// is listed, takes one more.
-//
-// What was in account data then is not in it; see [WithAccountDataFallback].
-//
-// What was there before the user might see the room's history cannot be read. In the per-key layout Dendrite leaves no sign of
-// it: a key that was there seems to have been made later.
-//
-// Errors: [ErrNotFound] for a revision that is not one of this store's memory; [ErrTooOld] where the homeserver does not list
-// what there was at that moment, because it has purged it, or the room's settings hide it; [ErrRedacted] where the
-// event that was current then was redacted; [ErrCorrupt]; [ErrWrongSecret].
+// Errors: [ErrNotFound] for a revision that is not one of this store's memory; [ErrTooOld] where the homeserver does not list what there was at that
+// moment, because it has purged it, or the room's settings hide it; [ErrRedacted] where the event that was current then was redacted; [ErrCorrupt];
+// [ErrWrongSecret].
 func (s *Store) At(ctx context.Context, moment Moment) (*Snapshot, error) {
 	h, err := s.handle(ctx)
 	if err != nil {
@@ -129,9 +118,6 @@ func (s *Snapshot) All(ctx context.Context) iter.Seq2[Entry, error] {
 // them. Those that stood in the clear are encrypted where the room is by now, as [Store.Put] would. A value whose event was
 // redacted cannot come back, nor one that is larger than may be encrypted: its key stays as it is, and the error, beside the
 // number of keys that were changed, is [ErrRedacted] or [ErrTooLarge], that of the first of them.
-//
-// It takes the requests of [Store.Put] in the single-state-key layout, in the per-key layout those of [Store.Keys] and one for each
-// key that differs; and one for each encrypted event that the state is to refer to again.
 //
 // A snapshot has nothing of account data, and account data has no history: what Restore would change there could never come back.
 // So it changes nothing while the memory is written there, and fails; see [WithAccountDataFallback].

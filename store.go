@@ -44,21 +44,8 @@ import (
 // for it, so that it cannot undo them. While the homeserver limits the account, what the client writes waits in one queue, in which rooms take turns; see
 // [WithFlushEvery].
 //
-// The numbers of requests that methods name are for a store that has read or written the memory before, with nobody
-// else writing at the same moment, and without such retries. A store's first write of a room takes four more, which read
-// the memory, look for what the last writer has not merged, and ask whether the room is encrypted and whether it was upgraded;
-// these two are asked again after 10 seconds where the answer was no and no sync tells. None of these is needed where the store follows and an
-// initial sync has told it; see [Store.Follow]. Where the last write was a minute ago, or somebody else has written in the last minute, one more
-// request looks for what is new. An alias takes one, once. Up to two find out why the homeserver refused. Where others write at the same moment, a write takes about
-// two more for each time that it has to look again or merge, and those that depend on what is there one for each rival,
-// to learn which was first. On Dendrite, whose lists of events lag some milliseconds behind, a look back is now and then
-// made twice.
-//
-// A large value takes one request to upload, before anything else is sent, and one each time it is read; see [WithMaxValue].
-// The first one of a process also takes one that asks how large an upload may be.
-//
-// In an encrypted room a write of values takes one request more for each 45 KB of them, and the first one of a process up
-// to three beside that. A value that this process has not seen takes one request more to read.
+// docs/api.md in the repository tells how many requests each method takes. A method that names a number means a store that has used the memory before, with
+// nobody else writing at the same moment.
 type Store struct {
 	core   *core
 	room   string // room ID, alias or configured name
@@ -67,15 +54,12 @@ type Store struct {
 	opened atomic.Pointer[memory.Room] // the room, once it was asked for
 }
 
-// New returns a store of the memory in a room that the client's user has joined. The room is a room ID
-// (!…), an alias (#…), or a name configured with [WithRooms]. New sends nothing: an alias is resolved when it is
-// first needed. With an empty room the store has none, for a bot that works in the rooms of events alone: [Store.WithRoom], [Store.InEventRoom],
-// [Store.Rooms], [Store.Follow], [Store.Flush] and [Store.Close] work as with one, and what would read or write a memory fails with [ErrNoRoom].
+// New returns a store of the memory in a room that the client's user has joined: a room ID (!…), an alias (#…), or a name configured with
+// [WithRooms]. It sends nothing: an alias is resolved when it is first needed. With "" the store has no room, as a bot wants that works in the rooms of
+// events alone, and what would read or write a memory fails with [ErrNoRoom].
 //
-// The client must be logged in. The store only sends requests with it and changes none of its fields. What a homeserver answers to
-// these is bounded, whatever the client's ResponseSizeLimit. That bounds what the client's Crypto asks for by itself, which are keys of
-// devices: 512 MB by default, of which a few are enough. A redirect is not followed, so that nobody but the homeserver gets the token or a
-// value; but that of a large value's download is, without the token. The client's Crypto does as the client's CheckRedirect says.
+// The client must be logged in, and none of its fields is changed. The store reads of an answer no more than it has asked for, and follows no redirect but
+// that of a large value's download, without the token. The client's Crypto makes requests of its own.
 //
 // Errors: [ErrUnknownRoom] for a name that is not configured, [ErrInvalidOption].
 func New(client *mautrix.Client, room string, opts ...Option) (*Store, error) {
@@ -164,17 +148,12 @@ func (s *Store) known(ctx context.Context, key string) *memory.Entry {
 }
 
 // Put stores value under key, whatever was there. When it returns nil, the homeserver has the value (with [WithFlushEvery] after a flush), and it stays
-// until somebody changes that same key, whoever writes other keys at the same time. Where the key has that value
-// already, there is no new event; in the per-key layout that is so where this process was the last to put the key, or follows (see
-// [Store.Follow]). In an encrypted room that is so where this process has written or read
-// that value before, in the single-state-key layout or while following.
+// until somebody changes that same key, whoever writes other keys at the same time.
 //
-// It takes two requests in the single-state-key layout, one where nothing changes, and one in the per-key layout.
-// While the store follows the client's sync it takes one, also where nothing changes: that one asks whether the value is
-// still there. With [WithSingleWriter] it takes one. Puts that wait for each other share these requests.
+// Where the store knows that the key has that value already, there is no new event. A Put takes two requests in the single-state-key layout, one while
+// following or [WithSingleWriter], and one in the per-key layout; docs/api.md tells both in full. Puts that wait for each other share these.
 //
-// Errors: [ErrInvalidKey], [ErrInvalidValue], [ErrTooLarge], [ErrNoCrypto], [ErrWrongSecret], and in the
-// single-state-key layout [ErrCorrupt].
+// Errors: [ErrInvalidKey], [ErrInvalidValue], [ErrTooLarge], [ErrNoCrypto], [ErrWrongSecret], and in the single-state-key layout [ErrCorrupt].
 func (s *Store) Put(ctx context.Context, key string, value any, opts ...PutOption) error {
 	return s.PutAll(ctx, map[string]any{key: value}, opts...)
 }

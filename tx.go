@@ -26,7 +26,7 @@ type Tx struct {
 // somebody on the same homeserver changes such a key at the same time, fn is called again with what came of that. As with [Update], fn is called
 // in the caller's goroutine, must not use the store, and may have no effects that must not happen twice; its error is returned as it is.
 //
-// In the per-key layout fn can use one key. What waits for a flush is sent first. It takes the requests of Update.
+// In the per-key layout fn can use one key. What waits for a flush is sent first. Transact takes the requests of Update.
 //
 // Errors: those of fn and of [Store.Put], [ErrNotAtomic] for a second key in the per-key layout, [ErrInvalidOption] where fn is nil.
 func (s *Store) Transact(ctx context.Context, fn func(tx *Tx) error) error {

@@ -21,19 +21,12 @@ import (
 //lint:ignore ST1012 it is no error, like fs.SkipDir
 var DeleteKey = errors.New("roomkv: remove the key")
 
-// Update reads the value of key, calls fn with it, and stores what fn returns. If there is no value, found is false and old is the zero T. No other write
-// on the same homeserver comes in between: where another goroutine or process changes key at the same time, one of the two is done first, and
-// fn is called again with what came of that. While two homeservers cannot
-// reach each other, Updates of one key on both sides can both succeed, and one of them counts in the end.
+// Update reads the value of key, calls fn with it, and stores what fn returns. If there is no value, found is false and old the zero T. No other write on
+// the same homeserver comes in between: fn is called again with what it has left. If fn returns [DeleteKey] the key is removed. Any other error of fn is
+// returned as it is, and nothing is changed.
 //
-// fn is called at least once, in the goroutine that called Update, and holds up all other writes to the same memory (in
-// the per-key layout, to the same key) while it runs, as does the upload where its result is large. It must not use the
-// store: a write to the same memory would wait for itself until ctx ends. Nor may it have effects that must not happen
-// twice. Its error ends the Update and is returned as it is; nothing is changed then. A value that is what was there
-// before makes no event. With the error [DeleteKey] the key is removed. With [WithFlushEvery] fn can be called again after Update has returned.
-//
-// It takes the requests of [Store.Put] in the single-state-key layout. In the per-key layout it takes three, one while
-// the store follows, and one or two with [WithSingleWriter].
+// fn runs in the caller's goroutine and holds up other writes to the memory, in the per-key layout to the key. It must not use the store, nor do what must not
+// happen twice. With [WithFlushEvery] it can run after Update too.
 //
 // Errors: those of fn, of [Store.Get] but for [ErrNotFound], and of [Store.Put]; [ErrInvalidOption] for a nil store or fn.
 func Update[T any](ctx context.Context, s *Store, key string, fn func(old T, found bool) (T, error), opts ...PutOption) error {
@@ -93,12 +86,11 @@ func (s *Store) Create(ctx context.Context, key string, value any, opts ...PutOp
 }
 
 // CompareAndPut stores value only if key has not changed since revision, as [Store.Entry] gave it. Changes of other keys do not matter, in either
-// layout. An empty revision means that there must be no value. An Entry that waits for a flush has an empty revision: call [Store.Flush] and read
-// again. Of several that compare with the same revision, in any number of goroutines and processes on one homeserver, at most one succeeds.
+// layout. An empty revision means that there must be no value. Of several that compare with the same revision, in any number of goroutines and processes on one
+// homeserver, at most one succeeds.
 //
-// A revision that the homeserver does not list among the last thousand or so of the memory's events counts as changed.
-//
-// It takes the requests of [Update].
+// An Entry that waits for a flush has an empty revision: call [Store.Flush] and read again. A revision that is not among the last thousand or so of the
+// memory's events counts as changed. It takes the requests of [Update].
 //
 // Errors: [ErrConflict], also where the key has been deleted, and those of [Store.Put].
 func (s *Store) CompareAndPut(ctx context.Context, key string, value any, revision Revision, opts ...PutOption) error {

@@ -58,7 +58,7 @@ func WatchFrom(revision Revision) WatchOption {
 //
 // When the room is upgraded, the watch tells what has changed until then and ends with ErrRoomUpgraded, which names the new room.
 // With [WithRoomUpgrades] the next one watches that: begin it without WatchFrom, for a revision is of one room, and then read
-// what counts, which can have changed in between. Where the store cannot follow, or without that option, each watch ends so, so that a loop that
+// what counts, which can have changed in between. Where the store cannot follow, or without that option, each watch ends so: a loop that
 // watches again should pause.
 //
 // A loop that is slow holds up nobody: what it has yet to see waits in memory, or is read from the homeserver when it

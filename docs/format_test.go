@@ -1,4 +1,4 @@
-// Package docs_test checks the examples in the documents against the code.
+// Package docs_test checks the documents against the code: examples, and the table of the API.
 package docs_test
 
 import (

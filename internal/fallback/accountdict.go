@@ -51,9 +51,7 @@ func TypeOf(r memory.Room) string {
 	return r.Type.Type
 }
 
-func (d *accountDict) url() string {
-	return d.Client.BuildClientURL("v3", "user", d.Client.UserID, "rooms", d.ID, "account_data", TypeOf(d.Room))
-}
+func (d *accountDict) url() string { return matrix.AccountDataURL(d.Client, d.ID, TypeOf(d.Room)) }
 
 // load asks for the content. The answer that it is empty counts when it comes twice, for homeservers have given it where there was something.
 func (d *accountDict) load(ctx context.Context) (content wire.Account, err error) {

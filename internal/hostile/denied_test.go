@@ -105,6 +105,13 @@ var writes = map[string]func(ctx context.Context, store *roomkv.Store, d *denied
 		_, err := store.Import(ctx, bytes.NewReader(d.file))
 		return err
 	},
+	"ImportAccountData": func(ctx context.Context, store *roomkv.Store, d *denied) error {
+		if err := d.writer.SetAccountData(ctx, "com.example.bot", map[string]string{"new": "secret"}); err != nil {
+			return err
+		}
+		_, err := store.ImportAccountData(ctx, "", "com.example.bot")
+		return err
+	},
 	"Copy": func(ctx context.Context, store *roomkv.Store, d *denied) error {
 		_, err := roomkv.Copy(ctx, store, d.source)
 		return err

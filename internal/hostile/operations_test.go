@@ -77,6 +77,10 @@ var operations = map[string]func(ctx context.Context, store *roomkv.Store) error
 		_, err := store.Export(ctx, io.Discard)
 		return err
 	},
+	"ImportAccountData": func(ctx context.Context, store *roomkv.Store) error {
+		_, err := store.ImportAccountData(ctx, "", "com.example.bot")
+		return err
+	},
 	"Copy": func(ctx context.Context, store *roomkv.Store) error {
 		to, err := store.WithRoom(ctx, "#other:example.org")
 		if err != nil {

@@ -23,6 +23,7 @@ type Imported struct {
 type ImportOptions struct {
 	Overwrite bool           // other values that are there are replaced
 	Replace   bool           // keys that are not in the file are removed
+	DryRun    bool           // all of that is counted, and not done
 	Progress  func(Imported) // may be nil
 
 	// Read gives the entries of the file, nil for one that Export has written.
@@ -47,7 +48,7 @@ func Import(ctx context.Context, dst Destination, r io.Reader, prefix string, op
 	if err != nil {
 		return Imported{}, err
 	}
-	i.transfer = transfer{dst: dst, atomic: to.Layout.Atomic(), overwrite: i.Overwrite, report: i.report}
+	i.transfer = transfer{dst: dst, atomic: to.Layout.Atomic(), overwrite: i.Overwrite, dry: i.DryRun, report: i.report}
 	err = i.run(ctx, dst, r)
 	return i.imported(), err
 }
@@ -98,7 +99,9 @@ func (i *importing) run(ctx context.Context, dst Destination, r io.Reader) error
 	if err := i.transfer.flush(ctx); err != nil {
 		return err
 	}
-	if len(remove) > 0 && i.transfer.removed == 0 {
+	if i.DryRun {
+		i.transfer.removed = len(remove)
+	} else if len(remove) > 0 && i.transfer.removed == 0 {
 		err := dst.Write(ctx, remove, func(to memory.Handle) error {
 			names, _ := to.NamesOf(remove)
 			return to.Remove(ctx, names, i.transfer.counter(&i.transfer.removed))

@@ -43,6 +43,7 @@ type transfer struct {
 	dst       Destination
 	atomic    bool     // whether one event has all keys
 	overwrite bool     // whether other values that are there are replaced
+	dry       bool     // whether what would be written is counted, and not written
 	remove    []string // keys that go from the dict of the single-state-key layout when the first values are written
 	report    func()   // called when there is more to tell
 
@@ -106,6 +107,11 @@ func (t *transfer) flush(ctx context.Context) error {
 	}
 	t.waiting, t.size = nil, 0
 	t.equal += same
+	if t.dry {
+		t.written += len(missing)
+		t.report()
+		return nil
+	}
 	step := len(missing)
 	if !t.atomic {
 		step = transferStep
