@@ -29,6 +29,9 @@ type Change struct {
 	Sender    id.UserID
 	Time      time.Time
 	InAccount bool // whether it was changed in account data
+
+	// EndOfInitial: what was there when the watch began has been told. Event is where the watch goes on from, and nothing else is set.
+	EndOfInitial bool
 }
 
 // Watch is a watch of one memory. The exported fields are set before it runs.
@@ -36,6 +39,7 @@ type Watch struct {
 	memory.Room
 	Wanted  func(key string) bool
 	From    id.EventID       // the revision after which it begins, empty for now
+	Initial bool             // whether it tells first what is there; not where it begins after a revision
 	Account *fallback.Memory // nil where the memory cannot be in account data
 
 	// Upgraded fails where the room was upgraded. The homeserver is asked where it was not for so long and no sync tells.
@@ -77,16 +81,20 @@ func (w *Watch) Run(ctx context.Context, queues *Queues, yield func(Change, erro
 		defer stop()
 	}
 
-	var err error
+	left, err := false, error(nil)
 	if w.From == "" {
 		err = w.begin(ctx)
-	} else if left, failed := w.resume(ctx, yield); left {
-		return nil
 	} else {
-		err = failed
+		left, err = w.resume(ctx, yield)
 	}
 	for stateKey, d := range w.accountDicts(w.over) {
 		w.update(stateKey, d)
+	}
+	if err == nil && w.Initial {
+		left, err = w.tellInitial(ctx, yield)
+	}
+	if left {
+		return nil
 	}
 	if err == nil {
 		err = w.Upgraded(ctx, 0) // the sync may have told of it before the watch began
