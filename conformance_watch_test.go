@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
 
 	"github.com/roomkv/roomkv"
 )
@@ -25,6 +27,7 @@ var watchRows = []row{
 	{name: "MapOf tells first what is there", in: followed, run: mapWatchesInitial},
 	{name: "Watch begins after a revision", in: watched, run: watchResumes},
 	{name: "MapOf tells changes by their type", in: followed, run: mapWatches},
+	{name: "FollowEvents tells what changes, and reads ask", in: both, run: followsEvents},
 	{name: "Watch ends with its context", in: followed, run: watchEnds},
 	{name: "Close ends a watch, and what the store follows", in: followed, run: closeEnds},
 	{name: "ErrNotFollowing", in: both, run: errNotFollowing},
@@ -304,6 +307,50 @@ func watchResumes(t *testing.T, e *env) {
 	changes := e.watch(t, 4, roomkv.WatchFrom(entry.Revision))
 	require.NoError(t, e.store.Put(ctx, "live", 4))
 	assert.Equal(t, []string{"k: 1 -> 2", "k: 2 -> ", "j:  -> 3", "live:  -> 4"}, changes())
+}
+
+// followsEvents has a sync of the client stand for whatever brings events.
+func followsEvents(t *testing.T, e *env) {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	other := e.another(t)
+	require.NoError(t, other.PutAll(ctx, map[string]any{"a": 1, "b": 1}))
+	syncer := e.client.Syncer.(mautrix.ExtensibleSyncer)
+	on := func(eventType event.Type, handle func(context.Context, *event.Event)) { syncer.OnEventType(eventType, handle) }
+	require.NoError(t, e.store.FollowEvents(on, time.Hour))
+	asks := open(t, e.client, e.room, e.opts()...)
+	require.NoError(t, asks.FollowEvents(on, 0))
+	syncing(t, e.client)
+	var told []string
+	for change, err := range e.store.Watch(ctx, roomkv.WatchInitial()) {
+		require.NoError(t, err)
+		if told = append(told, spell([]roomkv.Change{change})...); change.EndOfInitial {
+			require.NoError(t, other.Put(ctx, "a", 2))
+			require.NoError(t, e.store.Put(ctx, "c", 3))
+			require.NoError(t, other.Delete(ctx, "b"))
+		}
+		if len(told) == 6 {
+			break
+		}
+	}
+	assert.Equal(t, []string{"a:  -> 1", "b:  -> 1", ":  -> ", "a: 1 -> 2", "c:  -> 3", "b: 1 -> "}, told)
+	reads := func(store *roomkv.Store) (requests int) {
+		e.requests.Reset()
+		got, err := roomkv.Get[int](ctx, store, "a")
+		require.NoError(t, err)
+		assert.Equal(t, 2, got)
+		for _, request := range e.requests.Requests() {
+			if !strings.HasSuffix(request.Path, "/sync") {
+				requests++
+			}
+		}
+		return requests
+	}
+	eventually(t, func() bool { return reads(e.store) == 0 }, "reads from memory")
+	for range 3 {
+		assert.Equal(t, 1, reads(asks))
+	}
+	require.ErrorIs(t, e.store.Follow(), roomkv.ErrInvalidOption)
 }
 
 func watchEnds(t *testing.T, e *env) {

@@ -67,7 +67,7 @@ func (w *Watch) Run(ctx context.Context, queues *Queues, yield func(Change, erro
 	queue := queues.open(w.ID)
 	defer queues.close(queue)
 	if !w.Follower.Started() { // after the queue is open, which Close ends
-		return fault.Of(fault.ErrNotFollowing, nil, "call Follow before Watch")
+		return fault.Of(fault.ErrNotFollowing, nil, "call Follow, or FollowEvents, before Watch")
 	}
 	if err := w.EnsureSeal(ctx, false); err != nil {
 		return err
@@ -110,7 +110,7 @@ func (w *Watch) Run(ctx context.Context, queues *Queues, yield func(Change, erro
 			case some.closed:
 				return fault.Of(fault.ErrNotFollowing, nil, "the store was closed")
 			case some == news{}:
-				left, err = w.catchUp(ctx, since, false, yield)
+				left, err = w.catchUp(ctx, reach{since: since}, false, yield)
 				if !left && err == nil && w.Account != nil { // news of it can have been dropped
 					left, err = w.tellAccount(ctx, w.Account.Version(), yield)
 				}
@@ -119,6 +119,8 @@ func (w *Watch) Run(ctx context.Context, queues *Queues, yield func(Change, erro
 				}
 			case some.account != nil:
 				left, err = w.tellAccount(ctx, *some.account, yield)
+			case some.notice != nil:
+				left, err = w.notice(ctx, *some.notice, yield)
 			default:
 				left, err = w.bring(ctx, some.event, yield)
 			}
