@@ -2,6 +2,7 @@ package roomkv_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -296,6 +297,37 @@ func TestWatchAccountData(t *testing.T) {
 		eventually(t, func() bool { return places(t, store)["both"] == "state" }, "moved")
 		require.NoError(t, store.Put(ctx, "both", 3))
 		assert.Equal(t, "both 2→3 state", next())
+	})
+}
+
+func TestWatchInitialOfAccountData(t *testing.T) {
+	hstest.Parallel(t)
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		p := newPowerless(t, false)
+		require.NoError(t, open(t, p.admin, p.room, layout).PutAll(ctx, map[string]any{"state": 1, "both": 1, "deleted": 1}))
+		store, _ := follow(t, p.bot, p.room, layout, roomkv.WithAccountDataFallback())
+		require.NoError(t, store.PutAll(ctx, map[string]any{"account": 1, "both": 2}))
+		require.NoError(t, store.Delete(ctx, "deleted"))
+		var told []string
+		for change, err := range store.Watch(ctx, roomkv.WatchInitial()) {
+			require.NoError(t, err)
+			if change.EndOfInitial {
+				told = append(told, "end")
+				require.NoError(t, store.Put(ctx, "both", 3))
+				continue
+			}
+			told = append(told, fmt.Sprintf("%s %s→%s %s", change.Key, change.Old, change.New, change.Place))
+			entry, err := store.Entry(ctx, change.Key)
+			require.NoError(t, err)
+			assert.Equal(t, entry.Revision, change.Revision, change.Key)
+			assert.Equal(t, entry.Sender, change.Sender, change.Key)
+			if change.Old != nil {
+				break
+			}
+		}
+		assert.Equal(t, []string{"account →1 account data", "both →2 account data", "state →1 state", "end", "both 2→3 account data"}, told)
 	})
 }
 

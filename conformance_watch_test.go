@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
 
 	"github.com/roomkv/roomkv"
 )
@@ -18,8 +20,14 @@ import (
 var watchRows = []row{
 	{name: "Watch tells each change once, whoever makes it", in: watched, run: watchTells},
 	{name: "Watch of one key and of a prefix", in: followed, run: watchSome},
+	{name: "Watch of several keys and prefixes", in: followed, run: watchAny},
+	{name: "WatchInitial tells what is there and then what changes", in: watched + " single/sealed/following perkey/sealed/following", run: watchInitial},
+	{name: "WatchInitial of an empty memory", in: followed, run: watchInitialOfNothing},
+	{name: "WatchInitial ends where WatchFrom goes on", in: followed, run: watchInitialThenFrom},
+	{name: "MapOf tells first what is there", in: followed, run: mapWatchesInitial},
 	{name: "Watch begins after a revision", in: watched, run: watchResumes},
 	{name: "MapOf tells changes by their type", in: followed, run: mapWatches},
+	{name: "FollowEvents tells what changes, and reads ask", in: both, run: followsEvents},
 	{name: "Watch ends with its context", in: followed, run: watchEnds},
 	{name: "Close ends a watch, and what the store follows", in: followed, run: closeEnds},
 	{name: "ErrNotFollowing", in: both, run: errNotFollowing},
@@ -109,6 +117,128 @@ func watchSome(t *testing.T, e *env) {
 	assert.Equal(t, []string{"b1:  -> 2", "b2:  -> 4"}, prefix())
 }
 
+func watchAny(t *testing.T, e *env) {
+	ctx := t.Context()
+	some := e.watch(t, 4, roomkv.WatchPrefix("a", "b"), roomkv.WatchKey("c"), roomkv.WatchPrefix("d"))
+	all := e.watch(t, 6)
+	time.Sleep(100 * time.Millisecond) // until the first has begun, for the last one has
+	for n, key := range []string{"a1", "other", "b1", "cc", "c", "d1"} {
+		require.NoError(t, e.store.Put(ctx, key, n))
+	}
+	assert.Len(t, all(), 6)
+	assert.Equal(t, []string{"a1:  -> 0", "b1:  -> 2", "c:  -> 4", "d1:  -> 5"}, some())
+}
+
+// watchInitial changes keys while they are told, those that were told already and those that were not yet.
+func watchInitial(t *testing.T, e *env) {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	other := e.another(t)
+	require.NoError(t, other.PutAll(ctx, map[string]any{"a": 1, "b": 1.5, "c": nil, "p/k": 1, "q": 1, "deleted": 1}))
+	require.NoError(t, other.Delete(ctx, "deleted"))
+	e.reads(t, "a", "1")
+	before, err := other.Entry(ctx, "b")
+	require.NoError(t, err)
+	var told []string
+	for change, err := range e.store.Watch(ctx, roomkv.WatchInitial(), roomkv.WatchKey("c"), roomkv.WatchPrefix("a", "b"), roomkv.WatchPrefix("d")) {
+		require.NoError(t, err, "after %v", told)
+		if change.EndOfInitial {
+			assert.Equal(t, roomkv.Change{Revision: change.Revision, EndOfInitial: true}, change)
+			assert.NotEmpty(t, change.Revision)
+			told = append(told, "end")
+			continue
+		}
+		if change.Key == "b" && change.Old == nil {
+			assert.Equal(t, before.Revision, change.Revision)
+			assert.Equal(t, e.client.UserID, change.Sender)
+			assert.True(t, before.Time.Equal(change.Time))
+			require.NoError(t, other.Put(ctx, "a", 2))
+			require.NoError(t, e.store.Put(ctx, "c", 2))
+			require.NoError(t, other.Put(ctx, "d", 1))
+			require.NoError(t, other.Delete(ctx, "b"))
+		}
+		if told = append(told, spell([]roomkv.Change{change})...); len(told) == 8 {
+			break
+		}
+	}
+	assert.Equal(t, []string{"a:  -> 1", "b:  -> 1.5", "c:  -> null", "end", "a: 1 -> 2", "c: null -> 2", "d:  -> 1", "b: 1.5 -> "}, told)
+
+	for change, err := range e.store.Sub("p/").Watch(ctx, roomkv.WatchInitial()) {
+		require.NoError(t, err)
+		if change.EndOfInitial {
+			break
+		}
+		assert.Equal(t, []string{"k:  -> 1"}, spell([]roomkv.Change{change}))
+	}
+	for _, err := range e.store.Watch(ctx, roomkv.WatchInitial(), roomkv.WatchFrom(before.Revision)) {
+		require.ErrorIs(t, err, roomkv.ErrInvalidOption)
+	}
+}
+
+func watchInitialOfNothing(t *testing.T, e *env) {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	var told []string
+	for change, err := range e.store.Watch(ctx, roomkv.WatchFrom(""), roomkv.WatchInitial()) {
+		require.NoError(t, err)
+		if change.EndOfInitial {
+			assert.Equal(t, roomkv.Change{EndOfInitial: true}, change)
+			require.NoError(t, e.store.Put(ctx, "", 1), "the empty key is no mark")
+			continue
+		}
+		told = append(told, spell([]roomkv.Change{change})...)
+		break
+	}
+	assert.Equal(t, []string{":  -> 1"}, told)
+}
+
+func watchInitialThenFrom(t *testing.T, e *env) {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	require.NoError(t, e.store.PutAll(ctx, map[string]any{"a": 1, "b": 2}))
+	e.settle(t)
+	var end roomkv.Revision
+	for change, err := range e.store.Watch(ctx, roomkv.WatchInitial()) {
+		require.NoError(t, err)
+		if end = change.Revision; change.EndOfInitial {
+			break
+		}
+	}
+	changes := e.watch(t, 2, roomkv.WatchFrom(end))
+	require.NoError(t, e.store.Put(ctx, "c", 3))
+	require.NoError(t, e.store.Delete(ctx, "a"))
+	assert.Equal(t, []string{"c:  -> 3", "a: 1 -> "}, changes())
+}
+
+func mapWatchesInitial(t *testing.T, e *env) {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	counts := roomkv.MapOf[int](e.store)
+	require.NoError(t, counts.Put(ctx, "a", 1))
+	require.NoError(t, e.store.Put(ctx, "b", "text"))
+	var told []string
+	for change, err := range counts.Watch(ctx, roomkv.WatchInitial(), roomkv.WatchPrefix("a", "b")) {
+		switch {
+		case errors.Is(err, roomkv.ErrDecode):
+			told = append(told, change.Key+" is no number")
+			continue
+		case !assert.NoError(t, err):
+			return
+		case change.Change.EndOfInitial:
+			assert.Nil(t, change.New)
+			told = append(told, "end")
+			require.NoError(t, counts.Delete(ctx, "a"))
+			continue
+		case change.New != nil:
+			told = append(told, fmt.Sprint(change.Key, " ", *change.New))
+			continue
+		}
+		told = append(told, fmt.Sprint(change.Key, " was ", *change.Old))
+		break
+	}
+	assert.Equal(t, []string{"a 1", "b is no number", "end", "a was 1"}, told)
+}
+
 func mapWatches(t *testing.T, e *env) {
 	ctx := t.Context()
 	counts := roomkv.MapOf[int](e.store)
@@ -177,6 +307,50 @@ func watchResumes(t *testing.T, e *env) {
 	changes := e.watch(t, 4, roomkv.WatchFrom(entry.Revision))
 	require.NoError(t, e.store.Put(ctx, "live", 4))
 	assert.Equal(t, []string{"k: 1 -> 2", "k: 2 -> ", "j:  -> 3", "live:  -> 4"}, changes())
+}
+
+// followsEvents has a sync of the client stand for whatever brings events.
+func followsEvents(t *testing.T, e *env) {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	other := e.another(t)
+	require.NoError(t, other.PutAll(ctx, map[string]any{"a": 1, "b": 1}))
+	syncer := e.client.Syncer.(mautrix.ExtensibleSyncer)
+	on := func(eventType event.Type, handle func(context.Context, *event.Event)) { syncer.OnEventType(eventType, handle) }
+	require.NoError(t, e.store.FollowEvents(on, time.Hour))
+	asks := open(t, e.client, e.room, e.opts()...)
+	require.NoError(t, asks.FollowEvents(on, 0))
+	syncing(t, e.client)
+	var told []string
+	for change, err := range e.store.Watch(ctx, roomkv.WatchInitial()) {
+		require.NoError(t, err)
+		if told = append(told, spell([]roomkv.Change{change})...); change.EndOfInitial {
+			require.NoError(t, other.Put(ctx, "a", 2))
+			require.NoError(t, e.store.Put(ctx, "c", 3))
+			require.NoError(t, other.Delete(ctx, "b"))
+		}
+		if len(told) == 6 {
+			break
+		}
+	}
+	assert.Equal(t, []string{"a:  -> 1", "b:  -> 1", ":  -> ", "a: 1 -> 2", "c:  -> 3", "b: 1 -> "}, told)
+	reads := func(store *roomkv.Store) (requests int) {
+		e.requests.Reset()
+		got, err := roomkv.Get[int](ctx, store, "a")
+		require.NoError(t, err)
+		assert.Equal(t, 2, got)
+		for _, request := range e.requests.Requests() {
+			if !strings.HasSuffix(request.Path, "/sync") {
+				requests++
+			}
+		}
+		return requests
+	}
+	eventually(t, func() bool { return reads(e.store) == 0 }, "reads from memory")
+	for range 3 {
+		assert.Equal(t, 1, reads(asks))
+	}
+	require.ErrorIs(t, e.store.Follow(), roomkv.ErrInvalidOption)
 }
 
 func watchEnds(t *testing.T, e *env) {

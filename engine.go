@@ -39,7 +39,7 @@ func newCore(client *mautrix.Client, settings settings) *core {
 	c.Shared = memory.NewShared(client, settings.Settings, &c.feed)
 	c.feed.memory.Shared, c.feed.watches.Since = c.Shared, c.Follower.Since
 	c.Seen = c.upgrades.Seen
-	c.upgrades.Follow, c.upgrades.Replaced, c.upgrades.Policy = settings.followUpgrades, c.feed.watches.LookBack, c.Policy
+	c.upgrades.Follow, c.upgrades.Replaced, c.upgrades.Policy = settings.followUpgrades, c.feed.replaced, c.Policy
 	if settings.fallback {
 		c.upgrades.Away = func(ctx context.Context, room memory.Room) (bool, error) { return c.accounts.Memory(room).Holds(ctx) }
 	}
@@ -71,6 +71,29 @@ func (f *feed) Missed(tells func(event.Type) bool) {
 	f.core.accounts.Missed()
 	f.memory.Missed(tells)
 	f.watches.LookBackAll()
+}
+
+// Noticed implements [follow.Sink].
+func (f *feed) Noticed(evt *event.Event) {
+	f.memory.Noticed(evt)
+	switch {
+	case f.memory.Holds(evt):
+		f.watches.Notice(evt.RoomID, watch.Notice{Event: evt.ID, StateKey: *evt.StateKey})
+	case evt.Type.Type == event.EventRedaction.Type:
+		f.watches.Notice(evt.RoomID, watch.Notice{Event: memory.RedactedBy(evt), Redacted: true})
+	case matrix.IsRooms(evt, event.StateTombstone):
+		f.core.upgrades.Seen(evt.RoomID, matrix.Page{Tombstones: []id.EventID{evt.ID}})
+		f.watches.Notice(evt.RoomID, watch.Notice{})
+	}
+}
+
+// replaced is for a room of which the store has learned by itself that it was upgraded.
+func (f *feed) replaced(room id.RoomID) {
+	if f.core.Follower.FollowsEvents() {
+		f.watches.Notice(room, watch.Notice{})
+		return
+	}
+	f.watches.LookBack(room)
 }
 
 // Left implements [follow.Sink].

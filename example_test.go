@@ -497,6 +497,88 @@ func ExampleStore_Watch() {
 	// score alice: 2 → 3
 }
 
+func ExampleWatchInitial() {
+	ctx, cancel := context.WithCancel(context.Background())
+	client, room := botAndRoom()
+	store, err := roomkv.New(client, room.String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := store.Follow(); err != nil {
+		log.Fatal(err)
+	}
+	synced := make(chan error, 1)
+	go func() { synced <- client.SyncWithContext(ctx) }()
+	if err := store.PutAll(ctx, map[string]any{"poll/pizza": 3, "poll/pasta": 2, "quiz/alice": 7, "mood": "fine"}); err != nil {
+		log.Fatal(err)
+	}
+	table := map[string]string{} // a copy of what is there, kept current
+	for change, err := range store.Watch(ctx, roomkv.WatchInitial(), roomkv.WatchPrefix("poll/", "quiz/")) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		if change.EndOfInitial {
+			fmt.Println("complete:", table)
+			if err := store.Put(ctx, "quiz/alice", 8); err != nil {
+				log.Fatal(err)
+			}
+			continue
+		}
+		if table[change.Key] = string(change.New); change.Old != nil {
+			break
+		}
+	}
+	fmt.Println("changed:", table)
+	cancel()
+	<-synced
+	// Output:
+	// complete: map[poll/pasta:2 poll/pizza:3 quiz/alice:7]
+	// changed: map[poll/pasta:2 poll/pizza:3 quiz/alice:8]
+}
+
+// An application service has mautrix's appservice.EventProcessor, whose On stands where this example has on.
+func ExampleStore_FollowEvents() {
+	ctx := context.Background()
+	client, room := botAndRoom()
+	handlers := map[event.Type]func(context.Context, *event.Event){}
+	on := func(eventType event.Type, handle func(context.Context, *event.Event)) { handlers[eventType] = handle }
+
+	store, err := roomkv.New(client, room.String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := store.FollowEvents(on, time.Minute); err != nil {
+		log.Fatal(err)
+	}
+	another, err := roomkv.New(client, room.String()) // in another process, for example
+	if err != nil {
+		log.Fatal(err)
+	}
+	for change, err := range store.Watch(ctx, roomkv.WatchInitial()) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		if !change.EndOfInitial {
+			fmt.Printf("%s: %s\n", change.Key, change.New)
+			break
+		}
+		if err := another.Put(ctx, "greeting", "Hello!"); err != nil {
+			log.Fatal(err)
+		}
+		sent, err := another.Entry(ctx, "greeting")
+		if err != nil {
+			log.Fatal(err)
+		}
+		// The homeserver pushes the event.
+		database := event.Type{Type: roomkv.DefaultEventType, Class: event.StateEventType}
+		handlers[database](ctx, &event.Event{ID: id.EventID(sent.Revision), Type: database, StateKey: new(string), RoomID: room})
+	}
+	if err := store.Close(ctx); err != nil {
+		log.Print(err)
+	}
+	// Output: greeting: "Hello!"
+}
+
 func ExampleWithFlushEvery() {
 	ctx := context.Background()
 	client, room := botAndRoom()

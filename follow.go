@@ -3,6 +3,9 @@ package roomkv
 import (
 	"cmp"
 	"context"
+	"time"
+
+	"maunium.net/go/mautrix/event"
 )
 
 // Follow makes the store, and all others that come from the same [New], keep copies of memories in this process, which the client's sync keeps current.
@@ -36,6 +39,19 @@ import (
 // A second call does nothing. Follow fails with [ErrInvalidOption] where the store was closed, where the client's Syncer is no
 // [mautrix.ExtensibleSyncer], and where its filter leaves out the store's events.
 func (s *Store) Follow() error { return s.core.Follower.Start() }
+
+// FollowEvents is [Store.Follow] for a client that does not sync, such as an intent of an application service. On registers a handler of events of a type,
+// as the On of mautrix's appservice.EventProcessor does, before that starts.
+//
+// [Store.Watch] then works. An event is no more than news, and the store asks the homeserver what has changed: events may come late, twice and in any order.
+//
+// Nothing tells whether events still come, so each read asks the homeserver. With a maxAge above 0 it is answered from memory for so long after the homeserver
+// was asked, unless an event tells of a change. It can miss what others have written within the last maxAge.
+//
+// It is [ErrInvalidOption] without on, with a negative maxAge, beside Follow, and after [Store.Close]. A second call does nothing.
+func (s *Store) FollowEvents(on func(eventType event.Type, handle func(ctx context.Context, evt *event.Event)), maxAge time.Duration) error {
+	return s.core.Follower.StartEvents(on, maxAge)
+}
 
 // Flush sends what the stores that come from the same [New] have yet to send, and waits until that is done; see [WithFlushEvery]. Without that option
 // there is nothing to send. Other goroutines may write meanwhile.

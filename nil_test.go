@@ -39,6 +39,7 @@ func TestNil(t *testing.T) {
 		"WithKeyBackup":              func() error { _, err := roomkv.New(client, room.String(), roomkv.WithKeyBackup(nil)); return err },
 		"Watch's option":             func() error { return firstError(store.Watch(ctx, nil)) },
 		"Watch's options":            func() error { return firstError(store.Watch(ctx, roomkv.WatchKey("k"), nil)) },
+		"WatchPrefix":                func() error { return firstError(store.Watch(ctx, roomkv.WatchPrefix())) },
 		"Copy's option":              func() error { _, err := roomkv.Copy(ctx, other, store, nil); return err },
 		"Copy's source":              func() error { _, err := roomkv.Copy(ctx, other, nil); return err },
 		"Copy's target":              func() error { _, err := roomkv.Copy(ctx, nil, store); return err },

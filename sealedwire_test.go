@@ -277,6 +277,37 @@ var operations = map[string]func(t *testing.T, r *sealedRun){
 			entry, err = r.seed.Entry(t.Context(), r.key(0))
 			require.NoError(t, err)
 		}
+		assert.Len(t, watching(t, r.store, 2, roomkv.WatchInitial(), roomkv.WatchKey(r.key(0)))(), 2)
+	},
+	"Store.FollowEvents": func(t *testing.T, r *sealedRun) {
+		store := open(t, r.client, r.room, r.opts...)
+		var handle func(context.Context, *event.Event)
+		require.NoError(t, store.FollowEvents(func(eventType event.Type, h func(context.Context, *event.Event)) {
+			if eventType == database {
+				handle = h
+			}
+		}, time.Hour))
+		for change, err := range store.Watch(t.Context(), roomkv.WatchInitial(), roomkv.WatchKey(r.key(0))) {
+			if errors.Is(err, roomkv.ErrRedacted) { // by WithRedaction, as the next one overwrites it
+				continue
+			}
+			require.NoError(t, err)
+			if change.Old != nil {
+				break
+			}
+			if change.EndOfInitial {
+				require.NoError(t, r.seed.Put(t.Context(), r.key(0), r.value(10)))
+				entry, err := r.seed.Entry(t.Context(), r.key(0))
+				require.NoError(t, err)
+				listed(t, r.client, r.room, id.EventID(entry.Revision))
+				evt, err := r.client.GetEvent(t.Context(), r.room, id.EventID(entry.Revision))
+				require.NoError(t, err)
+				evt.RoomID = r.room
+				handle(t.Context(), evt)
+			}
+		}
+		require.NoError(t, store.Get(t.Context(), r.key(0), new(string)))
+		require.NoError(t, store.Close(t.Context()))
 	},
 	"Store.Follow": func(t *testing.T, r *sealedRun) {
 		require.NoError(t, open(t, r.client, r.room, r.opts...).Follow())

@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"iter"
+	"slices"
 	"strings"
 	"time"
 
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/watch"
 )
 
@@ -20,19 +22,50 @@ type Change struct {
 	Sender   id.UserID       // who sent it
 	Time     time.Time       // when, by the sender's homeserver's clock, to the millisecond
 	Place    Place           // where it was changed, and New is; see [WithAccountDataFallback]
+
+	// EndOfInitial marks the end of what [WatchInitial] tells first. It is no change: of the other fields only Revision is set, from which [WatchFrom]
+	// would go on. That is empty where the homeserver lists no event of the memory.
+	EndOfInitial bool
 }
 
-// WatchOption says what [Store.Watch] tells. Of several that say which keys, the last counts.
+// WatchOption says what [Store.Watch] tells. With several [WatchKey] and [WatchPrefix] it tells the keys that any of them names.
 type WatchOption func(*watch.Watch)
 
 // WatchKey tells changes of one key only.
 func WatchKey(key string) WatchOption {
-	return func(w *watch.Watch) { w.Wanted = func(k string) bool { return k == key } }
+	return watchAlso(func(k string) bool { return k == key })
 }
 
-// WatchPrefix tells changes of those keys only that begin with prefix.
-func WatchPrefix(prefix string) WatchOption {
-	return func(w *watch.Watch) { w.Wanted = func(k string) bool { return strings.HasPrefix(k, prefix) } }
+// WatchPrefix tells changes of those keys only that begin with one of the prefixes. Without any it is [ErrInvalidOption].
+func WatchPrefix(prefixes ...string) WatchOption {
+	if len(prefixes) == 0 {
+		return nil
+	}
+	prefixes = slices.Clone(prefixes)
+	return watchAlso(func(key string) bool {
+		return slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(key, prefix) })
+	})
+}
+
+// watchAlso adds keys to those that are told.
+func watchAlso(wants func(key string) bool) WatchOption {
+	return func(w *watch.Watch) {
+		if before := w.Wanted; before != nil {
+			w.Wanted = func(key string) bool { return before(key) || wants(key) }
+		} else {
+			w.Wanted = wants
+		}
+	}
+}
+
+// WatchInitial tells first what is there: each key as a [Change] with New alone, and with the revision that holds the value, in the order of the keys.
+// Then comes a Change whose EndOfInitial is true, and then what has changed since. Nothing is lost or told twice between the two: what is told
+// first is what the first Old is, and what changes meanwhile is told afterwards.
+//
+// A value that cannot be read comes as an error beside the change's other fields. It takes the requests of reading the values beside those of the watch.
+// Together with [WatchFrom] it is [ErrInvalidOption].
+func WatchInitial() WatchOption {
+	return func(w *watch.Watch) { w.Initial = true }
 }
 
 // WatchFrom begins after a revision instead of now, for a bot that was down: that of the last [Change] it has
@@ -43,7 +76,7 @@ func WatchFrom(revision Revision) WatchOption {
 }
 
 // Watch returns the changes of the memory of the store's room, each once and in the order in which the homeserver
-// lists them, whoever makes them. It begins when the iteration does, and goes on until the loop is left or ctx ends;
+// lists them, whoever makes them. It begins when the iteration does, with [WatchInitial] by what is there, and goes on until the loop is left or ctx ends;
 // its error then comes last. All changes of one event come in the order of the keys.
 //
 // The old value of each change is the new one of the change before. Where events were sent at the same time, what
@@ -57,21 +90,24 @@ func WatchFrom(revision Revision) WatchOption {
 // of the store's type; [ErrRoomUpgraded]; and those of requests.
 //
 // When the room is upgraded, the watch tells what has changed until then and ends with ErrRoomUpgraded, which names the new room.
-// With [WithRoomUpgrades] the next one watches that: begin it without WatchFrom, for a revision is of one room, and then read
-// what counts, which can have changed in between. Where the store cannot follow, or without that option, each watch ends so: a loop that
+// With [WithRoomUpgrades] the next one watches that: begin it without WatchFrom, for a revision is of one room, and with WatchInitial, for what counts
+// can have changed in between. Where the store cannot follow, or without that option, each watch ends so, so that a loop that
 // watches again should pause.
 //
 // A loop that is slow holds up nobody: what it has yet to see waits in memory, or is read from the homeserver when it
 // gets much.
 func (s *Store) Watch(ctx context.Context, opts ...WatchOption) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
-		w := watch.Watch{Wanted: func(string) bool { return true }}
+		var w watch.Watch
 		err := apply(&w, opts)
+		if err == nil && w.Initial && w.From != "" {
+			err = fault.Of(ErrInvalidOption, nil, "a watch begins with what is there, or after a revision")
+		}
 		if err == nil {
 			wanted := w.Wanted
 			w.Wanted = func(key string) bool {
 				key, of := strings.CutPrefix(key, string(s.prefix))
-				return of && wanted(key)
+				return of && (wanted == nil || wanted(key))
 			}
 			err = s.watch(ctx, &w, yield)
 		}
@@ -93,7 +129,8 @@ func (s *Store) watch(ctx context.Context, w *watch.Watch, yield func(Change, er
 	}
 	w.Upgraded = home.Watchable
 	return w.Run(ctx, &s.core.feed.watches, func(told watch.Change, err error) bool {
-		change := Change{Key: s.prefix.off(told.Key), Old: told.Old, New: told.New, Revision: Revision(told.Event), Sender: told.Sender, Time: told.Time}
+		change := Change{Key: s.prefix.off(told.Key), Old: told.Old, New: told.New, Revision: Revision(told.Event), Sender: told.Sender, Time: told.Time,
+			EndOfInitial: told.EndOfInitial}
 		if told.InAccount {
 			change.Place = InAccountData
 		}

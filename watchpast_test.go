@@ -208,6 +208,47 @@ func TestWatchOfASlowSync(t *testing.T) {
 	})
 }
 
+// What was there is told as it was when the watch began, and each change once after it, however slow the loop and the sync are.
+func TestWatchInitialOfASlowLoop(t *testing.T) {
+	t.Parallel()
+	eachMemory(t, fakehs.Options{Spread: -1}, func(t *testing.T, server *fakehs.Server, layout roomkv.Option) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		w := newHeld(t, server, layout)
+		require.NoError(t, w.other.PutAll(ctx, map[string]any{"a": 0, "b": 0, "c": 0}))
+		w.follow(t)
+		w.gate.Lock()
+		require.NoError(t, w.other.Put(ctx, "b", "late"), "what the sync has yet to bring was there too")
+		const waiting = 120 // more than a response of the sync has
+		now, initial, ended := map[string]string{}, map[string]string{}, false
+		for change, err := range w.store.Watch(ctx, roomkv.WatchInitial()) {
+			require.NoError(t, err)
+			if ended = ended || change.EndOfInitial; change.EndOfInitial {
+				continue
+			}
+			assert.Equal(t, now[change.Key], string(change.Old))
+			if now[change.Key] = string(change.New); !ended {
+				initial[change.Key] = string(change.New)
+			}
+			if change.Key == "a" && !ended {
+				for n := range waiting {
+					if n == waiting-10 {
+						w.release() // the sync skips what is too much for a response
+					}
+					require.NoError(t, w.other.Put(ctx, "b", n+1))
+				}
+				require.NoError(t, w.other.Put(ctx, "c", "now"))
+				w.server.Settle()
+			}
+			if change.Key == "c" && ended {
+				break
+			}
+		}
+		assert.Equal(t, map[string]string{"a": "0", "b": `"late"`, "c": "0"}, initial)
+		assert.Equal(t, map[string]string{"a": "0", "b": fmt.Sprint(waiting), "c": `"now"`}, now)
+	})
+}
+
 // A revision can be newer than what the homeserver lists.
 func TestWatchFromWhatIsNotListedYet(t *testing.T) {
 	t.Parallel()

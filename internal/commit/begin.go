@@ -10,7 +10,7 @@ import (
 
 // begin makes sure that something is known to begin with, as of a moment that is noted in since, and that it has no rival which is not known.
 // It makes no request while a sync feeds the dict, nor where what is known is recent: for OwnFresh if this writer alone has written of late, else for
-// AnyFresh.
+// AnyFresh, and in both cases unless somebody has said that there is something newer.
 func (c *commit) begin(ctx context.Context) error {
 	asOf, known := c.dict.AsOf()
 	c.since = asOf
@@ -32,7 +32,7 @@ func (c *commit) begin(ctx context.Context) error {
 	case c.synced() && c.dict.View() != nil: // what the sync has yet to bring shows once it has brought what is sent
 		c.since = c.policy.Now().Add(-min(age, c.policy.OwnFresh))
 		c.fromNothing = !c.readOnly() && replica.Read(c.dict, (*merge.History).Len) == 0
-	case age > c.policy.AnyFresh && !(c.ownLast() && age < c.policy.OwnFresh):
+	case c.dict.Doubted(), age > c.policy.AnyFresh && !(c.ownLast() && age < c.policy.OwnFresh):
 		err = c.catchUp(ctx)
 	}
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -57,6 +58,11 @@ func (r *Replica) ReadView(ctx context.Context, live bool, agree func(view, curr
 			return view, err
 		}
 	}
+	return r.readCurrent(ctx, agree, func(*merge.Event) {})
+}
+
+// readCurrent is ReadView without a sync. Alone is told what the homeserver has given where that counts whatever is known: nil where it has nothing.
+func (r *Replica) readCurrent(ctx context.Context, agree func(view, current map[string]string) bool, alone func(current *merge.Event)) (*replica.View, error) {
 	if r.Writer.unsettled.Load() {
 		if err := r.Read(ctx, false); err != nil {
 			return nil, err
@@ -67,19 +73,24 @@ func (r *Replica) ReadView(ctx context.Context, live bool, agree func(view, curr
 		return nil, err
 	}
 	if current == nil {
-		return r.LeftOut(ctx)
+		return r.leftOut(ctx, alone)
 	}
 	view := r.View()
 	if last := r.Writer.last.Load(); view == nil && last != nil && last.event != current.ID && r.Writer.Recent() {
 		if view, err = r.reread(ctx, false); err != nil {
 			return nil, err
 		}
+	} else if view == nil {
+		alone(current)
 	}
 	if view == nil {
 		return replica.ViewOf(current), nil
 	}
 	switch relation := r.Compare(current); {
-	case relation == replica.Newer, relation == replica.Unknown && (!r.Writer.Recent() || agree(view.Names, current.Dict)):
+	case relation == replica.Unknown && !r.Writer.Recent():
+		alone(current)
+		return replica.ViewOf(current), nil
+	case relation == replica.Newer, relation == replica.Unknown && agree(view.Names, current.Dict):
 		return replica.ViewOf(current), nil
 	case relation != replica.Known:
 		if err := r.Read(ctx, relation == replica.Older); err != nil {
@@ -98,6 +109,24 @@ func (r *Replica) ReadView(ctx context.Context, live bool, agree func(view, curr
 	return view, nil
 }
 
+// ReadWithin is ReadView for a caller who takes what the homeserver has said within that time: what a read without a sync would have given then, and
+// what this process has written since.
+func (r *Replica) ReadWithin(ctx context.Context, age time.Duration) (*replica.View, error) {
+	if view := r.Fresh(age); view != nil {
+		return view, nil
+	}
+	epoch, version, asked := r.Epoch(), r.Version(), r.Writer.policy.Now()
+	disagree := func(view, current map[string]string) bool { return false } // what is found out once need not be asked again
+	view, err := r.readCurrent(ctx, disagree, func(current *merge.Event) { r.Load(version, asked, current) })
+	if err != nil {
+		return nil, err
+	}
+	if known := r.View(); known != nil && known.Event == view.Event && known.Err == nil && maps.Equal(known.Names, view.Names) {
+		r.Shown(epoch, asked)
+	}
+	return view, nil
+}
+
 // reread is Read, and what is known then: nil where that is not certain.
 func (r *Replica) reread(ctx context.Context, afresh bool) (*replica.View, error) {
 	if err := r.Read(ctx, afresh); err != nil {
@@ -109,11 +138,21 @@ func (r *Replica) reread(ctx context.Context, afresh bool) (*replica.View, error
 // LeftOut is the dict where the homeserver has nothing in the state. A dict of one name that is not there is an ordinary answer, and nobody
 // looks further.
 func (r *Replica) LeftOut(ctx context.Context) (*replica.View, error) {
+	return r.leftOut(ctx, func(*merge.Event) {})
+}
+
+// leftOut is LeftOut. Alone is told nil where there is nothing.
+func (r *Replica) leftOut(ctx context.Context, alone func(current *merge.Event)) (*replica.View, error) {
 	if r.Writer.mode.OneName {
+		alone(nil)
 		return &replica.View{}, nil
 	}
 	if view := r.View(); view == nil || view.Event == "" {
-		if events, err := r.Writer.room.Latest(ctx); err != nil || len(events) == 0 {
+		events, err := r.Writer.room.Latest(ctx)
+		if err == nil && len(events) == 0 {
+			alone(nil)
+		}
+		if err != nil || len(events) == 0 {
 			return &replica.View{}, err
 		}
 	}

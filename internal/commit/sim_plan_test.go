@@ -54,6 +54,7 @@ type processPlan struct {
 	Name       string
 	Account    string
 	Follows    bool
+	MaxAge     time.Duration // for how long its reads take what the homeserver has said, while it does not follow; 0 where each asks
 	Begins     time.Duration // when it begins
 	Mortal     bool
 	Retries    int
@@ -130,6 +131,7 @@ func planOf(seed uint64, forking bool) plan {
 	if chance(0.3) {
 		p.delay(rng)
 	}
+	p.remember(rand.New(rand.NewPCG(seed, 4+mode)))
 	return p
 }
 
@@ -290,6 +292,15 @@ func (p *plan) delay(rng *rand.Rand) {
 	for i := range p.Processes {
 		if one := &p.Processes[i]; one.Follows && rng.IntN(2) == 0 {
 			one.Begins = time.Duration(rng.Int64N(int64(span)))
+		}
+	}
+}
+
+// remember has processes that do not follow read from memory, with a word now and then of what others have written.
+func (p *plan) remember(rng *rand.Rand) {
+	for i := range p.Processes {
+		if one := &p.Processes[i]; !one.Follows && !one.Plain && rng.IntN(3) == 0 {
+			one.MaxAge = []time.Duration{20 * time.Millisecond, 500 * time.Millisecond, 5 * time.Second}[rng.IntN(3)]
 		}
 	}
 }

@@ -26,6 +26,7 @@ type process struct {
 	name    string
 	account string
 	follows bool
+	maxAge  time.Duration
 	begins  time.Time // when its sync begins
 	mortal  bool      // whether it can die
 	plain   bool      // whether it writes as opsdroid does
@@ -138,6 +139,9 @@ func (p *process) find(key string) *commit.Replica {
 
 // view is the dict as a caller reads it.
 func (p *process) view(ctx context.Context, key string, agree func(view, current map[string]string) bool) (*replica.View, error) {
+	if p.maxAge > 0 {
+		return p.dict(key).ReadWithin(ctx, p.maxAge)
+	}
 	live := p.live()
 	d := p.find(key)
 	if p.follows {
@@ -381,11 +385,28 @@ func (p *process) forget(gone func(merge.Event) bool) {
 	}
 }
 
-// stored has the syncs bring an event.
+// stored has the syncs bring an event, and somebody tell processes that read from memory: late, twice or never.
 func (w *world) stored(e *simEvent) {
 	for _, p := range w.processes {
+		if p.maxAge > 0 && e.kind == dictEvent {
+			for range p.rng.IntN(3) {
+				p.noticed(e.key, e.id, time.Duration(p.rng.Int64N(int64(50*time.Millisecond))))
+			}
+			if p.rng.IntN(10) == 0 {
+				p.noticed(e.key, "$never", 0)
+			}
+		}
 		if p.follows {
 			w.after(time.Until(e.visible), fmt.Sprintf("%s sync sees %d", p.name, e.seq), p.poll)
 		}
 	}
+}
+
+// noticed is somebody who says after a while that there is an event.
+func (p *process) noticed(key string, event id.EventID, wait time.Duration) {
+	p.world.after(p.awake(wait), fmt.Sprintf("%s hears of %s", p.name, event), func() {
+		if d := p.find(key); d != nil && !p.dead {
+			d.Doubt(event, time.Now())
+		}
+	})
 }

@@ -75,6 +75,11 @@ func (p plan) smaller() (all []plan) {
 			q.Processes[i].Follows = false
 			all = append(all, q)
 		}
+		if p.Processes[i].MaxAge > 0 {
+			q := p.clone()
+			q.Processes[i].MaxAge = 0
+			all = append(all, q)
+		}
 	}
 	return all
 }

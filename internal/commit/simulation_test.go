@@ -83,7 +83,7 @@ func (w *world) play(p plan) {
 	var callers []caller
 	for _, one := range p.Processes {
 		process := w.processFrom(one.Name, one.Follows, one.Begins)
-		process.account, process.mortal, process.retries, process.plain = one.Account, one.Mortal, one.Retries, one.Plain
+		process.account, process.mortal, process.retries, process.plain, process.maxAge = one.Account, one.Mortal, one.Retries, one.Plain, one.MaxAge
 		for _, ops := range one.Goroutines {
 			c := caller{process, make(chan struct{})}
 			callers = append(callers, c)
@@ -266,7 +266,7 @@ func describe(p plan) string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%+v alone=%v\n", p.Knobs, p.Alone)
 	for _, one := range p.Processes {
-		fmt.Fprintf(&text, "%s follows=%v mortal=%v retries=%d:", one.Name, one.Follows, one.Mortal, one.Retries)
+		fmt.Fprintf(&text, "%s follows=%v maxAge=%v mortal=%v retries=%d:", one.Name, one.Follows, one.MaxAge, one.Mortal, one.Retries)
 		for _, ops := range one.Goroutines {
 			fmt.Fprint(&text, " [")
 			for _, o := range ops {

@@ -219,15 +219,18 @@ func (s *Server) complain(req *http.Request) {
 }
 
 // authenticate finds out whose a request is.
-func (s *Server) authenticate(r *request) error {
+func (s *Server) authenticate(r *request) (err error) {
 	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !ok {
 		return refuse(http.StatusUnauthorized, "M_MISSING_TOKEN", "missing access token")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r.device = s.tokens[token]; r.device == nil {
-		return refuse(http.StatusUnauthorized, "M_UNKNOWN_TOKEN", "unknown access token")
+	if r.device = s.tokens[token]; r.device != nil {
+		return nil
 	}
-	return nil
+	if r.device, err = s.masquerade(token, r); r.device == nil && err == nil {
+		err = refuse(http.StatusUnauthorized, "M_UNKNOWN_TOKEN", "unknown access token")
+	}
+	return err
 }

@@ -71,14 +71,15 @@ type Server struct {
 	unlisted []*pdu        // that are too new for lists
 	settled  int64         // the place up to which events are listed whatever their lag
 
-	users   map[id.UserID]*user
-	tokens  map[string]*device
-	rooms   map[id.RoomID]*room
-	named   map[id.UserID]map[*room]bool // the rooms with a member event of a user
-	aliases map[id.RoomAlias]id.RoomID
-	media   map[string]upload
-	upload  int64
-	backups int // how many key backups were made
+	users    map[id.UserID]*user
+	tokens   map[string]*device
+	services map[string]id.UserID // senders of application services, by token
+	rooms    map[id.RoomID]*room
+	named    map[id.UserID]map[*room]bool // the rooms with a member event of a user
+	aliases  map[id.RoomAlias]id.RoomID
+	media    map[string]upload
+	upload   int64
+	backups  int // how many key backups were made
 
 	intercept  []*interceptor
 	beforeSend func(Write)

@@ -43,6 +43,10 @@ type Sink interface {
 
 	// Joined takes what a response has of a room in which the user is. It returns those events of the timeline that are the store's.
 	Joined(room id.RoomID, joined *mautrix.SyncJoinedRoom, shows Shows) []*matrix.Event
+
+	// Noticed tells that there is an event in a room, by the word of somebody else than a sync; see [Follower.StartEvents]. It is called by any number of
+	// goroutines at once.
+	Noticed(evt *event.Event)
 }
 
 // Shows tells of a response whether it has all of a room's state of the type: what it does not have is then not there.
@@ -67,13 +71,16 @@ type Follower struct {
 	Sink      Sink
 	Policy    *policy.Policy // nil for the default
 
-	started atomic.Bool
+	from    atomic.Int32 // what it follows
 	stopped atomic.Bool
+	maxAge  time.Duration                      // set before from
 	filter  atomic.Pointer[mautrix.RoomFilter] // the sync's, nil without one
 
 	since    atomic.Int64 // where the homeserver had stored the last event before those of the last response, 0 where nothing tells
 	response atomic.Int64 // when the last response came, in Unix nanoseconds
 	ended    atomic.Pointer[<-chan struct{}]
+
+	starting sync.Mutex // held by Start and StartEvents
 
 	mu      sync.RWMutex
 	next    string                          // the token of the response that must come now, if none is missed; empty where the last named none
@@ -87,11 +94,23 @@ type awaited struct {
 	responses int // that have come without it
 }
 
+// What a follower follows.
+const (
+	followsNothing int32 = iota
+	followsSync
+	followsEvents
+)
+
 // Start registers with the client's syncer, once. It fails with [fault.ErrInvalidOption] where the syncer takes no handlers, where its
-// filter keeps the store's events back, or after Stop.
+// filter keeps the store's events back, after StartEvents, or after Stop.
 func (f *Follower) Start() error {
-	if f.stopped.Load() {
-		return fault.Of(fault.ErrInvalidOption, nil, "cannot follow: the store was closed")
+	f.starting.Lock()
+	defer f.starting.Unlock()
+	switch {
+	case f.stopped.Load():
+		return errClosed()
+	case f.from.Load() == followsEvents:
+		return fault.Of(fault.ErrInvalidOption, nil, "cannot follow a sync: the store follows events")
 	}
 	syncer, ok := f.Client.Syncer.(mautrix.ExtensibleSyncer)
 	if !ok {
@@ -103,10 +122,14 @@ func (f *Follower) Start() error {
 		}
 		f.filter.Store(filter.Room)
 	}
-	if !f.started.Swap(true) {
+	if f.from.Swap(followsSync) == followsNothing {
 		syncer.OnSync(f.onSync)
 	}
 	return nil
+}
+
+func errClosed() error {
+	return fault.Of(fault.ErrInvalidOption, nil, "cannot follow: the store was closed")
 }
 
 // passes tells whether a sync's filter lets events of the type through. In the filter an asterisk stands for any text (Client-Server API,
@@ -254,8 +277,8 @@ func (f *Follower) TellsEncryption(room id.RoomID) bool {
 	return f.tells(event.StateEncryption) && f.Live(room)
 }
 
-// Started tells whether Start has succeeded and nobody has called Stop.
-func (f *Follower) Started() bool { return f.started.Load() && !f.stopped.Load() }
+// Started tells whether Start or StartEvents has succeeded and nobody has called Stop.
+func (f *Follower) Started() bool { return f.from.Load() != followsNothing && !f.stopped.Load() }
 
 // Stop makes the follower do nothing more. A syncer has no way to take a handler back.
 func (f *Follower) Stop() { f.stopped.Store(true) }

@@ -18,6 +18,7 @@ type sink func(shows Shows)
 func (sink) Missed(func(event.Type) bool) {}
 func (sink) Left(id.RoomID)               {}
 func (sink) Skipped(id.RoomID)            {}
+func (sink) Noticed(*event.Event)         {}
 func (s sink) Joined(_ id.RoomID, _ *mautrix.SyncJoinedRoom, shows Shows) []*matrix.Event {
 	s(shows)
 	return nil

@@ -25,7 +25,10 @@ func (r Room) View(ctx context.Context, stateKey string, agree func(view, curren
 	if r.Follower.Started() {
 		d = r.Dict(stateKey)
 	}
-	if d != nil {
+	switch age := r.Follower.MaxAge(); {
+	case d != nil && age > 0:
+		return d.ReadWithin(ctx, age)
+	case d != nil:
 		return d.ReadView(ctx, live, agree)
 	}
 	current, err := DictRoom{r, stateKey}.Current(ctx)
@@ -35,8 +38,11 @@ func (r Room) View(ctx context.Context, stateKey string, agree func(view, curren
 	return replica.ViewOf(current), err
 }
 
-// told tells whether the dict under the state key is known, and the sync tells of changes.
+// told tells whether the dict under the state key is known, and the sync tells of changes, or what the homeserver has said still counts.
 func (r Room) told(stateKey string) bool {
+	if age := r.Follower.MaxAge(); age > 0 {
+		return r.Dict(stateKey).Fresh(age) != nil
+	}
 	return r.Follower.Live(r.ID) && r.Dict(stateKey).View() != nil
 }
 

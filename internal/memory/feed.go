@@ -155,6 +155,21 @@ func (f *Feed) bring(room id.RoomID, events []*event.Event) {
 	}
 }
 
+// Noticed is for somebody else than a sync who says that there is an event. Nothing of it is believed: what it can have changed is asked for again. It
+// may be called by several goroutines at once.
+func (f *Feed) Noticed(evt *event.Event) {
+	switch {
+	case f.Holds(evt):
+		if d := f.Room(evt.RoomID).Replica(*evt.StateKey); d != nil {
+			d.Doubt(evt.ID, time.Now())
+		}
+	case evt.Type.Type == event.EventRedaction.Type:
+		f.redact(evt.RoomID, evt)
+	case matrix.IsRooms(evt, event.StateEncryption):
+		f.Encrypted.DoubtIn(evt.RoomID)
+	}
+}
+
 // encrypt notes that a room is encrypted, or that the sync shows that it is not. What the memory refers to can show it all the same.
 func (f *Feed) encrypt(room id.RoomID, encrypted bool, shows follow.Shows, own []*matrix.Event) {
 	switch {
@@ -170,9 +185,14 @@ func (f *Feed) encrypt(room id.RoomID, encrypted bool, shows follow.Shows, own [
 	}
 }
 
+// Holds tells whether the event is one of those that hold the memory.
+func (f *Feed) Holds(evt *event.Event) bool {
+	return evt.Type.Type == f.Type.Type && evt.StateKey != nil && f.Layout.Holds(*evt.StateKey)
+}
+
 // stateEvent is the event as the homeserver gave it, where it is one of the store's.
 func (f *Feed) stateEvent(evt *event.Event) *matrix.Event {
-	if evt.Type.Type != f.Type.Type || evt.StateKey == nil || !f.Layout.Holds(*evt.StateKey) {
+	if !f.Holds(evt) {
 		return nil
 	}
 	content := evt.Content.VeryRaw
@@ -187,11 +207,17 @@ func (f *Feed) stateEvent(evt *event.Event) *matrix.Event {
 	return own
 }
 
-func (f *Feed) redact(room id.RoomID, redaction *event.Event) {
+// RedactedBy is the event that is redacted.
+func RedactedBy(redaction *event.Event) id.EventID {
 	redacted := redaction.Redacts
 	if inContent, ok := redaction.Content.Raw["redacts"].(string); ok && redacted == "" { // since room version 11
 		redacted = id.EventID(inContent)
 	}
+	return redacted
+}
+
+func (f *Feed) redact(room id.RoomID, redaction *event.Event) {
+	redacted := RedactedBy(redaction)
 	f.Megolm.Forget(room, redacted)
 	f.brought.forgetThose(room, func(evt *matrix.Event) bool { return evt.ID == redacted })
 	for _, d := range f.Dicts.In(room) {

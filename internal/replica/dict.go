@@ -24,9 +24,12 @@ type Dict struct {
 	mu      sync.Mutex
 	history merge.History
 	epoch   int           // how often it was forgotten
+	version int           // how often it has changed
 	caught  bool          // whether the sync has come up with what was read, so that what it brings is newer
 	loaded  bool          // whether the history begins with what was once current
 	checked time.Time     // when the homeserver last said that there is nothing newer
+	shown   time.Time     // when it last gave a reader what the history holds
+	doubted time.Time     // when somebody last said that there is something newer
 	users   int           // who reads or writes right now and must not miss what the sync brings
 	changed chan struct{} // closed when something changes
 
@@ -232,6 +235,71 @@ func (d *Dict) AsOf() (moment time.Time, known bool) {
 	return d.checked, d.loaded
 }
 
+// Version changes with every change.
+func (d *Dict) Version() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.version
+}
+
+// Load makes an event all that is known, or nothing where it is nil, for a reader to whom the homeserver gave that as the current one when it was asked at
+// that time. It does nothing where the dict has changed since the version, where somebody writes, or where there are rivals to be merged.
+func (d *Dict) Load(version int, at time.Time, current *merge.Event) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.version != version || d.users > 0 || d.loaded && len(d.history.Heads()) > 1 {
+		return
+	}
+	d.forget()
+	if current == nil {
+		d.history.Rooted()
+	} else {
+		d.history.Add(*current)
+	}
+	d.loaded, d.checked = true, at
+	d.update()
+}
+
+// Shown notes that a reader who asked at that time was given what the history holds, unless it was forgotten since the epoch.
+func (d *Dict) Shown(epoch int, at time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.epoch == epoch && at.After(d.shown) {
+		d.shown = at
+	}
+}
+
+// Doubt is for somebody who says at that time that there is an event. It changes nothing where the event is known.
+func (d *Dict) Doubt(event id.EventID, at time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.history.Had(event) && at.After(d.doubted) {
+		d.doubted = at
+	}
+}
+
+// Doubted tells whether somebody has said that there is something newer since the homeserver said that there is not.
+func (d *Dict) Doubted() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.doubted.After(d.checked)
+}
+
+// Fresh is the dict where the homeserver has said within that time what it holds, and nobody has said otherwise since. Else it is nil.
+func (d *Dict) Fresh(within time.Duration) *View {
+	d.mu.Lock()
+	last := d.checked
+	if d.shown.After(last) {
+		last = d.shown
+	}
+	fresh := d.loaded && time.Since(last) < within && last.After(d.doubted)
+	d.mu.Unlock()
+	if !fresh {
+		return nil
+	}
+	return d.View()
+}
+
 // Forget makes the dict unknown, for when events can have been missed.
 func (d *Dict) Forget() {
 	d.mu.Lock()
@@ -291,6 +359,7 @@ func (d *Dict) Changed() <-chan struct{} {
 }
 
 func (d *Dict) update() {
+	d.version++
 	d.view.Store(nil)
 	if d.changed != nil {
 		close(d.changed)

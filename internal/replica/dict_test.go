@@ -3,6 +3,7 @@ package replica_test
 import (
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -148,4 +149,81 @@ func TestNothingIsPrunedInUse(t *testing.T) {
 	release()
 	d.Feed(snapshot("$103", 103, "v", "$102"))
 	d.Look(func(h *merge.History) { assert.False(t, h.Has("$3")) })
+}
+
+// What the homeserver has said counts for so long, unless somebody says that there is something newer.
+func TestFresh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := new(replica.Dict)
+		fresh := func(within time.Duration) bool { return d.Fresh(within) != nil }
+		assert.False(t, fresh(time.Hour), "nothing is known")
+		d.Do(func(h *merge.History) { h.Add(snapshot("$1", 1, "1")) })
+		assert.False(t, fresh(time.Hour), "nobody has asked")
+		d.Checked(0, time.Now())
+		time.Sleep(time.Second)
+		assert.True(t, fresh(time.Second+1))
+		assert.False(t, fresh(time.Second))
+
+		d.Shown(0, time.Now())
+		d.Shown(0, time.Now().Add(-time.Minute))
+		assert.True(t, fresh(1), "a reader was told")
+		d.Doubt("$1", time.Now().Add(time.Second))
+		assert.True(t, fresh(1), "that is known")
+		assert.False(t, d.Doubted())
+		d.Doubt("$2", time.Now())
+		assert.False(t, fresh(time.Hour))
+		assert.True(t, d.Doubted())
+		d.Doubt("$3", time.Now().Add(-time.Minute))
+		assert.False(t, fresh(time.Hour), "what is said late takes nothing back")
+
+		time.Sleep(time.Second)
+		asked := time.Now()
+		time.Sleep(time.Second)
+		d.Doubt("$4", time.Now())
+		d.Shown(0, asked)
+		d.Checked(0, asked)
+		assert.False(t, fresh(time.Hour), "who asked before that does not know")
+		time.Sleep(1)
+		d.Shown(0, time.Now())
+		assert.True(t, fresh(time.Hour))
+
+		d.Forget()
+		assert.False(t, fresh(time.Hour))
+		d.Shown(0, time.Now().Add(time.Hour))
+		d.Checked(1, time.Now())
+		assert.True(t, fresh(time.Hour))
+		time.Sleep(2 * time.Second)
+		assert.False(t, fresh(time.Second), "what was shown before it was forgotten")
+	})
+}
+
+// A reader loads what it was given, unless the dict has changed meanwhile, somebody writes, or something is to be merged.
+func TestLoad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		current := snapshot("$2", 2, "2", "$1")
+		d := new(replica.Dict)
+		d.Load(d.Version(), time.Now(), &current)
+		assert.Equal(t, id.EventID("$2"), d.View().Event)
+		require.NotNil(t, d.Fresh(time.Second))
+		epoch, version := d.Epoch(), d.Version()
+
+		d.Load(version, time.Now(), nil)
+		assert.Equal(t, &replica.View{}, d.View(), "there is nothing")
+		assert.NotEqual(t, epoch, d.Epoch(), "who goes by the history must look again")
+
+		version = d.Version()
+		d.Do(func(h *merge.History) { h.Add(snapshot("$3", 3, "3", "$1")) })
+		d.Load(version, time.Now(), &current)
+		assert.Equal(t, id.EventID("$3"), d.View().Event, "somebody has read it later")
+
+		done := d.Use()
+		d.Load(d.Version(), time.Now(), &current)
+		assert.Equal(t, id.EventID("$3"), d.View().Event, "somebody writes")
+		done()
+
+		d.Do(func(h *merge.History) { h.Add(snapshot("$4", 4, "4", "$1")) })
+		d.Load(d.Version(), time.Now(), &current)
+		assert.True(t, d.Has("$3"), "it is to be merged")
+		assert.False(t, d.Has("$2"))
+	})
 }

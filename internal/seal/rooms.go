@@ -152,6 +152,15 @@ func (e *Rooms) Doubt() {
 	}
 }
 
+// DoubtIn is Doubt of one room.
+func (e *Rooms) DoubtIn(room id.RoomID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if about := e.rooms[room]; about != nil {
+		about.clear = asked.Time{}
+	}
+}
+
 // Question is what is asked about a room's encryption.
 type Question struct {
 	Again bool // whether it is for the sake of a write that has asked before

@@ -137,7 +137,7 @@ func (w *Watch) resume(ctx context.Context, yield func(Change, error) bool) (lef
 		}
 	}
 	w.last = w.start
-	if left, err = w.catchUp(ctx, 0, true, yield); left || err != nil {
+	if left, err = w.catchUp(ctx, reach{}, true, yield); left || err != nil {
 		return left, err
 	}
 	for stateKey, evt := range current {
@@ -153,10 +153,15 @@ func (w *Watch) resume(ctx context.Context, yield func(Change, error) bool) (lef
 	return false, nil
 }
 
-// catchUp tells what has happened since the last event that was told. What the homeserver had stored up to since is known. A watch that
-// resumes knows of nothing yet.
-func (w *Watch) catchUp(ctx context.Context, since int64, resumes bool, yield func(Change, error) bool) (left bool, err error) {
-	events, missed, err := w.listed(ctx, since, resumes)
+// reach is how far back a watch has to look where the last event that was told is further back.
+type reach struct {
+	since int64      // what the homeserver had stored up to there is known; 0 where nothing tells
+	until id.EventID // what is listed before this event is told when it is noticed; empty where nobody notices events
+}
+
+// catchUp tells what has happened since the last event that was told. A watch that resumes knows of nothing yet.
+func (w *Watch) catchUp(ctx context.Context, reach reach, resumes bool, yield func(Change, error) bool) (left bool, err error) {
+	events, missed, err := w.listed(ctx, reach, resumes)
 	if err != nil || len(events) == 0 {
 		return false, err
 	}
@@ -196,9 +201,9 @@ func (w *Watch) catchUp(ctx context.Context, since int64, resumes bool, yield fu
 
 // listed gives the memory's events, the newest first, back to the last one that was told, and how many are listed after that. When the
 // watch resumes they go back to where it is known what each dict was then.
-func (w *Watch) listed(ctx context.Context, since int64, resumes bool) (events []*matrix.Event, missed int, err error) {
+func (w *Watch) listed(ctx context.Context, reach reach, resumes bool) (events []*matrix.Event, missed int, err error) {
 	missed = -1
-	reached := false // whether they go back to what the sync had brought
+	reached := false // whether they go back as far as they have to
 	for page, err := range w.Pages(ctx) {
 		if err != nil {
 			return nil, 0, err
@@ -208,7 +213,8 @@ func (w *Watch) listed(ctx context.Context, since int64, resumes bool) (events [
 		}
 		events = append(events, page.Events...)
 		place := matrix.PlaceOf(matrix.Token(page.Next))
-		reached = page.Next == "" || 0 < place && place <= since
+		reached = page.Next == "" || 0 < place && place <= reach.since ||
+			reach.until != "" && slices.ContainsFunc(page.Events, func(evt *matrix.Event) bool { return evt.ID == reach.until })
 		if missed >= 0 && !(resumes && w.lacks(events[:missed], events[missed:])) || missed < 0 && reached {
 			break
 		}

@@ -41,6 +41,7 @@ type sink struct{}
 func (sink) Left(id.RoomID)                                                          {}
 func (sink) Missed(func(event.Type) bool)                                            {}
 func (sink) Skipped(id.RoomID)                                                       {}
+func (sink) Noticed(*event.Event)                                                    {}
 func (sink) Joined(id.RoomID, *mautrix.SyncJoinedRoom, follow.Shows) []*matrix.Event { return nil }
 
 type answers func(*http.Request) string

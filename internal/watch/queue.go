@@ -26,10 +26,11 @@ type Queue struct {
 	wake  chan struct{} // has an element while there may be something in the queue
 }
 
-// news is what a watch is news of: an event, or what account data has now. It is empty where events of the room were skipped.
+// news is what a watch is news of: an event, what account data has now, or what somebody has said. It is empty where events of the room were skipped.
 type news struct {
 	event   *matrix.Event
 	account *fallback.Version
+	notice  *Notice
 	closed  bool // the store follows no more
 }
 
@@ -107,6 +108,11 @@ func (q *Queues) Bring(room id.RoomID, events []*matrix.Event) {
 			w.push(room, news{event: evt})
 		}
 	})
+}
+
+// Notice hands on what somebody has said of the room.
+func (q *Queues) Notice(room id.RoomID, notice Notice) {
+	q.each(func(w *Queue) { w.push(room, news{notice: &notice}) })
 }
 
 // LookBack makes those who watch the room ask what they have missed.

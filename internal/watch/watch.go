@@ -29,6 +29,9 @@ type Change struct {
 	Sender    id.UserID
 	Time      time.Time
 	InAccount bool // whether it was changed in account data
+
+	// EndOfInitial: what was there when the watch began has been told. Event is where the watch goes on from, and nothing else is set.
+	EndOfInitial bool
 }
 
 // Watch is a watch of one memory. The exported fields are set before it runs.
@@ -36,6 +39,7 @@ type Watch struct {
 	memory.Room
 	Wanted  func(key string) bool
 	From    id.EventID       // the revision after which it begins, empty for now
+	Initial bool             // whether it tells first what is there; not where it begins after a revision
 	Account *fallback.Memory // nil where the memory cannot be in account data
 
 	// Upgraded fails where the room was upgraded. The homeserver is asked where it was not for so long and no sync tells.
@@ -63,7 +67,7 @@ func (w *Watch) Run(ctx context.Context, queues *Queues, yield func(Change, erro
 	queue := queues.open(w.ID)
 	defer queues.close(queue)
 	if !w.Follower.Started() { // after the queue is open, which Close ends
-		return fault.Of(fault.ErrNotFollowing, nil, "call Follow before Watch")
+		return fault.Of(fault.ErrNotFollowing, nil, "call Follow, or FollowEvents, before Watch")
 	}
 	if err := w.EnsureSeal(ctx, false); err != nil {
 		return err
@@ -77,16 +81,20 @@ func (w *Watch) Run(ctx context.Context, queues *Queues, yield func(Change, erro
 		defer stop()
 	}
 
-	var err error
+	left, err := false, error(nil)
 	if w.From == "" {
 		err = w.begin(ctx)
-	} else if left, failed := w.resume(ctx, yield); left {
-		return nil
 	} else {
-		err = failed
+		left, err = w.resume(ctx, yield)
 	}
 	for stateKey, d := range w.accountDicts(w.over) {
 		w.update(stateKey, d)
+	}
+	if err == nil && w.Initial {
+		left, err = w.tellInitial(ctx, yield)
+	}
+	if left {
+		return nil
 	}
 	if err == nil {
 		err = w.Upgraded(ctx, 0) // the sync may have told of it before the watch began
@@ -102,7 +110,7 @@ func (w *Watch) Run(ctx context.Context, queues *Queues, yield func(Change, erro
 			case some.closed:
 				return fault.Of(fault.ErrNotFollowing, nil, "the store was closed")
 			case some == news{}:
-				left, err = w.catchUp(ctx, since, false, yield)
+				left, err = w.catchUp(ctx, reach{since: since}, false, yield)
 				if !left && err == nil && w.Account != nil { // news of it can have been dropped
 					left, err = w.tellAccount(ctx, w.Account.Version(), yield)
 				}
@@ -111,6 +119,8 @@ func (w *Watch) Run(ctx context.Context, queues *Queues, yield func(Change, erro
 				}
 			case some.account != nil:
 				left, err = w.tellAccount(ctx, *some.account, yield)
+			case some.notice != nil:
+				left, err = w.notice(ctx, *some.notice, yield)
 			default:
 				left, err = w.bring(ctx, some.event, yield)
 			}
