@@ -461,7 +461,7 @@ func (s *Store) roomID(ctx context.Context) (id.RoomID, error) {
 	}
 	var resolved mautrix.RespAliasResolve
 	url := s.core.client.BuildClientURL("v3", "directory", "room", room)
-	err = matrix.Get(ctx, s.core.client, matrix.Request{Method: http.MethodGet, URL: url, Limit: matrix.MaxEvent}, &resolved)
+	err = matrix.Get(ctx, s.core.Room("").Client, matrix.Request{Method: http.MethodGet, URL: url, Limit: matrix.MaxEvent}, &resolved)
 	switch {
 	case errors.Is(err, mautrix.MNotFound), errors.Is(err, mautrix.MInvalidParam):
 		return "", fault.Of(ErrUnknownRoom, err, "no homeserver knows the alias %s", room)
