@@ -92,7 +92,7 @@ var mutants = []mutant{
 	{"A11: a dict is forgotten while its writer is busy", "internal/commit/replicas.go",
 		"	known := d.all[at].Value()\n	if known == nil {", "	known := d.all[at].Value()\n	if true {", []string{"-run", "^TestDict", "./internal/commit"}},
 	{"A12: a fork is repaired once", "internal/commit/do.go",
-		"w.needsRepair() && w.Repair(ctx) != nil {\n			pause *= 2\n		}", "w.needsRepair() {\n			_ = w.Repair(ctx)\n			return\n		}", protocol},
+		"w.needsRepair() && repair() != nil {\n			pause *= 2\n		}", "w.needsRepair() {\n			_ = repair()\n			return\n		}", protocol},
 	{"A13: an Update that a Put overtook is not made again", "internal/merge/rule.go",
 		"		return !m.Conditional && r.stored(m, n) &&", "		return false && r.stored(m, n) &&", merging},
 	{"a read shares what is still being asked: of two rivals the one is shown that counts by a guess", "internal/replica/dict.go",
