@@ -22,6 +22,8 @@ import (
 //
 // Errors: those of [Store.All] and [Store.PutAll]; [ErrNoCrypto] also where the room is not encrypted.
 func (s *Store) EncryptAll(ctx context.Context) (changed int, err error) {
+	ctx, op := s.begin(ctx, "EncryptAll")
+	defer op.end(&err)
 	err = s.write(ctx, nil, func(h memory.Handle) (err error) {
 		changed, err = h.EncryptAll(ctx, s.prefix.listed(memory.Listing{}))
 		return err

@@ -28,6 +28,9 @@ import (
 // that this process has not seen takes one more.
 func (s *Store) History(ctx context.Context, key string) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
+		ctx, op := s.begin(ctx, "History", key)
+		defer op.end(nil)
+		yield = noting(op, yield)
 		h, err := s.handle(ctx, key)
 		if err != nil {
 			yield(Entry{}, err)

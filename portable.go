@@ -50,7 +50,9 @@ type Exported struct {
 // keys there were.
 //
 // Errors: those of w, of [Store.All], and with [ExportHistory] those of [Store.History].
-func (s *Store) Export(ctx context.Context, w io.Writer, opts ...ExportOption) (Exported, error) {
+func (s *Store) Export(ctx context.Context, w io.Writer, opts ...ExportOption) (done Exported, err error) {
+	ctx, op := s.begin(ctx, "Export")
+	defer op.end(&err)
 	var e exporting
 	if w == nil {
 		return Exported{}, fault.Of(ErrInvalidOption, nil, "the writer is nil")
@@ -137,7 +139,9 @@ func (i Imported) Done() int { return i.Written + i.Equal + i.Kept + i.TooLarge 
 // names the first such keys when all others are stored; [ErrInvalidOption] for ImportReplace with a file
 // in which a value is missing that could not be read when it was written; those of r, of [Store.All], of [Store.PutAll] and, with
 // ImportReplace, of [Store.Keys]. Imported is true beside any error.
-func (s *Store) Import(ctx context.Context, r io.Reader, opts ...ImportOption) (Imported, error) {
+func (s *Store) Import(ctx context.Context, r io.Reader, opts ...ImportOption) (done Imported, err error) {
+	ctx, op := s.begin(ctx, "Import")
+	defer op.end(&err)
 	var options transfer.ImportOptions
 	if r == nil {
 		return Imported{}, fault.Of(ErrInvalidOption, nil, "the reader is nil")

@@ -35,10 +35,12 @@ var DeleteKey = errors.New("roomkv: remove the key")
 // the store follows, and one or two with [WithSingleWriter].
 //
 // Errors: those of fn, of [Store.Get] but for [ErrNotFound], and of [Store.Put]; [ErrInvalidOption] for a nil store or fn.
-func Update[T any](ctx context.Context, s *Store, key string, fn func(old T, found bool) (T, error)) error {
+func Update[T any](ctx context.Context, s *Store, key string, fn func(old T, found bool) (T, error)) (err error) {
 	if s == nil || fn == nil {
 		return fault.Of(ErrInvalidOption, nil, "the store or the function is nil")
 	}
+	ctx, op := s.begin(ctx, "Update", key)
+	defer op.end(&err)
 	m, err := s.keyed(ctx, key)
 	if err != nil {
 		return err
@@ -67,7 +69,9 @@ func Update[T any](ctx context.Context, s *Store, key string, fn func(old T, fou
 // It takes the requests of [Update].
 //
 // Errors: [ErrExists], and those of [Store.Put].
-func (s *Store) Create(ctx context.Context, key string, value any) error {
+func (s *Store) Create(ctx context.Context, key string, value any) (err error) {
+	ctx, op := s.begin(ctx, "Create", key)
+	defer op.end(&err)
 	stored, err := encode.Value(key, value)
 	if err != nil {
 		return err
@@ -89,7 +93,9 @@ func (s *Store) Create(ctx context.Context, key string, value any) error {
 // It takes the requests of [Update].
 //
 // Errors: [ErrConflict], also where the key has been deleted, and those of [Store.Put].
-func (s *Store) CompareAndPut(ctx context.Context, key string, value any, revision Revision) error {
+func (s *Store) CompareAndPut(ctx context.Context, key string, value any, revision Revision) (err error) {
+	ctx, op := s.begin(ctx, "CompareAndPut", key)
+	defer op.end(&err)
 	stored, err := encode.Value(key, value)
 	if err != nil {
 		return err
@@ -101,7 +107,9 @@ func (s *Store) CompareAndPut(ctx context.Context, key string, value any, revisi
 // compare with the same revision at most one succeeds. With an empty revision there must be no value, and nothing is done.
 //
 // Errors: [ErrConflict], also where the key has been deleted, and those of [Store.Delete].
-func (s *Store) CompareAndDelete(ctx context.Context, key string, revision Revision) error {
+func (s *Store) CompareAndDelete(ctx context.Context, key string, revision Revision) (err error) {
+	ctx, op := s.begin(ctx, "CompareAndDelete", key)
+	defer op.end(&err)
 	return s.compareAndStore(ctx, memory.Update{Key: key, Since: id.EventID(revision)}, nil)
 }
 
@@ -138,9 +146,11 @@ func (s *Store) change(ctx context.Context, update memory.Update, fn func(commit
 // requests of [Update].
 //
 // Errors: those of [Store.Get] and [Store.Delete].
-func (s *Store) Pop(ctx context.Context, key string, dest any) error {
+func (s *Store) Pop(ctx context.Context, key string, dest any) (err error) {
+	ctx, op := s.begin(ctx, "Pop", key)
+	defer op.end(&err)
 	var popped json.RawMessage // the last one: what came before did not count
-	err := s.change(ctx, memory.Update{Key: key, Calls: true}, func(base commit.Base, h memory.Handle, name string) (json.RawMessage, error) {
+	err = s.change(ctx, memory.Update{Key: key, Calls: true}, func(base commit.Base, h memory.Handle, name string) (json.RawMessage, error) {
 		popped = nil
 		value, found, err := h.ValueIn(ctx, base, name)
 		if err == nil && !found {

@@ -65,6 +65,9 @@ func WatchFrom(revision Revision) WatchOption {
 // gets much.
 func (s *Store) Watch(ctx context.Context, opts ...WatchOption) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
+		ctx, op := s.begin(ctx, "Watch")
+		defer op.end(nil)
+		yield = noting(op, yield)
 		w := watch.Watch{Wanted: func(string) bool { return true }}
 		err := apply(&w, opts)
 		if err == nil {
