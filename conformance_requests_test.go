@@ -25,6 +25,7 @@ var requestRows = []row{
 	{name: "requests of the only writer", in: "single perkey single/encrypted", alone: true, run: requestsOfTheOnlyWriter},
 	{name: "requests of a bot that begins again", in: both, alone: true, run: requestsAfterARestart},
 	{name: "requests of a handler of the sync", in: followed, alone: true, run: requestsInAHandler},
+	{name: "an observer is told of requests", in: inRooms, alone: true, run: requestsObserved},
 }
 
 func requestsWarm(t *testing.T, e *env) {
@@ -228,5 +229,41 @@ func requestsInAHandler(t *testing.T, e *env) {
 		_, err := speaker.SendText(t.Context(), e.room, "to the handler")
 		require.NoError(t, err)
 		assert.Equal(t, want, <-took, sent)
+	}
+}
+
+// What an observer is told is what crosses the wire, but for what the client's Crypto asks for by itself.
+func requestsObserved(t *testing.T, e *env) {
+	ctx := t.Context()
+	e.settle(t)
+	o := observe(t, e.client)
+	store := open(t, e.client, e.room, e.opts(roomkv.WithObserver(o), roomkv.WithObservedKeys())...)
+	require.NoError(t, store.Put(ctx, "warm", 0))
+	o.exact()
+	o.take()
+	for _, c := range []struct {
+		kind, class string
+		do          func() error
+	}{
+		{"Put", "", func() error { return store.Put(ctx, "k", 1) }},
+		{"Update", "", func() error { return roomkv.Update(ctx, store, "k", increment) }},
+		{"Get", "", func() error { return store.Get(ctx, "k", new(int)) }},
+		{"Create", "ErrExists", func() error { return store.Create(ctx, "k", 1) }},
+		{"Pop", "ErrNotFound", func() error { return store.Pop(ctx, "missing", new(int)) }},
+		{"Delete", "", func() error { return store.Delete(ctx, "k") }},
+		{"Get", "ErrNotFound", func() error { return store.Get(ctx, "k", new(int)) }},
+	} {
+		err := c.do()
+		assert.Equal(t, c.class == "", err == nil, "%v", err)
+		o.exact()
+		op := o.one()
+		assert.Equal(t, c.kind, op.Kind)
+		assert.Equal(t, c.class, op.Error)
+		assert.Len(t, op.Keys, 1)
+		assert.Equal(t, e.room, op.Room)
+		assert.Positive(t, op.Requests)
+		assert.Positive(t, op.Received)
+		assert.Equal(t, c.kind != "Get" && c.class == "", op.Sent > 0)
+		assert.Zero(t, op.Retries)
 	}
 }

@@ -206,7 +206,7 @@ func serverPagesAmongForks(t *testing.T, e *env) {
 	for _, limit := range []int{1, 2, 4, 7} {
 		var got []id.EventID
 		for from := ""; ; {
-			page, err := matrix.Room{Client: e.client, ID: e.room}.Back(t.Context(), database, from, limit)
+			page, err := matrix.Room{Client: matrix.Client{Client: e.client}, ID: e.room}.Back(t.Context(), database, from, limit)
 			require.NoError(t, err)
 			for _, evt := range page.Events {
 				got = append(got, evt.ID)

@@ -316,7 +316,9 @@ func followsEvents(t *testing.T, e *env) {
 	other := e.another(t)
 	require.NoError(t, other.PutAll(ctx, map[string]any{"a": 1, "b": 1}))
 	syncer := e.client.Syncer.(mautrix.ExtensibleSyncer)
-	on := func(eventType event.Type, handle func(context.Context, *event.Event)) { syncer.OnEventType(eventType, handle) }
+	on := func(eventType event.Type, handle func(context.Context, *event.Event)) {
+		syncer.OnEventType(eventType, handle)
+	}
 	require.NoError(t, e.store.FollowEvents(on, time.Hour))
 	asks := open(t, e.client, e.room, e.opts()...)
 	require.NoError(t, asks.FollowEvents(on, 0))

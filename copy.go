@@ -67,11 +67,13 @@ type Copied struct {
 // Errors: [ErrExists] where dst has other values (see [CopyOverwrite]), [ErrConflict] where dst has something else than was
 // written, [ErrInvalidOption] where both are the same memory, [ErrForbidden] where the source may not be
 // redacted (see [CopyRedactSource]), and those of [Store.All] for src and of [Store.PutAll] for dst.
-func Copy(ctx context.Context, dst, src *Store, opts ...CopyOption) (Copied, error) {
+func Copy(ctx context.Context, dst, src *Store, opts ...CopyOption) (done Copied, err error) {
 	var options transfer.CopyOptions
 	if dst == nil || src == nil {
 		return Copied{}, fault.Of(ErrInvalidOption, nil, "the copy's source or destination is nil")
 	}
+	ctx, op := dst.begin(ctx, "Copy")
+	defer op.end(&err)
 	if err := apply(&options, opts); err != nil {
 		return Copied{}, err
 	}

@@ -62,6 +62,11 @@
 // With [Store.Follow] the client's own sync feeds the store: a Get takes no request, a Put one, and [Store.Watch]
 // tells what changes. With [WithSingleWriter] a Put takes one request without a sync.
 //
+// # What operations take
+//
+// [WithObserver] tells of each operation how long it took, its requests, retries and merges, and what kind of error it had; the module in examples/otel
+// makes metrics and spans of that.
+//
 // # Rate limits
 //
 // While the homeserver limits the account, writes wait and rooms take turns. With [WithFlushEvery] nobody waits for that: writes are done in memory and

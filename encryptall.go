@@ -15,6 +15,8 @@ import (
 //
 // Errors: those of [Store.All] and [Store.PutAll]; [ErrNoCrypto] in any other room.
 func (s *Store) EncryptAll(ctx context.Context) (changed int, err error) {
+	ctx, op := s.begin(ctx, "EncryptAll")
+	defer op.end(&err)
 	err = s.write(ctx, nil, func(h memory.Handle) (err error) {
 		changed, err = h.EncryptAll(ctx, s.prefix.listed(memory.Listing{}))
 		return err

@@ -43,11 +43,34 @@ func newCore(client *mautrix.Client, settings settings) *core {
 	if settings.fallback {
 		c.upgrades.Away = func(ctx context.Context, room memory.Room) (bool, error) { return c.accounts.Memory(room).Holds(ctx) }
 	}
+	if c.observer != nil {
+		c.Background.Tell = c.tell
+	}
 	if settings.flushes {
 		c.waiting = flush.New(settings.flushEvery)
 		c.waiting.Background, c.waiting.Policy, c.waiting.Log = &c.Background, c.Policy, &client.Log
 	}
 	return c
+}
+
+// begin begins an operation of which the observer is told, where there is one.
+func (c *core) begin(ctx context.Context, kind string, room func() id.RoomID, keys []string) (context.Context, *running) {
+	if c.observer == nil {
+		return ctx, nil
+	}
+	return start(ctx, c.observer, Operation{Kind: kind, Layout: c.Layout.String(), Keys: keys}, room)
+}
+
+// tell is for [background.Group].
+func (c *core) tell(ctx context.Context, kind string, room id.RoomID, do func(ctx context.Context) error) (err error) {
+	ctx, op := c.begin(ctx, kind, func() id.RoomID { return room }, nil)
+	defer op.end(&err)
+	return do(ctx)
+}
+
+// beginAll is begin for what is of no one room.
+func (c *core) beginAll(ctx context.Context, kind string) (context.Context, *running) {
+	return c.begin(ctx, kind, func() id.RoomID { return "" }, nil)
 }
 
 // memoryOf is where the room's memory is: in its state, or in account data over that.

@@ -136,7 +136,7 @@ func TestLookBackOnAHomeserverThatJoinedLate(t *testing.T) {
 	listed(t, client, room, want[0])
 	var got []id.EventID
 	for from := ""; len(got) < puts; {
-		page, err := matrix.Room{Client: client, ID: room}.Back(t.Context(), database, from, 20)
+		page, err := matrix.Room{Client: matrix.Client{Client: client}, ID: room}.Back(t.Context(), database, from, 20)
 		require.NoError(t, err)
 		for _, evt := range page.Events {
 			got = append(got, evt.ID)

@@ -60,7 +60,9 @@ func (s *Store) FollowEvents(on func(eventType event.Type, handle func(ctx conte
 // another try cannot mend, such as [ErrForbidden], [ErrNotJoined], [ErrTooLarge] or [ErrNoCrypto], the writes that it concerns are dropped, and so is an Update
 // that may have been done. After any other error they go on waiting and are tried again. The client's log has every error. If ctx ends first Flush
 // returns its error, and nothing is dropped.
-func (s *Store) Flush(ctx context.Context) error {
+func (s *Store) Flush(ctx context.Context) (err error) {
+	ctx, op := s.core.beginAll(ctx, "Flush")
+	defer op.end(&err)
 	if s.core.waiting == nil {
 		return nil
 	}
@@ -74,14 +76,16 @@ func (s *Store) Flush(ctx context.Context) error {
 // The stores go on working, as without Follow and WithFlushEvery. [Store.Follow] then fails with [ErrInvalidOption]. Close can be called again.
 //
 // The error is ctx's, where that ends first, or that of Flush. What was not sent is lost.
-func (s *Store) Close(ctx context.Context) error {
+func (s *Store) Close(ctx context.Context) (err error) {
+	ctx, op := s.core.beginAll(ctx, "Close")
+	defer op.end(&err)
 	var unsent error
 	if s.core.waiting != nil {
 		unsent = s.core.waiting.Close(ctx)
 	}
 	s.core.Follower.Stop()
 	s.core.feed.watches.End()
-	err := s.core.Background.Close(ctx)
+	err = s.core.Background.Close(ctx)
 	if s.core.waiting != nil {
 		s.core.waiting.Abandon()
 	}

@@ -25,6 +25,9 @@ import (
 // The history is read as the iteration goes on, page by page, backwards through the room's events.
 func (s *Store) History(ctx context.Context, key string) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
+		ctx, op := s.begin(ctx, "History", key)
+		defer op.end(nil)
+		yield = noting(op, yield)
 		h, err := s.handle(ctx, key)
 		if err != nil {
 			yield(Entry{}, err)

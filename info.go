@@ -32,6 +32,9 @@ type Info struct {
 	PowerNeeded int  // what it takes to write the memory's state
 	PowerKnown  bool // whether the homeserver has told these two
 
+	Retries int // how often the stores that come from the same [New] have made a request again until now
+	Merges  int // how many state events they have sent that merge what several writers had written
+
 	Following bool          // whether reads are answered from memory; see [Store.Follow]
 	Age       time.Duration // how long ago the sync has last told something, while Following
 }
@@ -43,7 +46,9 @@ type Info struct {
 // What waits for a flush is not counted.
 //
 // Errors: those of Keys.
-func (s *Store) Info(ctx context.Context) (Info, error) {
+func (s *Store) Info(ctx context.Context) (info Info, err error) {
+	ctx, op := s.begin(ctx, "Info")
+	defer op.end(&err)
 	home, err := direct{s}.home(ctx)
 	if err != nil {
 		return Info{}, err
@@ -53,7 +58,7 @@ func (s *Store) Info(ctx context.Context) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	info := Info{Room: h.ID, PerKey: !h.Layout.Atomic(), Keys: size.Keys, Events: size.Events, Bytes: size.Bytes, More: size.More, Sealed: h.Secret != nil}
+	info = Info{Room: h.ID, PerKey: !h.Layout.Atomic(), Keys: size.Keys, Events: size.Events, Bytes: size.Bytes, More: size.More, Sealed: h.Secret != nil}
 	if info.UpgradedTo, err = home.ReplacedBy(ctx); err != nil {
 		return Info{}, err
 	}
@@ -66,6 +71,8 @@ func (s *Store) Info(ctx context.Context) (Info, error) {
 	if s.core.fallback && info.PowerKnown && info.Power < info.PowerNeeded {
 		info.Place = InAccountData
 	}
+	counts := s.core.Meter.Counts()
+	info.Retries, info.Merges = counts.Retries, counts.Merges
 	if info.Following = h.Follower.Live(h.ID); info.Following {
 		info.Age, _ = h.Follower.Age()
 	}

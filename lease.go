@@ -60,7 +60,9 @@ type leaseRecord struct {
 // least 30 seconds. If its holder dies another process gets it within ttl and some 3 seconds.
 //
 // Errors: those of ctx, [Store.Get], [Store.Create]; [ErrInvalidOption] for a shorter ttl, [WithSingleWriter], a closed store; [ErrForbidden] in account data.
-func (s *Store) Lease(ctx context.Context, name string, ttl time.Duration) (*Lease, error) {
+func (s *Store) Lease(ctx context.Context, name string, ttl time.Duration) (lease *Lease, err error) {
+	ctx, op := s.begin(ctx, "Lease", name)
+	defer op.end(&err)
 	switch {
 	case ttl < minLease:
 		return nil, fault.Of(ErrInvalidOption, nil, "a lease is for %v at least", minLease)
@@ -101,10 +103,12 @@ func (l *Lease) Fence() int64 { return l.fence }
 // and nor does one after the lease was lost. On an error others take the lease for held until ttl has passed.
 //
 // Errors: those of [Update].
-func (l *Lease) Release(ctx context.Context) error {
+func (l *Lease) Release(ctx context.Context) (err error) {
+	ctx, op := l.store.begin(ctx, "Lease.Release", l.store.prefix.off(l.key))
+	defer op.end(&err)
 	l.stop()
 	<-l.done
-	err := l.change(ctx, func(_, _ int64, is leaseRecord) (leaseRecord, error) {
+	err = l.change(ctx, func(_, _ int64, is leaseRecord) (leaseRecord, error) {
 		if is.Holder != l.own {
 			return is, errLeaseLost
 		}
@@ -225,7 +229,9 @@ func (l *Lease) renew(ctx context.Context, until time.Time, over *time.Timer, st
 	}
 }
 
-func (l *Lease) renewOnce(ctx context.Context, until time.Time) error {
+func (l *Lease) renewOnce(ctx context.Context, until time.Time) (err error) {
+	ctx, op := l.store.begin(ctx, "renew", l.store.prefix.off(l.key))
+	defer op.end(&err)
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	return l.change(ctx, func(_, last int64, is leaseRecord) (leaseRecord, error) {

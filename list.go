@@ -51,7 +51,9 @@ func listing(opts []ListOption) (list memory.Listing, err error) {
 // of power levels (see docs/api.md), and what others wrote a moment ago can be missing. Options change nothing about the requests.
 //
 // Errors: [ErrInvalidOption], [ErrWrongSecret], [ErrCorrupt], and with sealed keys those of [Store.All].
-func (s *Store) Keys(ctx context.Context, opts ...ListOption) ([]string, error) {
+func (s *Store) Keys(ctx context.Context, opts ...ListOption) (keys []string, err error) {
+	ctx, op := s.begin(ctx, "Keys")
+	defer op.end(&err)
 	list, err := listing(opts)
 	if err != nil {
 		return nil, err
@@ -73,6 +75,9 @@ func (s *Store) Keys(ctx context.Context, opts ...ListOption) ([]string, error) 
 // Errors: [ErrInvalidOption], [ErrUndecryptable], [ErrUntrusted], [ErrWrongSecret], [ErrCorrupt].
 func (s *Store) All(ctx context.Context, opts ...ListOption) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
+		ctx, op := s.begin(ctx, "All")
+		defer op.end(nil)
+		yield = noting(op, yield)
 		list, err := listing(opts)
 		if err != nil {
 			yield(Entry{}, err)
@@ -98,7 +103,9 @@ func (s *Store) All(ctx context.Context, opts ...ListOption) iter.Seq2[Entry, er
 // while the store follows and the sync has told of all keys.
 //
 // Errors: those of [Store.Entry] but for [ErrNotFound].
-func (s *Store) GetAll(ctx context.Context, keys ...string) (map[string]Entry, error) {
+func (s *Store) GetAll(ctx context.Context, keys ...string) (entries map[string]Entry, err error) {
+	ctx, op := s.begin(ctx, "GetAll", keys...)
+	defer op.end(&err)
 	m, err := s.keyed(ctx, keys...)
 	if err != nil {
 		return nil, err
@@ -110,7 +117,7 @@ func (s *Store) GetAll(ctx context.Context, keys ...string) (map[string]Entry, e
 	if read == nil {
 		return nil, err
 	}
-	entries := make(map[string]Entry, len(read))
+	entries = make(map[string]Entry, len(read))
 	for key, entry := range read {
 		entries[key] = entryOf(entry)
 	}

@@ -35,8 +35,12 @@ func TestNil(t *testing.T) {
 			_, err := roomkv.New(&mautrix.Client{UserID: client.UserID}, room.String())
 			return err
 		},
-		"New's option":               func() error { _, err := roomkv.New(client, room.String(), nil); return err },
-		"WithKeyBackup":              func() error { _, err := roomkv.New(client, room.String(), roomkv.WithKeyBackup(nil)); return err },
+		"New's option":  func() error { _, err := roomkv.New(client, room.String(), nil); return err },
+		"WithKeyBackup": func() error { _, err := roomkv.New(client, room.String(), roomkv.WithKeyBackup(nil)); return err },
+		"WithObserver": func() error {
+			_, err := roomkv.New(client, room.String(), roomkv.WithObserver((*observed)(nil)))
+			return err
+		},
 		"Watch's option":             func() error { return firstError(store.Watch(ctx, nil)) },
 		"Watch's options":            func() error { return firstError(store.Watch(ctx, roomkv.WatchKey("k"), nil)) },
 		"WatchPrefix":                func() error { return firstError(store.Watch(ctx, roomkv.WatchPrefix())) },

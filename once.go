@@ -15,14 +15,17 @@ import (
 // for one at most, and for exactly one where no call failed. It puts the key "once/" and the event's ID, which expires, with the requests of [Update].
 //
 // Errors: those of [Store.Create] but for [ErrExists]; [ErrInvalidOption] for a ttl of zero or less; [ErrForbidden] in account data.
-func (s *Store) Once(ctx context.Context, event id.EventID, ttl time.Duration) (bool, error) {
+func (s *Store) Once(ctx context.Context, event id.EventID, ttl time.Duration) (first bool, err error) {
+	key := "once/" + event.String()
+	ctx, op := s.begin(ctx, "Once", key)
+	defer op.end(&err)
 	if ttl <= 0 {
 		return false, fault.Of(ErrInvalidOption, nil, "Once takes a duration above zero")
 	}
 	if err := s.inStateOnly(ctx, "have an event dealt with once,"); err != nil {
 		return false, err
 	}
-	err := s.Create(ctx, "once/"+event.String(), rand.Text(), ExpireAfter(ttl))
+	err = s.create(ctx, key, rand.Text(), []PutOption{ExpireAfter(ttl)})
 	if errors.Is(err, ErrExists) {
 		return false, nil
 	}

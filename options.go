@@ -35,6 +35,8 @@ type composition struct {
 	fallback       bool
 	flushes        bool          // whether writes wait for others
 	flushEvery     time.Duration // and how long
+	observer       Observer      // nil where nobody observes
+	observesKeys   bool
 }
 
 // KeyBackup keeps Megolm sessions outside of the client's crypto store, so that values outlive that. Package
@@ -225,6 +227,25 @@ func WithFlushEvery(d time.Duration) Option {
 	return func(s *settings) { s.flushEvery, s.flushes = d, true }
 }
 
+// WithObserver tells an observer of each call that takes a context, but for [FromContext] and for calls that another one makes. Of a sequence each
+// loop is an operation, also of [Store.Watch]. The observer of a [Copy] is that of its destination.
+//
+// Each request is counted once. If operations share it, the one counts it that has waited longest and has not ended. With [WithFlushEvery] an operation
+// "send" counts it. Nobody counts what goes on after all who waited for it have given up, nor what the client's Crypto asks for by itself.
+// New fails with [ErrInvalidOption] if the observer is nil.
+func WithObserver(observer Observer) Option {
+	if isNil(observer) {
+		return nil
+	}
+	return func(s *settings) { s.observer = observer }
+}
+
+// WithObservedKeys tells the observer of [WithObserver] the keys that a call names, in clear also where they are sealed. Keys can be personal, and there is no
+// end of them: they are for spans, not for the attributes of a metric.
+func WithObservedKeys() Option {
+	return func(s *settings) { s.observesKeys = true }
+}
+
 // WithRooms gives rooms names, which [New] and [Store.WithRoom] then take in place of a room ID or alias, as in
 // opsdroid's configuration: {"main": "#bots:example.org"}. A name stands for a room ID or an alias and does
 // not look like one itself; New fails with [ErrInvalidOption] otherwise.
@@ -263,7 +284,7 @@ func (s *settings) check(self id.UserID) error {
 		return fault.Of(ErrInvalidOption, nil, "the secret has %d bytes and must have at least %d", len(s.Secret), memory.MinSecret)
 	case s.flushes && s.flushEvery <= 0:
 		return fault.Of(ErrInvalidOption, nil, "writes cannot wait %v for a flush", s.flushEvery)
-	case isNil(s.Backup):
+	case s.Backup != nil && isNil(s.Backup):
 		return fault.Of(ErrInvalidOption, nil, "WithKeyBackup was given a nil %T", s.Backup)
 	case s.Secret != nil && !s.Encrypt:
 		return fault.Of(ErrInvalidOption, nil, "keys cannot be sealed without encryption, for the encrypted events have them")
@@ -289,10 +310,10 @@ func (s *settings) check(self id.UserID) error {
 	return nil
 }
 
-// isNil tells whether there is a backup that is a nil pointer.
-func isNil(backup KeyBackup) bool {
-	value := reflect.ValueOf(backup)
-	return value.Kind() == reflect.Pointer && value.IsNil()
+// isNil tells whether there is nothing, or a nil pointer.
+func isNil(given any) bool {
+	value := reflect.ValueOf(given)
+	return given == nil || value.Kind() == reflect.Pointer && value.IsNil()
 }
 
 // isSpecified tells whether clients or homeservers act on events of the type.

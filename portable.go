@@ -49,7 +49,9 @@ type Exported struct {
 // [ExportHistory] former contents of the state are, in the per-key layout those of up to 40 revisions of each key.
 //
 // Errors: those of w, of [Store.All], and with [ExportHistory] those of [Store.History].
-func (s *Store) Export(ctx context.Context, w io.Writer, opts ...ExportOption) (Exported, error) {
+func (s *Store) Export(ctx context.Context, w io.Writer, opts ...ExportOption) (done Exported, err error) {
+	ctx, op := s.begin(ctx, "Export")
+	defer op.end(&err)
 	var e exporting
 	if w == nil {
 		return Exported{}, fault.Of(ErrInvalidOption, nil, "the writer is nil")
@@ -136,7 +138,9 @@ func (i Imported) Done() int { return i.Written + i.Equal + i.Kept + i.TooLarge 
 // names the first such keys when all others are stored; [ErrInvalidOption] for ImportReplace with a file
 // in which a value is missing that could not be read when it was written; those of r, of [Store.All], of [Store.PutAll] and, with
 // ImportReplace, of [Store.Keys]. Imported is true beside any error.
-func (s *Store) Import(ctx context.Context, r io.Reader, opts ...ImportOption) (Imported, error) {
+func (s *Store) Import(ctx context.Context, r io.Reader, opts ...ImportOption) (done Imported, err error) {
+	ctx, op := s.begin(ctx, "Import")
+	defer op.end(&err)
 	var options transfer.ImportOptions
 	if r == nil {
 		return Imported{}, fault.Of(ErrInvalidOption, nil, "the reader is nil")
@@ -156,7 +160,9 @@ func (s *Store) Import(ctx context.Context, r io.Reader, opts ...ImportOption) (
 //
 // Errors: [ErrNotFound] where there is no such account data, or it is {}; [ErrInvalidOption] for a format, an empty type, and a memory of
 // [WithAccountDataFallback]; those of Import and WithRoom.
-func (s *Store) ImportAccountData(ctx context.Context, room id.RoomID, dataType string, opts ...ImportOption) (Imported, error) {
+func (s *Store) ImportAccountData(ctx context.Context, room id.RoomID, dataType string, opts ...ImportOption) (done Imported, err error) {
+	ctx, op := s.begin(ctx, "ImportAccountData")
+	defer op.end(&err)
 	var options transfer.ImportOptions
 	if err := apply(&options, opts); err != nil {
 		return Imported{}, err
@@ -169,6 +175,6 @@ func (s *Store) ImportAccountData(ctx context.Context, room id.RoomID, dataType 
 		}
 		room = id
 	}
-	imported, err := transfer.ImportAccountData(ctx, destination{s}, s.core.client, room, dataType, string(s.prefix), options)
+	imported, err := transfer.ImportAccountData(ctx, destination{s}, s.core.Room("").Client, room, dataType, string(s.prefix), options)
 	return Imported(imported), err
 }

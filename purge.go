@@ -56,15 +56,17 @@ type Left struct {
 // goes on where it was. Events that nothing refers to, because a Put failed after it had sent its encrypted event, are not found.
 //
 // Errors: [ErrForbidden], [ErrUndecryptable], [ErrConflict], and those of [Store.Delete] and [Store.Put].
-func (s *Store) Purge(ctx context.Context, keys ...string) (Purged, error) {
+func (s *Store) Purge(ctx context.Context, keys ...string) (done Purged, err error) {
+	ctx, op := s.begin(ctx, "Purge", keys...)
+	defer op.end(&err)
 	var result purge.Result
 	if len(keys) == 0 {
 		return Purged{}, nil
 	}
-	err := s.write(ctx, keys, func(h memory.Handle) error {
+	err = s.write(ctx, keys, func(h memory.Handle) error {
 		return purge.Run(ctx, h, s.prefix.full(keys), &result)
 	})
-	done := Purged{State: result.State, Encrypted: result.Encrypted, Media: result.Media, Unseen: result.Unseen}
+	done = Purged{State: result.State, Encrypted: result.Encrypted, Media: result.Media, Unseen: result.Unseen}
 	for _, left := range result.Left {
 		done.Left = append(done.Left, Left(left))
 		err = cmp.Or(err, left.Err)

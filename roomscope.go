@@ -16,8 +16,10 @@ import (
 //
 // A room ID costs nothing; an alias is resolved here, at most once for all stores that came from one [New].
 // The error is [ErrUnknownRoom] where there is no such name or alias, [ErrNoRoom] for an empty one, or that of the request.
-func (s *Store) WithRoom(ctx context.Context, room id.RoomID) (*Store, error) {
-	scoped := &Store{core: s.core, room: string(room), prefix: s.prefix}
+func (s *Store) WithRoom(ctx context.Context, room id.RoomID) (scoped *Store, err error) {
+	scoped = &Store{core: s.core, room: string(room), prefix: s.prefix}
+	ctx, op := scoped.begin(ctx, "WithRoom")
+	defer op.end(&err)
 	if _, err := scoped.roomID(ctx); err != nil {
 		return nil, err
 	}
@@ -33,6 +35,9 @@ func (s *Store) WithRoom(ctx context.Context, room id.RoomID) (*Store, error) {
 // An error comes once, with an empty ID, and ends the iteration. It is one of those that [Store] names for all methods.
 func (s *Store) Rooms(ctx context.Context) iter.Seq2[id.RoomID, error] {
 	return func(yield func(id.RoomID, error) bool) {
+		ctx, op := s.core.beginAll(ctx, "Rooms")
+		defer op.end(nil)
+		yield = noting(op, yield)
 		rooms, err := s.core.feed.memory.Rooms(ctx)
 		if err != nil {
 			yield("", err)

@@ -33,8 +33,8 @@ func AtTime(t time.Time) Moment { return Moment{time: t, timed: true} }
 // asked for, and encrypted ones decrypted then, so that one whose event is redacted in between is lost. Methods are safe for
 // concurrent use.
 type Snapshot struct {
-	past   *past.Snapshot
-	prefix prefix // of the keys
+	past  *past.Snapshot
+	store *Store // that it is of
 }
 
 // At returns the memory of the store's room as it was at the moment. Writes at the same time are merged as they were, or would have been. What was in account
@@ -44,7 +44,9 @@ type Snapshot struct {
 // Errors: [ErrNotFound] for a revision that is not one of this store's memory; [ErrTooOld] where the homeserver does not list what there was at that
 // moment, because it has purged it, or the room's settings hide it; [ErrRedacted] where the event that was current then was redacted; [ErrCorrupt];
 // [ErrWrongSecret].
-func (s *Store) At(ctx context.Context, moment Moment) (*Snapshot, error) {
+func (s *Store) At(ctx context.Context, moment Moment) (snapshot *Snapshot, err error) {
+	ctx, op := s.begin(ctx, "At")
+	defer op.end(&err)
 	h, err := s.handle(ctx)
 	if err != nil {
 		return nil, err
@@ -59,14 +61,16 @@ func (s *Store) At(ctx context.Context, moment Moment) (*Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Snapshot{found, s.prefix}, nil
+	return &Snapshot{found, s}, nil
 }
 
 // Get decodes the value that key had into dest, as [Store.Get] does.
 //
 // Errors: those of [Store.Get], and [ErrRedacted].
-func (s *Snapshot) Get(ctx context.Context, key string, dest any) error {
-	entry, err := s.Entry(ctx, key)
+func (s *Snapshot) Get(ctx context.Context, key string, dest any) (err error) {
+	ctx, op := s.store.begin(ctx, "Snapshot.Get", key)
+	defer op.end(&err)
+	entry, err := s.entry(ctx, key)
 	if err != nil {
 		return err
 	}
@@ -77,10 +81,17 @@ func (s *Snapshot) Get(ctx context.Context, key string, dest any) error {
 // this process has not read before takes a request where it is encrypted.
 //
 // Errors: those of [Store.Entry], and [ErrRedacted].
-func (s *Snapshot) Entry(ctx context.Context, key string) (Entry, error) {
-	found := s.past.Find(s.prefix.of(key))
+func (s *Snapshot) Entry(ctx context.Context, key string) (entry Entry, err error) {
+	ctx, op := s.store.begin(ctx, "Snapshot.Entry", key)
+	defer op.end(&err)
+	return s.entry(ctx, key)
+}
+
+func (s *Snapshot) entry(ctx context.Context, key string) (Entry, error) {
+	full := s.store.prefix.of(key)
+	found := s.past.Find(full)
 	if found == nil {
-		return Entry{}, memory.NotFound(s.prefix.of(key), s.past.ID)
+		return Entry{}, memory.NotFound(full, s.past.ID)
 	}
 	entry, err := s.past.Reader().Entry(ctx, found)
 	entry.Key = key
@@ -88,18 +99,23 @@ func (s *Snapshot) Entry(ctx context.Context, key string) (Entry, error) {
 }
 
 // Keys returns the keys that there were, sorted; see [Store.Keys].
-func (s *Snapshot) Keys(ctx context.Context) ([]string, error) {
-	keys, err := s.past.Keys(ctx, s.prefix.listed(memory.Listing{}))
-	return s.prefix.relative(keys), err
+func (s *Snapshot) Keys(ctx context.Context) (keys []string, err error) {
+	ctx, op := s.store.begin(ctx, "Snapshot.Keys")
+	defer op.end(&err)
+	keys, err = s.past.Keys(ctx, s.store.prefix.listed(memory.Listing{}))
+	return s.store.prefix.relative(keys), err
 }
 
 // All returns every entry that there was, in the order of the keys; see [Store.All], whose errors it has, and [ErrRedacted].
 func (s *Snapshot) All(ctx context.Context) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
+		ctx, op := s.store.begin(ctx, "Snapshot.All")
+		defer op.end(nil)
+		yield = noting(op, yield)
 		reader := s.past.Reader().Together()
-		for _, found := range s.past.All(ctx, s.prefix.listed(memory.Listing{})) {
+		for _, found := range s.past.All(ctx, s.store.prefix.listed(memory.Listing{})) {
 			entry, err := reader.Entry(ctx, &found)
-			entry.Key = s.prefix.off(entry.Key)
+			entry.Key = s.store.prefix.off(entry.Key)
 			if !yield(entryOf(entry), err) {
 				return
 			}
@@ -126,6 +142,8 @@ func (s *Snapshot) All(ctx context.Context) iter.Seq2[Entry, error] {
 // may not write the state, with WithAccountDataFallback too; [ErrRedacted]; [ErrTooLarge], in the single-state-key layout also
 // where the references to all values do not fit; [ErrNoCrypto]; [ErrCorrupt]; [ErrWrongSecret].
 func (s *Store) Restore(ctx context.Context, snapshot *Snapshot) (changed int, err error) {
+	ctx, op := s.begin(ctx, "Restore")
+	defer op.end(&err)
 	err = s.core.upgrades.Retry(func() error {
 		home, err := s.home(ctx)
 		switch {
@@ -135,7 +153,7 @@ func (s *Store) Restore(ctx context.Context, snapshot *Snapshot) (changed int, e
 			return fault.Of(ErrInvalidOption, nil, "the snapshot is nil")
 		case !snapshot.past.Of(home.Room):
 			return fault.Of(ErrInvalidOption, errors.New("another memory"), "the snapshot is of another memory than this one in %s; Copy takes values from one to another", home.ID)
-		case !strings.HasPrefix(string(s.prefix), string(snapshot.prefix)):
+		case !strings.HasPrefix(string(s.prefix), string(snapshot.store.prefix)):
 			return fault.Of(ErrInvalidOption, nil, "the snapshot has keys with another prefix than the store")
 		}
 		if s.core.fallback {

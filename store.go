@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"iter"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"unicode/utf8"
@@ -94,11 +96,13 @@ func New(client *mautrix.Client, room string, opts ...Option) (*Store, error) {
 //
 // Errors: [ErrNotFound], [ErrDecode] if the value does not fit dest, [ErrUndecryptable], [ErrUntrusted],
 // [ErrWrongSecret], [ErrCorrupt], and of large values [ErrMissingMedia] and [ErrTooLarge].
-func (s *Store) Get(ctx context.Context, key string, dest any) error {
+func (s *Store) Get(ctx context.Context, key string, dest any) (err error) {
+	ctx, op := s.begin(ctx, "Get", key)
+	defer op.end(&err)
 	if known := s.known(ctx, key); known != nil {
 		return decode(key, known.JSON, dest)
 	}
-	entry, err := s.Entry(ctx, key)
+	entry, err := s.entry(ctx, key)
 	if err != nil {
 		return err
 	}
@@ -122,7 +126,13 @@ func Get[T any](ctx context.Context, s *Store, key string) (T, error) {
 //
 // Errors: those of [Store.Get] but for [ErrDecode]; beside [ErrUndecryptable] and [ErrUntrusted] the entry has all but the
 // value.
-func (s *Store) Entry(ctx context.Context, key string) (Entry, error) {
+func (s *Store) Entry(ctx context.Context, key string) (entry Entry, err error) {
+	ctx, op := s.begin(ctx, "Entry", key)
+	defer op.end(&err)
+	return s.entry(ctx, key)
+}
+
+func (s *Store) entry(ctx context.Context, key string) (Entry, error) {
 	m, err := s.keyed(ctx, key)
 	if err != nil {
 		return Entry{}, err
@@ -154,8 +164,10 @@ func (s *Store) known(ctx context.Context, key string) *memory.Entry {
 // following or [WithSingleWriter], and one in the per-key layout; docs/api.md tells both in full. Puts that wait for each other share these.
 //
 // Errors: [ErrInvalidKey], [ErrInvalidValue], [ErrTooLarge], [ErrNoCrypto], [ErrWrongSecret], and in the single-state-key layout [ErrCorrupt].
-func (s *Store) Put(ctx context.Context, key string, value any, opts ...PutOption) error {
-	return s.PutAll(ctx, map[string]any{key: value}, opts...)
+func (s *Store) Put(ctx context.Context, key string, value any, opts ...PutOption) (err error) {
+	ctx, op := s.begin(ctx, "Put", key)
+	defer op.end(&err)
+	return s.putAll(ctx, []string{key}, map[string]any{key: value}, opts)
 }
 
 // PutAll stores every value under its key; see [Store.Put]. Nothing is sent unless all of them can be encoded and
@@ -166,20 +178,25 @@ func (s *Store) Put(ctx context.Context, key string, value any, opts ...PutOptio
 // some are stored, and the text says how many. In an encrypted room the values share encrypted events in both layouts.
 //
 // Errors: those of [Store.Put].
-func (s *Store) PutAll(ctx context.Context, values map[string]any, opts ...PutOption) error {
+func (s *Store) PutAll(ctx context.Context, values map[string]any, opts ...PutOption) (err error) {
+	keys := slices.Collect(maps.Keys(values))
+	ctx, op := s.begin(ctx, "PutAll", keys...)
+	defer op.end(&err)
+	return s.putAll(ctx, keys, values, opts)
+}
+
+func (s *Store) putAll(ctx context.Context, keys []string, values map[string]any, opts []PutOption) error {
 	at, _, err := s.core.until(ctx, opts)
 	if err != nil {
 		return err
 	}
 	stored := make(map[string]json.RawMessage, len(values)) // by key
-	keys := make([]string, 0, len(values))
 	for key, value := range values {
 		text, err := encode.Value(key, value)
 		if err != nil {
 			return err
 		}
 		stored[key] = wire.WithExpiry(text, at)
-		keys = append(keys, key)
 	}
 	m, err := s.keyed(ctx, keys...)
 	if err != nil {
@@ -197,12 +214,38 @@ func (s *Store) PutAll(ctx context.Context, values map[string]any, opts ...PutOp
 // there; see [Store.PutAll].
 //
 // Errors: [ErrInvalidKey], [ErrWrongSecret], and in the single-state-key layout [ErrCorrupt].
-func (s *Store) Delete(ctx context.Context, keys ...string) error {
+func (s *Store) Delete(ctx context.Context, keys ...string) (err error) {
+	ctx, op := s.begin(ctx, "Delete", keys...)
+	defer op.end(&err)
 	m, err := s.keyed(ctx, keys...)
 	if err != nil {
 		return err
 	}
 	return m.Delete(ctx, keys)
+}
+
+// begin begins an operation of which the observer is told, where there is one.
+func (s *Store) begin(ctx context.Context, kind string, keys ...string) (context.Context, *running) {
+	if s.core.observer == nil {
+		return ctx, nil
+	}
+	var told []string
+	if s.core.observesKeys && len(keys) > 0 {
+		told = slices.Clone(s.prefix.full(keys))
+	}
+	return s.core.begin(ctx, kind, s.knownRoom, told)
+}
+
+// knownRoom is the ID of the store's room, or what else the store knows of it: its alias, or a name that is not configured.
+func (s *Store) knownRoom() id.RoomID {
+	room, err := s.core.lookUp(s.room)
+	if err != nil {
+		return id.RoomID(s.room)
+	}
+	if known, ok := s.core.aliases.Load(room); ok {
+		return known.(id.RoomID)
+	}
+	return id.RoomID(room)
 }
 
 // open finds the store's room.
@@ -448,7 +491,7 @@ func (s *Store) roomID(ctx context.Context) (id.RoomID, error) {
 	}
 	var resolved mautrix.RespAliasResolve
 	url := s.core.client.BuildClientURL("v3", "directory", "room", room)
-	err = matrix.Get(ctx, s.core.client, matrix.Request{Method: http.MethodGet, URL: url, Limit: matrix.MaxEvent}, &resolved)
+	err = matrix.Get(ctx, s.core.Room("").Client, matrix.Request{Method: http.MethodGet, URL: url, Limit: matrix.MaxEvent}, &resolved)
 	switch {
 	case errors.Is(err, mautrix.MNotFound), errors.Is(err, mautrix.MInvalidParam):
 		return "", fault.Of(ErrUnknownRoom, err, "no homeserver knows the alias %s", room)

@@ -10,6 +10,8 @@ import (
 // Where nothing has expired Sweep makes no event and takes one request. Else it takes those of [Update], in the per-key layout for each key.
 //
 // Errors: those of [Store.Delete], [ErrNoTime].
-func (s *Store) Sweep(ctx context.Context) error {
+func (s *Store) Sweep(ctx context.Context) (err error) {
+	ctx, op := s.begin(ctx, "Sweep")
+	defer op.end(&err)
 	return s.write(ctx, nil, func(h memory.Handle) error { return h.Sweep(ctx) })
 }

@@ -29,7 +29,9 @@ type Tx struct {
 // In the per-key layout fn can use one key. What waits for a flush is sent first. Transact takes the requests of Update.
 //
 // Errors: those of fn and of [Store.Put], [ErrNotAtomic] for a second key in the per-key layout, [ErrInvalidOption] where fn is nil.
-func (s *Store) Transact(ctx context.Context, fn func(tx *Tx) error) error {
+func (s *Store) Transact(ctx context.Context, fn func(tx *Tx) error) (err error) {
+	ctx, op := s.begin(ctx, "Transact")
+	defer op.end(&err)
 	if fn == nil {
 		return fault.Of(ErrInvalidOption, nil, "the function is nil")
 	}

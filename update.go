@@ -29,10 +29,12 @@ var DeleteKey = errors.New("roomkv: remove the key")
 // happen twice. With [WithFlushEvery] it can run after Update too.
 //
 // Errors: those of fn, of [Store.Get] but for [ErrNotFound], and of [Store.Put]; [ErrInvalidOption] for a nil store or fn.
-func Update[T any](ctx context.Context, s *Store, key string, fn func(old T, found bool) (T, error), opts ...PutOption) error {
+func Update[T any](ctx context.Context, s *Store, key string, fn func(old T, found bool) (T, error), opts ...PutOption) (err error) {
 	if s == nil || fn == nil {
 		return fault.Of(ErrInvalidOption, nil, "the store or the function is nil")
 	}
+	ctx, op := s.begin(ctx, "Update", key)
+	defer op.end(&err)
 	m, err := s.keyed(ctx, key)
 	if err != nil {
 		return err
@@ -72,7 +74,13 @@ func Update[T any](ctx context.Context, s *Store, key string, fn func(old T, fou
 // It takes the requests of [Update].
 //
 // Errors: [ErrExists], and those of [Store.Put].
-func (s *Store) Create(ctx context.Context, key string, value any, opts ...PutOption) error {
+func (s *Store) Create(ctx context.Context, key string, value any, opts ...PutOption) (err error) {
+	ctx, op := s.begin(ctx, "Create", key)
+	defer op.end(&err)
+	return s.create(ctx, key, value, opts)
+}
+
+func (s *Store) create(ctx context.Context, key string, value any, opts []PutOption) error {
 	stored, err := s.core.stored(ctx, key, value, opts)
 	if err != nil {
 		return err
@@ -93,7 +101,9 @@ func (s *Store) Create(ctx context.Context, key string, value any, opts ...PutOp
 // memory's events counts as changed. It takes the requests of [Update].
 //
 // Errors: [ErrConflict], also where the key has been deleted, and those of [Store.Put].
-func (s *Store) CompareAndPut(ctx context.Context, key string, value any, revision Revision, opts ...PutOption) error {
+func (s *Store) CompareAndPut(ctx context.Context, key string, value any, revision Revision, opts ...PutOption) (err error) {
+	ctx, op := s.begin(ctx, "CompareAndPut", key)
+	defer op.end(&err)
 	stored, err := s.core.stored(ctx, key, value, opts)
 	if err != nil {
 		return err
@@ -105,7 +115,9 @@ func (s *Store) CompareAndPut(ctx context.Context, key string, value any, revisi
 // compare with the same revision at most one succeeds. With an empty revision there must be no value, and nothing is done.
 //
 // Errors: [ErrConflict], also where the key has been deleted, and those of [Store.Delete].
-func (s *Store) CompareAndDelete(ctx context.Context, key string, revision Revision) error {
+func (s *Store) CompareAndDelete(ctx context.Context, key string, revision Revision) (err error) {
+	ctx, op := s.begin(ctx, "CompareAndDelete", key)
+	defer op.end(&err)
 	return s.compareAndStore(ctx, memory.Update{Key: key, Since: id.EventID(revision)}, nil)
 }
 
@@ -142,9 +154,11 @@ func (s *Store) change(ctx context.Context, update memory.Update, fn func(commit
 // requests of [Update].
 //
 // Errors: those of [Store.Get] and [Store.Delete].
-func (s *Store) Pop(ctx context.Context, key string, dest any) error {
+func (s *Store) Pop(ctx context.Context, key string, dest any) (err error) {
+	ctx, op := s.begin(ctx, "Pop", key)
+	defer op.end(&err)
 	var popped json.RawMessage // the last one: what came before did not count
-	err := s.change(ctx, memory.Update{Key: key, Calls: true}, func(base commit.Base, h memory.Handle, name string) (json.RawMessage, error) {
+	err = s.change(ctx, memory.Update{Key: key, Calls: true}, func(base commit.Base, h memory.Handle, name string) (json.RawMessage, error) {
 		popped = nil
 		old, err := h.OldIn(ctx, base, name)
 		if err == nil && !old.Found {

@@ -98,6 +98,9 @@ func WatchFrom(revision Revision) WatchOption {
 // gets much.
 func (s *Store) Watch(ctx context.Context, opts ...WatchOption) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
+		ctx, op := s.begin(ctx, "Watch")
+		defer op.end(nil)
+		yield = noting(op, yield)
 		var w watch.Watch
 		err := apply(&w, opts)
 		if err == nil && w.Initial && w.From != "" {

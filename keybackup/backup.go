@@ -222,7 +222,7 @@ func (b *Backup) save(ctx context.Context, at place) error {
 //
 // A fault that may pass is tried again after that, for with Dendrite's 500 that would last as long as the backup is gone.
 func (b *Backup) inVersion(ctx context.Context, f func(ctx context.Context, version id.KeyBackupVersion) error) error {
-	return matrix.Try(ctx, b.machine.Client, func(ctx context.Context) error {
+	return matrix.Try(ctx, matrix.Client{Client: b.machine.Client}, func(ctx context.Context) error {
 		version := b.Version()
 		err := f(ctx, version)
 		if err == nil || !refused(err) {
@@ -415,7 +415,7 @@ func (b *Backup) restoreAll(ctx context.Context, version id.KeyBackupVersion) (r
 	}
 	there, failed := false, 0
 	var first error
-	err = matrix.Stream(ctx, b.machine.Client, keysURL(b.machine.Client, version), matrix.MaxWhole, func(decoder *matrix.Decoder) error {
+	err = matrix.Stream(ctx, matrix.Client{Client: b.machine.Client}, keysURL(b.machine.Client, version), matrix.MaxWhole, func(decoder *matrix.Decoder) error {
 		there, restored, failed, first = false, 0, 0, nil
 		sessions := func(room string, decoder *matrix.Decoder) error {
 			return matrix.Members{"sessions": matrix.Objects(func(session string, decoder *matrix.Decoder) error {

@@ -3,6 +3,8 @@ package keybackup
 import (
 	"context"
 	"sync"
+
+	"github.com/roomkv/roomkv/internal/meter"
 )
 
 // calls makes one call for all who want the same thing at the same time. The zero value is ready, and its methods are
@@ -16,6 +18,7 @@ type call struct {
 	done    chan struct{}
 	cancel  context.CancelFunc
 	waiting int // guarded by calls.mu
+	meters  *meter.Shared
 
 	found bool
 	err   error
@@ -42,8 +45,9 @@ func (c *calls[K]) do(ctx context.Context, key K, f func(context.Context) (found
 	c.mu.Lock()
 	running, ok := c.running[key]
 	if !ok {
-		shared, cancel := context.WithCancel(context.WithoutCancel(ctx))
-		running = &call{done: make(chan struct{}), cancel: cancel}
+		metered, meters := meter.Share(context.WithoutCancel(ctx))
+		shared, cancel := context.WithCancel(metered)
+		running = &call{done: make(chan struct{}), cancel: cancel, meters: meters}
 		if c.running == nil {
 			c.running = map[K]*call{}
 		}
@@ -56,6 +60,7 @@ func (c *calls[K]) do(ctx context.Context, key K, f func(context.Context) (found
 			close(running.done)
 		}()
 	}
+	running.meters.Join(ctx)
 	running.waiting++
 	c.mu.Unlock()
 

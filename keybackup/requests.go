@@ -13,13 +13,13 @@ import (
 
 // get makes a request to read something. Where the answer is null it is the zero value.
 func get[T any](ctx context.Context, client *mautrix.Client, url string) (read T, err error) {
-	err = matrix.Get(ctx, client, matrix.Request{Method: http.MethodGet, URL: url}, &read)
+	err = matrix.Get(ctx, matrix.Client{Client: client}, matrix.Request{Method: http.MethodGet, URL: url}, &read)
 	return read, err
 }
 
 // send makes a request to change something. It fails where the answer is none of a homeserver's, as that of a captive portal.
 func send(ctx context.Context, client *mautrix.Client, method, url string, body any) error {
-	return matrix.Get(ctx, client, matrix.Request{Method: method, URL: url, JSON: body}, &struct{}{})
+	return matrix.Get(ctx, matrix.Client{Client: client}, matrix.Request{Method: method, URL: url, JSON: body}, &struct{}{})
 }
 
 func accountDataURL(client *mautrix.Client, name string) string {

@@ -25,6 +25,8 @@ type infoLine struct {
 	Place       string `json:"place"`
 	Power       *int   `json:"power,omitempty"`
 	PowerNeeded *int   `json:"power_needed,omitempty"`
+	Retries     int    `json:"retries"`
+	Merges      int    `json:"merges"`
 }
 
 func (a *app) infoCommand() *cobra.Command {
@@ -48,7 +50,8 @@ and what keeps the user from writing.`,
 			}
 			if a.json {
 				line := infoLine{Room: info.Room.String(), UpgradedTo: info.UpgradedTo.String(), PerKey: info.PerKey, Keys: info.Keys, Events: info.Events, Bytes: info.Bytes,
-					MaxBytes: roomkv.MaxBytes, More: info.More, Encrypted: info.Encrypted, Sealed: info.Sealed, Place: info.Place.String()}
+					MaxBytes: roomkv.MaxBytes, More: info.More, Encrypted: info.Encrypted, Sealed: info.Sealed, Place: info.Place.String(),
+					Retries: info.Retries, Merges: info.Merges}
 				if info.PowerKnown {
 					line.Power, line.PowerNeeded = &info.Power, &info.PowerNeeded
 				}
@@ -71,6 +74,12 @@ and what keeps the user from writing.`,
 			}
 			if info.UpgradedTo != "" {
 				table.row("UPGRADED TO", oneLine(info.UpgradedTo.String()))
+			}
+			if info.Retries > 0 {
+				table.row("RETRIES", strconv.Itoa(info.Retries))
+			}
+			if info.Merges > 0 {
+				table.row("MERGES", strconv.Itoa(info.Merges))
 			}
 			return table.print()
 		},

@@ -19,6 +19,7 @@ var order = []string{
 	"internal/background", // goroutines that nobody waits for
 	"internal/lru",        // a cache
 	"internal/policy",     // durations
+	"internal/meter",      // what operations take
 	"internal/asked",      // for how long an answer counts
 	"internal/retry",      // when a request is made again
 	"internal/wire",       // what stands in events

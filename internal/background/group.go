@@ -4,11 +4,23 @@ package background
 import (
 	"context"
 	"sync"
+
+	"maunium.net/go/mautrix/id"
+)
+
+// What is done in the background, for [Group.Do].
+const (
+	Repair = "repair" // what is merged, or read again, that no operation waits for
+	Send   = "send"   // what has waited for a flush
+	Move   = "move"   // a memory that goes from account data into the state
 )
 
 // Group is goroutines that go on in the background until they are done or the group is closed. The zero value is ready, and methods are safe for
 // concurrent use. A nil Group is never closed.
 type Group struct {
+	// Tell, where it is not nil, calls do for [Group.Do], and tells somebody of it. It is set before the first use.
+	Tell func(ctx context.Context, kind string, room id.RoomID, do func(ctx context.Context) error) error
+
 	mu     sync.Mutex
 	closed bool
 	ends   map[*context.CancelFunc]bool // of those that go on
@@ -41,6 +53,14 @@ func (g *Group) Go(ctx context.Context, do func(ctx context.Context)) bool {
 		do(ctx)
 	}()
 	return true
+}
+
+// Do calls do, a piece of work of some kind for a room's memory, and returns its error.
+func (g *Group) Do(ctx context.Context, kind string, room id.RoomID, do func(ctx context.Context) error) error {
+	if g == nil || g.Tell == nil {
+		return do(ctx)
+	}
+	return g.Tell(ctx, kind, room, do)
 }
 
 func (g *Group) end(cancel *context.CancelFunc) {

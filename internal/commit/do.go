@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/roomkv/roomkv/internal/background"
 	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/replica"
 )
@@ -69,7 +70,8 @@ func (w *Writer) repairLater(ctx context.Context, pause time.Duration) {
 		ctx, cancel := context.WithTimeout(ctx, w.policy.SettleFor)
 		defer cancel()
 		defer w.repairing.Store(false)
-		for w.policy.sleep(ctx, pause) == nil && w.needsRepair() && w.Repair(ctx) != nil {
+		repair := func() error { return w.mode.Background.Do(ctx, background.Repair, w.mode.Room, w.Repair) }
+		for w.policy.sleep(ctx, pause) == nil && w.needsRepair() && repair() != nil {
 			pause *= 2
 		}
 	})

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 
 	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/meter"
 )
 
 // Edit is a change of a dict.
@@ -186,12 +188,15 @@ type callers struct {
 	cancel  context.CancelFunc
 	policy  *Policy
 	stops   []func() bool
+	meters  *meter.Shared // of those who wait
 }
 
 // detach makes a context with the values of the first edit's.
 func detach(batch []*pending, policy *Policy) *callers {
 	c := &callers{policy: policy}
-	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(batch[0].ctx))
+	shared, meters := meter.Share(context.WithoutCancel(batch[0].ctx))
+	c.meters = meters
+	c.ctx, c.cancel = context.WithCancel(shared)
 	c.add(batch)
 	return c
 }
@@ -199,6 +204,7 @@ func detach(batch []*pending, policy *Policy) *callers {
 func (c *callers) add(batch []*pending) {
 	c.waiting.Add(int64(len(batch)))
 	for _, p := range batch {
+		c.meters.Join(p.ctx)
 		c.stops = append(c.stops, context.AfterFunc(p.ctx, func() {
 			if c.waiting.Add(-1) == 0 && c.policy.sleep(c.ctx, c.policy.GiveUp) == nil && c.waiting.Load() == 0 {
 				c.cancel()

@@ -11,6 +11,7 @@ import (
 
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/background"
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/replica"
@@ -183,7 +184,8 @@ func (r *Replica) Reconsider(ctx context.Context, from id.UserID, since int64) {
 	if slices.ContainsFunc(replica.Read(r.Dict, (*merge.History).Heads), affected) {
 		ctx, cancel := context.WithTimeout(ctx, r.Writer.policy.SettleFor)
 		defer cancel()
-		_ = r.Read(ctx, true) // whoever reads next finds it out otherwise
+		read := func(ctx context.Context) error { return r.Read(ctx, true) }
+		_ = r.Writer.mode.Background.Do(ctx, background.Repair, r.Writer.mode.Room, read) // whoever reads next finds it out otherwise
 	}
 }
 

@@ -3,6 +3,7 @@ package commit
 import (
 	"context"
 
+	"github.com/roomkv/roomkv/internal/meter"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -18,6 +19,10 @@ func (c *commit) send(ctx context.Context, plan *plan) (once bool, err error) {
 	c.maybeStored = c.maybeStored || err == nil || !c.room.NotSent(err)
 	if err != nil {
 		return false, err
+	}
+	if len(plan.event.Parents) > 1 {
+		c.mode.Meter.Add(meter.Counts{Merges: 1})
+		meter.Count(ctx, meter.Counts{Merges: 1})
 	}
 	c.failed = 0
 	c.shadowed.Store(false)

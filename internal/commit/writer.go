@@ -15,6 +15,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/background"
+	"github.com/roomkv/roomkv/internal/meter"
 	"github.com/roomkv/roomkv/internal/replica"
 	"github.com/roomkv/roomkv/internal/retry"
 )
@@ -28,8 +29,12 @@ type Mode struct {
 	// needs to be read before it or merged after it.
 	OneName bool
 
-	// Background has the repairs that nobody waits for. A nil group never ends them.
+	// Background has the repairs that nobody waits for. A nil group never ends them. Room is the room that it is told of.
 	Background *background.Group
+	Room       id.RoomID
+
+	// Meter counts what is merged, whoever waits for it. It may be nil.
+	Meter *meter.Meter
 
 	// Drop: whatever is no longer stored after an edit is to be dropped, so that what was there before must be known.
 	Drop bool

@@ -13,6 +13,7 @@ import (
 
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/background"
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/memory"
@@ -333,7 +334,7 @@ func (f *Memory) powerChanged(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.Policy.MoveFor)
 	defer cancel()
-	if err := f.settle(ctx); err != nil {
+	if err := f.Background.Do(ctx, background.Move, f.ID, f.settle); err != nil {
 		f.Log(ctx).Warn().Err(err).Stringer("room_id", f.ID).Msg("The memory was not moved as the power to write it has changed")
 	}
 }

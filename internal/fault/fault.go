@@ -12,37 +12,61 @@ import (
 
 // The kinds of errors, for errors.Is.
 var (
-	ErrNotFound      = errors.New("key not found")
-	ErrExists        = errors.New("key exists")
-	ErrConflict      = errors.New("key has changed")
-	ErrNotFollowing  = errors.New("not following")
-	ErrTooOld        = errors.New("too long ago")
-	ErrTooLarge      = errors.New("too large")
-	ErrMissingMedia  = errors.New("no such media")
-	ErrForbidden     = errors.New("not allowed")
-	ErrUnknownRoom   = errors.New("unknown room")
-	ErrNoRoom        = errors.New("no room")
-	ErrNotJoined     = errors.New("not in the room")
-	ErrInvalidKey    = errors.New("invalid key")
-	ErrInvalidValue  = errors.New("invalid value")
-	ErrDecode        = errors.New("value does not fit")
-	ErrCorrupt       = errors.New("corrupt state")
-	ErrDamaged       = errors.New("damaged file")
-	ErrUndecryptable = errors.New("cannot decrypt")
-	ErrRedacted      = errors.New("redacted")
-	ErrUntrusted     = errors.New("not trusted")
-	ErrWrongSecret   = errors.New("wrong secret")
-	ErrNoCrypto      = errors.New("no encryption")
-	ErrRoomUpgraded  = errors.New("room was upgraded")
-	ErrNotAtomic     = errors.New("not one state event")
-	ErrNoTime        = errors.New("no homeserver time")
-	ErrLeaseLost     = errors.New("lease was lost")
-	ErrTxDone        = errors.New("transaction has ended")
-	ErrInvalidOption = errors.New("invalid option")
+	ErrNotFound      = kindOf("ErrNotFound", "key not found")
+	ErrExists        = kindOf("ErrExists", "key exists")
+	ErrConflict      = kindOf("ErrConflict", "key has changed")
+	ErrNotFollowing  = kindOf("ErrNotFollowing", "not following")
+	ErrTooOld        = kindOf("ErrTooOld", "too long ago")
+	ErrTooLarge      = kindOf("ErrTooLarge", "too large")
+	ErrMissingMedia  = kindOf("ErrMissingMedia", "no such media")
+	ErrForbidden     = kindOf("ErrForbidden", "not allowed")
+	ErrUnknownRoom   = kindOf("ErrUnknownRoom", "unknown room")
+	ErrNoRoom        = kindOf("ErrNoRoom", "no room")
+	ErrNotJoined     = kindOf("ErrNotJoined", "not in the room")
+	ErrInvalidKey    = kindOf("ErrInvalidKey", "invalid key")
+	ErrInvalidValue  = kindOf("ErrInvalidValue", "invalid value")
+	ErrDecode        = kindOf("ErrDecode", "value does not fit")
+	ErrCorrupt       = kindOf("ErrCorrupt", "corrupt state")
+	ErrDamaged       = kindOf("ErrDamaged", "damaged file")
+	ErrUndecryptable = kindOf("ErrUndecryptable", "cannot decrypt")
+	ErrRedacted      = kindOf("ErrRedacted", "redacted")
+	ErrUntrusted     = kindOf("ErrUntrusted", "not trusted")
+	ErrWrongSecret   = kindOf("ErrWrongSecret", "wrong secret")
+	ErrNoCrypto      = kindOf("ErrNoCrypto", "no encryption")
+	ErrRoomUpgraded  = kindOf("ErrRoomUpgraded", "room was upgraded")
+	ErrNotAtomic     = kindOf("ErrNotAtomic", "not one state event")
+	ErrNoTime        = kindOf("ErrNoTime", "no homeserver time")
+	ErrLeaseLost     = kindOf("ErrLeaseLost", "lease was lost")
+	ErrTxDone        = kindOf("ErrTxDone", "transaction has ended")
+	ErrInvalidOption = kindOf("ErrInvalidOption", "invalid option")
 
 	// ErrRefused is beneath an ErrForbidden where it is state that the homeserver has not taken. It is not of the public ones.
 	ErrRefused = errors.New("state was refused")
 )
+
+// kind is a kind of errors.
+type kind struct{ name, text string }
+
+func kindOf(name, text string) error { return &kind{name, text} }
+
+func (k *kind) Error() string { return k.text }
+
+// Name is the name of an error's kind, as the variable is called: of several kinds beneath it that of the outermost. It is empty where there is none.
+func Name(err error) string {
+	switch err := err.(type) {
+	case *kind:
+		return err.name
+	case interface{ Unwrap() error }:
+		return Name(err.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, inner := range err.Unwrap() {
+			if name := Name(inner); name != "" {
+				return name
+			}
+		}
+	}
+	return ""
+}
 
 // failure is an error with a text of its own and others beneath it that are found but not printed, for
 // some of those print values.

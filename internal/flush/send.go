@@ -12,6 +12,7 @@ import (
 
 	"maunium.net/go/mautrix"
 
+	"github.com/roomkv/roomkv/internal/background"
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/memory"
@@ -72,7 +73,11 @@ func (r *Room) await(ctx context.Context, a *attempt) error {
 	late := r.late(edits)
 	r.of.mu.Unlock()
 	late()
-	sent := r.send(mautrix.WithMaxRetries(ctx, tries), edits)
+	var sent map[string]*outcome
+	_ = r.of.Background.Do(mautrix.WithMaxRetries(ctx, tries), background.Send, r.id, func(ctx context.Context) error {
+		sent = r.send(ctx, edits)
+		return firstError(sent)
+	})
 	r.rebase(sent)
 	r.finish(a, sent)
 	return nil
@@ -166,6 +171,14 @@ func (r *Room) sendSome(ctx context.Context, keys []string, all map[string]*outc
 	for _, key := range keys {
 		all[key].settle(err)
 	}
+}
+
+// firstError is that of the first key, in their order, whose edit is given up or tried again.
+func firstError(sent map[string]*outcome) (err error) {
+	for _, key := range slices.Sorted(maps.Keys(sent)) {
+		err = cmp.Or(err, sent[key].failed, sent[key].kept)
+	}
+	return err
 }
 
 // write sends the edits of some keys that are not done.

@@ -14,7 +14,7 @@ import (
 )
 
 // AccountDataURL is that of what the client's user has in account data of a type: of a room or, where that is empty, of the whole account.
-func AccountDataURL(client *mautrix.Client, room id.RoomID, dataType string) string {
+func AccountDataURL(client Client, room id.RoomID, dataType string) string {
 	if room == "" {
 		return client.BuildClientURL("v3", "user", client.UserID, "account_data", dataType)
 	}
@@ -25,7 +25,7 @@ func AccountDataURL(client *mautrix.Client, room id.RoomID, dataType string) str
 // answer that it is {} counts when it comes twice, for homeservers have given it where there was something.
 //
 // Errors: ErrNotFound where there is none, or {}, for Matrix cannot delete account data; ErrTooLarge; those of the request.
-func AccountData(ctx context.Context, client *mautrix.Client, room id.RoomID, dataType string) (text json.RawMessage, err error) {
+func AccountData(ctx context.Context, client Client, room id.RoomID, dataType string) (text json.RawMessage, err error) {
 	for range 2 {
 		text, err = Do(ctx, client, Request{Method: http.MethodGet, URL: AccountDataURL(client, room, dataType), Limit: MaxAccount})
 		if err != nil || !isEmptyObject(text) {

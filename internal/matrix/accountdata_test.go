@@ -55,7 +55,7 @@ func TestAccountData(t *testing.T) {
 				answers = answers[1:]
 				return &http.Response{StatusCode: answer.status, Body: io.NopCloser(strings.NewReader(answer.body)), ContentLength: -1, Request: req}, nil
 			})}
-			text, err := AccountData(t.Context(), client, test.room, "a b/c")
+			text, err := AccountData(t.Context(), Client{Client: client}, test.room, "a b/c")
 			assert.Empty(t, answers, "requests that were not made")
 			if test.want == nil {
 				require.NoError(t, err)

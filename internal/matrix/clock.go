@@ -39,7 +39,7 @@ const (
 // known between two bounds, which are a second apart and what the answer took; each further answer can only bring them together. It is safe for
 // concurrent use.
 type Clock struct {
-	client *mautrix.Client
+	client Client
 	every  time.Duration // after which the homeserver is asked again
 
 	asking chan struct{} // holds an element while somebody asks
@@ -51,7 +51,7 @@ type Clock struct {
 }
 
 // NewClock returns the clock of the client's homeserver, which is asked when the time is first needed, and again after a while.
-func NewClock(client *mautrix.Client, every time.Duration) *Clock {
+func NewClock(client Client, every time.Duration) *Clock {
 	return &Clock{client: client, every: every, asking: make(chan struct{}, 1)}
 }
 
@@ -109,7 +109,7 @@ func (c *Clock) ask(ctx context.Context) error {
 	var sent, received time.Time
 	err := Try(ctx, c.client, func(ctx context.Context) error {
 		sent = time.Now()
-		_, err := once(ctx, c.client, Request{Method: http.MethodGet, URL: c.client.BuildURL(mautrix.ClientURLPath{"versions"}),
+		_, err := once(ctx, c.client.Client, Request{Method: http.MethodGet, URL: c.client.BuildURL(mautrix.ClientURLPath{"versions"}),
 			Read: func(resp *http.Response, body io.Reader) error {
 				received, date = time.Now(), resp.Header.Get("Date")
 				_, err := io.Copy(io.Discard, body)

@@ -158,7 +158,7 @@ func TestRefused(t *testing.T) {
 				}
 				return &http.Response{StatusCode: status, Request: req, Body: io.NopCloser(strings.NewReader(`{"errcode":"M_UNKNOWN"}`))}, nil
 			})
-			_, err = Do(t.Context(), client, Request{Method: http.MethodPut, URL: "http://homeserver.invalid/"})
+			_, err = Do(t.Context(), Client{Client: client}, Request{Method: http.MethodPut, URL: "http://homeserver.invalid/"})
 			require.Error(t, err)
 			assert.Equal(t, test.refused, Refused(err), "%v", test.statuses)
 			assert.Equal(t, test.inDoubt, InDoubt(err), "%v", test.statuses)
@@ -186,7 +186,7 @@ func TestGetEventThatComesLate(t *testing.T) {
 				}
 				return &http.Response{StatusCode: status, Request: req, Body: io.NopCloser(strings.NewReader(text))}, nil
 			})
-			_, err = Room{Client: client, ID: "!room"}.GetEvent(t.Context(), "$event", tt.within)
+			_, err = Room{Client: Client{Client: client}, ID: "!room"}.GetEvent(t.Context(), "$event", tt.within)
 			assert.Equal(t, tt.found, err == nil, "%v", err)
 			assert.Less(t, time.Since(began), tt.within+time.Second)
 		})

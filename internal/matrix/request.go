@@ -29,16 +29,16 @@ type Request struct {
 }
 
 // Do makes a request, and again as [Try] does, and returns the body of the answer. Neither is logged.
-func Do(ctx context.Context, client *mautrix.Client, req Request) (answer []byte, err error) {
+func Do(ctx context.Context, client Client, req Request) (answer []byte, err error) {
 	err = Try(ctx, client, func(ctx context.Context) error {
-		answer, err = once(ctx, client, req)
+		answer, err = once(ctx, client.Client, req)
 		return err
 	})
 	return answer, err
 }
 
 // Get makes a request whose answer is JSON. It fails with [ErrAnswer] where that is no JSON, or does not go into the value.
-func Get(ctx context.Context, client *mautrix.Client, req Request, into any) error {
+func Get(ctx context.Context, client Client, req Request, into any) error {
 	answer, err := Do(ctx, client, req)
 	if err != nil {
 		return err
@@ -51,7 +51,7 @@ func Get(ctx context.Context, client *mautrix.Client, req Request, into any) err
 
 // Stream makes a request whose answer is JSON that is read while it arrives, and anew where it breaks off: read begins from the start then.
 // The limit is in bytes. Errors about what was read are [ErrAnswer], without a word of it; other errors of read end the request.
-func Stream(ctx context.Context, client *mautrix.Client, url string, limit int64, read func(*Decoder) error) error {
+func Stream(ctx context.Context, client Client, url string, limit int64, read func(*Decoder) error) error {
 	_, err := Do(ctx, client, Request{Method: http.MethodGet, URL: url, Limit: limit, Read: decoded(read)})
 	return err
 }
@@ -63,6 +63,7 @@ func once(ctx context.Context, client *mautrix.Client, req Request) (answer []by
 	if full.Client = straight(client.Client); req.Elsewhere {
 		full.Client = anonymous(client.Client)
 	}
+	full.Client = metered(ctx, full.Client)
 	if req.Bytes != nil {
 		full.RequestBytes, full.Headers = req.Bytes, http.Header{"Content-Type": {"application/octet-stream"}}
 	}

@@ -4,13 +4,12 @@ import (
 	"context"
 
 	"github.com/rs/zerolog"
-	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
 )
 
 // Room is a room as one client sees it. Its methods ask the homeserver each time.
 type Room struct {
-	Client *mautrix.Client
+	Client Client
 	ID     id.RoomID
 }
 

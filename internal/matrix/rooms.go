@@ -11,7 +11,7 @@ import (
 
 // RoomsWith lists the rooms in which the user is and in whose state is an event of the type that is wanted, by state key. It reads what an initial
 // sync shows, which has the contents of these events too, and neither members nor any other state.
-func RoomsWith(ctx context.Context, client *mautrix.Client, eventType event.Type, wants func(stateKey string) bool) (rooms []id.RoomID, err error) {
+func RoomsWith(ctx context.Context, client Client, eventType event.Type, wants func(stateKey string) bool) (rooms []id.RoomID, err error) {
 	lets := syncFilter(filter{"state": filter{"types": []string{eventType.Type}}, "timeline": filter{"types": []string{}, "limit": 0}})
 	url := client.BuildURLWithQuery(mautrix.ClientURLPath{"v3", "sync"}, map[string]string{"filter": lets, "set_presence": string(event.PresenceOffline)})
 	err = Stream(ctx, client, url, MaxWhole, func(decoder *Decoder) error {

@@ -11,13 +11,14 @@ import (
 	"maunium.net/go/mautrix"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/meter"
 	"github.com/roomkv/roomkv/internal/retry"
 )
 
 // Try calls attempt, and again while that can help: as often as the context says (see [mautrix.WithMaxRetries]), or the client. In the
 // context that attempt gets, mautrix sends each request once, and so does another Try, so that what is encrypted for a request is not
 // sent twice.
-func Try(ctx context.Context, client *mautrix.Client, attempt func(ctx context.Context) error) error {
+func Try(ctx context.Context, client Client, attempt func(ctx context.Context) error) error {
 	return try(ctx, client, nil, attempt)
 }
 
@@ -27,7 +28,7 @@ func (r Room) TryWrite(ctx context.Context, attempt func(ctx context.Context) er
 	if r.Client.IgnoreRateLimit {
 		return Try(ctx, r.Client, attempt)
 	}
-	turn := commit.ThisProcess.Turns.Enter(r.Client, r.ID.String())
+	turn := commit.ThisProcess.Turns.Enter(r.Client.Client, r.ID.String())
 	defer turn.Leave()
 	return try(ctx, r.Client, turn, attempt)
 }
@@ -37,13 +38,13 @@ func (r Room) Ahead(ctx context.Context) (with context.Context, leave func(), er
 	if r.Client.IgnoreRateLimit {
 		return ctx, func() {}, nil
 	}
-	return commit.ThisProcess.Turns.Ahead(ctx, r.Client, r.ID.String())
+	return commit.ThisProcess.Turns.Ahead(ctx, r.Client.Client, r.ID.String())
 }
 
-func try(ctx context.Context, client *mautrix.Client, turn *retry.Turn, attempt func(ctx context.Context) error) error {
+func try(ctx context.Context, client Client, turn *retry.Turn, attempt func(ctx context.Context) error) error {
 	once := mautrix.WithMaxRetries(ctx, 0)
 	doubtful := false // whether an attempt before the last one can have been done
-	policy := policy(ctx, client)
+	policy := policy(ctx, client.Client)
 	policy.Turn = turn
 	policy.Again = func(err error, verdict retry.Verdict) {
 		doubtful = doubtful || !Refused(err)
@@ -54,7 +55,14 @@ func try(ctx context.Context, client *mautrix.Client, turn *retry.Turn, attempt 
 			log.Warn().Str("because", verdict.Why).Int("writes", writes).Int("rooms", rooms).Msg("The homeserver limits what this account sends, and writes wait")
 		}
 	}
-	err := policy.Do(ctx, func() error { return attempt(once) }, func(err error) retry.Verdict { return judge(client, err) })
+	attempts := 0
+	err := policy.Do(ctx, func() error {
+		if attempts++; attempts > 1 {
+			client.Meter.Add(meter.Counts{Retries: 1})
+			meter.Count(ctx, meter.Counts{Retries: 1})
+		}
+		return attempt(once)
+	}, func(err error) retry.Verdict { return judge(client.Client, err) })
 	if err != nil && doubtful {
 		return doubt{err}
 	}

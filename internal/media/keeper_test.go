@@ -19,7 +19,7 @@ import (
 func TestKeeper(t *testing.T) {
 	ctx := t.Context()
 	server := fakehstest.New(t, fakehs.Options{})
-	room := matrix.Room{Client: fakehstest.Client(t, server), ID: "!room:example.org"}
+	room := matrix.Room{Client: matrix.Client{Client: fakehstest.Client(t, server)}, ID: "!room:example.org"}
 	text := json.RawMessage(`"` + strings.Repeat("large", 20_000) + `"`)
 	var keeper media.Keeper
 	of := media.Of{Name: "name", Key: "key"}

@@ -10,7 +10,7 @@ import (
 // Dict is Replica, or a new one where nobody has asked.
 func (r Room) Dict(stateKey string) *commit.Replica {
 	return r.Dicts.Get(r.Address(stateKey), func() *commit.Replica {
-		mode := commit.Mode{Single: r.SingleWriter, OneName: !r.Layout.Atomic(), Drop: r.RedactOld, Background: &r.Background}
+		mode := commit.Mode{Single: r.SingleWriter, OneName: !r.Layout.Atomic(), Drop: r.RedactOld, Background: &r.Background, Room: r.ID, Meter: &r.Meter}
 		made := commit.NewReplica(DictRoom{r, stateKey}, mode)
 		r.brought.begins(r, stateKey, made)
 		return made

@@ -20,6 +20,9 @@ type Layout interface {
 	// Atomic tells whether one event holds all names: then a commit changes several at once, the event holds the seal too, and one request reads
 	// all. Else each name has an event of its own.
 	Atomic() bool
+
+	// String is a short name.
+	String() string
 }
 
 // OneDict is the layout with the whole memory in the state event of one state key.
@@ -39,6 +42,9 @@ func (OneDict) Parse(_ string, content json.RawMessage) (wire.Dict, error) {
 // Atomic implements [Layout].
 func (OneDict) Atomic() bool { return true }
 
+// String implements [Layout].
+func (OneDict) String() string { return "single" }
+
 // PerKey is the layout with a state event for each name.
 type PerKey struct{}
 
@@ -57,3 +63,6 @@ func (PerKey) Parse(stateKey string, content json.RawMessage) (wire.Dict, error)
 
 // Atomic implements [Layout].
 func (PerKey) Atomic() bool { return false }
+
+// String implements [Layout].
+func (PerKey) String() string { return "per-key" }

@@ -13,6 +13,7 @@ import (
 	"github.com/roomkv/roomkv/internal/follow"
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/media"
+	"github.com/roomkv/roomkv/internal/meter"
 	"github.com/roomkv/roomkv/internal/seal"
 )
 
@@ -25,10 +26,13 @@ type Shared struct {
 	// Background is what goes on without anybody who waits for it.
 	Background background.Group
 
+	// Meter counts what is merged, and what is tried again.
+	Meter meter.Meter
+
 	// Seen gets each page of the memory's events that is read. It is set before the first use, and may be nil.
 	Seen func(room id.RoomID, page matrix.Page)
 
-	client    *mautrix.Client
+	client    matrix.Client
 	Encrypted seal.Rooms
 	Megolm    seal.Megolm
 	full      sync.Map // id.RoomID → true, where the log was told that the dict is nearly full
@@ -43,8 +47,9 @@ type Shared struct {
 // NewShared returns what rooms of the client share. Sink is told what the client's sync brings once the follower is started.
 func NewShared(client *mautrix.Client, settings Settings, sink follow.Sink) *Shared {
 	settings.Policy = settings.Policy.Or()
-	s := &Shared{Settings: settings, client: client, Type: event.Type{Type: settings.EventType, Class: event.StateEventType}}
-	s.clock = matrix.NewClock(client, settings.Policy.ClockFor)
+	s := &Shared{Settings: settings, Type: event.Type{Type: settings.EventType, Class: event.StateEventType}}
+	s.client = matrix.Client{Client: client, Meter: &s.Meter}
+	s.clock = matrix.NewClock(s.client, settings.Policy.ClockFor)
 	s.media.MaxValue, s.media.Policy, s.Encrypted.Policy, s.Follower.Policy = settings.MaxValue, settings.Policy, settings.Policy, settings.Policy
 	s.Megolm = seal.Megolm{
 		Type: settings.EventType, Backup: settings.Backup, KeyWait: settings.KeyWait, MinTrust: settings.MinTrust,

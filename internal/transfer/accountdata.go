@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 
-	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/dump"
@@ -19,7 +18,7 @@ import (
 //
 // Errors: ErrNotFound where there is none; ErrInvalidOption for an option that says how a file is read, where there is no type, and for a memory in account
 // data; those of [Import].
-func ImportAccountData(ctx context.Context, dst Destination, client *mautrix.Client, room id.RoomID, dataType, prefix string, options ImportOptions) (Imported, error) {
+func ImportAccountData(ctx context.Context, dst Destination, client matrix.Client, room id.RoomID, dataType, prefix string, options ImportOptions) (Imported, error) {
 	switch {
 	case options.Read != nil:
 		return Imported{}, fault.Of(fault.ErrInvalidOption, nil, "account data is one JSON object, and takes neither ImportJSON nor ImportJSONLines")

@@ -51,7 +51,7 @@ func TestIsFresh(t *testing.T) {
 		assert.Equal(t, test.want, got, test.about)
 
 		requests := new(refusals)
-		w.Client.Client = &http.Client{Transport: requests}
+		w.Client.Client.Client = &http.Client{Transport: requests}
 		w.start.known = true
 		_, _ = w.isFresh(t.Context(), dictOf("$e", test.at, `{}`), test.after, test.resumes)
 		assert.Equal(t, test.asks, requests.n > 0, test.about)
