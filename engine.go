@@ -76,9 +76,9 @@ func (c *core) beginAll(ctx context.Context, kind string) (context.Context, *run
 // memoryOf is where the room's memory is: in its state, or in account data over that.
 func (c *core) memoryOf(room memory.Room) memory.Memory {
 	if c.fallback {
-		return room.Unexpired(c.accounts.Memory(room))
+		return c.accounts.Memory(room)
 	}
-	return room.Unexpired(room.InState())
+	return room.InState()
 }
 
 // feed gives memories, watches, upgrades and account data what the client's sync brings. It implements [follow.Sink].

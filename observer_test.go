@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/rand"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -186,6 +187,7 @@ type seen struct {
 	snapshot *roomkv.Snapshot
 	old      *roomkv.Store // of another New, which nobody observes
 	revision roomkv.Revision
+	lease    *roomkv.Lease
 }
 
 // calls are all that an observer is told of, one call each. The memory has "a" and "b". Each gives the kind that is told where that is another.
@@ -239,6 +241,21 @@ var observedCalls = map[string]func(ctx context.Context, s *seen) error{
 	"Snapshot.Entry": func(ctx context.Context, s *seen) error { _, err := s.snapshot.Entry(ctx, "a"); return err },
 	"Snapshot.Keys":  func(ctx context.Context, s *seen) error { _, err := s.snapshot.Keys(ctx); return err },
 	"Snapshot.All":   func(ctx context.Context, s *seen) error { return firstError(s.snapshot.All(ctx)) },
+
+	"Store.ImportAccountData": func(ctx context.Context, s *seen) error {
+		if err := s.client.SetAccountData(ctx, "com.example.bot", map[string]int{"imported": 1}); err != nil {
+			return err
+		}
+		_, err := s.store.ImportAccountData(ctx, "", "com.example.bot")
+		return err
+	},
+	"Store.Sweep": func(ctx context.Context, s *seen) error { return s.store.Sweep(ctx) },
+	"Store.Once":  func(ctx context.Context, s *seen) error { _, err := s.store.Once(ctx, "$event", time.Hour); return err },
+	"Store.Lease": func(ctx context.Context, s *seen) error {
+		_, err := s.store.Lease(ctx, rand.Text(), leaseTTL)
+		return err
+	},
+	"Lease.Release": func(ctx context.Context, s *seen) error { return s.lease.Release(ctx) },
 
 	"Map.Get": func(ctx context.Context, s *seen) error {
 		_, err := roomkv.MapOf[int](s.store).Get(ctx, "a")
@@ -337,6 +354,8 @@ func TestObserverIsToldOfEachCall(t *testing.T) {
 			s.snapshot, err = s.store.At(ctx, roomkv.AtRevision(roomkv.Revision(revision(t, s.store, "a"))))
 			require.NoError(t, err)
 			s.revision = roomkv.Revision(revision(t, s.store, "a"))
+			s.lease, err = s.store.Lease(ctx, rand.Text(), leaseTTL)
+			require.NoError(t, err)
 			s.take()
 
 			began := time.Now()

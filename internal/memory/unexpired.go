@@ -10,18 +10,8 @@ import (
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
-// unexpired is a memory without what has expired there.
-type unexpired struct {
-	Memory
-	room Room
-}
-
-// Unexpired is the memory of the room without what has expired there.
-func (r Room) Unexpired(m Memory) Memory { return unexpired{m, r} }
-
-// expired tells whether the record's time is over.
-func (r Room) expired(ctx context.Context, found *Record) (bool, error) {
-	at := found.Until()
+// expired tells whether that time is over, in Unix milliseconds by the homeserver's clock; 0 never is.
+func (r Room) expired(ctx context.Context, at int64) (bool, error) {
 	if at == 0 {
 		return false, nil
 	}
@@ -33,7 +23,7 @@ func (r Room) expired(ctx context.Context, found *Record) (bool, error) {
 func (r Room) unexpired(ctx context.Context, records []Record) ([]Record, error) {
 	var failed error
 	records = slices.DeleteFunc(records, func(found Record) bool {
-		over, err := r.expired(ctx, &found)
+		over, err := r.expired(ctx, found.Until())
 		if err != nil {
 			failed = err
 		}
@@ -42,35 +32,35 @@ func (r Room) unexpired(ctx context.Context, records []Record) ([]Record, error)
 	return records, failed
 }
 
-// Find implements [Memory].
-func (m unexpired) Find(ctx context.Context, name string, afresh bool) (*Record, error) {
-	found, err := m.Memory.Find(ctx, name, afresh)
+// Find implements [Memory], as do All, Named and Parts. A handle has nothing that has expired.
+func (h Handle) Find(ctx context.Context, name string, afresh bool) (*Record, error) {
+	found, err := h.Memory.Find(ctx, name, afresh)
 	if found == nil || err != nil {
 		return found, err
 	}
-	if over, err := m.room.expired(ctx, found); over || err != nil {
+	if over, err := h.expired(ctx, found.Until()); over || err != nil {
 		return nil, err
 	}
 	return found, nil
 }
 
 // All implements [Memory].
-func (m unexpired) All(ctx context.Context) ([]Record, error) {
-	records, err := m.Memory.All(ctx)
+func (h Handle) All(ctx context.Context) ([]Record, error) {
+	records, err := h.Memory.All(ctx)
 	if err != nil {
 		return records, err
 	}
-	return m.room.unexpired(ctx, records)
+	return h.unexpired(ctx, records)
 }
 
 // Named implements [Memory].
-func (m unexpired) Named(ctx context.Context, names []string) (map[string]Record, error) {
-	found, err := m.Memory.Named(ctx, names)
+func (h Handle) Named(ctx context.Context, names []string) (map[string]Record, error) {
+	found, err := h.Memory.Named(ctx, names)
 	if err != nil {
 		return found, err
 	}
 	for name, record := range found {
-		over, err := m.room.expired(ctx, &record)
+		over, err := h.expired(ctx, record.Until())
 		if err != nil {
 			return nil, err
 		}
@@ -82,11 +72,11 @@ func (m unexpired) Named(ctx context.Context, names []string) (map[string]Record
 }
 
 // Parts implements [Memory].
-func (m unexpired) Parts(ctx context.Context, foreign func(stateKey string) bool) iter.Seq2[Part, error] {
+func (h Handle) Parts(ctx context.Context, foreign func(stateKey string) bool) iter.Seq2[Part, error] {
 	return func(yield func(Part, error) bool) {
-		for part, err := range m.Memory.Parts(ctx, foreign) {
+		for part, err := range h.Memory.Parts(ctx, foreign) {
 			if err == nil {
-				part.Records, err = m.room.unexpired(ctx, part.Records)
+				part.Records, err = h.unexpired(ctx, part.Records)
 			}
 			if !yield(part, err) {
 				return
@@ -108,7 +98,7 @@ func (h Handle) Sweep(ctx context.Context) error {
 		return err
 	}
 	for _, found := range records {
-		over, err := h.expired(ctx, &found)
+		over, err := h.expired(ctx, found.Until())
 		if err != nil {
 			return err
 		}
