@@ -3,6 +3,7 @@ package roomkv_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -26,6 +27,7 @@ var expiryRows = []row{
 	{name: "ExpireAfter of what waits for a flush", in: both, run: expiresBeforeFlush},
 	{name: "ExpireAfter is copied, exported and imported", in: both, run: expiryMoves},
 	{name: "Sweep removes what has expired", in: inRooms, run: sweeps},
+	{name: "Watch tells what expires", in: followed + " single/encrypted/following perkey/encrypted/following", run: watchTellsExpiry},
 	{name: "Lease has one holder", in: inRooms + " single/following", run: leaseHeld},
 	{name: "Lease in account data is refused", in: both, run: leaseInAccountData},
 	{name: "Once is true for one", in: inRooms + " " + followed, run: onceOfSeveral},
@@ -364,4 +366,41 @@ func onceOfSeveral(t *testing.T, e *env) {
 	assert.True(t, first, "another handler's")
 	_, err = e.store.Once(ctx, "$one", 0)
 	require.ErrorIs(t, err, roomkv.ErrInvalidOption)
+}
+
+func watchTellsExpiry(t *testing.T, e *env) {
+	ctx := t.Context()
+	require.NoError(t, e.store.Put(ctx, "was", 0, roomkv.ExpireAfter(time.Millisecond)))
+	gone(t, e.store, "was")
+	require.NoError(t, e.store.Put(ctx, "soon", 1, roomkv.ExpireAfter(life)))
+	e.synced(t)
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	var told []string
+	expired := map[string]int{}
+	for change, err := range e.store.Watch(ctx, roomkv.WatchInitial()) {
+		require.NoError(t, err, "after %v", told)
+		if change.EndOfInitial {
+			require.NoError(t, e.store.Put(ctx, "later", 2, roomkv.ExpireAfter(life)))
+			continue
+		}
+		told = append(told, fmt.Sprintf("%s: %s → %s", change.Key, change.Old, change.New))
+		if change.Expired {
+			assert.NotEmpty(t, change.Revision)
+			if expired[change.Key]++; len(expired) == 2 { // which removes them, and that is not told again
+				for _, key := range []string{"later", "soon"} {
+					gone(t, e.store, key)
+				}
+				require.NoError(t, e.store.Sweep(ctx))
+				require.NoError(t, e.store.Put(ctx, "later", 3))
+			}
+		}
+		if string(change.New) == "3" {
+			break
+		}
+	}
+	assert.Equal(t, []string{"soon:  → 1", "later:  → 2"}, told[:2])
+	assert.ElementsMatch(t, []string{"soon: 1 → ", "later: 2 → "}, told[2:4])
+	assert.Equal(t, []string{"later:  → 3"}, told[4:])
+	assert.Equal(t, map[string]int{"soon": 1, "later": 1}, expired)
 }

@@ -23,6 +23,10 @@ type Change struct {
 	Time     time.Time       // when, by the sender's homeserver's clock, to the millisecond
 	Place    Place           // where it was changed, and New is; see [WithAccountDataFallback]
 
+	// Expired: New is nil because the value's time is over; see [ExpireAfter]. Then Revision is that of the state event that holds the value still, or of the
+	// one that has removed it, and Sender is empty in the former case.
+	Expired bool
+
 	// EndOfInitial marks the end of what [WatchInitial] tells first. It is no change: of the other fields only Revision is set, from which [WatchFrom]
 	// would go on. That is empty where the homeserver lists no event of the memory.
 	EndOfInitial bool
@@ -133,7 +137,7 @@ func (s *Store) watch(ctx context.Context, w *watch.Watch, yield func(Change, er
 	w.Upgraded = home.Watchable
 	return w.Run(ctx, &s.core.feed.watches, func(told watch.Change, err error) bool {
 		change := Change{Key: s.prefix.off(told.Key), Old: told.Old, New: told.New, Revision: Revision(told.Event), Sender: told.Sender, Time: told.Time,
-			EndOfInitial: told.EndOfInitial}
+			EndOfInitial: told.EndOfInitial, Expired: told.Expired}
 		if told.InAccount {
 			change.Place = InAccountData
 		}

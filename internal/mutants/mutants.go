@@ -197,4 +197,10 @@ var mutants = []mutant{
 		"		c.mode.Meter.Add(meter.Counts{Merges: 1})\n", "", []string{"-run", "TestMergesAreCounted", "."}},
 	{"observer: an operation that panics does not end", "observer.go",
 		"	if panicked != nil {\n		class = \"panic\"\n	}\n", "	if panicked != nil {\n		panic(panicked)\n	}\n", []string{"-run", "TestObservedEnds", "."}},
+	{"ExpireAfter: a watch does not tell what expires", "internal/watch/expiring.go",
+		"		if at <= now {\n			names", "		if at < 0 {\n			names", []string{"-run", "TestConformance/memory.*/Watch_tells_what_expires", "."}},
+	{"ExpireAfter: a watch tells twice what expires", "internal/watch/expiring.go",
+		"	was = was && w.expiring.gone[name] != old\n", "", []string{"-run", "TestConformance/memory.*/Watch_tells_what_expires", "."}},
+	{"ExpireAfter: a watch first tells what has expired", "internal/watch/initial.go",
+		"at != 0 && at <= w.now(ctx) {", "at < 0 && at <= w.now(ctx) {", []string{"-run", "TestConformance/memory.*/Watch_tells_what_expires", "."}},
 }

@@ -26,6 +26,11 @@ func (w *Watch) tellInitial(ctx context.Context, yield func(Change, error) bool)
 		return known && found.Err == nil && !w.Wanted(key) // whose key nobody can tell can be wanted
 	})
 	for _, found := range w.Listed(ctx, records, memory.Listing{}) {
+		if at := found.Until(); at != 0 && at <= w.now(ctx) {
+			w.expiring.gone[found.Name] = string(found.Stored)
+			delete(w.expiring.until, found.Name)
+			continue
+		}
 		entry, err := together.Entry(ctx, &found)
 		if ctx.Err() != nil {
 			return false, ctx.Err()

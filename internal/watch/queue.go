@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 
 	"maunium.net/go/mautrix/id"
 
@@ -54,10 +55,11 @@ func (w *Queue) push(room id.RoomID, some news) {
 	}
 }
 
-// take waits for something in the queue. What the homeserver had stored up to since was brought before.
-func (w *Queue) take(ctx context.Context) (all []news, since int64, err error) {
+// take waits for something in the queue, or until then. What the homeserver had stored up to since was brought before.
+func (w *Queue) take(ctx context.Context, until <-chan time.Time) (all []news, since int64, err error) {
 	select {
 	case <-w.wake:
+	case <-until:
 	case <-ctx.Done():
 		return nil, 0, ctx.Err()
 	}

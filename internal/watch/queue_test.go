@@ -36,7 +36,7 @@ func take(t *testing.T, w *Queue) ([]news, int64) {
 		assert.Empty(t, w.queue, "nobody is told of this")
 		return nil, 0
 	}
-	all, since, err := w.take(t.Context())
+	all, since, err := w.take(t.Context(), nil)
 	require.NoError(t, err)
 	return all, since
 }
@@ -128,7 +128,7 @@ func TestTakeWaits(t *testing.T) {
 		w := q.open(room)
 		got := make(chan []news, 1)
 		go func() {
-			all, _, err := w.take(t.Context())
+			all, _, err := w.take(t.Context(), nil)
 			assert.NoError(t, err)
 			got <- all
 		}()
@@ -142,7 +142,7 @@ func TestTakeWaits(t *testing.T) {
 
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		_, _, err := w.take(ctx)
+		_, _, err := w.take(ctx, nil)
 		assert.ErrorIs(t, err, context.Canceled)
 	})
 }

@@ -29,6 +29,7 @@ type Change struct {
 	Sender    id.UserID
 	Time      time.Time
 	InAccount bool // whether it was changed in account data
+	Expired   bool // whether New is nil because the value's time is over
 
 	// EndOfInitial: what was there when the watch began has been told. Event is where the watch goes on from, and nothing else is set.
 	EndOfInitial bool
@@ -50,6 +51,7 @@ type Watch struct {
 	last   milestone           // the last event that was told, or was there before
 	caught bool                // whether the sync has brought all that was there before
 	over   fallback.Version    // what was told of account data
+	expiring
 }
 
 // watched is what a watch has told of one dict.
@@ -100,9 +102,12 @@ func (w *Watch) Run(ctx context.Context, queues *Queues, yield func(Change, erro
 		err = w.Upgraded(ctx, 0) // the sync may have told of it before the watch began
 	}
 	for err == nil {
-		all, since, ended := queue.take(ctx)
+		all, since, ended := queue.take(ctx, w.untilExpiry(ctx))
 		if ended != nil {
 			return ended
+		}
+		if w.tellExpired(ctx, yield) {
+			return nil
 		}
 		for _, some := range all {
 			left := false
@@ -162,14 +167,16 @@ func (w *Watch) update(stateKey string, d *watched) (names []string, before, aft
 		after = w.Account.Onto(w.over, stateKey, d.view)
 	}
 	d.names = after
-	for name := range after {
-		if old, ok := before[name]; !ok || old != after[name] {
+	for name, stored := range after {
+		if old, ok := before[name]; !ok || old != stored {
 			names = append(names, name)
+			w.expiring.note(name, stored)
 		}
 	}
 	for name := range before {
 		if _, ok := after[name]; !ok {
 			names = append(names, name)
+			w.expiring.note(name, "")
 		}
 	}
 	return names, before, after
@@ -253,7 +260,10 @@ func (w *Watch) yield(ctx context.Context, names []string, before, after map[str
 		if plain && (w.Secret != nil || !w.Wanted(key)) || !plain && !wire.IsSealed(name) {
 			continue
 		}
-		t := w.change(ctx, base(name), name, before, after)
+		t, changed := w.change(ctx, base, name, before, after)
+		if !changed {
+			continue
+		}
 		if t.Key == "" && t.err != nil && !plain || w.Wanted(t.Key) {
 			changes = append(changes, t)
 		}
@@ -273,24 +283,29 @@ type told struct {
 	err error
 }
 
-// change is what has changed about one name, with what base has. What the old value was matters less than what the new one is, and one
+// change is what has changed about one name, with what base has, where anything has. What the old value was matters less than what the new one is, and one
 // that was redacted is only left out.
-func (w *Watch) change(ctx context.Context, base Change, name string, before, after map[string]string) (t told) {
-	t.Change = base
-	from := base.Event
+func (w *Watch) change(ctx context.Context, base func(name string) Change, name string, before, after map[string]string) (t told, changed bool) {
+	was, is, expired := w.sides(ctx, name, before, after)
+	if !was && !is {
+		return t, false
+	}
+	t.Change = base(name)
+	from := t.Event
 	t.Key, _ = wire.KeyOf(name)
-	if old, ok := before[name]; ok {
+	t.Expired = expired
+	if old := before[name]; was {
 		read, err := w.Reader().Value(ctx, name, json.RawMessage(old), from)
 		if t.Key, t.Old = read.Key, read.JSON; !errors.Is(err, fault.ErrRedacted) || t.Key == "" {
 			t.err = err
 		}
 	}
-	if now, ok := after[name]; ok {
+	if now := after[name]; is {
 		read, err := w.Reader().Value(ctx, name, json.RawMessage(now), from)
 		t.New, t.err = read.JSON, err
 		if read.Key != "" {
 			t.Key = read.Key
 		}
 	}
-	return t
+	return t, true
 }
