@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/rand"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -243,16 +242,13 @@ var observedCalls = map[string]func(ctx context.Context, s *seen) error{
 	"Snapshot.All":   func(ctx context.Context, s *seen) error { return firstError(s.snapshot.All(ctx)) },
 
 	"Store.ImportAccountData": func(ctx context.Context, s *seen) error {
-		if err := s.client.SetAccountData(ctx, "com.example.bot", map[string]int{"imported": 1}); err != nil {
-			return err
-		}
 		_, err := s.store.ImportAccountData(ctx, "", "com.example.bot")
 		return err
 	},
 	"Store.Sweep": func(ctx context.Context, s *seen) error { return s.store.Sweep(ctx) },
 	"Store.Once":  func(ctx context.Context, s *seen) error { _, err := s.store.Once(ctx, "$event", time.Hour); return err },
 	"Store.Lease": func(ctx context.Context, s *seen) error {
-		_, err := s.store.Lease(ctx, rand.Text(), leaseTTL)
+		_, err := s.store.Lease(ctx, "leader", leaseTTL)
 		return err
 	},
 	"Lease.Release": func(ctx context.Context, s *seen) error { return s.lease.Release(ctx) },
@@ -346,16 +342,19 @@ func TestObserverIsToldOfEachCall(t *testing.T) {
 		require.NoError(t, s.store.Follow())
 		syncing(t, client)
 		require.NoError(t, s.old.Put(ctx, "other", 1))
+		require.NoError(t, client.SetAccountData(ctx, "com.example.bot", map[string]int{"imported": 1}))
 		info, err := s.store.Info(ctx)
 		require.NoError(t, err)
 		for name, call := range observedCalls {
 			require.NoError(t, s.store.PutAll(ctx, map[string]any{"a": 1, "b": 1}))
-			require.NoError(t, s.store.Delete(ctx, "new"))
+			require.NoError(t, s.store.Delete(ctx, "new", "leader", "once/$event"))
 			s.snapshot, err = s.store.At(ctx, roomkv.AtRevision(roomkv.Revision(revision(t, s.store, "a"))))
 			require.NoError(t, err)
 			s.revision = roomkv.Revision(revision(t, s.store, "a"))
-			s.lease, err = s.store.Lease(ctx, rand.Text(), leaseTTL)
-			require.NoError(t, err)
+			if name == "Lease.Release" {
+				s.lease, err = s.store.Lease(ctx, "leader", leaseTTL)
+				require.NoError(t, err)
+			}
 			s.take()
 
 			began := time.Now()
