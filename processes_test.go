@@ -53,7 +53,7 @@ type job struct {
 	Room   id.RoomID
 	Layout string
 	Name   string
-	Do     string // put, overwrite, update, create or opsdroid
+	Do     string // put, overwrite, update, create, opsdroid or expire
 	Times  int
 	Many   int // goroutines
 	Sync   bool
@@ -174,6 +174,9 @@ func (j job) rounds() int {
 }
 
 func (j job) work(ctx context.Context, store *roomkv.Store, client *mautrix.Client, worker int, say func(string)) error {
+	if j.Do == "expire" {
+		return j.expire(ctx, store, say)
+	}
 	if j.Do == "create" {
 		switch err := store.Create(ctx, "round", j.Name); {
 		case err == nil:
@@ -222,10 +225,16 @@ func start(t testing.TB, j job) *process {
 	t.Helper()
 	self, err := os.Executable()
 	require.NoError(t, err)
+	return startAs(t, self, j)
+}
+
+// startAs is start with another build of the test binary, and with more in the environment.
+func startAs(t testing.TB, self string, j job, env ...string) *process {
+	t.Helper()
 	text, err := json.Marshal(j)
 	require.NoError(t, err)
 	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), workerEnv+"="+string(text))
+	cmd.Env = append(append(os.Environ(), workerEnv+"="+string(text)), env...)
 	cmd.Stderr = os.Stderr
 	input, err := cmd.StdinPipe()
 	require.NoError(t, err)
