@@ -23,8 +23,8 @@ type Change struct {
 	Time     time.Time       // when, by the sender's homeserver's clock, to the millisecond
 	Place    Place           // where it was changed, and New is; see [WithAccountDataFallback]
 
-	// Expired: New is nil because the value's time is over; see [ExpireAfter]. Then Revision is that of the state event that holds the value still, or of the
-	// one that has removed it, and Sender is empty in the former case.
+	// Expired is true if New is nil because the value has expired; see [ExpireAfter]. Revision is then the state event that still holds the value, or the one
+	// that has removed it. If no event brought the change, but only the time, Sender is empty and Time is when the value expired.
 	Expired bool
 
 	// EndOfInitial marks the end of what [WatchInitial] tells first. It is no change: of the other fields only Revision is set, from which [WatchFrom]
