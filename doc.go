@@ -60,7 +60,13 @@
 // # Following
 //
 // With [Store.Follow] the client's own sync feeds the store: a Get takes no request, a Put one, and [Store.Watch]
-// tells what changes. With [WithSingleWriter] a Put takes one request without a sync.
+// tells what changes. With [WithSingleWriter] a Put takes one request without a sync. For the client of a bridge, which does not sync,
+// [Store.FollowEvents] stands in the place of Follow.
+//
+// # Values that expire, and replicas
+//
+// A value that is put with [ExpireAfter] expires, by the homeserver's clock. If several processes of one bot get the same events, [Store.Once] says to one of them that
+// it is to deal with an event, and [Store.Lease] lets one process at a time do something.
 //
 // # What operations take
 //

@@ -26,7 +26,7 @@ type Entry struct {
 	Encrypted bool      // whether the value was in an encrypted event
 	Deleted   bool      // in a [Store.History]: the key was removed, and there is no value
 	Place     Place     // where it is stored: in the room's state, but for [WithAccountDataFallback]
-	Expires   time.Time // until when it counts, by the homeserver's clock, the zero time where that is for ever; see [ExpireAfter]
+	Expires   time.Time // when the value expires, by the homeserver's clock, the zero time if it does not; see [ExpireAfter]
 
 	// Of that event: who sent it, and how far the device that encrypted it was trusted when it was decrypted.
 	EncryptedBy id.UserID

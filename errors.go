@@ -16,7 +16,7 @@ var (
 	// Purge return it where others have written the same keys meanwhile.
 	ErrConflict = fault.ErrConflict
 
-	// ErrNotFollowing: Watch needs a store that follows its client's sync, and that nobody has closed.
+	// ErrNotFollowing: Watch needs a store that follows, by [Store.Follow] or [Store.FollowEvents], and that nobody has closed.
 	ErrNotFollowing = fault.ErrNotFollowing
 
 	// ErrTooOld: Watch cannot begin at the revision, or go on where it was, for the homeserver does not list that event
@@ -97,10 +97,10 @@ var (
 	// ErrNotAtomic: a Transact uses keys that are not in one state event, or lists keys that are not. Nothing was changed.
 	ErrNotAtomic = fault.ErrNotAtomic
 
-	// ErrNoTime: the homeserver's answers do not say what time it is, so that nobody can tell whether something has expired.
+	// ErrNoTime: the homeserver's answers have no Date header that can be read. A proxy may have removed it. Without the time nobody can tell what has expired.
 	ErrNoTime = fault.ErrNoTime
 
-	// ErrLeaseLost: the lease that a Tx requires is not held any more.
+	// ErrLeaseLost: the lease that [Tx.Require] was given is not held any more. Nothing was changed.
 	ErrLeaseLost = fault.ErrLeaseLost
 
 	// ErrTxDone: a Tx was used after the function that got it had returned.

@@ -40,11 +40,11 @@ import (
 // [mautrix.ExtensibleSyncer], and where its filter leaves out the store's events.
 func (s *Store) Follow() error { return s.core.Follower.Start() }
 
-// FollowEvents is [Store.Follow] for a client that does not sync, such as an intent of an application service. On registers a handler of events of a type,
-// as that of mautrix's appservice.EventProcessor does before it starts. [Store.Watch] then works. An event is no more than news, and the store asks the
-// homeserver what has changed: events may come late, twice and in any order. Nothing tells whether they still come, so each read asks the homeserver.
-// With a maxAge above 0 it is answered from memory for so long after that was asked, unless an event tells of a change, and can miss what others have written since.
-// It is [ErrInvalidOption] without on, with a negative maxAge, beside Follow, and after [Store.Close]. A second call does nothing.
+// FollowEvents is [Store.Follow] for a client that does not sync, such as an intent of an application service. It calls on to register handlers of events: pass
+// On of mautrix's appservice.EventProcessor, before that starts. Then [Store.Watch] works. After an event the store asks the homeserver what has changed, so
+// that events may come late, twice and in any order. Each read asks the homeserver. With a maxAge above 0 a read is answered from memory for up to maxAge
+// after the homeserver was asked, and less if an event tells of a change. If none comes, a read can miss what others have written in that time. It fails with
+// [ErrInvalidOption] if on is nil, maxAge is negative, or the store follows a sync or was closed. A second call does nothing.
 func (s *Store) FollowEvents(on func(eventType event.Type, handle func(ctx context.Context, evt *event.Event)), maxAge time.Duration) error {
 	return s.core.Follower.StartEvents(on, maxAge)
 }

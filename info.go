@@ -32,8 +32,8 @@ type Info struct {
 	PowerNeeded int  // what it takes to write the memory's state
 	PowerKnown  bool // whether the homeserver has told these two
 
-	Retries int // how often the stores that come from the same [New] have made a request again until now
-	Merges  int // how many state events they have sent that merge what several writers had written
+	Retries int // how many requests the stores that come from the same [New] have made again until now
+	Merges  int // how many state events these stores have sent that merge what several writers had written
 
 	Following bool          // whether reads are answered from memory; see [Store.Follow]
 	Age       time.Duration // how long ago the sync has last told something, while Following

@@ -28,8 +28,8 @@ const (
 	leaseRetry = time.Second
 )
 
-// Lease is the right of one process at a time to do something, for example to be the one of several replicas that answers. [Store.Lease] takes one. It is
-// renewed in the background. Its methods are safe for concurrent use.
+// Lease is the right of one process at a time to do something, for example of one of a bot's replicas to send reminders. [Store.Lease] takes it, and
+// renews it in the background. All methods are safe for concurrent use.
 type Lease struct {
 	store *Store
 	at    place
@@ -55,11 +55,11 @@ type leaseRecord struct {
 	Until  int64  `json:"until"`  // when others may take it, in Unix milliseconds by the homeserver's clock
 }
 
-// Lease waits until no process has the lease of that name, and takes it. Of processes on one homeserver one at most has it; two homeservers that cannot
-// reach each other can each have a holder. The record is the value of the key name, which nothing else may write. The lease is renewed every third of ttl, at
-// least 30 seconds. If its holder dies another process gets it within ttl and some 3 seconds.
+// Lease waits until no process has the lease of that name, and takes it. Of the processes on one homeserver at most one has it; two homeservers that
+// cannot reach each other can each have a holder. Only the wait ends with ctx. The lease is renewed every third of ttl until [Lease.Release] or [Store.Close]. If
+// the holder dies, another gets it within ttl and some 3 seconds. The lease is stored under the key name, which nothing else may write.
 //
-// Errors: those of ctx, [Store.Get], [Store.Create]; [ErrInvalidOption] for a shorter ttl, [WithSingleWriter], a closed store; [ErrForbidden] in account data.
+// Errors: those of [Store.Get], [Store.Create]; [ErrInvalidOption] for a ttl below 30 seconds, [WithSingleWriter], a closed store; [ErrForbidden] in account data.
 func (s *Store) Lease(ctx context.Context, name string, ttl time.Duration) (lease *Lease, err error) {
 	ctx, op := s.begin(ctx, "Lease", name)
 	defer op.end(&err)
@@ -92,15 +92,16 @@ func (s *Store) Lease(ctx context.Context, name string, ttl time.Duration) (leas
 	}
 }
 
-// Done is closed when the lease is no longer held: ttl after the last renewal that succeeded was sent, when another process has the lease, when it
-// was released, and when the store was closed. Until then no other process on the same homeserver has it.
+// Done is closed when the lease is no longer held: when it was released, when the store was closed, when a renewal finds that the lease is not this one any
+// more, and at the latest ttl after the last successful renewal was sent. Until then no other process on the same homeserver has the lease.
 func (l *Lease) Done() <-chan struct{} { return l.done }
 
-// Fence is a number that rises with each holder of the lease, so that others can tell what an earlier holder has sent late. See [Tx.Require].
+// Fence is a number that is higher for each holder of the lease. Whoever gets it along with a request can refuse an earlier holder's, which came late. In
+// the memory [Tx.Require] does that.
 func (l *Lease) Fence() int64 { return l.fence }
 
-// Release gives the lease up, and waits until that is done. Another process that waits for the lease has it within some 3 seconds. A second call does nothing,
-// and nor does one after the lease was lost. On an error others take the lease for held until ttl has passed.
+// Release gives the lease up, and waits until that is done. Another process that waits for the lease has it within some 3 seconds. After the lease was
+// lost, and when it is called again, Release does nothing. If it fails, the lease is not renewed any more, and others may have to wait until ttl has passed.
 //
 // Errors: those of [Update].
 func (l *Lease) Release(ctx context.Context) (err error) {

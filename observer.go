@@ -11,12 +11,12 @@ import (
 	"github.com/roomkv/roomkv/internal/meter"
 )
 
-// Observer is told of each operation of the stores that come from one [New]; see [WithObserver]. The methods are called concurrently, and an operation
-// waits for them: they must not block, nor use the stores. If one panics, the panic comes out of the method of the store that was called. If that was in the
-// background, the panic ends the program.
+// Observer is told of each operation of the stores that come from one [New]; see [WithObserver]. Its methods are called concurrently, and an operation
+// waits for them: they must not block, nor use the stores. If one of them panics, so does the store's method that was called. A panic in the background ends
+// the program.
 type Observer interface {
-	// Start is called when an operation begins. It returns the context that the operation goes on with: ctx, or one made from it. The client's HTTP
-	// transport finds a span there, for example.
+	// Start is called when an operation begins. It returns the context for the rest of the operation: ctx, or one made from it. The requests have that
+	// context too, so that the client's HTTP transport can find a span in it, for example.
 	Start(ctx context.Context, op Operation) context.Context
 
 	// End is called once for each Start, when the operation has ended, with the context that Start has returned.
@@ -26,28 +26,28 @@ type Observer interface {
 // Operation is what an [Observer] is told of. It never has a value.
 type Operation struct {
 	// Kind is the name of the method or function: "Get", "PutAll", "Update", "Snapshot.Entry". What the stores do in the background has a kind in lower
-	// case: "send" sends what has waited for a flush, "renew" renews a [Lease], "repair" merges what nobody else has merged, or looks whether there is such, and "move" moves a
+	// case. "send" sends what has waited for a flush. "renew" renews a [Lease]. "repair" looks for what nobody else has merged, and merges it. "move" moves a
 	// memory from account data into the state.
 	Kind string
 
 	// Room is the ID of the store's room, or an alias that is not resolved yet. It is empty for Rooms, Flush and Close.
 	Room   id.RoomID
 	Layout string   // "single", or "per-key" with [WithPerKeyState]
-	Keys   []string // those that the call names, with the prefix of a [Store.Sub]; nil without [WithObservedKeys]
+	Keys   []string // the keys that the call names, with the prefix of a [Store.Sub]; nil without [WithObservedKeys]
 }
 
-// Outcome is what has become of an [Operation], and what it has taken.
+// Outcome is what an [Operation] has taken, and what kind of error it had.
 type Outcome struct {
 	Duration time.Duration // until the method has returned, or the loop has ended
-	Requests int           // those that were made again included
-	Retries  int           // how often one was made again
+	Requests int           // all of them, also those that repeat another
+	Retries  int           // how many of them repeat another
 	Sent     int64         // bytes of the bodies of requests
 	Received int64         // bytes of the bodies of answers, as far as they were read
 	Merges   int           // state events that merge what several writers have written
 
 	// Error is empty where there was none. Else it is the name of an error of this package, such as "ErrNotFound"; "context.Canceled" or
-	// "context.DeadlineExceeded"; a status such as "HTTP 502"; "no answer"; "panic"; or "other", for example for an error that the function given to
-	// [Update] has returned. Of a loop it is the last error that the loop was given.
+	// "context.DeadlineExceeded"; a status such as "HTTP 502"; "no answer"; "panic"; or "other", for example if the function given to [Update] returned
+	// an error. An operation that is a loop has the last error that the loop was given.
 	Error string
 }
 

@@ -11,8 +11,8 @@ import (
 	"github.com/roomkv/roomkv/internal/fault"
 )
 
-// Once tells whether the caller is the one of several replicas that is to deal with the event. Of processes on one homeserver that call it within ttl it is true
-// for one at most, and for exactly one where no call failed. It puts the key "once/" and the event's ID, which expires, with the requests of [Update].
+// Once tells whether the caller is the one of several replicas that is to deal with the event. Of all calls within ttl, by processes on one homeserver, at most
+// one gets true, and exactly one if none fails. Once creates the key "once/" and the event's ID, which expires after ttl, and takes the requests of [Update].
 //
 // Errors: those of [Store.Create] but for [ErrExists]; [ErrInvalidOption] for a ttl of zero or less; [ErrForbidden] in account data.
 func (s *Store) Once(ctx context.Context, event id.EventID, ttl time.Duration) (first bool, err error) {

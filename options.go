@@ -227,11 +227,11 @@ func WithFlushEvery(d time.Duration) Option {
 	return func(s *settings) { s.flushEvery, s.flushes = d, true }
 }
 
-// WithObserver tells an observer of each call that takes a context, but for [FromContext] and for calls that another one makes. Of a sequence each
-// loop is an operation, also of [Store.Watch]. The observer of a [Copy] is that of its destination.
+// WithObserver tells an observer of each operation: of each call that takes a context, but for [FromContext] and for calls that roomkv makes inside another. For
+// a method that returns a sequence, such as [Store.Watch], each loop is an operation. A [Copy] tells the observer of its destination.
 //
-// Each request is counted once. If operations share it, the one counts it that has waited longest and has not ended. With [WithFlushEvery] an operation
-// "send" counts it. Nobody counts what goes on after all who waited for it have given up, nor what the client's Crypto asks for by itself.
+// Each request is counted once. If operations share it, the one that has waited longest and has not ended counts it. With [WithFlushEvery] the operation
+// "send" counts it. Not counted are requests that go on after all callers have given up, and those that the client's Crypto makes by itself.
 // New fails with [ErrInvalidOption] if the observer is nil.
 func WithObserver(observer Observer) Option {
 	if isNil(observer) {
@@ -240,8 +240,8 @@ func WithObserver(observer Observer) Option {
 	return func(s *settings) { s.observer = observer }
 }
 
-// WithObservedKeys tells the observer of [WithObserver] the keys that a call names, in clear also where they are sealed. Keys can be personal, and there is no
-// end of them: they are for spans, not for the attributes of a metric.
+// WithObservedKeys tells the observer of [WithObserver] the keys that a call names, in clear also if they are sealed. Keys can be personal, and there can be very
+// many: put them into spans, not into the attributes of a metric.
 func WithObservedKeys() Option {
 	return func(s *settings) { s.observesKeys = true }
 }

@@ -89,7 +89,7 @@ func ImportJSONLines() ImportOption {
 	return func(i *transfer.ImportOptions) { i.Read = dump.ReadLines }
 }
 
-// ImportDryRun makes [Store.Import] count what it would write and remove, and change nothing. What the homeserver would refuse it does not find: values
+// ImportDryRun makes [Store.Import] count what it would write and remove, and change nothing. It does not find out what the homeserver would refuse: values
 // that are too large, a lack of power, a room that was upgraded.
 func ImportDryRun() ImportOption { return func(i *transfer.ImportOptions) { i.DryRun = true } }
 
@@ -152,14 +152,12 @@ func (s *Store) Import(ctx context.Context, r io.Reader, opts ...ImportOption) (
 	return Imported(imported), err
 }
 
-// ImportAccountData stores the map that the client's user has in account data of a type, each top-level name as a key: account data of the whole account
-// or, with a room as [Store.WithRoom] takes it, of that room. It goes into the store's room either way. Account data stays as it is, so that a later
-// call brings back keys that were deleted since.
+// ImportAccountData stores the map that the client's user has in account data of that type, each top-level name as a key. With a room, as [Store.WithRoom] takes
+// it, it reads the account data of that room, with "" that of the whole account. It writes to the store's room. The account data stays as it is: a later call
+// brings back keys that were deleted since. It does as [Store.Import] does with [ImportJSON], and takes one request more.
 //
-// It does as [Store.Import] with [ImportJSON], with the same options but for formats, and takes one request more.
-//
-// Errors: [ErrNotFound] where there is no such account data, or it is {}; [ErrInvalidOption] for a format, an empty type, and a memory of
-// [WithAccountDataFallback]; those of Import and WithRoom.
+// Errors: [ErrNotFound] if there is no such account data, or if it is {}; [ErrInvalidOption] for ImportJSON and [ImportJSONLines], for an empty type, and
+// for what [WithAccountDataFallback] has stored; those of Import and WithRoom.
 func (s *Store) ImportAccountData(ctx context.Context, room id.RoomID, dataType string, opts ...ImportOption) (done Imported, err error) {
 	ctx, op := s.begin(ctx, "ImportAccountData")
 	defer op.end(&err)

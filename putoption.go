@@ -10,7 +10,7 @@ import (
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
-// PutOption says how a value is stored.
+// PutOption says how a call such as [Store.Put] stores its value.
 type PutOption func(*putting)
 
 // putting is what options say of a value.
@@ -19,11 +19,11 @@ type putting struct {
 	after time.Duration
 }
 
-// ExpireAfter has the value count for that long, by the homeserver's clock and to within a second. Then no method finds it, and the next write to its state
-// event removes it; see [Store.Sweep]. A write without ExpireAfter takes the expiry off, but an [Update] keeps it. Zero is for ever. opsdroid sees
-// the value until it is removed. The homeserver is asked for its time once in ten minutes, also by reads of what expires.
+// ExpireAfter makes the value expire after d, by the homeserver's clock and to within a second. From then on no method finds it but History and At, and the next
+// write to its state event removes it; see [Store.Sweep]. A write without ExpireAfter takes the expiry off, but [Update] keeps it. With 0 the value does not
+// expire. opsdroid sees the value until it is removed. The homeserver is asked for its time about every ten minutes, also by reads of what expires.
 //
-// Errors of the call: [ErrInvalidOption] below zero or beyond the year 9999, [ErrNoTime], those of requests.
+// Errors of the call that is given it: [ErrInvalidOption] below 0 or beyond the year 9999, [ErrNoTime], those of requests.
 func ExpireAfter(d time.Duration) PutOption {
 	return func(p *putting) { p.told, p.after = true, d }
 }

@@ -6,8 +6,8 @@ import (
 	"github.com/roomkv/roomkv/internal/memory"
 )
 
-// Sweep removes what has expired in the whole memory, also what a [Store.Sub] does not see. Without it the next write to a state event does so.
-// Where nothing has expired Sweep makes no event and takes one request. Else it takes those of [Update], in the per-key layout for each key.
+// Sweep removes what has expired from the whole memory, also if the store is a [Store.Sub]. Without Sweep the next write to a state event removes what has
+// expired there. If nothing has, Sweep makes no event and takes one request. Else it takes those of [Update], in the per-key layout for each key.
 //
 // Errors: those of [Store.Delete], [ErrNoTime].
 func (s *Store) Sweep(ctx context.Context) (err error) {

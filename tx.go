@@ -130,10 +130,10 @@ func (tx *Tx) Keys(opts ...ListOption) (keys []string, err error) {
 	return tx.prefix.relative(keys), err
 }
 
-// Require makes the Transact depend on the lease: it changes nothing unless the lease is held when the change is made. So no write of an earlier holder counts
-// once another process has had the lease. The lease must be of the same room and event type, and in the per-key layout be the only key.
+// Require makes the Transact change nothing unless the lease is held when the change is made. So no write of an earlier holder counts once another process
+// has had the lease. The lease must come from a store of the same room and the same [New]. In the per-key layout no other key can be used beside it.
 //
-// Errors: [ErrLeaseLost], [ErrNotAtomic], [ErrTxDone], [ErrInvalidOption] for a lease of another memory.
+// Errors: [ErrLeaseLost], [ErrNotAtomic], [ErrTxDone], [ErrInvalidOption] for a lease of another room or [New].
 func (tx *Tx) Require(l *Lease) error {
 	if l == nil || l.at != tx.at {
 		return fault.Of(ErrInvalidOption, nil, "the lease is not one of the same memory")

@@ -23,8 +23,8 @@ type Change struct {
 	Time     time.Time       // when, by the sender's homeserver's clock, to the millisecond
 	Place    Place           // where it was changed, and New is; see [WithAccountDataFallback]
 
-	// Expired: New is nil because the value's time is over; see [ExpireAfter]. Then Revision is that of the state event that holds the value still, or of the
-	// one that has removed it, and Sender is empty in the former case.
+	// Expired is true if New is nil because the value has expired; see [ExpireAfter]. Revision is then the state event that still holds the value, or the one
+	// that has removed it. If no event brought the change, but only the time, Sender is empty and Time is when the value expired.
 	Expired bool
 
 	// EndOfInitial marks the end of what [WatchInitial] tells first. It is no change: of the other fields only Revision is set, from which [WatchFrom]
@@ -35,12 +35,12 @@ type Change struct {
 // WatchOption says what [Store.Watch] tells. With several [WatchKey] and [WatchPrefix] it tells the keys that any of them names.
 type WatchOption func(*watch.Watch)
 
-// WatchKey tells changes of one key only.
+// WatchKey tells changes only of one key.
 func WatchKey(key string) WatchOption {
 	return watchAlso(func(k string) bool { return k == key })
 }
 
-// WatchPrefix tells changes of those keys only that begin with one of the prefixes. Without any it is [ErrInvalidOption].
+// WatchPrefix tells changes only of keys that begin with one of the prefixes. Without a prefix the watch fails with [ErrInvalidOption].
 func WatchPrefix(prefixes ...string) WatchOption {
 	if len(prefixes) == 0 {
 		return nil
@@ -62,19 +62,18 @@ func watchAlso(wants func(key string) bool) WatchOption {
 	}
 }
 
-// WatchInitial tells first what is there: each key as a [Change] with New alone, and with the revision that holds the value, in the order of the keys.
-// Then comes a Change whose EndOfInitial is true, and then what has changed since. Nothing is lost or told twice between the two: what is told
-// first is what the first Old is, and what changes meanwhile is told afterwards.
+// WatchInitial makes a watch first tell what is there, in the order of the keys: each key as a [Change] in which Old is nil, with the revision that holds
+// the value. Then comes a Change whose EndOfInitial is true, and then what has changed since. No change is lost or told twice: one that is made while
+// the loop gets the first values is told after EndOfInitial.
 //
-// A value that cannot be read comes as an error beside the change's other fields. It takes the requests of reading the values beside those of the watch.
-// Together with [WatchFrom] it is [ErrInvalidOption].
+// A value that cannot be read comes as an error beside the change's other fields. The watch also takes the requests of [Store.All].
+// Together with [WatchFrom] the watch fails with [ErrInvalidOption].
 func WatchInitial() WatchOption {
 	return func(w *watch.Watch) { w.Initial = true }
 }
 
-// WatchFrom begins after a revision instead of now, for a bot that was down: that of the last [Change] it has
-// dealt with, or of an [Entry]. An empty
-// revision is now.
+// WatchFrom makes a watch begin after a revision instead of now. A bot that was down gives the revision of the last [Change] that it has dealt with, or that
+// of an [Entry]. An empty revision means now.
 func WatchFrom(revision Revision) WatchOption {
 	return func(w *watch.Watch) { w.From = id.EventID(revision) }
 }
