@@ -2,6 +2,9 @@ package roomkv
 
 import (
 	"context"
+	"errors"
+	"net/http"
+	"strings"
 	"sync"
 
 	"maunium.net/go/mautrix"
@@ -9,6 +12,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/fallback"
+	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/flush"
 	"github.com/roomkv/roomkv/internal/follow"
 	"github.com/roomkv/roomkv/internal/matrix"
@@ -53,24 +57,57 @@ func newCore(client *mautrix.Client, settings settings) *core {
 	return c
 }
 
-// begin begins an operation of which the observer is told, where there is one.
-func (c *core) begin(ctx context.Context, kind string, room func() id.RoomID, keys []string) (context.Context, *running) {
+// begin begins an operation of which the observer is told, where there is one. The room is empty where it is of no one room.
+func (c *core) begin(ctx context.Context, kind, room string, keys []string) (context.Context, *running) {
 	if c.observer == nil {
 		return ctx, nil
 	}
-	return start(ctx, c.observer, Operation{Kind: kind, Layout: c.Layout.String(), Keys: keys}, room)
+	return start(ctx, c.observer, Operation{Kind: kind, Layout: c.Layout.String(), Keys: keys}, func() id.RoomID { return c.knownRoom(room) })
 }
 
 // tell is for [background.Group].
 func (c *core) tell(ctx context.Context, kind string, room id.RoomID, do func(ctx context.Context) error) (err error) {
-	ctx, op := c.begin(ctx, kind, func() id.RoomID { return room }, nil)
+	ctx, op := c.begin(ctx, kind, room.String(), nil)
 	defer op.end(&err)
 	return do(ctx)
 }
 
-// beginAll is begin for what is of no one room.
-func (c *core) beginAll(ctx context.Context, kind string) (context.Context, *running) {
-	return c.begin(ctx, kind, func() id.RoomID { return "" }, nil)
+// roomID is the ID of a room that is given by ID, alias or configured name. An alias is resolved on first use and stays what it was then, also
+// when somebody points it elsewhere; a failure is not remembered.
+func (c *core) roomID(ctx context.Context, name string) (id.RoomID, error) {
+	room, err := c.lookUp(name)
+	if err != nil || strings.HasPrefix(room, "!") {
+		return id.RoomID(room), err
+	}
+	if known, ok := c.aliases.Load(room); ok {
+		return known.(id.RoomID), nil
+	}
+	var resolved mautrix.RespAliasResolve
+	url := c.client.BuildClientURL("v3", "directory", "room", room)
+	err = matrix.Get(ctx, c.Room("").Client, matrix.Request{Method: http.MethodGet, URL: url, Limit: matrix.MaxEvent}, &resolved)
+	switch {
+	case errors.Is(err, mautrix.MNotFound), errors.Is(err, mautrix.MInvalidParam):
+		return "", fault.Of(ErrUnknownRoom, err, "no homeserver knows the alias %s", room)
+	case err != nil && !errors.Is(err, matrix.ErrAnswer):
+		return "", fault.Because(err, "cannot resolve the alias %s: %s", room, matrix.Describe(err))
+	}
+	if !strings.HasPrefix(resolved.RoomID.String(), "!") {
+		return "", fault.Of(ErrUnknownRoom, nil, "the homeserver names no room ID for the alias %s", room)
+	}
+	c.aliases.Store(room, resolved.RoomID)
+	return resolved.RoomID, nil
+}
+
+// knownRoom is roomID as far as it is known without a request: else the alias, or a name that is not configured.
+func (c *core) knownRoom(name string) id.RoomID {
+	room, err := c.lookUp(name)
+	if err != nil {
+		return id.RoomID(name)
+	}
+	if known, ok := c.aliases.Load(room); ok {
+		return known.(id.RoomID)
+	}
+	return id.RoomID(room)
 }
 
 // memoryOf is where the room's memory is: in its state, or in account data over that.

@@ -57,7 +57,7 @@ func (s *Store) FollowEvents(on func(eventType event.Type, handle func(ctx conte
 // that may have been done. After any other error they go on waiting and are tried again. The client's log has every error. If ctx ends first Flush
 // returns its error, and nothing is dropped.
 func (s *Store) Flush(ctx context.Context) (err error) {
-	ctx, op := s.core.beginAll(ctx, "Flush")
+	ctx, op := s.core.begin(ctx, "Flush", "", nil)
 	defer op.end(&err)
 	if s.core.waiting == nil {
 		return nil
@@ -73,7 +73,7 @@ func (s *Store) Flush(ctx context.Context) (err error) {
 //
 // The error is ctx's, where that ends first, or that of Flush. What was not sent is lost.
 func (s *Store) Close(ctx context.Context) (err error) {
-	ctx, op := s.core.beginAll(ctx, "Close")
+	ctx, op := s.core.begin(ctx, "Close", "", nil)
 	defer op.end(&err)
 	var unsent error
 	if s.core.waiting != nil {

@@ -166,8 +166,7 @@ func (s *Store) ImportAccountData(ctx context.Context, room id.RoomID, dataType 
 		return Imported{}, err
 	}
 	if room != "" {
-		of := &Store{core: s.core, room: room.String()}
-		id, err := of.roomID(ctx)
+		id, err := s.core.roomID(ctx, room.String())
 		if err != nil {
 			return Imported{}, err
 		}

@@ -20,7 +20,7 @@ func (s *Store) WithRoom(ctx context.Context, room id.RoomID) (scoped *Store, er
 	scoped = &Store{core: s.core, room: string(room), prefix: s.prefix}
 	ctx, op := scoped.begin(ctx, "WithRoom")
 	defer op.end(&err)
-	if _, err := scoped.roomID(ctx); err != nil {
+	if _, err := scoped.core.roomID(ctx, scoped.room); err != nil {
 		return nil, err
 	}
 	return scoped, nil
@@ -35,7 +35,7 @@ func (s *Store) WithRoom(ctx context.Context, room id.RoomID) (scoped *Store, er
 // An error comes once, with an empty ID, and ends the iteration. It is one of those that [Store] names for all methods.
 func (s *Store) Rooms(ctx context.Context) iter.Seq2[id.RoomID, error] {
 	return func(yield func(id.RoomID, error) bool) {
-		ctx, op := s.core.beginAll(ctx, "Rooms")
+		ctx, op := s.core.begin(ctx, "Rooms", "", nil)
 		defer op.end(nil)
 		yield = noting(op, yield)
 		rooms, err := s.core.feed.memory.Rooms(ctx)

@@ -3,10 +3,8 @@ package roomkv
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"iter"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -19,7 +17,6 @@ import (
 	"github.com/roomkv/roomkv/internal/encode"
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/flush"
-	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/memory"
 	"github.com/roomkv/roomkv/internal/upgrade"
 	"github.com/roomkv/roomkv/internal/wire"
@@ -233,19 +230,7 @@ func (s *Store) begin(ctx context.Context, kind string, keys ...string) (context
 	if s.core.observesKeys && len(keys) > 0 {
 		told = slices.Clone(s.prefix.full(keys))
 	}
-	return s.core.begin(ctx, kind, s.knownRoom, told)
-}
-
-// knownRoom is the ID of the store's room, or what else the store knows of it: its alias, or a name that is not configured.
-func (s *Store) knownRoom() id.RoomID {
-	room, err := s.core.lookUp(s.room)
-	if err != nil {
-		return id.RoomID(s.room)
-	}
-	if known, ok := s.core.aliases.Load(room); ok {
-		return known.(id.RoomID)
-	}
-	return id.RoomID(room)
+	return s.core.begin(ctx, kind, s.room, told)
 }
 
 // open finds the store's room.
@@ -253,7 +238,7 @@ func (s *Store) open(ctx context.Context) (*memory.Room, error) {
 	if opened := s.opened.Load(); opened != nil {
 		return opened, nil
 	}
-	id, err := s.roomID(ctx)
+	id, err := s.core.roomID(ctx, s.room)
 	if err != nil {
 		return nil, err
 	}
@@ -477,30 +462,4 @@ func (d direct) Ahead(ctx context.Context) (with context.Context, leave func(), 
 		return ctx, nil, err
 	}
 	return room.Ahead(ctx)
-}
-
-// roomID is the ID of the store's room. An alias is resolved on first use and stays what it was then, also
-// when somebody points it elsewhere; a failure is not remembered.
-func (s *Store) roomID(ctx context.Context) (id.RoomID, error) {
-	room, err := s.core.lookUp(s.room)
-	if err != nil || strings.HasPrefix(room, "!") {
-		return id.RoomID(room), err
-	}
-	if known, ok := s.core.aliases.Load(room); ok {
-		return known.(id.RoomID), nil
-	}
-	var resolved mautrix.RespAliasResolve
-	url := s.core.client.BuildClientURL("v3", "directory", "room", room)
-	err = matrix.Get(ctx, s.core.Room("").Client, matrix.Request{Method: http.MethodGet, URL: url, Limit: matrix.MaxEvent}, &resolved)
-	switch {
-	case errors.Is(err, mautrix.MNotFound), errors.Is(err, mautrix.MInvalidParam):
-		return "", fault.Of(ErrUnknownRoom, err, "no homeserver knows the alias %s", room)
-	case err != nil && !errors.Is(err, matrix.ErrAnswer):
-		return "", fault.Because(err, "cannot resolve the alias %s: %s", room, matrix.Describe(err))
-	}
-	if !strings.HasPrefix(resolved.RoomID.String(), "!") {
-		return "", fault.Of(ErrUnknownRoom, nil, "the homeserver names no room ID for the alias %s", room)
-	}
-	s.core.aliases.Store(room, resolved.RoomID)
-	return resolved.RoomID, nil
 }
