@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -25,7 +24,9 @@ const skewEnv = "ROOMKV_TEST_SKEW"
 func withSkew(t *testing.T) (binary string) {
 	t.Helper()
 	dir := t.TempDir()
-	source := filepath.Join(runtime.GOROOT(), "src", "time", "time.go")
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	require.NoError(t, err)
+	source := filepath.Join(strings.TrimSpace(string(root)), "src", "time", "time.go")
 	text, err := os.ReadFile(source)
 	require.NoError(t, err)
 	const now = "	sec, nsec, mono := runtimeNow()\n"

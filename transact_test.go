@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"runtime"
 	"strings"
@@ -100,7 +101,21 @@ func TestTransfersOfProcesses(t *testing.T) {
 	require.NoError(t, open(t, client, room).PutAll(ctx, values))
 	var wait sync.WaitGroup
 	for process := range processes {
-		store := open(t, twin(t, client), room)
+		same := twin(t, client)
+		same.DefaultHTTPBackoff = 100 * time.Millisecond
+		use, next := through(same)
+		use(func(req *http.Request) (*http.Response, error) { // loses one request in 30, and one answer in 30
+			if rand.IntN(30) == 0 {
+				return nil, errors.New("the request was lost")
+			}
+			resp, err := next.RoundTrip(req)
+			if err == nil && rand.IntN(30) == 0 {
+				_ = resp.Body.Close()
+				return nil, errors.New("the answer was lost")
+			}
+			return resp, err
+		})
+		store := open(t, same, room)
 		wait.Go(func() {
 			for n := range each {
 				from, to := fmt.Sprint((process+n)%counters), fmt.Sprint((process+3*n+1)%counters)
