@@ -26,6 +26,11 @@ func (w *Watch) tellInitial(ctx context.Context, yield func(Change, error) bool)
 		return known && found.Err == nil && !w.Wanted(key) // whose key nobody can tell can be wanted
 	})
 	for _, found := range w.Listed(ctx, records, memory.Listing{}) {
+		if over, err := w.Expired(ctx, found.Until()); err != nil {
+			return false, err
+		} else if over {
+			continue
+		}
 		entry, err := together.Entry(ctx, &found)
 		if ctx.Err() != nil {
 			return false, ctx.Err()
