@@ -154,7 +154,7 @@ func Removal(names []string) Change {
 		for _, name := range names {
 			changes[name] = nil
 		}
-		return commit.Edit{Overwrites: true, Apply: func(commit.Base) (map[string]json.RawMessage, error) { return changes, nil }}
+		return commit.Edit{Overwrites: true, Sweeps: true, Apply: func(commit.Base) (map[string]json.RawMessage, error) { return changes, nil }}
 	}}
 }
 
