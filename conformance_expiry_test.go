@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -383,7 +385,7 @@ func watchTellsExpiry(t *testing.T, e *env) {
 	ctx := t.Context()
 	require.NoError(t, e.store.Put(ctx, "was", 0, roomkv.ExpireAfter(time.Millisecond)))
 	gone(t, e.store, "was")
-	require.NoError(t, e.store.Put(ctx, "soon", 1, roomkv.ExpireAfter(life)))
+	require.NoError(t, e.store.Put(ctx, "soon", 1, roomkv.ExpireAfter(2*life)))
 	e.synced(t)
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
@@ -410,8 +412,11 @@ func watchTellsExpiry(t *testing.T, e *env) {
 			break
 		}
 	}
-	assert.Equal(t, []string{"soon:  → 1", "later:  → 2"}, told[:2])
-	assert.ElementsMatch(t, []string{"soon: 1 → ", "later: 2 → "}, told[2:4])
-	assert.Equal(t, []string{"later:  → 3"}, told[4:])
+	of := func(key string) []string { // on a slow machine the one expires before the other is there
+		return slices.DeleteFunc(slices.Clone(told), func(text string) bool { return !strings.HasPrefix(text, key) })
+	}
+	assert.Equal(t, []string{"soon:  → 1", "soon: 1 → "}, of("soon"))
+	assert.Equal(t, []string{"later:  → 2", "later: 2 → ", "later:  → 3"}, of("later"))
+	assert.Len(t, told, 5, "%v", told)
 	assert.Equal(t, map[string]int{"soon": 1, "later": 1}, expired)
 }
