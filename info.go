@@ -53,7 +53,7 @@ func (s *Store) Info(ctx context.Context) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	info := Info{Room: h.ID, PerKey: !h.Layout.Atomic(), Keys: size.Keys, Events: size.Events, Bytes: size.Bytes, More: size.More, Sealed: h.Secret != nil}
+	info := Info{Room: h.ID, PerKey: h.Layout.Alone(), Keys: size.Keys, Events: size.Events, Bytes: size.Bytes, More: size.More, Sealed: h.Secret != nil}
 	if info.UpgradedTo, err = home.ReplacedBy(ctx); err != nil {
 		return Info{}, err
 	}

@@ -43,7 +43,7 @@ func newAccountDict(r memory.Room) *accountDict {
 // TypeOf is the type of the account data: two stores whose state is not the same do not share it.
 func TypeOf(r memory.Room) string {
 	switch stateKey := r.Layout.StateKey(""); {
-	case !r.Layout.Atomic():
+	case r.Layout.Alone():
 		return r.Type.Type + ":keys"
 	case stateKey != "":
 		return r.Type.Type + "." + stateKey

@@ -103,6 +103,27 @@ func (f *Memory) Find(ctx context.Context, name string, afresh bool) (*memory.Re
 	return f.recordOf(content, state, name), nil
 }
 
+// Some implements [memory.Memory].
+func (f *Memory) Some(ctx context.Context, names []string) (records []memory.Record, err error) {
+	content, err := f.learn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(content.Over) == 0 {
+		return f.state.Some(ctx, names)
+	}
+	state, err := f.with(content, func(state *stateView) error { return state.read(ctx, names, false) })
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if found := f.recordOf(content, state, name); found != nil {
+			records = append(records, *found)
+		}
+	}
+	return records, nil
+}
+
 // All implements [memory.Memory]. A listing can be behind, so that names for which it seems to be later than account data are asked for.
 func (f *Memory) All(ctx context.Context) ([]memory.Record, error) {
 	content, err := f.learn(ctx)
@@ -258,15 +279,13 @@ func (v Version) RevisionOf(name string) (revision id.EventID, sent int64, ok bo
 // Remove implements [memory.Memory].
 func (f *Memory) Remove(ctx context.Context, names []string, done func(name string)) error {
 	to, err := f.whereTo(ctx)
-	if err == nil && to == toState && !f.Layout.Atomic() {
+	if err == nil && to == toState && f.Layout.Alone() {
 		names, err = f.Existing(ctx, names)
 	}
 	if err != nil || len(names) == 0 {
 		return err
 	}
-	removal := memory.Removal(names)
-	removal.Done = done
-	return f.Commit(ctx, removal)
+	return f.Commit(ctx, memory.Removal(names, done))
 }
 
 // whereTo tells where writes go. Where that is not known, or the power was not asked for of late, it finds out, and moves the memory into the

@@ -2,6 +2,7 @@ package memory
 
 import (
 	"context"
+	"slices"
 
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/replica"
@@ -10,7 +11,7 @@ import (
 // Dict is Replica, or a new one where nobody has asked.
 func (r Room) Dict(stateKey string) *commit.Replica {
 	return r.Dicts.Get(r.Address(stateKey), func() *commit.Replica {
-		mode := commit.Mode{Single: r.SingleWriter, OneName: !r.Layout.Atomic(), Drop: r.RedactOld, Background: &r.Background}
+		mode := commit.Mode{Single: r.SingleWriter, OneName: r.Layout.Alone(), Drop: r.RedactOld, Background: &r.Background}
 		made := commit.NewReplica(DictRoom{r, stateKey}, mode)
 		r.brought.begins(r, stateKey, made)
 		return made
@@ -29,7 +30,7 @@ func (r Room) View(ctx context.Context, stateKey string, agree func(view, curren
 		return d.ReadView(ctx, live, agree)
 	}
 	current, err := DictRoom{r, stateKey}.Current(ctx)
-	if err == nil && current == nil && r.Layout.Atomic() {
+	if err == nil && current == nil && !r.Layout.Alone() {
 		return r.Dict(stateKey).LeftOut(ctx)
 	}
 	return replica.ViewOf(current), err
@@ -53,10 +54,9 @@ func (r Room) Afresh(ctx context.Context, stateKey string) (*replica.View, error
 	}
 }
 
-// find is [Memory.Find] in the dict under the state key.
-func (r Room) find(ctx context.Context, stateKey, name string, afresh bool) (*Record, error) {
-	var view *replica.View
-	var err error
+// viewFor is the dict that holds all of the names, for who reads these alone.
+func (r Room) viewFor(ctx context.Context, names []string, afresh bool) (view *replica.View, err error) {
+	stateKey := r.Layout.StateKey(names[0])
 	if afresh {
 		d := r.Dict(stateKey)
 		if err = d.Read(ctx, true); err == nil {
@@ -65,9 +65,11 @@ func (r Room) find(ctx context.Context, stateKey, name string, afresh bool) (*Re
 	}
 	if view == nil && err == nil {
 		view, err = r.View(ctx, stateKey, func(view, current map[string]string) bool {
-			a, inView := view[name]
-			b, isCurrent := current[name]
-			return inView == isCurrent && a == b
+			return !slices.ContainsFunc(names, func(name string) bool {
+				a, inView := view[name]
+				b, isCurrent := current[name]
+				return inView != isCurrent || a != b
+			})
 		})
 	}
 	if err == nil && view.Err == nil {
@@ -76,5 +78,5 @@ func (r Room) find(ctx context.Context, stateKey, name string, afresh bool) (*Re
 	if err != nil {
 		return nil, err
 	}
-	return RecordOf(view, name), nil
+	return view, nil
 }

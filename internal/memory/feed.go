@@ -161,7 +161,7 @@ func (f *Feed) encrypt(room id.RoomID, encrypted bool, shows follow.Shows, own [
 	case encrypted:
 		f.Encrypted.Set(room, true, true)
 	case shows(event.StateEncryption) && shows(f.Type):
-		if !f.Layout.Atomic() && f.client.Crypto != nil { // else each write has read the dict that it changes
+		if !f.Layout.Together("") && f.client.Crypto != nil { // else each write has read all that there is
 			for _, evt := range own {
 				_ = f.Room(room).Parsed(evt) // learns of references
 			}

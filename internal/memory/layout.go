@@ -8,7 +8,7 @@ import (
 
 // Layout is how names are spread over state events. Layouts can be compared with ==.
 type Layout interface {
-	// StateKey is the state key of the event that holds the name.
+	// StateKey is the state key of the event that holds the name, be it a key's or one of the store's own fields.
 	StateKey(name string) string
 
 	// Holds tells whether an event with the state key can hold names.
@@ -17,9 +17,22 @@ type Layout interface {
 	// Parse reads the content of such an event.
 	Parse(stateKey string, content json.RawMessage) (wire.Dict, error)
 
-	// Atomic tells whether one event holds all names: then a commit changes several at once, the event holds the seal too, and one request reads
-	// all. Else each name has an event of its own.
-	Atomic() bool
+	// Alone tells whether each name has an event of its own, so that a write can replace that without having read it.
+	Alone() bool
+
+	// Together tells whether one event holds all keys that begin with the prefix, those also that nobody has put yet. Where that is so with the empty
+	// prefix, it is the only event of the memory.
+	Together(prefix string) bool
+}
+
+// ByEvent are the names by the state key of the event that holds each.
+func ByEvent(layout Layout, names []string) map[string][]string {
+	byEvent := map[string][]string{}
+	for _, name := range names {
+		stateKey := layout.StateKey(name)
+		byEvent[stateKey] = append(byEvent[stateKey], name)
+	}
+	return byEvent
 }
 
 // OneDict is the layout with the whole memory in the state event of one state key.
@@ -36,8 +49,11 @@ func (OneDict) Parse(_ string, content json.RawMessage) (wire.Dict, error) {
 	return wire.ParseDict(content)
 }
 
-// Atomic implements [Layout].
-func (OneDict) Atomic() bool { return true }
+// Alone implements [Layout].
+func (OneDict) Alone() bool { return false }
+
+// Together implements [Layout].
+func (OneDict) Together(string) bool { return true }
 
 // PerKey is the layout with a state event for each name.
 type PerKey struct{}
@@ -55,5 +71,8 @@ func (PerKey) Parse(stateKey string, content json.RawMessage) (wire.Dict, error)
 	return wire.ParsePerKey(stateKey, content)
 }
 
-// Atomic implements [Layout].
-func (PerKey) Atomic() bool { return false }
+// Alone implements [Layout].
+func (PerKey) Alone() bool { return true }
+
+// Together implements [Layout].
+func (PerKey) Together(string) bool { return false }

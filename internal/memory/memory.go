@@ -18,6 +18,9 @@ type Memory interface {
 	// asked for more than what is current.
 	Find(ctx context.Context, name string, afresh bool) (*Record, error)
 
+	// Some gives the records of those of the names that are there. One event holds all of these.
+	Some(ctx context.Context, names []string) ([]Record, error)
+
 	// All gives a record for every name, and one with an error for each event whose name cannot be told.
 	All(ctx context.Context) ([]Record, error)
 
@@ -46,7 +49,7 @@ type Change struct {
 	Whole   bool
 	Changed func() []string
 
-	// Done is told of each name that was written where each has an event of its own, from several goroutines. It may be nil.
+	// Done is told of each name once it was written, from several goroutines. It may be nil.
 	Done func(name string)
 }
 

@@ -111,7 +111,7 @@ func (r Room) Sealing(edit commit.Edit) commit.Edit {
 // EnsureSeal is CheckSeal for the per-key layout, where a state event of its own has the seal. The seal is asked for until it is there. With
 // writing it is stored before the first value is.
 func (r Room) EnsureSeal(ctx context.Context, writing bool) error {
-	if r.Layout.Atomic() || r.Secret == nil && !writing {
+	if r.Layout.Together("") || r.Secret == nil && !writing {
 		return nil
 	}
 	if _, checked := r.seals.Load(r.ID); checked {

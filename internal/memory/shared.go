@@ -30,7 +30,7 @@ type Shared struct {
 	client    *mautrix.Client
 	Encrypted seal.Rooms
 	Megolm    seal.Megolm
-	full      sync.Map // id.RoomID → true, where the log was told that the dict is nearly full
+	full      sync.Map // commit.Address → true, where the log was told that the dict is nearly full
 	seals     sync.Map // id.RoomID → true, where the room's seal is known to be the store's, or to be missing as its secret is
 	media     media.Keeper
 	drops     drops

@@ -34,7 +34,7 @@ func (h Handle) Size(ctx context.Context) (Size, error) {
 	for _, bytes := range events {
 		size.Bytes = max(size.Bytes, bytes+len("{}"))
 	}
-	if h.Layout.Atomic() && size.Keys > 0 {
+	if !h.Layout.Alone() && size.Keys > 0 {
 		size.More = max(0, wire.MaxEvent-eventRest-size.Bytes) / max(1, size.Bytes/size.Keys)
 	}
 	return size, nil

@@ -24,7 +24,7 @@ func Revisions(ctx context.Context, r memory.Room, name string) iter.Seq2[*Revis
 			}
 			return
 		}
-		if dict, err := r.Layout.Parse(stateKey, current.Content); err == nil && r.Layout.Atomic() {
+		if dict, err := r.Layout.Parse(stateKey, current.Content); err == nil {
 			if err := r.CheckNames(dict.Names); err != nil {
 				yield(nil, err)
 				return

@@ -113,7 +113,7 @@ func (p *purge) run(ctx context.Context) error {
 // current are the current events of the keys' dicts, by state key. With sealed keys it looks for plain names in a listing: in the
 // per-key layout a request for one would tell the homeserver the key.
 func (p *purge) current(ctx context.Context) (current map[string]*matrix.Event, err error) {
-	hides := p.Secret != nil && !p.Layout.Atomic()
+	hides := p.Secret != nil && p.Layout.Alone()
 	var listed map[string]*matrix.Event
 	if hides {
 		if listed, err = p.List(ctx); err != nil {
@@ -247,7 +247,7 @@ func (p *purge) remove(ctx context.Context, current map[string]*matrix.Event) (w
 		case len(names) > 0:
 		case shows:
 			edit.Conditional, edit.Barrier = true, true
-		case !p.Layout.Atomic() || len(p.used) == 0 && !slices.ContainsFunc(p.clear, func(evt *matrix.Event) bool { return *evt.StateKey == stateKey }):
+		case p.Layout.Alone() || len(p.used) == 0 && !slices.ContainsFunc(p.clear, func(evt *matrix.Event) bool { return *evt.StateKey == stateKey }):
 			continue
 		default:
 			edit.Conditional = true

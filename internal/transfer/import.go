@@ -47,7 +47,7 @@ func Import(ctx context.Context, dst Destination, r io.Reader, prefix string, op
 	if err != nil {
 		return Imported{}, err
 	}
-	i.transfer = transfer{dst: dst, atomic: to.Layout.Atomic(), overwrite: i.Overwrite, report: i.report}
+	i.transfer = transfer{dst: dst, alone: to.Layout.Alone(), overwrite: i.Overwrite, report: i.report}
 	err = i.run(ctx, dst, r)
 	return i.imported(), err
 }
@@ -83,7 +83,7 @@ func (i *importing) run(ctx context.Context, dst Destination, r io.Reader) error
 		}
 		remove = slices.DeleteFunc(remove, func(key string) bool { return keys[strings.TrimPrefix(key, i.prefix)] })
 	}
-	if i.transfer.atomic {
+	if !i.transfer.alone {
 		i.transfer.remove = remove
 	}
 	i.report()

@@ -41,9 +41,9 @@ type Destination interface {
 // back.
 type transfer struct {
 	dst       Destination
-	atomic    bool     // whether one event has all keys
+	alone     bool     // whether each key has an event of its own
 	overwrite bool     // whether other values that are there are replaced
-	remove    []string // keys that go from the dict of the single-state-key layout when the first values are written
+	remove    []string // keys that go from dicts of many keys when the first values are written
 	report    func()   // called when there is more to tell
 
 	mu                       sync.Mutex // guards written and calls of report while several keys are written at a time
@@ -100,7 +100,7 @@ func (t *transfer) flush(ctx context.Context) error {
 	t.waiting, t.size = nil, 0
 	t.equal += same
 	step := len(missing)
-	if !t.atomic {
+	if t.alone {
 		step = transferStep
 	}
 	for some := range slices.Chunk(missing, max(1, step)) {
@@ -119,7 +119,7 @@ func (t *transfer) flush(ctx context.Context) error {
 // few. While the store follows, reads come from there.
 func (t *transfer) forget(ctx context.Context, written []arriving) error {
 	to, err := t.dst.Handle(ctx)
-	if err != nil || to.Layout.Atomic() || to.Follower.Live(to.ID) {
+	if err != nil || !to.Layout.Alone() || to.Follower.Live(to.ID) {
 		return err
 	}
 	for _, entry := range written {
@@ -133,7 +133,7 @@ func (t *transfer) forget(ctx context.Context, written []arriving) error {
 func (t *transfer) write(ctx context.Context, entries []arriving) error {
 	before := t.written
 	err, fitting := t.store(ctx, entries), entries
-	if errors.Is(err, fault.ErrTooLarge) && t.atomic {
+	if errors.Is(err, fault.ErrTooLarge) && !t.alone {
 		if fitting, err = t.sortOut(ctx, entries, err); err == nil && len(fitting) > 0 {
 			err = t.store(ctx, fitting)
 		}
@@ -205,7 +205,7 @@ func (t *transfer) store(ctx context.Context, entries []arriving) error {
 	for _, key := range t.remove {
 		stored[key], keys = nil, append(keys, key)
 	}
-	keep := !t.overwrite && t.atomic
+	keep := !t.overwrite && !t.alone
 	before := t.written
 	err := t.dst.Write(ctx, keys, func(to memory.Handle) error {
 		return to.PutAll(ctx, stored, memory.Put{OnlyMissing: keep, Done: t.counter(&t.written)})

@@ -133,7 +133,7 @@ func (m *migration) bring(ctx context.Context, marked *matrix.Event) error {
 		return err
 	}
 	names := slices.Collect(maps.Keys(m.changes))
-	if m.Layout.Atomic() {
+	if m.Layout.Together("") {
 		err := m.Dict(m.Layout.StateKey("")).Writer.Do(ctx, m.Fitting(ctx, m.edit(names)))
 		return fault.Advise(err, "delete keys in a copy, or move them to a store with WithPerKeyState")
 	}
@@ -148,7 +148,7 @@ func (m *migration) bring(ctx context.Context, marked *matrix.Event) error {
 // last is what the memory of an upgraded room had, together with what was acknowledged and nobody has merged. In the per-key layout a
 // list shows which state keys have such rivals, and these alone are read by themselves.
 func (r Home) last(ctx context.Context, stone *tombstone) (records []memory.Record, err error) {
-	if r.Layout.Atomic() {
+	if r.Layout.Together("") {
 		view, err := r.Afresh(ctx, r.Layout.StateKey(""))
 		if err == nil {
 			err = r.CheckNames(view.Names)
@@ -224,7 +224,7 @@ func (m *migration) compare(ctx context.Context, records []memory.Record, marked
 		}
 	}
 	events, err := map[string]*matrix.Event{}, error(nil)
-	if !m.Layout.Atomic() {
+	if !m.Layout.Together("") {
 		events, err = m.ListWhole(ctx)
 	} else if marked != nil {
 		events[*marked.StateKey] = marked
@@ -260,7 +260,7 @@ func (m *migration) copyOf(ctx context.Context, current *matrix.Event) (*matrix.
 		return nil, nil
 	case m.isCopy(current):
 		return current, nil
-	case !m.Layout.Atomic():
+	case m.Layout.Alone():
 		return nil, nil
 	}
 	for page, err := range m.Pages(ctx) {
@@ -283,7 +283,7 @@ func (m *migration) load(ctx context.Context, records []memory.Record) error {
 	for name := range m.was {
 		m.changes[name] = nil
 	}
-	if m.Secret != nil && m.Layout.Atomic() {
+	if m.Secret != nil && m.Layout.Together("") {
 		m.changes[wire.SealName] = m.Seal()
 	}
 	sealer, err := m.Sealer(ctx, true)
@@ -356,7 +356,7 @@ func (m *migration) edit(names []string) commit.Edit {
 				changes[name] = m.changes[name]
 			}
 		}
-		if !m.Layout.Atomic() || m.isMarked(base) && len(changes) == 0 && !m.again { // somebody else has moved all meanwhile
+		if m.Layout.Alone() || m.isMarked(base) && len(changes) == 0 && !m.again { // somebody else has moved all meanwhile
 			return changes, nil
 		}
 		changes[wire.PredecessorName] = wire.Predecessor(m.old.ID, m.left)
@@ -375,7 +375,7 @@ func (m *migration) isFree(base commit.Base, name string) bool {
 	switch {
 	case there && string(now) == m.refs[name]:
 		return true
-	case !m.Layout.Atomic():
+	case m.Layout.Alone():
 		return m.copies[base.Event()]
 	default:
 		return !since && there == stood && string(now) == was
