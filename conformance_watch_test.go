@@ -22,7 +22,7 @@ var watchRows = []row{
 	{name: "MapOf tells changes by their type", in: followed, run: mapWatches},
 	{name: "Watch ends with its context", in: followed, run: watchEnds},
 	{name: "Close ends a watch, and what the store follows", in: followed, run: closeEnds},
-	{name: "ErrNotFollowing", in: both, run: errNotFollowing},
+	{name: "ErrNotFollowing", in: each, run: errNotFollowing},
 	{name: "ErrTooOld of a watch", in: followed, run: errTooOldWatch},
 }
 
@@ -82,7 +82,7 @@ func watchTells(t *testing.T, e *env) {
 	e.reads(t, "a", `"before"`)
 	changes := e.watch(t, 6)
 	require.NoError(t, other.Put(ctx, "a", 1))
-	if e.single() || !e.encrypted { // else it is encrypted again
+	if !e.alone() || !e.encrypted { // else it is encrypted again
 		require.NoError(t, other.Put(ctx, "a", 1), "which changes nothing")
 	}
 	require.NoError(t, e.store.Put(ctx, "b", 2))

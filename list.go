@@ -49,8 +49,8 @@ func listing(opts []ListOption) (list memory.Listing, err error) {
 // where one cannot be read the error is that, beside the keys that could be told.
 //
 // It takes one request, which brings the values too but neither the room's members nor any other state, and in the
-// single-state-key layout none while the store follows the client's sync. In the per-key layout that request is a
-// sync, and there is one more for each write of this process that it does not show, and for each event within 10 seconds
+// single-state-key layout none while the store follows the client's sync. With [WithShards] it takes none either where the sync has told of
+// all of them. There and in the per-key layout that request is a sync, and there is one more for each write of this process that it does not show, and for each event within 10 seconds
 // of a change of the power levels, which Synapse's sync shows also where that kept it out of the state. What others wrote a
 // moment ago can still be missing (Dendrite's sync lags some milliseconds behind). Options change nothing about the requests.
 //
@@ -98,7 +98,7 @@ func (s *Store) All(ctx context.Context, opts ...ListOption) iter.Seq2[Entry, er
 // GetAll returns the entries of some keys, by key. A key that is not there is not in the map, and that is no error. A value that cannot be read is
 // not in the map either, and its error is one of those that are joined in GetAll's.
 //
-// It takes one request, in an encrypted room one more for each event with values that this process has not seen, and none
+// It takes one request (with [WithShards] it reads only the state event that has all of the keys, where one has), in an encrypted room one more for each event with values that this process has not seen, and none
 // while the store follows and the sync has told of all keys.
 //
 // Errors: those of [Store.Entry] but for [ErrNotFound].

@@ -59,7 +59,7 @@ func defaults() settings {
 // WithSingleStateKey keeps the whole memory of a room as a dict in one state event with the given state key.
 // It is the default, with the state key "" (opsdroid: single_state_key: True; a string there is a state key).
 // The dict and its keys must fit into one event, 64 KiB in all, where large values are references; reading and writing
-// any number of keys costs the same.
+// any number of keys costs the same. [WithShards] spreads a memory over several such events.
 //
 // A state key is at most 255 bytes, and one that begins with @ must be the client's own user ID; New fails
 // with [ErrInvalidOption] otherwise.
@@ -74,6 +74,20 @@ func WithPerKeyState() Option {
 	return func(s *settings) { s.Layout = memory.PerKey{} }
 }
 
+// WithShards spreads keys by a hash over n state events, each a dict, for a memory that outgrows one event: n times 64 KiB fit, a Put costs the n-th
+// part, and a list is still one request. Keys with the same {tag}, the text between the first { and the first } after it, are in the same event, as in
+// Redis Cluster: "{alice}/score" and "{alice}/level". opsdroid does not read it.
+//
+// What is said of the single-state-key layout holds for each event. So what is atomic there is atomic for keys of one event, and [Store.Transact] of others
+// is [ErrNotAtomic]. What changes keys of several is done event by event, up to 8 at the same time.
+//
+// The state says what n is, in an event that the first write makes. A store with another n fails with [ErrInvalidOption]; [Copy] takes the memory to
+// another n under another event type. Where no sync tells, a process asks once for that event, and the first write of a memory takes up to six requests
+// more. New fails with ErrInvalidOption where n is not from 1 to 500.
+func WithShards(n int) Option {
+	return func(s *settings) { s.Layout = memory.Shards{N: n} }
+}
+
 // WithEncryption says whether values must be encrypted in encrypted rooms (opsdroid: should_encrypt). It is true by
 // default: there a value goes into a Megolm event of the room, and the state has that event's ID. The client's Crypto must
 // be set, as mautrix's cryptohelper does; without it a Put into an encrypted room is refused with [ErrNoCrypto]. False
@@ -82,9 +96,9 @@ func WithPerKeyState() Option {
 // The store asks the homeserver before the first Put whether the room is encrypted. A yes holds for good, whatever the homeserver
 // says later. After a no, the memory can still prove the room encrypted: by a reference, now or in an earlier event, that leads to an
 // encrypted event. A write is then refused with [ErrNoCrypto], also with a Crypto, unless the client's StateStore knows how the room is
-// encrypted. In the single-state-key layout each write has read the dict that it changes. In the per-key layout a Put reads nothing, so
-// the store lists the memory once, where the client has a Crypto, before its first write to a room that the homeserver calls unencrypted; references that others store
-// later count once this process reads them. An unencrypted room can become encrypted. The store learns that at once from a
+// encrypted. In the single-state-key layout each write has read the dict that it changes. With [WithShards] a write reads a part of the memory, and in the
+// per-key layout a Put nothing, so that the store lists the memory once, where the client has a Crypto, before its first write to a room that the homeserver calls
+// unencrypted; references that others store later count once this process reads them. An unencrypted room can become encrypted. The store learns that at once from a
 // sync that it follows (see [Store.Follow]) or from the client's StateStore. Without these, a client with a Crypto asks before each
 // write, and a client without one asks again after 10 seconds.
 func WithEncryption(encrypt bool) Option {
@@ -226,8 +240,8 @@ func WithRoomUpgrades() Option {
 //
 // [Store.Put], [Store.PutAll], [Store.Delete] and [Update] then wait for no request: all stores that come from the same
 // [New] read at once what was written. (An Update of a key of which nothing waits reads it first.) What waits has key and value alone in an [Entry], and no revision; a
-// [Store.Watch] tells it when it is sent. Each room's writes are sent d after the first of them: in one commit, or with [WithPerKeyState] in one for each key
-// that has changed. Rooms take turns. [Store.Flush] sends what waits, and so does [Store.Close], which a program must call before it ends. Once it is sent, all that
+// [Store.Watch] tells it when it is sent. Each room's writes are sent d after the first of them: in one commit, with [WithShards] in one for each
+// state event, or with [WithPerKeyState] in one for each key that has changed. Rooms take turns. [Store.Flush] sends what waits, and so does [Store.Close], which a program must call before it ends. Once it is sent, all that
 // is said of writes holds. Whatever needs to know what the homeserver has, such as [Store.Create], [Store.CompareAndPut], [Store.Pop], [Store.Purge],
 // [Store.History] and [Copy], sends first what waits in the room.
 //
@@ -287,6 +301,9 @@ func (s *settings) check(self id.UserID) error {
 		return fault.Of(ErrInvalidOption, nil, "WithKeyBackup was given a nil %T", s.Backup)
 	case s.Secret != nil && !s.Encrypt:
 		return fault.Of(ErrInvalidOption, nil, "keys cannot be sealed without encryption, for the encrypted events have them")
+	}
+	if shards, ok := s.Layout.(memory.Shards); ok && (shards.N < 1 || shards.N > wire.MaxShards) {
+		return fault.Of(ErrInvalidOption, nil, "keys cannot be spread over %d state events, and can over 1 to %d", shards.N, wire.MaxShards)
 	}
 	if single, ok := s.Layout.(memory.OneDict); ok {
 		switch key := single.Key; {

@@ -43,7 +43,7 @@ type Snapshot struct {
 // changed itself. Writes at the same time are merged as they were, or would have been.
 //
 // In the single-state-key layout it takes a request to begin and one for each page of events back to that moment, and one more;
-// see [Store.History]. In the per-key layout it goes on until it has found what each key was, which for a key that was made
+// see [Store.History]. In the other layouts it goes on until it has found what each state event was, which for one that was made
 // since is the room's beginning. A key that a homeserver whose clock is ahead has written, and that so seems later than all that
 // is listed, takes one more.
 //
@@ -63,7 +63,7 @@ func (s *Store) At(ctx context.Context, moment Moment) (*Snapshot, error) {
 	if moment == (Moment{}) {
 		return nil, fault.Of(ErrNotFound, nil, "no revision was given")
 	}
-	if err := h.EnsureSeal(ctx, false); err != nil {
+	if err := h.EnsureFields(ctx, false); err != nil {
 		return nil, err
 	}
 	found, err := past.At(ctx, h.Room, past.Moment{Revision: moment.revision, Time: moment.time})
@@ -122,16 +122,16 @@ func (s *Snapshot) All(ctx context.Context) iter.Seq2[Entry, error] {
 // that they had. It returns how many keys it has changed.
 //
 // In the single-state-key layout that is one state event, in one commit with which no other write is lost: what others write
-// before it is replaced, what they write after it stays. In the per-key layout it is an event for each key that differs,
-// one after the other; on an error those before it are done, and it can be called again.
+// before it is replaced, what they write after it stays. In the per-key layout it is an event for each key that differs, with [WithShards] one for each
+// state event that does, one after the other; on an error those before it are done, and it can be called again.
 //
 // Values that are encrypted are not encrypted again: the state refers to the old events, also where the client cannot decrypt
 // them. Those that stood in the clear are encrypted where the room is by now, as [Store.Put] would. A value whose event was
 // redacted cannot come back, nor one that is larger than may be encrypted: its key stays as it is, and the error, beside the
 // number of keys that were changed, is [ErrRedacted] or [ErrTooLarge], that of the first of them.
 //
-// It takes the requests of [Store.Put] in the single-state-key layout, in the per-key layout those of [Store.Keys] and one for each
-// key that differs; and one for each encrypted event that the state is to refer to again.
+// It takes the requests of [Store.Put] in the single-state-key layout, in the other layouts those of [Store.Keys] and of Put for each
+// state event that differs; and one for each encrypted event that the state is to refer to again.
 //
 // A snapshot has nothing of account data, and account data has no history: what Restore would change there could never come back.
 // So it changes nothing while the memory is written there, and fails; see [WithAccountDataFallback].

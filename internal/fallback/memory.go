@@ -79,7 +79,7 @@ func (f *Memory) with(content wire.Account, read func(state *stateView) error) (
 	state := newStateView(f.Room)
 	err := read(&state)
 	if err == nil {
-		err = f.CheckNames(content.Names)
+		err = f.CheckFields(content.Names)
 	}
 	if err == nil {
 		err = state.check()
@@ -374,7 +374,7 @@ func (f *Memory) move(ctx context.Context, content wire.Account) error {
 		}
 	}
 	if len(names) > 0 {
-		if err := prepare(ctx, f.Room); err != nil {
+		if err := f.EnsureFields(ctx, true); err != nil {
 			return err
 		}
 		if err := f.state.Commit(ctx, memory.Change{Names: names, Edit: func(names []string) commit.Edit { return f.moving(content, names) }}); err != nil {
@@ -499,6 +499,6 @@ func (f *Memory) commitToState(ctx context.Context, change memory.Change) error 
 
 // commitToAccount makes the edit in account data.
 func (f *Memory) commitToAccount(ctx context.Context, change memory.Change) error {
-	edit := f.over(ctx, change, f.Sealing(change.Edit(slices.Clone(change.Names))))
+	edit := f.over(ctx, change, f.WithFields(change.Edit(slices.Clone(change.Names))))
 	return fault.Advise(f.writer.Do(ctx, f.Fitting(ctx, edit)), adviceAccount)
 }

@@ -67,11 +67,11 @@ func (v *stateView) reread(ctx context.Context, name string) (err error) {
 func (v *stateView) scanned(ctx context.Context, listing func(context.Context) (map[string]*matrix.Event, error)) error {
 	events, err := listing(ctx)
 	for stateKey, evt := range events {
-		if stateKey == wire.SealName && err == nil {
-			_, err = v.CheckSealEvent(evt)
+		if stateKey == v.Layout.StateKey(wire.SealName) && err == nil {
+			err = v.CheckFieldsOf(evt)
 		}
-		if v.Layout.Holds(stateKey) {
-			v.dicts[stateKey] = v.ViewOf(evt)
+		if v.Layout.Holds(stateKey) && err == nil {
+			v.dicts[stateKey], err = v.ViewWith(ctx, evt)
 		}
 	}
 	v.whole = true
@@ -170,7 +170,7 @@ func (v *stateView) records(foreign func(stateKey string) bool) (records []memor
 
 // check fails with ErrWrongSecret where one of the dicts was sealed with another secret.
 func (v *stateView) check() error {
-	return v.CheckNames(v.at(wire.SealName).Names)
+	return v.CheckFields(v.at(wire.SealName).Names)
 }
 
 // unchanged is [commit.Base.Unchanged] for what the view has.
@@ -203,14 +203,6 @@ func counts(ctx context.Context, r memory.Room, names []string, sent []id.EventI
 		}
 	})
 	return counts, nil
-}
-
-// prepare is for who is to store names that were made before: in the per-key layout sealed ones need a seal beside them.
-func prepare(ctx context.Context, r memory.Room) error {
-	if r.Secret == nil {
-		return nil
-	}
-	return r.EnsureSeal(ctx, true)
 }
 
 // quiet waits until no write to the names is on its way, also of those who have given up.

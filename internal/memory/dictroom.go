@@ -104,6 +104,9 @@ func (p DictRoom) Send(ctx context.Context, content json.RawMessage) (sent id.Ev
 	return sent, once, nil
 }
 
+// warnAt is how full a dict may be, of 100, before the log tells.
+const warnAt = 80
+
 // warnWhereFull has the log tell that a dict is nearly full, once until it is no more.
 func (p DictRoom) warnWhereFull(ctx context.Context, size int) {
 	if size*100 < warnAt*wire.MaxEvent {
@@ -111,8 +114,8 @@ func (p DictRoom) warnWhereFull(ctx context.Context, size int) {
 		return
 	}
 	if _, told := p.full.LoadOrStore(p.Address(p.StateKey), true); !told {
-		p.Log(ctx).Warn().Stringer("room_id", p.ID).Int("bytes", size).Int("of", wire.MaxEvent).
-			Msg("The memory is nearly full: delete keys, or Copy it to a store WithPerKeyState")
+		p.Log(ctx).Warn().Stringer("room_id", p.ID).Str("state_key", p.StateKey).Int("bytes", size).Int("of", wire.MaxEvent).
+			Msg("The memory is nearly full: delete keys, or Copy it to a store WithShards or WithPerKeyState")
 	}
 }
 

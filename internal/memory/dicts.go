@@ -2,9 +2,10 @@ package memory
 
 import (
 	"context"
-	"slices"
+	"maps"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/replica"
 )
 
@@ -36,6 +37,15 @@ func (r Room) View(ctx context.Context, stateKey string, agree func(view, curren
 	return replica.ViewOf(current), err
 }
 
+// ViewWith is View for who has just got the current event.
+func (r Room) ViewWith(ctx context.Context, evt *matrix.Event) (*replica.View, error) {
+	if d := r.Replica(*evt.StateKey); d != nil && d.Knows() && !r.Layout.Alone() { // else another writer's event is of the same key
+		current := r.Parsed(evt)
+		return d.ViewWith(ctx, &current, maps.Equal[map[string]string])
+	}
+	return r.ViewOf(evt), nil
+}
+
 // told tells whether the dict under the state key is known, and the sync tells of changes.
 func (r Room) told(stateKey string) bool {
 	return r.Follower.Live(r.ID) && r.Dict(stateKey).View() != nil
@@ -52,31 +62,4 @@ func (r Room) Afresh(ctx context.Context, stateKey string) (*replica.View, error
 			return view, view.Err
 		}
 	}
-}
-
-// viewFor is the dict that holds all of the names, for who reads these alone.
-func (r Room) viewFor(ctx context.Context, names []string, afresh bool) (view *replica.View, err error) {
-	stateKey := r.Layout.StateKey(names[0])
-	if afresh {
-		d := r.Dict(stateKey)
-		if err = d.Read(ctx, true); err == nil {
-			view = d.View()
-		}
-	}
-	if view == nil && err == nil {
-		view, err = r.View(ctx, stateKey, func(view, current map[string]string) bool {
-			return !slices.ContainsFunc(names, func(name string) bool {
-				a, inView := view[name]
-				b, isCurrent := current[name]
-				return inView != isCurrent || a != b
-			})
-		})
-	}
-	if err == nil && view.Err == nil {
-		err = r.CheckNames(view.Names)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return view, nil
 }

@@ -120,7 +120,7 @@ func (f *Feed) Joined(room id.RoomID, joined *mautrix.SyncJoinedRoom, shows foll
 func (f *Feed) has(room id.RoomID, events []*matrix.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.rooms != nil && len(events) > 0 {
+	if f.rooms != nil && slices.ContainsFunc(events, func(evt *matrix.Event) bool { return f.Layout.Holds(*evt.StateKey) }) {
 		f.rooms[room] = true
 	}
 }
@@ -172,7 +172,7 @@ func (f *Feed) encrypt(room id.RoomID, encrypted bool, shows follow.Shows, own [
 
 // stateEvent is the event as the homeserver gave it, where it is one of the store's.
 func (f *Feed) stateEvent(evt *event.Event) *matrix.Event {
-	if evt.Type.Type != f.Type.Type || evt.StateKey == nil || !f.Layout.Holds(*evt.StateKey) {
+	if evt.Type.Type != f.Type.Type || evt.StateKey == nil || !f.Layout.Feeds(*evt.StateKey) {
 		return nil
 	}
 	content := evt.Content.VeryRaw

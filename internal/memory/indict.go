@@ -16,7 +16,7 @@ func (m inDict) All(ctx context.Context) ([]Record, error) {
 		err = view.Err
 	}
 	if err == nil {
-		err = m.CheckNames(view.Names)
+		err = m.CheckFields(view.Names)
 	}
 	if err != nil {
 		return nil, err
@@ -28,7 +28,7 @@ func (m inDict) All(ctx context.Context) ([]Record, error) {
 func (m inDict) now(ctx context.Context) ([]Record, error) {
 	view, err := m.Afresh(ctx, m.Layout.StateKey(""))
 	if err == nil {
-		err = m.CheckNames(view.Names)
+		err = m.CheckFields(view.Names)
 	}
 	if err != nil {
 		return nil, err

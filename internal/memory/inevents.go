@@ -28,10 +28,8 @@ func (m inEvents) All(ctx context.Context) ([]Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	if seal := events[wire.SealName]; seal != nil {
-		if _, err := m.CheckSealEvent(seal); err != nil {
-			return nil, err
-		}
+	if err := m.CheckFieldsOf(events[m.Layout.StateKey(wire.SealName)]); err != nil {
+		return nil, err
 	}
 	records := make([]Record, 0, len(events))
 	for stateKey, evt := range events {
@@ -81,17 +79,17 @@ func (m inEvents) Parts(ctx context.Context, foreign func(stateKey string) bool)
 // after reads the part after a state key, and gives the last state key of the part.
 func (m inEvents) after(ctx context.Context, stateKey string, foreign func(stateKey string) bool) (part Part, last string, err error) {
 	var some matrix.Picker
-	var seal *matrix.Event
+	var fields *matrix.Event
 	all := 0
 	err = m.ScanAll(ctx, m.Type, func() matrix.Visit {
 		some = matrix.Picker{Most: partEvents, Size: partSize, Wants: func(at string) bool {
 			return m.Layout.Holds(at) && at > stateKey && !foreign(at)
 		}}
-		seal, all = nil, 0
+		fields, all = nil, 0
 		return func(evt *matrix.Event, late bool) error {
 			switch {
-			case *evt.StateKey == wire.SealName:
-				seal = evt
+			case *evt.StateKey == m.Layout.StateKey(wire.SealName):
+				fields = evt
 			case some.Wants(*evt.StateKey) && !isEmpty(evt):
 				all++
 				return some.Add(evt, late)
@@ -99,8 +97,8 @@ func (m inEvents) after(ctx context.Context, stateKey string, foreign func(state
 			return nil
 		}
 	})
-	if err == nil && seal != nil {
-		_, err = m.CheckSealEvent(seal)
+	if err == nil {
+		err = m.CheckFieldsOf(fields)
 	}
 	if err != nil {
 		return Part{}, "", err

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/replica"
 )
 
 // Parallel is how many state events are sent, or read, at the same time where there are several.
@@ -16,7 +17,7 @@ const Parallel = 8
 
 const (
 	// adviceDict is what to do about a memory that is too large, once its large values are out of it.
-	adviceDict = "delete keys, store less under them, or Copy the memory to a store WithPerKeyState, where each key has that much to itself"
+	adviceDict = "delete keys, store less under them, or Copy the memory to a store WithShards, which has as many state events as you say, or WithPerKeyState, which has one for each key"
 
 	// adviceOneKey is what to do about a value that is too large.
 	adviceOneKey = "store less under one key"
@@ -49,6 +50,33 @@ func (m inState) Some(ctx context.Context, names []string) (found []Record, err 
 		}
 	}
 	return found, nil
+}
+
+// viewFor is the dict that holds all of the names, for who reads these alone.
+func (m inState) viewFor(ctx context.Context, names []string, afresh bool) (view *replica.View, err error) {
+	stateKey := m.Layout.StateKey(names[0])
+	if afresh {
+		d := m.Dict(stateKey)
+		if err = d.Read(ctx, true); err == nil {
+			view = d.View()
+		}
+	}
+	if view == nil && err == nil {
+		view, err = m.View(ctx, stateKey, func(view, current map[string]string) bool {
+			return !slices.ContainsFunc(names, func(name string) bool {
+				a, inView := view[name]
+				b, isCurrent := current[name]
+				return inView != isCurrent || a != b
+			})
+		})
+	}
+	if err == nil && view.Err == nil {
+		err = m.CheckFields(view.Names)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return view, nil
 }
 
 // Commit implements [Memory]. It is not atomic for names of several events: Matrix has no request that sends two state events. It makes several
@@ -90,13 +118,10 @@ func (m inState) Commit(ctx context.Context, change Change) error {
 
 func (m inState) commitOne(ctx context.Context, stateKey string, names []string, change Change) error {
 	edit, advice := change.Edit(names), adviceOneKey
-	if edit.HasValues() {
-		if err := m.EnsureSeal(ctx, true); err != nil {
-			return err
-		}
-	}
 	if m.Layout.Together("") {
-		edit = m.Sealing(edit)
+		edit = m.WithFields(edit)
+	} else if edit.HasValues() {
+		edit = m.afterFields(ctx, edit)
 	}
 	if !m.Layout.Alone() {
 		edit, advice = m.Fitting(ctx, edit), adviceDict
@@ -110,12 +135,4 @@ func (m inState) commitOne(ctx context.Context, stateKey string, names []string,
 		}
 	}
 	return nil
-}
-
-// InState is the memory in the room's state.
-func (r Room) InState() Memory {
-	if r.Layout.Together("") {
-		return inDict{inState{r}}
-	}
-	return inEvents{inState{r}}
 }

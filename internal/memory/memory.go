@@ -1,4 +1,5 @@
-// Package memory is what a room remembers in its state: names with what is stored under them, in one state event or in one for each name.
+// Package memory is what a room remembers in its state: names with what is stored under them, in one state event, in several, or in one for each
+// name.
 // It reads and writes names, and reads and stores the values behind them, which can be in encrypted events or in the media repository.
 //
 // A [Room] is one room with a store's settings. Its [Room.InState] is the [Memory] in the room's state; other packages put decorators around
@@ -30,7 +31,7 @@ type Memory interface {
 	// Parts gives all records part by part, as the homeserver has them now, but for those of state events that are foreign.
 	Parts(ctx context.Context, foreign func(stateKey string) bool) iter.Seq2[Part, error]
 
-	// Commit makes a change. It is atomic where one event has all names.
+	// Commit makes a change. It is atomic where one event has all of its names.
 	Commit(ctx context.Context, change Change) error
 
 	// Remove removes names. One that is not there makes no event. Done is as in [Change].

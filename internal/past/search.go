@@ -21,6 +21,7 @@ type search struct {
 	events  map[string][]*matrix.Event // by state key: those at or before the moment, the newest first
 	current map[string]*matrix.Event   // by state key
 	oldest  map[string]*matrix.Event   // by state key: the last that was listed
+	listed  int64                      // when the last of any was sent, in Unix milliseconds
 }
 
 // farBack bounds how many events of one dict are looked at beyond the moment where writers have left no merge.
@@ -74,7 +75,7 @@ func (s *search) add(evt *matrix.Event) {
 	if !s.Layout.Holds(stateKey) {
 		return
 	}
-	s.oldest[stateKey] = evt
+	s.oldest[stateKey], s.listed = evt, evt.Time
 	s.found = s.found || evt.ID == s.moment.Revision
 	switch events := s.events[stateKey]; {
 	case !s.found, s.moment.timed() && len(events) == 0 && evt.Time > s.moment.Time.UnixMilli():
@@ -92,7 +93,8 @@ func (s *search) enough() bool {
 		}
 	}
 	for stateKey, events := range s.events {
-		if !s.Layout.Alone() && (len(events) <= rivals || len(events) < farBack && s.history(stateKey).Open()) {
+		far := len(events) > rivals || s.listed < events[0].Time-s.Policy.Unmerged.Milliseconds()
+		if !s.Layout.Alone() && (!far || len(events) < farBack && s.history(stateKey).Open()) {
 			return false
 		}
 	}
@@ -125,7 +127,7 @@ func (s *search) snapshot(ctx context.Context) (*Snapshot, error) {
 		if view.Err != nil && s.Layout.Together("") {
 			return nil, view.Err
 		}
-		if err := s.CheckNames(view.Names); view.Err == nil && err != nil {
+		if err := s.CheckFields(view.Names); view.Err == nil && err != nil {
 			return nil, err
 		}
 		if view.Err != nil {

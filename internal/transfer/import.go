@@ -47,7 +47,7 @@ func Import(ctx context.Context, dst Destination, r io.Reader, prefix string, op
 	if err != nil {
 		return Imported{}, err
 	}
-	i.transfer = transfer{dst: dst, alone: to.Layout.Alone(), overwrite: i.Overwrite, report: i.report}
+	i.transfer = newTransfer(dst, to, i.Overwrite, i.report)
 	err = i.run(ctx, dst, r)
 	return i.imported(), err
 }

@@ -19,8 +19,10 @@ import (
 )
 
 const (
-	// How many entries are written and read back at a time, and how long their values may be in all, in bytes.
+	// How many entries are written and read back at a time, and how long their values may be in all, in bytes. Where keys are spread over several state
+	// events it is for each of these, up to manyEvents: whatever is written changes all of them.
 	transferEntries = 1000
+	manyEvents      = 16
 	transferSize    = 2 << 20
 
 	// transferStep is how many keys of the per-key layout are written together, and reportStep how many between two reports.
@@ -42,6 +44,7 @@ type Destination interface {
 type transfer struct {
 	dst       Destination
 	alone     bool     // whether each key has an event of its own
+	events    int      // else over how many keys are spread
 	overwrite bool     // whether other values that are there are replaced
 	remove    []string // keys that go from dicts of many keys when the first values are written
 	report    func()   // called when there is more to tell
@@ -61,11 +64,15 @@ type arriving struct {
 	digest [sha256.Size]byte
 }
 
+func newTransfer(dst Destination, to memory.Handle, overwrite bool, report func()) transfer {
+	return transfer{dst: dst, alone: to.Layout.Alone(), events: min(to.Layout.Events(), manyEvents), overwrite: overwrite, report: report}
+}
+
 // add takes an entry, and writes those that wait when they are enough.
 func (t *transfer) add(ctx context.Context, key string, value json.RawMessage) error {
 	t.waiting = append(t.waiting, arriving{key, value, compactDigest(value)})
 	t.size += len(value)
-	if len(t.waiting) < transferEntries && t.size < transferSize {
+	if len(t.waiting) < transferEntries*max(1, t.events) && t.size < transferSize {
 		return nil
 	}
 	return t.flush(ctx)
@@ -208,7 +215,15 @@ func (t *transfer) store(ctx context.Context, entries []arriving) error {
 	keep := !t.overwrite && !t.alone
 	before := t.written
 	err := t.dst.Write(ctx, keys, func(to memory.Handle) error {
-		return to.PutAll(ctx, stored, memory.Put{OnlyMissing: keep, Done: t.counter(&t.written)})
+		done, names := t.counter(&t.written), map[string]bool{}
+		for _, entry := range entries {
+			names[to.NameOf(entry.key)] = true
+		}
+		return to.PutAll(ctx, stored, memory.Put{OnlyMissing: keep, Done: func(name string) {
+			if names[name] { // else it was removed
+				done(name)
+			}
+		}})
 	})
 	if err == nil {
 		t.written = before + len(entries)
