@@ -146,6 +146,7 @@ func TestValues(t *testing.T) {
 	assert.Contains(t, info, "one state event")
 	assert.Contains(t, sh.ok("info", "--json"), `"keys":5,`)
 	assert.Contains(t, sh.ok("info", "--per-key"), "a state event for each key (0)")
+	assert.Contains(t, sh.ok("info", "--shards", "4"), "0 state events of up to 4")
 	assert.Contains(t, sh.ok("ls", "--values"), "VALUE")
 
 	sh.ok("rm", "notes", "postcode", "nothing")
@@ -155,7 +156,7 @@ func TestValues(t *testing.T) {
 		assert.Contains(t, sh.ok("__complete", "get", ""), "greeting\n")
 	})
 	t.Run("other memories in the room", func(t *testing.T) {
-		for _, memory := range [][]string{{"--per-key", "--event-type", "com.example.per-key"}, {"--state-key", "other"}} {
+		for _, memory := range [][]string{{"--per-key", "--event-type", "com.example.per-key"}, {"--shards", "4"}, {"--state-key", "other"}} {
 			assert.Equal(t, exitNotFound, sh.run(append(memory, "get", "greeting")...).code)
 			sh.ok(append(memory, "put", "greeting", "Elsewhere!")...)
 			assert.Equal(t, "Elsewhere!\n", sh.ok(append(memory, "get", "greeting")...))
@@ -181,7 +182,8 @@ func TestWrongUsage(t *testing.T) {
 		{"ls", "--room", "!r:test", "--user", "bot"},                                       // nowhere
 		{"ls", "--room", "!r:test", "--user", "bot", "--homeserver", "http://127.0.0.1:1"}, // no password
 		{"ls", "--room", "!r:test", "--per-key", "--state-key", "k"},                       // both layouts
-		{"ls", "--room", "!r:test", "--profile", "../x"},                                   // a folder elsewhere
+		{"ls", "--room", "!r:test", "--per-key", "--shards", "4"},
+		{"ls", "--room", "!r:test", "--profile", "../x"}, // a folder elsewhere
 		{"put", "k", `{"a":`},                                // a slip
 		{"put", "k", "1", "--create", "--if-revision", "$e"}, // both
 		{"watch", "k", "--prefix", "k"},                      // both

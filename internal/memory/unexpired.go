@@ -89,7 +89,7 @@ func (h Handle) Parts(ctx context.Context, foreign func(stateKey string) bool) i
 func (h Handle) Sweep(ctx context.Context) error {
 	none := func(commit.Base) (map[string]json.RawMessage, error) { return nil, nil }
 	change := Change{Edit: func([]string) commit.Edit { return commit.Edit{Conditional: true, Sweeps: true, Apply: none} }}
-	if h.Layout.Atomic() {
+	if h.Layout.Together("") {
 		change.Names, change.Whole = []string{wire.Name("")}, true
 		return h.Commit(ctx, change)
 	}

@@ -5,6 +5,7 @@ var (
 	protocol    = []string{"./internal/commit"}
 	merging     = []string{"./internal/merge", "./internal/replica", "./internal/commit"}
 	conformance = []string{"-run", "^(TestConformance|TestDicts|TestStores)", "."}
+	shardRows   = []string{"-run", "TestConformance/memory.*/WithShards", "."}
 )
 
 // mutants are at least one for each guarantee and for each fault that was mended, by its name.
@@ -139,6 +140,20 @@ var mutants = []mutant{
 		"	case t.event != event:", "	case false:", []string{"-run", "TestConformance/memory.*/Transact", "."}},
 	{"Transact: what is put goes into the state in the clear", "internal/memory/transact.go",
 		", AddsValues: true}", "}", []string{"-run", "TestConformance/memory.*/Transact", "."}},
+	{"WithShards: another number is not noticed", "internal/memory/fields.go",
+		"there && mark != want {", "there && false && mark != want {", shardRows},
+	{"WithShards: of two first writers with two numbers both succeed", "internal/memory/fields.go",
+		"commit.Edit{Conditional: true, Apply: func(base commit.Base)", "commit.Edit{Apply: func(base commit.Base)", shardRows},
+	{"WithShards: a number that was redacted is replaced by another", "internal/memory/fields.go",
+		"r.Layout.Excludes(*evt.StateKey) && hasKeys(evt)", "false && hasKeys(evt)", shardRows},
+	{"WithShards: a key in the wrong state event is there twice", "internal/memory/shards.go",
+		"return isKey && !(isShard && shard == at)", "return isKey && !isShard && at == shard", []string{"./internal/memory"}},
+	{"WithShards: where a sealed key is tells of the key", "internal/memory/shards.go",
+		"wire.ShardBy(keyed(\"tag\", tag), l.N)", "wire.Shard(tag, l.N)", []string{"./internal/memory", "./docs"}},
+	{"WithShards: a copy leaves out what nobody has merged", "internal/memory/merged.go",
+		"len(heads) == 1 && heads[0].ID == at.event &&", "len(heads) > 0 && h.Has(at.event) &&", shardRows},
+	{"WithShards: a watch tells all keys of a state event that was not listed before", "internal/watch/catchup.go",
+		"			if isFresh && resumes && d == nil {", "			if false && isFresh && resumes && d == nil {", shardRows},
 	{"Sub: Restore touches other keys", "internal/past/restore.go",
 		"!stays(name) && r.holds(name, is) {", "!stays(name) && (true || r.holds(name, is)) {", []string{"-run", "TestConformance/memory.*/Sub", "."}},
 	{"Sub: ImportReplace removes other keys", "internal/transfer/import.go",

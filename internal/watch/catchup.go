@@ -185,6 +185,11 @@ func (w *Watch) catchUp(ctx context.Context, reach reach, resumes bool, yield fu
 			if !isFresh && resumes {
 				w.add(evt)
 			}
+			if isFresh && resumes && d == nil {
+				if err := w.before(ctx, evt, events); err != nil {
+					return false, err
+				}
+			}
 		}
 		if isFresh {
 			fresh = append(fresh, evt)
@@ -250,10 +255,33 @@ func (w *Watch) isFresh(ctx context.Context, evt *matrix.Event, after, resumes b
 	return later, err
 }
 
-// lacks tells whether some of the missed events are of dicts of which nothing older is known.
+// before learns what was there before an event of a dict of which nothing older is listed: of the names that it has besides, nobody knows otherwise
+// that they have not changed.
+func (w *Watch) before(ctx context.Context, evt *matrix.Event, listed []*matrix.Event) error {
+	if w.Layout.Alone() {
+		return nil
+	}
+	for _, parent := range w.Parsed(evt).Parents {
+		if slices.ContainsFunc(listed, func(other *matrix.Event) bool { return other.ID == parent }) {
+			continue
+		}
+		was, err := w.Earlier(ctx, parent)
+		switch {
+		case err != nil:
+			return err
+		case was == nil || was.Redacted():
+			return fault.Of(fault.ErrTooOld, nil, "the homeserver does not have event %s in %s any more, on which %s builds", parent, w.ID, evt.ID)
+		case was.Type == evt.Type && *was.StateKey == *evt.StateKey:
+			w.add(was)
+		}
+	}
+	return nil
+}
+
+// lacks tells whether some of the missed events are of dicts of which nothing older is known, nor can be asked for.
 func (w *Watch) lacks(missed, older []*matrix.Event) bool {
 	return slices.ContainsFunc(missed, func(evt *matrix.Event) bool {
-		return w.dicts[*evt.StateKey] == nil && w.Layout.Holds(*evt.StateKey) &&
+		return w.dicts[*evt.StateKey] == nil && w.Layout.Holds(*evt.StateKey) && (w.Layout.Alone() || len(w.Parsed(evt).Parents) == 0) &&
 			!slices.ContainsFunc(older, func(o *matrix.Event) bool { return *o.StateKey == *evt.StateKey })
 	})
 }
