@@ -375,6 +375,8 @@ func onceOfSeveral(t *testing.T, e *env) {
 	assert.True(t, first, "another handler's")
 	_, err = e.store.Once(ctx, "$one", 0)
 	require.ErrorIs(t, err, roomkv.ErrInvalidOption)
+	_, err = e.another(t, roomkv.WithSingleWriter()).Once(ctx, "$one", time.Hour)
+	require.ErrorIs(t, err, roomkv.ErrInvalidOption)
 }
 
 func watchTellsExpiry(t *testing.T, e *env) {

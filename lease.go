@@ -83,9 +83,8 @@ func (s *Store) Lease(ctx context.Context, name string, ttl time.Duration) (leas
 		if !errors.Is(err, errHeld) {
 			return nil, err
 		}
-		wait := min(free, leasePoll)
 		select {
-		case <-time.After(wait/2 + mathrand.N(wait/2+50*time.Millisecond)):
+		case <-time.After(free/2 + mathrand.N(free/2+50*time.Millisecond)):
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -108,7 +107,11 @@ func (l *Lease) Release(ctx context.Context) (err error) {
 	ctx, op := l.store.begin(ctx, "Lease.Release", l.store.prefix.off(l.key))
 	defer op.end(&err)
 	l.stop()
-	<-l.done
+	select {
+	case <-l.done:
+	case <-ctx.Done(): // a renewal hangs
+		return ctx.Err()
+	}
 	err = l.change(ctx, func(_, _ int64, is leaseRecord) (leaseRecord, error) {
 		if is.Holder != l.own {
 			return is, errLeaseLost
@@ -127,10 +130,10 @@ var (
 	errLeaseLost = errors.New("roomkv: the lease is not this one's")
 )
 
-// take makes the record this lease's. With errHeld it tells how long it takes at most until the lease is free.
+// take makes the record this lease's. With errHeld it tells how long to wait at most until the lease can be free.
 func (l *Lease) take(ctx context.Context) (free time.Duration, err error) {
 	held := func(first int64, is leaseRecord) bool {
-		free = time.Duration(is.Until-first) * time.Millisecond
+		free = time.Duration(min(is.Until-first, leasePoll.Milliseconds())) * time.Millisecond // else it can overflow
 		return is.Holder != "" && is.Holder != l.own && is.Until >= first
 	}
 	// A read first: most who ask find that it is held, and an Update of many who wait would take turns with the holder's.
@@ -165,7 +168,7 @@ func (l *Lease) change(ctx context.Context, to func(first, last int64, is leaseR
 	if err := l.store.inStateOnly(ctx, "take a lease of the memory,"); err != nil {
 		return err
 	}
-	return l.store.change(ctx, memory.Update{Key: l.store.prefix.off(l.key), Puts: true}, func(base commit.Base, h memory.Handle, name string) (json.RawMessage, error) {
+	return l.store.change(ctx, memory.Update{Key: l.store.prefix.off(l.key), Puts: true, Calls: true}, func(base commit.Base, h memory.Handle, name string) (json.RawMessage, error) {
 		old, err := h.OldIn(ctx, base, name)
 		if err != nil {
 			return nil, err
@@ -190,14 +193,17 @@ func (l *Lease) change(ctx context.Context, to func(first, last int64, is leaseR
 
 // keep renews the lease in the background. Sent is when the last request was sent that made it this process's.
 func (l *Lease) keep(ctx context.Context, sent time.Time) error {
-	stopped := make(chan struct{})
-	l.stop = sync.OnceFunc(func() { close(stopped) })
+	stopped, stop := context.WithCancel(context.Background())
+	l.stop = stop
 	end := sync.OnceFunc(func() { close(l.done) })
 	over := time.AfterFunc(time.Until(sent.Add(l.ttl)), end) // by itself, for a renewal can hang longer than its context
 	if l.at.core.Background.Go(ctx, func(ctx context.Context) {
 		defer end()
 		defer over.Stop()
-		l.renew(ctx, sent.Add(l.ttl), over, stopped)
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(stopped, cancel)()
+		l.renew(ctx, sent.Add(l.ttl), over)
 	}) {
 		return nil
 	}
@@ -206,13 +212,11 @@ func (l *Lease) keep(ctx context.Context, sent time.Time) error {
 }
 
 // renew returns when the lease is not held any more. Over is what ends the lease then.
-func (l *Lease) renew(ctx context.Context, until time.Time, over *time.Timer, stopped <-chan struct{}) {
-	for next := time.Until(until) - l.ttl*2/3; ; {
+func (l *Lease) renew(ctx context.Context, until time.Time, over *time.Timer) {
+	for next := time.Until(until) - (l.ttl - l.ttl/3); ; {
 		select {
 		case <-time.After(next):
 		case <-l.done:
-			return
-		case <-stopped:
 			return
 		case <-ctx.Done():
 			return

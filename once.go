@@ -14,13 +14,16 @@ import (
 // Once tells whether the caller is the one of several replicas that is to deal with the event. Of all calls within ttl, by processes on one homeserver, at most
 // one gets true, and exactly one if none fails. Once creates the key "once/" and the event's ID, which expires after ttl, and takes the requests of [Update].
 //
-// Errors: those of [Store.Create] but for [ErrExists]; [ErrInvalidOption] for a ttl of zero or less; [ErrForbidden] in account data.
+// Errors: those of [Store.Create] but for [ErrExists]; [ErrInvalidOption] for a ttl of zero or less and [WithSingleWriter]; [ErrForbidden] in account data.
 func (s *Store) Once(ctx context.Context, event id.EventID, ttl time.Duration) (first bool, err error) {
 	key := "once/" + event.String()
 	ctx, op := s.begin(ctx, "Once", key)
 	defer op.end(&err)
 	if ttl <= 0 {
 		return false, fault.Of(ErrInvalidOption, nil, "Once takes a duration above zero")
+	}
+	if s.core.SingleWriter {
+		return false, fault.Of(ErrInvalidOption, nil, "WithSingleWriter says that no other process writes, so that there is no other replica")
 	}
 	if err := s.inStateOnly(ctx, "have an event dealt with once,"); err != nil {
 		return false, err

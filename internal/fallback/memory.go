@@ -378,7 +378,7 @@ func (f *Memory) move(ctx context.Context, content wire.Account) error {
 		if err := f.EnsureFields(ctx, true); err != nil {
 			return err
 		}
-		if err := f.state.Commit(ctx, memory.Change{Names: names, Edit: func(names []string) commit.Edit { return f.moving(content, names) }}); err != nil {
+		if err := f.state.Commit(ctx, memory.Change{Names: names, Edit: func(names []string) commit.Edit { return f.moving(content, &state, names) }}); err != nil {
 			quiet(f.Room, names)
 			return err
 		}
@@ -391,11 +391,14 @@ func (f *Memory) move(ctx context.Context, content wire.Account) error {
 }
 
 // moving stores in the state what account data has under the names, where that still lies over what the state has.
-func (f *Memory) moving(content wire.Account, names []string) commit.Edit {
+func (f *Memory) moving(content wire.Account, state *stateView, names []string) commit.Edit {
 	return commit.Edit{Conditional: true, Overwrites: true, Values: clearValues(content, names), Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
 		changes := map[string]json.RawMessage{}
 		for _, name := range names {
-			if baseIn(f.Room, base, name) != content.Over[name].Base && !isOwn(f.Room, name) {
+			at, _ := wire.Expiry(state.at(name).Names[name])
+			_, there := base.Stored(name)
+			expired := at != 0 && !there // since it was read, or before that
+			if !expired && baseIn(f.Room, base, name) != content.Over[name].Base && !isOwn(f.Room, name) {
 				continue
 			}
 			changes[name] = nil

@@ -35,7 +35,11 @@ func (f *Memory) over(ctx context.Context, change memory.Change, edit commit.Edi
 				changes[name] = nil
 			}
 		}
-		wanted, err := apply(overBase{base, &state, over})
+		expired, err := state.expired(ctx)
+		if err != nil {
+			return nil, err
+		}
+		wanted, err := apply(overBase{base, &state, over, expired})
 		if err != nil {
 			return nil, err
 		}
@@ -48,6 +52,12 @@ func (f *Memory) over(ctx context.Context, change memory.Change, edit commit.Edi
 				delete(over, name)
 			default:
 				over[name] = wire.Over{Time: over[name].Time, Base: state.base(name)}
+			}
+		}
+		for name, o := range over { // what has expired over nothing
+			_, there := base.Stored(name)
+			if _, changes := changes[name]; o.Base == "" && !there && !changes {
+				delete(over, name)
 			}
 		}
 		maps.DeleteFunc(changes, func(name string, stored json.RawMessage) bool {
@@ -67,13 +77,15 @@ type overBase struct {
 	commit.Base
 	state *stateView
 	over  map[string]wire.Over // what counts
+
+	expired map[string]bool // names of the state whose time is over
 }
 
 func (b overBase) Stored(name string) (json.RawMessage, bool) {
 	if _, over := b.over[name]; over {
 		return b.Base.Stored(name)
 	}
-	if stored, ok := b.state.at(name).Names[name]; ok {
+	if stored, ok := b.state.at(name).Names[name]; ok && !b.expired[name] {
 		return json.RawMessage(stored), true
 	}
 	if wire.IsOwn(name) {
@@ -88,7 +100,13 @@ func (b overBase) Fresh(name string) bool {
 }
 
 func (b overBase) Names() map[string]string {
-	return onto(wire.Account{Names: b.Base.Names(), Over: b.over}, b.state)
+	names := onto(wire.Account{Names: b.Base.Names(), Over: b.over}, b.state)
+	for name := range b.expired {
+		if _, over := b.over[name]; !over {
+			delete(names, name)
+		}
+	}
+	return names
 }
 
 func (b overBase) Event() id.EventID { return b.state.at("").Event }

@@ -158,6 +158,22 @@ func (v *stateView) stored() map[string]string {
 	return all
 }
 
+// expired are the names whose time is over.
+func (v *stateView) expired(ctx context.Context) (map[string]bool, error) {
+	names := map[string]bool{}
+	for name, stored := range v.stored() {
+		at, _ := wire.Expiry(stored)
+		over, err := v.Expired(ctx, at)
+		if err != nil {
+			return nil, err
+		}
+		if over {
+			names[name] = true
+		}
+	}
+	return names, nil
+}
+
 // records are those of the view, but for the state events that are foreign.
 func (v *stateView) records(foreign func(stateKey string) bool) (records []memory.Record) {
 	for stateKey, view := range v.dicts {

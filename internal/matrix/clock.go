@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -74,7 +75,7 @@ func (c *Clock) Between(ctx context.Context) (first, last int64, err error) {
 		return 0, 0, ctx.Err()
 	}
 	for try := 0; ; try++ {
-		if first, last, known := c.known(); known && (try == clockTries || last-first <= sharp.Milliseconds()) {
+		if first, last, known := c.known(); known && (try >= clockTries || last-first <= sharp.Milliseconds()) {
 			return first, last, nil
 		}
 		if err := c.ask(ctx); err != nil {
@@ -105,13 +106,13 @@ func (c *Clock) jumped(at time.Time) bool {
 
 // ask asks the homeserver for something that needs no login.
 func (c *Clock) ask(ctx context.Context) error {
-	var date string
+	var date, age string
 	var sent, received time.Time
 	err := Try(ctx, c.client, func(ctx context.Context) error {
 		sent = time.Now()
-		_, err := once(ctx, c.client.Client, Request{Method: http.MethodGet, URL: c.client.BuildURL(mautrix.ClientURLPath{"versions"}),
+		_, err := once(ctx, c.client.Client, Request{Method: http.MethodGet, URL: c.client.BuildURL(mautrix.ClientURLPath{"versions"}), Fresh: true,
 			Read: func(resp *http.Response, body io.Reader) error {
-				received, date = time.Now(), resp.Header.Get("Date")
+				received, date, age = time.Now(), resp.Header.Get("Date"), resp.Header.Get("Age")
 				_, err := io.Copy(io.Discard, body)
 				return err
 			}})
@@ -124,12 +125,16 @@ func (c *Clock) ask(ctx context.Context) error {
 	if err != nil || at.Year() <= 1970 || at.Year() > lastYear {
 		return fault.Of(fault.ErrNoTime, nil, "the homeserver's answers have no Date that can be read, so that nobody can tell what has expired")
 	}
-	c.learn(time.Duration(at.UnixMilli())*time.Millisecond, sent, received)
+	told, step := time.Duration(at.UnixMilli())*time.Millisecond, dateStep
+	if seconds, err := strconv.ParseInt(age, 10, 32); err == nil && seconds > 0 { // a cache has answered all the same
+		told, step = told+time.Duration(seconds)*time.Second, 2*dateStep
+	}
+	c.learn(told, step, sent, received)
 	return nil
 }
 
 // learn takes in what an answer says. Where that contradicts earlier answers, the homeserver's clock was set, and the last one counts.
-func (c *Clock) learn(date time.Duration, sent, received time.Time) {
+func (c *Clock) learn(date, step time.Duration, sent, received time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.base.IsZero() || c.jumped(received) {
@@ -137,7 +142,7 @@ func (c *Clock) learn(date time.Duration, sent, received time.Time) {
 	}
 	drift := received.Sub(c.asked) / clockDrift
 	c.first, c.last = c.first-drift, c.last+min(drift, 1<<63-1-c.last)
-	first, last := date-received.Sub(c.base), date+dateStep-sent.Sub(c.base)
+	first, last := date-received.Sub(c.base), date+step-sent.Sub(c.base)
 	if first > c.last || last < c.first {
 		c.first, c.last = first, last
 	}

@@ -23,6 +23,9 @@ type Request struct {
 	// Elsewhere: the homeserver may redirect the request, which is then made without the user's token. Else a redirect is an error.
 	Elsewhere bool
 
+	// Fresh: no cache may answer. Synapse lets caches keep what needs no login for an hour.
+	Fresh bool
+
 	// Read reads the body of the answer, which is else returned. It can be called again, where an answer breaks off. Its error is
 	// final.
 	Read func(resp *http.Response, body io.Reader) error
@@ -66,6 +69,9 @@ func once(ctx context.Context, client *mautrix.Client, req Request) (answer []by
 	full.Client = metered(ctx, full.Client)
 	if req.Bytes != nil {
 		full.RequestBytes, full.Headers = req.Bytes, http.Header{"Content-Type": {"application/octet-stream"}}
+	}
+	if req.Fresh {
+		full.Headers = http.Header{"Cache-Control": {"no-cache"}}
 	}
 	full.Handler = func(sent *http.Request, resp *http.Response, _ any, _ int64) ([]byte, error) {
 		body := &body{ctx: ctx, from: resp.Body, missing: resp.ContentLength, limit: limit, left: limit}

@@ -135,7 +135,7 @@ func Removal(names []string, done func(name string)) Change {
 		for _, name := range names {
 			changes[name] = nil
 		}
-		return commit.Edit{Overwrites: true, Apply: func(commit.Base) (map[string]json.RawMessage, error) { return changes, nil }}
+		return commit.Edit{Overwrites: true, Sweeps: true, Apply: func(commit.Base) (map[string]json.RawMessage, error) { return changes, nil }}
 	}}
 }
 

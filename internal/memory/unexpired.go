@@ -10,8 +10,8 @@ import (
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
-// expired tells whether that time is over, in Unix milliseconds by the homeserver's clock; 0 never is.
-func (r Room) expired(ctx context.Context, at int64) (bool, error) {
+// Expired tells whether that time is over, in Unix milliseconds by the homeserver's clock; 0 never is.
+func (r Room) Expired(ctx context.Context, at int64) (bool, error) {
 	if at == 0 {
 		return false, nil
 	}
@@ -23,7 +23,7 @@ func (r Room) expired(ctx context.Context, at int64) (bool, error) {
 func (r Room) unexpired(ctx context.Context, records []Record) ([]Record, error) {
 	var failed error
 	records = slices.DeleteFunc(records, func(found Record) bool {
-		over, err := r.expired(ctx, found.Until())
+		over, err := r.Expired(ctx, found.Until())
 		if err != nil {
 			failed = err
 		}
@@ -38,7 +38,7 @@ func (h Handle) Find(ctx context.Context, name string, afresh bool) (*Record, er
 	if found == nil || err != nil {
 		return found, err
 	}
-	if over, err := h.expired(ctx, found.Until()); over || err != nil {
+	if over, err := h.Expired(ctx, found.Until()); over || err != nil {
 		return nil, err
 	}
 	return found, nil
@@ -53,6 +53,15 @@ func (h Handle) All(ctx context.Context) ([]Record, error) {
 	return h.unexpired(ctx, records)
 }
 
+// Some implements [Memory].
+func (h Handle) Some(ctx context.Context, names []string) ([]Record, error) {
+	records, err := h.Memory.Some(ctx, names)
+	if err != nil {
+		return records, err
+	}
+	return h.unexpired(ctx, records)
+}
+
 // Named implements [Memory].
 func (h Handle) Named(ctx context.Context, names []string) (map[string]Record, error) {
 	found, err := h.Memory.Named(ctx, names)
@@ -60,7 +69,7 @@ func (h Handle) Named(ctx context.Context, names []string) (map[string]Record, e
 		return found, err
 	}
 	for name, record := range found {
-		over, err := h.expired(ctx, record.Until())
+		over, err := h.Expired(ctx, record.Until())
 		if err != nil {
 			return nil, err
 		}
@@ -93,12 +102,12 @@ func (h Handle) Sweep(ctx context.Context) error {
 		change.Names, change.Whole = []string{wire.Name("")}, true
 		return h.Commit(ctx, change)
 	}
-	records, err := h.InState().All(ctx)
+	records, err := h.Memory.All(ctx)
 	if err != nil {
 		return err
 	}
 	for _, found := range records {
-		over, err := h.expired(ctx, found.Until())
+		over, err := h.Expired(ctx, found.Until())
 		if err != nil {
 			return err
 		}

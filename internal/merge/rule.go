@@ -65,15 +65,19 @@ func (r *rule) choose(lines []line) line {
 	return paths[0].line
 }
 
-// oneSweep leaves one of the lines that end where the name's time was over: they took the same away.
+// oneSweep leaves one of the lines where all end where the name's time was over: they took the same away. Beside another line each counts by itself,
+// for whoever sees some of them alone must find the same.
 func oneSweep(lines []line, name string) []line {
-	var first *node
+	first := lines[0]
 	for _, l := range lines {
-		if l.from.sweeps(name) && (first == nil || compare(l.from, first) < 0) {
-			first = l.from
+		if !l.from.sweeps(name) {
+			return lines
+		}
+		if compare(l.from, first.from) < 0 {
+			first = l
 		}
 	}
-	return only(lines, func(l line) bool { return l.from == first || !l.from.sweeps(name) })
+	return []line{first}
 }
 
 // atFork gives the paths that go on with the same change as the one that counts.

@@ -53,3 +53,30 @@ func TestSweep(t *testing.T) {
 		}
 	}
 }
+
+// An Update whose writer was told that it counts beside two sweeps does so also where somebody else has merged one of these alone.
+func TestTwoSweepsAndAnUpdate(t *testing.T) {
+	root := marked("$root", 1, dict{"k": "old", "other": "1"})
+	s2 := sweeping("$s2", 9, dict{"other": "2"}, "k", "$root")               // stored first
+	u := conditional("$u", 5, dict{"k": "new", "other": "1"}, "$root")       // then
+	s1 := sweeping("$s1", 2, dict{"other": "1", "third": "3"}, "k", "$root") // and then, by a clock that is behind
+	whole := history(root)
+	for _, e := range []merge.Event{s2, u, s1} {
+		whole.Add(e)
+	}
+	first := whole.Merge()
+	some := history(root)
+	for _, e := range []merge.Event{s2, u} {
+		some.Add(e)
+	}
+	second := some.Merge()
+	m := marked("$m", 10, first.Dict, first.Parents...)
+	m.Yields = first.Yields
+	z := marked("$z", 11, second.Dict, second.Parents...)
+	z.Yields = second.Yields
+	whole.Add(m)
+	told := whole.Counts("$u", "k", "$m") // what the Update's writer finds once that is there
+	whole.Add(z)
+	last := whole.Merge()
+	assert.Equal(t, told, last.Dict["k"] == "new")
+}

@@ -236,7 +236,7 @@ func (p *purge) remove(ctx context.Context, current map[string]*matrix.Event) (w
 	for stateKey, evt := range current {
 		names, _ := p.find(stateKey, evt.Content)
 		shows := slices.ContainsFunc(p.clear, func(shown *matrix.Event) bool { return shown.ID == evt.ID })
-		edit := commit.Edit{Afresh: true, Apply: func(commit.Base) (map[string]json.RawMessage, error) {
+		edit := commit.Edit{Afresh: true, Sweeps: true, Apply: func(commit.Base) (map[string]json.RawMessage, error) {
 			changes := make(map[string]json.RawMessage, len(names))
 			for _, name := range names {
 				changes[name] = nil
@@ -434,7 +434,7 @@ func (p *purge) sealAnew(ctx context.Context, values []commit.Value, from map[st
 		for _, name := range names {
 			keys[name] = byName[name].Key
 		}
-		return commit.Edit{Conditional: true, Anew: true, Values: keys, Sealer: batch.Sealer, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
+		return commit.Edit{Conditional: true, Sweeps: true, Anew: true, Values: keys, Sealer: batch.Sealer, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
 			changes := map[string]json.RawMessage{}
 			for _, name := range names {
 				if stored, there := base.Stored(name); there && wire.Canonical(stored) == wire.Canonical(json.RawMessage(from[name])) {

@@ -60,7 +60,7 @@ func (c *copying) run(ctx context.Context, dst, src Destination) error {
 	}
 	c.from = source{from, to}
 	c.transfer = newTransfer(dst, to, c.Overwrite, c.report)
-	for part, err := range c.from.parts(ctx) {
+	for part, err := range c.from.parts(ctx, c.from.Handle) {
 		if err != nil {
 			return err
 		}
@@ -132,21 +132,26 @@ func (c *copying) redactSource(ctx context.Context) error {
 			return err
 		}
 	}
-	for part, err := range c.from.parts(ctx) {
+	for part, err := range c.from.parts(ctx, c.from.Memory) { // also what has expired
 		if err != nil {
 			return err
 		}
 		from := c.from.Reader().Together()
 		var entries []arriving
 		for _, found := range part.Records {
+			over, err := c.from.Expired(ctx, found.Until())
+			if err != nil {
+				return err
+			}
 			entry, err := c.from.Read(ctx, from, &found)
 			switch {
-			case errors.Is(err, fault.ErrNotFound), errors.Is(err, fault.ErrRedacted):
+			case over, errors.Is(err, fault.ErrNotFound), errors.Is(err, fault.ErrRedacted):
 				continue
 			case err != nil:
 				return err
 			}
-			entries = append(entries, arriving{key: entry.Key, digest: compactDigest(entry.JSON)})
+			key := c.To + strings.TrimPrefix(entry.Key, c.From)
+			entries = append(entries, arriving{key: key, until: entry.Value.Expires, digest: compactDigest(entry.JSON)})
 		}
 		compared, err := c.transfer.compare(ctx, entries)
 		if err != nil {

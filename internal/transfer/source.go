@@ -21,9 +21,9 @@ type source struct {
 }
 
 // parts reads the memory part by part, but for what belongs to the memory that it is copied to.
-func (s source) parts(ctx context.Context) iter.Seq2[memory.Part, error] {
+func (s source) parts(ctx context.Context, of memory.Memory) iter.Seq2[memory.Part, error] {
 	return func(yield func(memory.Part, error) bool) {
-		for part, err := range s.Parts(ctx, s.isTheirs) {
+		for part, err := range of.Parts(ctx, s.isTheirs) {
 			part.Records = s.Visible(part.Records)
 			if !yield(part, err) {
 				return

@@ -75,11 +75,15 @@ func expires(stored json.RawMessage) bool { return len(stored) > 0 && stored[0] 
 
 // expire puts the times of the field to the values that they are of.
 func (d *Dict) expire(field string) {
-	var expires map[string]expiry
+	var expires map[string]json.RawMessage
 	if field == "" || json.Unmarshal([]byte(field), &expires) != nil {
 		return
 	}
-	for name, e := range expires {
+	for name, text := range expires {
+		var e expiry
+		if json.Unmarshal(text, &e) != nil {
+			continue
+		}
 		if stored, there := d.Names[name]; there && !IsOwn(name) && e.At > 0 && e.At <= MaxTime && e.Of == expiryDigest(stored) {
 			d.Names[name] = Expiring(stored, e.At)
 		}

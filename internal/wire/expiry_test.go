@@ -50,16 +50,17 @@ func TestExpiryInContents(t *testing.T) {
 
 	of := expiryDigest(`1`)
 	for field, want := range map[string]string{
-		`{"a":{"at":5,"of":"` + of + `"}}`:                `@5 1`,
-		`{"a":{"at":5,"of":"AAAAAAAA"}}`:                  `1`,
-		`{"a":{"at":0,"of":"` + of + `"}}`:                `1`,
-		`{"a":{"at":-5,"of":"` + of + `"}}`:               `1`,
-		`{"a":{"at":9007199254740991,"of":"` + of + `"}}`: `1`,
-		`{"a":{"at":"5","of":"` + of + `"}}`:              `1`,
-		`{"b":{"at":5,"of":"` + of + `"}}`:                `1`,
-		`7`:                                               `1`,
-		`null`:                                            `1`,
-		`[]`:                                              `1`,
+		`{"a":{"at":5,"of":"` + of + `"}}`:                      `@5 1`,
+		`{"a":{"at":5,"of":"AAAAAAAA"}}`:                        `1`,
+		`{"a":{"at":0,"of":"` + of + `"}}`:                      `1`,
+		`{"a":{"at":-5,"of":"` + of + `"}}`:                     `1`,
+		`{"a":{"at":9007199254740991,"of":"` + of + `"}}`:       `1`,
+		`{"a":{"at":"5","of":"` + of + `"}}`:                    `1`,
+		`{"a":{"at":5,"of":"` + of + `"},"b":7,"c":{"at":1.5}}`: `@5 1`,
+		`{"b":{"at":5,"of":"` + of + `"}}`:                      `1`,
+		`7`:                                                     `1`,
+		`null`:                                                  `1`,
+		`[]`:                                                    `1`,
 	} {
 		read, err := ParseDict(json.RawMessage(`{"a":1,"roomkv.expires":` + field + `}`))
 		require.NoError(t, err)
