@@ -47,9 +47,8 @@ func listing(opts []ListOption) (list memory.Listing, err error) {
 // Keys returns the keys in the room, sorted, also those whose values cannot be read. A room without memory has no keys, and that is no error. With
 // [WithSealedKeys] it reads all values, for each holds its key; where one cannot be read the error is that, beside the other keys.
 //
-// It takes one request, and in the single-state-key layout none while the store follows. With [WithShards] it takes none either where the sync has told of
-// all of them. In the per-key layout and with shards it takes more shortly after a write or a change of power levels (see docs/api.md), and what others wrote a
-// moment ago can be missing. Options change nothing about the requests.
+// It takes one request, and none while following, except in the per-key layout. There and with shards it takes more shortly after a write or a change of
+// power levels (see docs/api.md), and what others wrote a moment ago can be missing. Options change nothing about the requests.
 //
 // Errors: [ErrInvalidOption], [ErrWrongSecret], [ErrCorrupt], and with sealed keys those of [Store.All].
 func (s *Store) Keys(ctx context.Context, opts ...ListOption) (keys []string, err error) {

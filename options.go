@@ -76,16 +76,12 @@ func WithPerKeyState() Option {
 	return func(s *settings) { s.Layout = memory.PerKey{} }
 }
 
-// WithShards spreads keys by a hash over n state events, each a dict, for a memory that outgrows one event: n times 64 KiB fit, a Put costs the n-th
-// part, and a list is still one request. Keys with the same {tag}, the text between the first { and the first } after it, are in the same event, as in
-// Redis Cluster: "{alice}/score" and "{alice}/level". opsdroid does not read it.
+// WithShards spreads keys by a hash over n state events, each a dict: n times 64 KiB fit, a Put costs the n-th part, and a list is one request. Keys with the
+// same {tag}, the text between the first { and the first } after it, are in one event, as in Redis Cluster: "{alice}/score" and "{alice}/level".
+// Each event is as the one of the single-state-key layout. What changes keys of several is not atomic. opsdroid does not read it.
 //
-// What is said of the single-state-key layout holds for each event. So what is atomic there is atomic for keys of one event, and [Store.Transact] of others
-// is [ErrNotAtomic]. What changes keys of several is done event by event, up to 8 at the same time.
-//
-// The state says what n is, in an event that the first write makes. A store with another n fails with [ErrInvalidOption]; [Copy] takes the memory to
-// another n under another event type. Where no sync tells, a process asks once for that event, and the first write of a memory takes up to six requests
-// more. New fails with ErrInvalidOption where n is not from 1 to 500.
+// An event that the first write makes says what n is. With another n calls fail with [ErrInvalidOption]; [Copy] takes the memory to another event type.
+// A process asks once for that event where no sync tells. New fails with ErrInvalidOption where n is not from 1 to 500.
 func WithShards(n int) Option {
 	return func(s *settings) { s.Layout = memory.Shards{N: n} }
 }
@@ -222,8 +218,8 @@ func WithRoomUpgrades() Option {
 //
 // [Store.Put], [Store.PutAll], [Store.Delete] and [Update] then wait for no request: all stores that come from the same
 // [New] read at once what was written. (An Update of a key of which nothing waits reads it first.) What waits has key and value alone in an [Entry], and no revision; a
-// [Store.Watch] tells it when it is sent. Each room's writes are sent d after the first of them: in one commit, with [WithShards] in one for each
-// state event, or with [WithPerKeyState] in one for each key that has changed. Rooms take turns. [Store.Flush] sends what waits, and so does [Store.Close], which a program must call before it ends. Once it is sent, all that
+// [Store.Watch] tells it when it is sent. Each room's writes are sent d after the first of them, in one commit for each state event that they change.
+// Rooms take turns. [Store.Flush] sends what waits, and so does [Store.Close], which a program must call before it ends. Once it is sent, all that
 // is said of writes holds. Whatever needs to know what the homeserver has, such as [Store.Create], [Store.CompareAndPut], [Store.Pop], [Store.Purge],
 // [Store.History] and [Copy], sends first what waits in the room.
 //

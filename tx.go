@@ -26,10 +26,9 @@ type Tx struct {
 // somebody on the same homeserver changes such a key at the same time, fn is called again with what came of that. As with [Update], fn is called
 // in the caller's goroutine, must not use the store, and may have no effects that must not happen twice; its error is returned as it is.
 //
-// In the per-key layout fn can use one key, and with [WithShards] keys of one state event, such as those of one tag. What waits for a flush is sent first.
-// Transact takes the requests of Update.
+// In the per-key layout fn can use one key, and with [WithShards] those of one tag. What waits for a flush is sent first. It takes the requests of Update.
 //
-// Errors: those of fn and of [Store.Put], [ErrNotAtomic] for a key of another state event, [ErrInvalidOption] where fn is nil.
+// Errors: those of fn and [Store.Put], [ErrNotAtomic] for a key of another state event, [ErrInvalidOption] where fn is nil.
 func (s *Store) Transact(ctx context.Context, fn func(tx *Tx) error) (err error) {
 	ctx, op := s.begin(ctx, "Transact")
 	defer op.end(&err)
