@@ -26,6 +26,18 @@ func (s *Store) WithRoom(ctx context.Context, room id.RoomID) (scoped *Store, er
 	return scoped, nil
 }
 
+// Sub returns a store of the keys that begin with prefix, which its methods take and give without it: with Sub("score/"), Put("alice") writes
+// "score/alice". The store itself stays as it is. A Sub of a Sub has both prefixes, and [Store.WithRoom] and [Store.InEventRoom] keep them.
+//
+// No method touches other keys, so that [CopyRedactSource], which redacts state events, is [ErrInvalidOption]. Texts of errors name keys with
+// the prefix. A Sub takes the requests of the whole memory. [WithSealedKeys] seals the prefix with the key, so that lists read all values. A prefix
+// that is not valid UTF-8 is [ErrInvalidKey] when the store is used.
+func (s *Store) Sub(prefix string) *Store {
+	sub := &Store{core: s.core, room: s.room, prefix: s.prefix.with(prefix)}
+	sub.opened.Store(s.opened.Load())
+	return sub
+}
+
 // Rooms returns the rooms, by ID and in order, that the client's user has joined and that have a memory of the store's event type and layout in
 // their state, also where its last key was deleted. It reads them when the iteration begins. A memory in account data is not among them.
 //

@@ -234,7 +234,9 @@ func (m *migration) compare(ctx context.Context, records []memory.Record, marked
 		events[*marked.StateKey] = marked
 	}
 	copies, failed := m.copiesOf(ctx, events)
-	err = cmp.Or(err, failed)
+	if err == nil {
+		err = failed
+	}
 	for stateKey, evt := range events {
 		if !m.Layout.Holds(stateKey) {
 			continue
