@@ -60,7 +60,8 @@
 // # Following
 //
 // With [Store.Follow] the client's own sync feeds the store: a Get takes no request, a Put one, and [Store.Watch]
-// tells what changes. With [WithSingleWriter] a Put takes one request without a sync.
+// tells what changes. With [WithSingleWriter] a Put takes one request without a sync. An application service, which does not sync, has
+// [Store.FollowEvents]: Watch tells what changes, and a Get takes no request for as long as the caller says.
 //
 // # Rate limits
 //

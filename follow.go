@@ -36,17 +36,16 @@ import (
 // While following, a memory that was changed in two places at once, for example by two homeservers that could not
 // reach each other, is merged when that comes to light, which takes a moment and a write.
 //
-// A second call does nothing. Follow fails with [ErrInvalidOption] where the store was closed, where the client's Syncer is no
+// A second call does nothing. Follow fails with [ErrInvalidOption] where the store was closed or follows events, where the client's Syncer is no
 // [mautrix.ExtensibleSyncer], and where its filter leaves out the store's events.
 func (s *Store) Follow() error { return s.core.Follower.Start() }
 
 // FollowEvents is [Store.Follow] for a client that does not sync, such as an intent of an application service. On registers a handler of events of a type,
-// as the On of mautrix's appservice.EventProcessor does, before that starts.
+// as the On of mautrix's appservice.EventProcessor does before that starts. [Store.Watch] then works.
 //
-// [Store.Watch] then works. An event is no more than news, and the store asks the homeserver what has changed: events may come late, twice and in any order.
-//
-// Nothing tells whether events still come, so each read asks the homeserver. With a maxAge above 0 it is answered from memory for so long after the homeserver
-// was asked, unless an event tells of a change. It can miss what others have written within the last maxAge.
+// Events may come late, twice and in any order: they are no more than news, and the store asks the homeserver what has changed. Nothing tells whether they
+// still come, so each read asks too. With a maxAge above 0 a read is answered from memory for so long after the homeserver was asked, unless an event tells
+// of a change. It can miss what others have written within the last maxAge.
 //
 // It is [ErrInvalidOption] without on, with a negative maxAge, beside Follow, and after [Store.Close]. A second call does nothing.
 func (s *Store) FollowEvents(on func(eventType event.Type, handle func(ctx context.Context, evt *event.Event)), maxAge time.Duration) error {
@@ -68,7 +67,7 @@ func (s *Store) Flush(ctx context.Context) error {
 }
 
 // Close ends what the stores that come from the same [New] do in the background. With [WithFlushEvery] it first sends what waits, as [Store.Flush] does.
-// Then the stores no longer follow the client's sync, each [Store.Watch] of theirs ends with [ErrNotFollowing], and what one of them was merging for others
+// Then the stores no longer follow the client's sync or events, each [Store.Watch] of theirs ends with [ErrNotFollowing], and what one of them was merging for others
 // is given up. Close waits until all of that has ended. A write whose caller has given up is not ended: it goes on for up to 10 seconds.
 //
 // A program that uses WithFlushEvery must call Close before it ends. One that follows calls Close only if it goes on without the store. Afterwards the stores
