@@ -40,9 +40,9 @@ func inMemory(t *testing.T, mode fakehs.Mode) (as *appservice.AppService, push f
 	require.NoError(t, err)
 	as.HTTPClient.Transport = server
 	server.AppService(registration.AppToken, as.BotMXID())
-	transaction := 0
+	transaction, after := 0, server.Stored()
 	push = func(ctx context.Context) {
-		server.Push(ctx, func(events []json.RawMessage) error {
+		server.Push(ctx, after, func(events []json.RawMessage) error {
 			body, err := json.Marshal(map[string]any{"events": events})
 			if err != nil {
 				return err
