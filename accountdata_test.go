@@ -303,7 +303,7 @@ func TestWatchAccountData(t *testing.T) {
 func TestWatchInitialOfAccountData(t *testing.T) {
 	hstest.Parallel(t)
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		p := newPowerless(t, false)
 		require.NoError(t, open(t, p.admin, p.room, layout).PutAll(ctx, map[string]any{"state": 1, "both": 1, "deleted": 1}))
@@ -312,7 +312,7 @@ func TestWatchInitialOfAccountData(t *testing.T) {
 		require.NoError(t, store.Delete(ctx, "deleted"))
 		var told []string
 		for change, err := range store.Watch(ctx, roomkv.WatchInitial()) {
-			require.NoError(t, err)
+			require.NoError(t, err, "after %v", told)
 			if change.EndOfInitial {
 				told = append(told, "end")
 				require.NoError(t, store.Put(ctx, "both", 3))

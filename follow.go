@@ -36,7 +36,7 @@ import (
 // While following, a memory that was changed in two places at once, for example by two homeservers that could not
 // reach each other, is merged when that comes to light, which takes a moment and a write.
 //
-// A second call does nothing. Follow fails with [ErrInvalidOption] where the store was closed, where the client's Syncer is no
+// A second call does nothing. Follow fails with [ErrInvalidOption] where the store was closed or follows events, where the client's Syncer is no
 // [mautrix.ExtensibleSyncer], and where its filter leaves out the store's events.
 func (s *Store) Follow() error { return s.core.Follower.Start() }
 

@@ -40,9 +40,9 @@ func inMemory(t *testing.T, mode fakehs.Mode) (as *appservice.AppService, push f
 	require.NoError(t, err)
 	as.HTTPClient.Transport = server
 	server.AppService(registration.AppToken, as.BotMXID())
-	transaction := 0
+	transaction, after := 0, server.Stored()
 	push = func(ctx context.Context) {
-		server.Push(ctx, func(events []json.RawMessage) error {
+		server.Push(ctx, after, func(events []json.RawMessage) error {
 			body, err := json.Marshal(map[string]any{"events": events})
 			if err != nil {
 				return err
@@ -106,7 +106,7 @@ func TestBridgeOnARealHomeserver(t *testing.T) {
 
 // bridge has the bot count, and stores of another intent follow what the bot and a user without the bridge write.
 func bridge(t *testing.T, as *appservice.AppService, push func(ctx context.Context), human *mautrix.Client, exec appservice.ExecMode) {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	ghost := as.Intent(id.NewUserID("counter_ghost", as.HomeserverDomain))
 	require.NoError(t, as.BotIntent().EnsureRegistered(ctx))

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -341,6 +342,40 @@ func TestWatch(t *testing.T) {
 	}()
 	require.NoError(t, cmd.Process.Signal(os.Interrupt))
 	assert.NoError(t, cmd.Wait(), "Ctrl-C is how a watch ends: %s", errs.String())
+}
+
+func TestWatchInitial(t *testing.T) {
+	sh := newShell(t)
+	for _, key := range []string{"poll/a", "quiz/b", "other"} {
+		sh.ok("put", key, "1")
+	}
+	assert.Equal(t, exitUsage, sh.run("watch", "--initial", "--from", "$x").code)
+	assert.Equal(t, exitUsage, sh.run("watch", "k", "--prefix", "p").code)
+	cmd := sh.command("watch", "--json", "--initial", "--prefix", "poll/", "--prefix", "quiz/")
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	var told []string
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		var line struct {
+			changed
+			End bool `json:"end_of_initial"`
+		}
+		require.NoError(t, json.Unmarshal(lines.Bytes(), &line))
+		if told = append(told, line.Key); line.End {
+			assert.NotEmpty(t, line.Revision)
+			sh.ok("put", "other", "2")
+			sh.ok("put", "quiz/b", "2")
+			continue
+		}
+		if string(line.Old) == "1" {
+			break
+		}
+	}
+	assert.Equal(t, []string{"poll/a", "quiz/b", "", "quiz/b"}, told)
+	require.NoError(t, cmd.Process.Signal(os.Interrupt))
+	go func() { _, _ = io.Copy(io.Discard, out) }()
+	assert.NoError(t, cmd.Wait())
 }
 
 func TestCopy(t *testing.T) {

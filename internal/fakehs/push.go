@@ -48,12 +48,16 @@ func (s *Server) masquerade(token string, r *request) (*device, error) {
 	return own.devices[named], nil
 }
 
-// Push gives what is stored from now on to deliver, as the server gives it to an application service: all events of all rooms in the order in which they were
-// stored, some in each transaction. One that fails comes again, as it was, until it does not. Push returns when ctx ends.
-func (s *Server) Push(ctx context.Context, deliver func(events []json.RawMessage) error) {
+// Stored is the place of what was stored last.
+func (s *Server) Stored() int64 {
 	s.mu.Lock()
-	after := s.pos
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	return s.pos
+}
+
+// Push gives what is stored after a place to deliver, as the server gives it to an application service: all events of all rooms in the order in which they
+// were stored, some in each transaction. One that fails comes again, as it was, until it does not. Push returns when ctx ends.
+func (s *Server) Push(ctx context.Context, after int64, deliver func(events []json.RawMessage) error) {
 	for {
 		s.mu.Lock()
 		changed := s.changed

@@ -160,8 +160,8 @@ type reach struct {
 }
 
 // catchUp tells what has happened since the last event that was told. A watch that resumes knows of nothing yet.
-func (w *Watch) catchUp(ctx context.Context, reach reach, resumes bool, yield func(Change, error) bool) (left bool, err error) {
-	events, missed, err := w.listed(ctx, reach, resumes)
+func (w *Watch) catchUp(ctx context.Context, back reach, resumes bool, yield func(Change, error) bool) (left bool, err error) {
+	events, missed, err := w.listed(ctx, back, resumes)
 	if err != nil || len(events) == 0 {
 		return false, err
 	}
@@ -204,9 +204,9 @@ func (w *Watch) catchUp(ctx context.Context, reach reach, resumes bool, yield fu
 	return false, nil
 }
 
-// listed gives the memory's events, the newest first, back to the last one that was told, and how many are listed after that. When the
+// listed gives the memory's events, the newest first, back to the last one that was told or as far as it has to, and how many are listed after that. When the
 // watch resumes they go back to where it is known what each dict was then.
-func (w *Watch) listed(ctx context.Context, reach reach, resumes bool) (events []*matrix.Event, missed int, err error) {
+func (w *Watch) listed(ctx context.Context, back reach, resumes bool) (events []*matrix.Event, missed int, err error) {
 	missed = -1
 	reached := false // whether they go back as far as they have to
 	for page, err := range w.Pages(ctx) {
@@ -218,8 +218,8 @@ func (w *Watch) listed(ctx context.Context, reach reach, resumes bool) (events [
 		}
 		events = append(events, page.Events...)
 		place := matrix.PlaceOf(matrix.Token(page.Next))
-		reached = page.Next == "" || 0 < place && place <= reach.since ||
-			reach.until != "" && slices.ContainsFunc(page.Events, func(evt *matrix.Event) bool { return evt.ID == reach.until })
+		reached = page.Next == "" || 0 < place && place <= back.since ||
+			back.until != "" && slices.ContainsFunc(page.Events, func(evt *matrix.Event) bool { return evt.ID == back.until })
 		if missed >= 0 && !(resumes && w.lacks(events[:missed], events[missed:])) || missed < 0 && reached {
 			break
 		}
