@@ -86,7 +86,7 @@ func WatchFrom(revision Revision) WatchOption {
 // counts is what the memory holds with all of them, so that a value that never counted may not be told. Writes of one
 // process that shared an event are one change, from what was there before them to what was there after.
 //
-// The store must follow the client's sync or events; see [Store.Follow] and [Store.FollowEvents]. Where the sync skips events, or the watch begins at a
+// [Store.Follow] or [Store.FollowEvents] must have been called. Where the sync skips events, or the watch begins at a
 // revision, the changes in between are read from the homeserver. A change whose value cannot be read comes as an
 // error beside the change's other fields, and the iteration goes on. Other errors end it: [ErrNotFollowing];
 // [ErrTooOld] where the revision or the last change that was told is not among the room's last thousand or so events
