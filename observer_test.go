@@ -248,7 +248,7 @@ var observedCalls = map[string]func(ctx context.Context, s *seen) error{
 	"Store.Sweep": func(ctx context.Context, s *seen) error { return s.store.Sweep(ctx) },
 	"Store.Once":  func(ctx context.Context, s *seen) error { _, err := s.store.Once(ctx, "$event", time.Hour); return err },
 	"Store.Lease": func(ctx context.Context, s *seen) error {
-		_, err := s.store.Lease(ctx, "leader", leaseTTL)
+		_, err := s.store.Lease(ctx, "leader", time.Hour)
 		return err
 	},
 	"Lease.Release": func(ctx context.Context, s *seen) error { return s.lease.Release(ctx) },
@@ -352,7 +352,7 @@ func TestObserverIsToldOfEachCall(t *testing.T) {
 			require.NoError(t, err)
 			s.revision = roomkv.Revision(revision(t, s.store, "a"))
 			if name == "Lease.Release" {
-				s.lease, err = s.store.Lease(ctx, "leader", leaseTTL)
+				s.lease, err = s.store.Lease(ctx, "leader", time.Hour)
 				require.NoError(t, err)
 			}
 			s.take()
