@@ -32,7 +32,7 @@ func (p Place) String() string {
 // processes write there: the later one undoes the other. So only one process of the account may write in such rooms, which is not checked.
 // In that process any number of goroutines and stores may, which share requests, and what is said of [Update], [Store.Create] and
 // [Store.CompareAndPut] holds among them. A function given to Update holds up all writes to the memory, of any key, while that goes from the one
-// place to the other. In both layouts account data is one dict of 64 KiB for each room, from which large values are moved out; see [WithMaxValue].
+// place to the other. In all layouts account data is one dict of 64 KiB for each room, from which large values are moved out; see [WithMaxValue].
 //
 // The first use of a room takes one more request, which reads account data, or two where that was emptied, and the first write one for the
 // power levels. While the memory is in account data a read takes the requests that it takes otherwise, in the per-key layout also while

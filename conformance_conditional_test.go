@@ -16,15 +16,15 @@ import (
 // conditionalRows are about writes that depend on what is there.
 var conditionalRows = []row{
 	{name: "Update changes what is there", in: inAll, run: updateChanges},
-	{name: "Update that fails changes nothing", in: both + " single/following", run: updateFails},
+	{name: "Update that fails changes nothing", in: each + " single/following", run: updateFails},
 	{name: "Update of many goroutines and two processes", in: inRooms + " " + followed, run: updatesAtOnce},
 	{name: "Create stores where there is nothing", in: inAll, run: createStores},
 	{name: "Create of several at once has one winner", in: inRooms + " " + followed, run: createsAtOnce},
 	{name: "CompareAndPut stores what has not changed", in: inAll, run: compareStores},
-	{name: "CompareAndPut of what has changed and changed back", in: both, run: compareThereAndBack},
-	{name: "CompareAndPut of several at once has at most one winner", in: both + " perkey/encrypted", run: comparesAtOnce},
+	{name: "CompareAndPut of what has changed and changed back", in: each, run: compareThereAndBack},
+	{name: "CompareAndPut of several at once has at most one winner", in: each + " perkey/encrypted", run: comparesAtOnce},
 	{name: "Pop hands back what it removes", in: inAll, run: popRemoves},
-	{name: "Pop of what cannot be decoded removes nothing", in: both, run: popDecodes},
+	{name: "Pop of what cannot be decoded removes nothing", in: each, run: popDecodes},
 	{name: "Pop of several at once has one winner", in: inRooms, run: popsAtOnce},
 	{name: "Conditional writes of large values", in: inRooms, run: conditionalLarge},
 }

@@ -21,23 +21,23 @@ import (
 
 // errorRows are about what goes wrong, with each error by its name.
 var errorRows = []row{
-	{name: "ErrInvalidKey", in: layouts3, run: errInvalidKey},
-	{name: "ErrInvalidValue", in: both, run: errInvalidValue},
+	{name: "ErrInvalidKey", in: layouts4, run: errInvalidKey},
+	{name: "ErrInvalidValue", in: each, run: errInvalidValue},
 	{name: "ErrInvalidOption", in: once, run: errInvalidOption},
-	{name: "ErrDecode", in: both, run: errDecode},
-	{name: "ErrCorrupt", in: both, run: errCorrupt},
-	{name: "ErrTooLarge of a key", in: both, run: errTooLargeKey},
+	{name: "ErrDecode", in: each, run: errDecode},
+	{name: "ErrCorrupt", in: each, run: errCorrupt},
+	{name: "ErrTooLarge of a key", in: each, run: errTooLargeKey},
 	{name: "ErrTooLarge of many small values", in: once, run: errTooLargeDict},
 	{name: "ErrTooLarge of a value", in: inRooms, run: errTooLargeValue},
-	{name: "ErrMissingMedia", in: both, run: errMissingMedia},
-	{name: "ErrForbidden", in: both, run: errForbidden},
-	{name: "ErrNotJoined", in: both, run: errNotJoined},
+	{name: "ErrMissingMedia", in: each, run: errMissingMedia},
+	{name: "ErrForbidden", in: each, run: errForbidden},
+	{name: "ErrNotJoined", in: each, run: errNotJoined},
 	{name: "ErrUnknownRoom", in: once, run: errUnknownRoom},
 	{name: "ErrNoRoom", in: inAll, run: errNoRoom},
 	{name: "ErrUndecryptable of an event that is not there", in: secretly, run: errUndecryptable},
 	{name: "ErrRedacted of an encrypted value", in: secretly, run: errRedacted},
-	{name: "A wrong access token", in: both, run: wrongToken},
-	{name: "A redacted state event is an empty memory", in: both + " " + followed, run: redactedState},
+	{name: "A wrong access token", in: each, run: wrongToken},
+	{name: "A redacted state event is an empty memory", in: each + " " + followed, run: redactedState},
 }
 
 func errInvalidKey(t *testing.T, e *env) {
@@ -79,6 +79,8 @@ func errInvalidOption(t *testing.T, e *env) {
 		"short secret":   {roomkv.WithSealedKeys([]byte("too short"))},
 		"secret":         {roomkv.WithSealedKeys(secret), roomkv.WithEncryption(false)},
 		"size":           {roomkv.WithMaxValue(-1)},
+		"no events":      {roomkv.WithShards(0)},
+		"too many":       {roomkv.WithShards(501)},
 	} {
 		_, err := roomkv.New(e.client, e.room.String(), opts...)
 		assert.ErrorIs(t, err, roomkv.ErrInvalidOption, name)

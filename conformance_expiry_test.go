@@ -23,18 +23,18 @@ import (
 // expiryRows are about values that count for a time alone.
 var expiryRows = []row{
 	{name: "ExpireAfter hides a value and the next write removes it", in: inAll, run: expires},
-	{name: "ExpireAfter of each write", in: both + " single/following", run: expiresOfEachWrite},
+	{name: "ExpireAfter of each write", in: each + " single/following", run: expiresOfEachWrite},
 	{name: "ExpireAfter is taken off, and kept by an Update", in: inRooms, run: expiryKept},
 	{name: "ExpireAfter with sealed keys", in: "single/sealed perkey/sealed", run: expires},
-	{name: "ExpireAfter in account data", in: both, run: expiresInAccountData},
-	{name: "ExpireAfter of what waits for a flush", in: both, run: expiresBeforeFlush},
-	{name: "ExpireAfter is copied, exported and imported", in: both, run: expiryMoves},
+	{name: "ExpireAfter in account data", in: each, run: expiresInAccountData},
+	{name: "ExpireAfter of what waits for a flush", in: each, run: expiresBeforeFlush},
+	{name: "ExpireAfter is copied, exported and imported", in: each, run: expiryMoves},
 	{name: "Sweep removes what has expired", in: inRooms, run: sweeps},
 	{name: "Watch tells what expires", in: followed + " single/encrypted/following perkey/encrypted/following", run: watchTellsExpiry},
 	{name: "Lease has one holder", in: inRooms + " single/following", run: leaseHeld},
-	{name: "Lease in account data is refused", in: both, run: leaseInAccountData},
+	{name: "Lease in account data is refused", in: each, run: leaseInAccountData},
 	{name: "Once is true for one", in: inRooms + " " + followed, run: onceOfSeveral},
-	{name: "ErrNoTime of a homeserver without a clock", in: both, run: errNoTime},
+	{name: "ErrNoTime of a homeserver without a clock", in: each, run: errNoTime},
 }
 
 // life is how long values count in these rows. The homeserver's time is known to half a second when it is first asked for.

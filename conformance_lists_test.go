@@ -3,6 +3,7 @@ package roomkv_test
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -20,23 +21,23 @@ import (
 
 // listRows are about the whole memory.
 var listRows = []row{
-	{name: "Rooms are those that have a memory", in: layouts3 + " " + secretly + " " + followed, run: roomsWithAMemory},
+	{name: "Rooms are those that have a memory", in: layouts4 + " " + secretly + " " + followed, run: roomsWithAMemory},
 	{name: "Keys of an empty memory", in: inAll, run: keysOfNothing},
 	{name: "Keys are sorted", in: inAll, run: keysAreSorted},
-	{name: "Keys has those that cannot be read", in: both, run: keysOfWhatCannotBeRead},
-	{name: "Keys brings no other state", in: layouts3 + " perkey/encrypted", run: keysAreCheap},
+	{name: "Keys has those that cannot be read", in: each, run: keysOfWhatCannotBeRead},
+	{name: "Keys brings no other state", in: layouts4 + " perkey/encrypted", run: keysAreCheap},
 	{name: "Keys and All show what others write", in: inRooms + " " + followed, run: listsShowOthers},
 	{name: "All gives entries in order", in: inAll, run: allInOrder},
-	{name: "All can be left early", in: both, run: allLeftEarly},
+	{name: "All can be left early", in: each, run: allLeftEarly},
 	{name: "Keys and All with options", in: inAll, run: listsWithOptions},
 	{name: "Keys and All with options and what waits for a flush", in: inRooms, run: listsWithOptionsOfWhatWaits},
-	{name: "All with options after what cannot be read", in: both, run: allWithOptionsGoesOn},
+	{name: "All with options after what cannot be read", in: each, run: allWithOptionsGoesOn},
 	{name: "GetAll gives those that are there", in: inAll, run: getAll},
 	{name: "MapOf gives values by their type", in: inAll, run: mapOf},
 	{name: "Info tells how full a memory is", in: inAll, run: infoTells},
-	{name: "Info tells what keeps from writing", in: both, run: infoOfPower},
+	{name: "Info tells what keeps from writing", in: each, run: infoOfPower},
 	{name: "The log tells of a memory that is nearly full", in: "single single/following", run: fullMemory},
-	{name: "All goes on after what cannot be read", in: both, run: allGoesOn},
+	{name: "All goes on after what cannot be read", in: each, run: allGoesOn},
 }
 
 // lists compares what Keys and All give with what is wanted.
@@ -140,7 +141,7 @@ func getAll(t *testing.T, e *env) {
 	}
 	e.settle(t)
 	e.counts(t, 1, "GetAll", func() error { _, err := e.store.GetAll(ctx, "a", "b", "c"); return err })
-	if e.single() {
+	if !e.alone() {
 		assert.Equal(t, 1, e.requests.Count(), "the same request is not made again for each key: %s", e.sent())
 	}
 }
@@ -213,22 +214,31 @@ func infoTells(t *testing.T, e *env) {
 			require.NoError(t, err)
 			return info.Keys == keys
 		}, "the keys")
-		assert.Equal(t, !e.single(), info.PerKey)
+		assert.Equal(t, e.alone(), info.PerKey)
 		assert.Equal(t, e.encrypted, info.Encrypted)
 		assert.False(t, info.Sealed)
 		assert.Equal(t, roomkv.InState, info.Place)
 		assert.Empty(t, info.UpgradedTo)
 		require.True(t, info.PowerKnown)
 		assert.GreaterOrEqual(t, info.Power, info.PowerNeeded)
-		if e.single() {
+		assert.Greater(t, info.Total, keys*50)
+		assert.Less(t, info.Total, keys*150)
+		switch {
+		case e.single():
 			assert.Equal(t, 1, info.Events)
-			assert.Greater(t, info.Bytes, keys*50)
-			assert.Less(t, info.Bytes, keys*150)
+			assert.Equal(t, 1, info.Shards)
+			assert.Equal(t, info.Total, info.Bytes)
 			assert.InDelta(t, (roomkv.MaxBytes-info.Bytes)/(info.Bytes/keys), info.More, 30)
-		} else {
+		case e.alone():
 			assert.Equal(t, keys, info.Events)
+			assert.Zero(t, info.Shards)
 			assert.Less(t, info.Bytes, 200)
 			assert.Equal(t, -1, info.More)
+		default:
+			assert.Len(t, e.stateKeys(slices.Collect(maps.Keys(values))...), info.Events)
+			assert.Equal(t, shards, info.Shards)
+			assert.Less(t, info.Bytes, info.Total)
+			assert.InEpsilon(t, shards*(roomkv.MaxBytes-info.Bytes)/(info.Total/keys), info.More, 0.1)
 		}
 	}
 	if e.following {
@@ -306,13 +316,7 @@ func keysAreSorted(t *testing.T, e *env) {
 func broken(t *testing.T, e *env) {
 	t.Helper()
 	bad := map[string]any{"encrypted_val": 7}
-	if e.single() {
-		e.sendRaw(t, "", map[string]any{"a": 1, "bad": bad, "c": 3})
-		return
-	}
-	for key, stored := range map[string]any{"a": 1, "bad": bad, "c": 3} {
-		e.sendRaw(t, key, map[string]any{key: stored})
-	}
+	e.sendAllRaw(t, map[string]any{"a": 1, "bad": bad, "c": 3})
 	e.settle(t)
 }
 

@@ -18,13 +18,13 @@ import (
 
 // requestRows are the numbers of requests that the README promises.
 var requestRows = []row{
-	{name: "requests of a memory that is read and written", in: both, alone: true, run: requestsWarm},
-	{name: "requests while following", in: followed, alone: true, run: requestsFollowing},
+	{name: "requests of a memory that is read and written", in: "single perkey", alone: true, run: requestsWarm},
+	{name: "requests while following", in: "single/following perkey/following", alone: true, run: requestsFollowing},
 	{name: "requests in an encrypted room", in: "single/encrypted single/encrypted/following perkey/encrypted", alone: true, run: requestsEncrypted},
 	{name: "requests of a Put that changes nothing, after a restart", in: "single/encrypted/following perkey/encrypted/following", alone: true, run: requestsOfTheSame},
 	{name: "requests of the only writer", in: "single perkey single/encrypted", alone: true, run: requestsOfTheOnlyWriter},
-	{name: "requests of a bot that begins again", in: both, alone: true, run: requestsAfterARestart},
-	{name: "requests of a handler of the sync", in: followed, alone: true, run: requestsInAHandler},
+	{name: "requests of a bot that begins again", in: "single perkey", alone: true, run: requestsAfterARestart},
+	{name: "requests of a handler of the sync", in: "single/following perkey/following", alone: true, run: requestsInAHandler},
 	{name: "an observer is told of requests", in: inRooms, alone: true, run: requestsObserved},
 }
 

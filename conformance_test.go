@@ -29,6 +29,7 @@ import (
 	"github.com/roomkv/roomkv/internal/fakehs"
 	"github.com/roomkv/roomkv/internal/homeserver"
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
+	"github.com/roomkv/roomkv/internal/wire"
 )
 
 // The table of conformance says what roomkv does, and what a homeserver does that roomkv relies on. It runs on any homeserver: on a
@@ -36,7 +37,7 @@ import (
 // or two, and expects exactly one result. Where homeservers differ the row says how.
 var conformance = slices.Concat(
 	serverRows, serverListRows, serverRoomRows, readRows, writeRows, conditionalRows, transactRows, subRows, listRows, requestRows, encryptedRows,
-	errorRows, watchRows, historyRows, transferRows, expiryRows,
+	errorRows, watchRows, historyRows, transferRows, expiryRows, shardRows,
 )
 
 // accounts is all that the table needs of a homeserver.
@@ -83,12 +84,13 @@ type row struct {
 // Settings: a layout, whether the room is encrypted, and whether the store follows the client's sync.
 const (
 	once     = "single"
-	both     = "single perkey"
-	layouts3 = "single custom perkey"
-	secretly = "single/encrypted perkey/encrypted"
-	inRooms  = both + " " + secretly
-	followed = "single/following perkey/following"
-	inAll    = inRooms + " " + followed + " single/encrypted/following perkey/encrypted/following"
+	dicts    = "single shards"
+	each     = "single shards perkey"
+	layouts4 = "single custom shards perkey"
+	secretly = "single/encrypted shards/encrypted perkey/encrypted"
+	inRooms  = each + " " + secretly
+	followed = "single/following shards/following perkey/following"
+	inAll    = inRooms + " " + followed + " single/encrypted/following shards/encrypted/following perkey/encrypted/following"
 )
 
 // env is what a row works with.
@@ -236,18 +238,36 @@ func (e *env) stateKey(key string) string {
 		return ""
 	case "custom":
 		return customStateKey
+	case "shards":
+		return wire.ShardKey(wire.Shard(key, shards), shards)
 	}
 	return key
 }
 
-// single tells whether one state event has the whole memory.
-func (e *env) single() bool { return e.layout != "perkey" }
+// stateKeys are those where the state has the keys, each once.
+func (e *env) stateKeys(keys ...string) map[string]bool {
+	all := map[string]bool{}
+	for _, key := range keys {
+		all[e.stateKey(key)] = true
+	}
+	return all
+}
+
+// single tells whether one state event has the whole memory, and alone whether each key has one.
+func (e *env) single() bool { return e.layout == "single" || e.layout == "custom" }
+func (e *env) alone() bool  { return e.layout == "perkey" }
 
 // raw is what the homeserver has under the key, without what roomkv adds for itself.
 func (e *env) raw(t *testing.T, key string) map[string]any {
 	t.Helper()
+	return e.at(t, e.stateKey(key))
+}
+
+// at is what the homeserver has under the state key, without what roomkv adds for itself.
+func (e *env) at(t *testing.T, stateKey string) map[string]any {
+	t.Helper()
 	var content map[string]any
-	require.NoError(t, e.client.StateEvent(t.Context(), e.room, database, e.stateKey(key), &content))
+	require.NoError(t, e.client.StateEvent(t.Context(), e.room, database, stateKey, &content))
 	delete(content, "roomkv.parents")
 	return content
 }
@@ -258,6 +278,23 @@ func (e *env) sendRaw(t *testing.T, key string, content any) id.EventID {
 	sent, err := e.client.SendStateEvent(t.Context(), e.room, database, e.stateKey(key), content)
 	require.NoError(t, err)
 	return sent.EventID
+}
+
+// sendAllRaw stores what is under several keys, as another program would.
+func (e *env) sendAllRaw(t *testing.T, stored map[string]any) {
+	t.Helper()
+	contents := map[string]map[string]any{} // by state key
+	for key, value := range stored {
+		stateKey := e.stateKey(key)
+		if contents[stateKey] == nil {
+			contents[stateKey] = map[string]any{}
+		}
+		contents[stateKey][key] = value
+	}
+	for stateKey, content := range contents {
+		_, err := e.client.SendStateEvent(t.Context(), e.room, database, stateKey, content)
+		require.NoError(t, err)
+	}
 }
 
 // reads waits until the store reads the value: what another wrote can take a moment where the store follows.

@@ -23,7 +23,7 @@ var transactRows = []row{
 	{name: "Transact changes several keys in one event", in: oneEvent, run: transactChanges},
 	{name: "Transact that fails changes nothing", in: oneEvent, run: transactFails},
 	{name: "Transact of one key", in: inAll, run: transactOfOneKey},
-	{name: "Transact of keys with an event each", in: "perkey perkey/encrypted perkey/following", run: transactOfSeveralEvents},
+	{name: "Transact of keys of several events", in: "perkey shards shards/encrypted shards/following perkey/encrypted perkey/following", run: transactOfSeveralEvents},
 	{name: "Transact of large values", in: oneEvent, run: transactLarge},
 	{name: "Transacts of many goroutines and two processes", in: "single single/encrypted single/following", run: transactsAtOnce},
 	{name: "Transacts that read what the other changes", in: "single single/following", run: transactsThatSkew},

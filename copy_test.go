@@ -386,7 +386,7 @@ func TestCopyBesideADict(t *testing.T) {
 func TestCopyIsResumed(t *testing.T) {
 	hstest.Parallel(t)
 	for i := range min(20, max(1, *rounds/2)) {
-		from, to := []string{"single", "custom", "perkey"}[i%3], []string{"perkey", "single"}[i%2]
+		from, to := []string{"single", "custom", "perkey", "shards"}[i%4], []string{"perkey", "single", "shards"}[i%3]
 		src, client, _ := newStore(t, layouts[from])
 		require.NoError(t, src.PutAll(t.Context(), various(8)))
 		want := memoryOf(t, src)
@@ -400,7 +400,7 @@ func TestCopyIsResumed(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(mautrix.WithMaxRetries(t.Context(), 0))
 		last := 0 // of the state events that it sends
-		if to == "perkey" {
+		if to != "single" {
 			last = rand.IntN(len(want))
 		}
 		interrupt(writer, func(n int) {

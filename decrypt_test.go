@@ -267,11 +267,8 @@ func TestHostileReferences(t *testing.T) {
 			"a path":             {"../../state", nil},
 		} {
 			t.Run(name, func(t *testing.T) {
-				stateKey, content := "bad", map[string]any{"bad": map[string]any{"encrypted_val": test.event}}
-				if key, single := dictStateKey(t, client, room); single {
-					stateKey = key
-				}
-				_, err := client.SendStateEvent(ctx, room, database, stateKey, content)
+				content := map[string]any{"bad": map[string]any{"encrypted_val": test.event}}
+				_, err := client.SendStateEvent(ctx, room, database, stateKeyOf(t, client, room, "bad"), content)
 				require.NoError(t, err)
 				err = open(t, client, room, layout, roomkv.WithKeyWait(0)).Get(ctx, "bad", new(any))
 				require.Error(t, err)

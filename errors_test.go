@@ -44,6 +44,7 @@ func TestNewRefuses(t *testing.T) {
 		"an empty name":               {roomkv.WithRooms(map[string]string{"": "!a:b"})},
 		"a name that names a name":    {roomkv.WithRooms(map[string]string{"main": "other", "other": "!a:b"})},
 		"the last of two layouts bad": {roomkv.WithPerKeyState(), roomkv.WithSingleStateKey(long)},
+		"fewer than no shards":        {roomkv.WithPerKeyState(), roomkv.WithShards(-1)},
 	} {
 		_, err := roomkv.New(client, "!room:example.org", opts...)
 		assert.ErrorIs(t, err, roomkv.ErrInvalidOption, name)
@@ -54,6 +55,8 @@ func TestNewRefuses(t *testing.T) {
 		_, err := roomkv.New(client, room)
 		assert.ErrorIs(t, err, roomkv.ErrUnknownRoom, room)
 	}
+	_, err = roomkv.New(client, "!room:example.org", roomkv.WithShards(0), roomkv.WithShards(500), roomkv.WithPerKeyState())
+	require.NoError(t, err, "the last layout counts")
 	_, err = roomkv.New(client, "!room:example.org", roomkv.WithSingleStateKey(self))
 	require.NoError(t, err, "one's own user ID is a state key like any other")
 }

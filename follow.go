@@ -36,8 +36,8 @@ import (
 // While following, a memory that was changed in two places at once, for example by two homeservers that could not
 // reach each other, is merged when that comes to light, which takes a moment and a write.
 //
-// A second call does nothing. Follow fails with [ErrInvalidOption] where the store was closed, where the client's Syncer is no
-// [mautrix.ExtensibleSyncer], and where its filter leaves out the store's events.
+// A second call does nothing. Follow fails with [ErrInvalidOption] where the store was closed or follows events, where the client's Syncer is no
+// [mautrix.ExtensibleSyncer], and where its filter leaves these events out.
 func (s *Store) Follow() error { return s.core.Follower.Start() }
 
 // FollowEvents is [Store.Follow] for a client that does not sync, such as an intent of an application service. It calls on to register handlers of events: pass

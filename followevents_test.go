@@ -196,8 +196,11 @@ func TestReadsFromMemoryWhileFollowingEvents(t *testing.T) {
 			require.NoError(t, p.store.Put(ctx, "k", -n))
 			_, value := p.reads(t, "k")
 			assert.Equal(t, fmt.Sprint(-n), value)
-			require.NoError(t, roomkv.Update(ctx, p.store, "k", increment))
 			took, value := p.reads(t, "k")
+			assert.Equal(t, fmt.Sprint(-n), value)
+			assert.Zero(t, took)
+			require.NoError(t, roomkv.Update(ctx, p.store, "k", increment))
+			took, value = p.reads(t, "k")
 			assert.Equal(t, fmt.Sprint(1-n), value)
 			assert.Zero(t, took, "the write has asked")
 		}
@@ -368,6 +371,43 @@ func TestWatchWhileFollowingEvents(t *testing.T) {
 					assert.Equal(t, want, told)
 				}
 			})
+		})
+	}
+}
+
+// A watch takes two requests for each event of the memory, whoever has sent it, and none for one that comes once more.
+func TestRequestsOfAWatchWhileFollowingEvents(t *testing.T) {
+	t.Parallel()
+	for name, layout := range layouts {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			p := newPushed(t, fakehstest.New(t, fakehs.Options{Mode: fakehs.Forking, Seed: 1}), 0, layout)
+			p.delivers(func(events []*event.Event) {
+				p.handle(events)
+				p.handle(events)
+			})
+			require.NoError(t, p.other.Put(ctx, "k", 0))
+			n := 0
+			for change, err := range p.store.Watch(ctx, roomkv.WatchInitial()) {
+				require.NoError(t, err)
+				switch {
+				case n > 0:
+					assert.Equal(t, fmt.Sprint(n), string(change.New))
+					if n > 1 { // before the first it has asked whether the room was upgraded
+						assert.Equal(t, 2, p.recorder.Count())
+					}
+				case !change.EndOfInitial:
+					continue
+				}
+				if n++; n == 5 {
+					break
+				}
+				time.Sleep(50 * time.Millisecond) // until what comes once more has come
+				p.recorder.Reset()
+				require.NoError(t, p.other.Put(ctx, "k", n))
+			}
 		})
 	}
 }

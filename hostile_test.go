@@ -42,18 +42,26 @@ func TestBadEntriesLeaveTheOthersAlone(t *testing.T) {
 		ctx := t.Context()
 		store, client, room := newStore(t, layout)
 		require.NoError(t, store.PutAll(ctx, map[string]any{"good": 1, "other": 2}))
-		dict, single := dictStateKey(t, client, room)
-
-		event := map[string]json.RawMessage{"good": json.RawMessage(`1`), "other": json.RawMessage(`2`), "roomkv.unknown": json.RawMessage(`[1]`)}
+		contents := map[string]map[string]json.RawMessage{} // by state key
+		put := func(key, stored string) {
+			stateKey := stateKeyOf(t, client, room, key)
+			if contents[stateKey] == nil {
+				contents[stateKey] = map[string]json.RawMessage{}
+			}
+			contents[stateKey][key] = json.RawMessage(stored)
+		}
+		put("good", `1`)
+		put("other", `2`)
 		for key, stored := range bad {
-			event[key] = json.RawMessage(stored)
-			if !single {
-				_, err := client.SendStateEvent(ctx, room, database, key, map[string]json.RawMessage{key: json.RawMessage(stored)})
-				require.NoError(t, err)
+			put(key, stored)
+		}
+		for _, content := range contents {
+			if len(content) > 1 {
+				content["roomkv.unknown"] = json.RawMessage(`[1]`)
 			}
 		}
-		if single {
-			_, err := client.SendStateEvent(ctx, room, database, dict, event)
+		for stateKey, content := range contents {
+			_, err := client.SendStateEvent(ctx, room, database, stateKey, content)
 			require.NoError(t, err)
 		}
 
@@ -91,8 +99,10 @@ func TestBadEntriesLeaveTheOthersAlone(t *testing.T) {
 		require.NoError(t, store.Get(ctx, "number", new(int)))
 		require.NoError(t, store.Delete(ctx, "not json", "cleartext"))
 		require.ErrorIs(t, store.Get(ctx, "cleartext", new(any)), roomkv.ErrNotFound)
-		if single {
-			assert.Contains(t, rawState(t, client, room, database, dict), `"roomkv.unknown":[1]`)
+		for stateKey, content := range contents {
+			if content["roomkv.unknown"] != nil {
+				assert.Contains(t, rawState(t, client, room, database, stateKey), `"roomkv.unknown":[1]`)
+			}
 		}
 	})
 }

@@ -18,11 +18,13 @@ type Info struct {
 	Room       id.RoomID // where the memory is: with [WithRoomUpgrades] the room that has replaced the store's
 	UpgradedTo id.RoomID // the room that has replaced that one, so that nothing may be written any more; empty where none has
 	PerKey     bool      // whether each key has a state event; see [WithPerKeyState]
+	Shards     int       // over how many state events keys are spread at most: 1, or as [WithShards] says; 0 with PerKey
 
 	Keys   int // of the whole memory, also for a [Store.Sub]
 	Events int // state events that have them
 	Bytes  int // about the size of the largest of these, of MaxBytes
-	More   int // about how many keys of the average size fit beside them, -1 with PerKey
+	Total  int // about the size of all of these, of Shards times MaxBytes
+	More   int // about how many keys of the average size fit beside them until the largest is full, -1 with PerKey
 
 	Encrypted bool  // whether values that are put are encrypted
 	Sealed    bool  // whether keys are sealed; see [WithSealedKeys]
@@ -58,7 +60,8 @@ func (s *Store) Info(ctx context.Context) (info Info, err error) {
 	if err != nil {
 		return Info{}, err
 	}
-	info = Info{Room: h.ID, PerKey: !h.Layout.Atomic(), Keys: size.Keys, Events: size.Events, Bytes: size.Bytes, More: size.More, Sealed: h.Secret != nil}
+	info = Info{Room: h.ID, PerKey: h.Layout.Alone(), Shards: h.Layout.Events(), Keys: size.Keys, Events: size.Events, Bytes: size.Bytes, Total: size.Total, More: size.More,
+		Sealed: h.Secret != nil}
 	if info.UpgradedTo, err = home.ReplacedBy(ctx); err != nil {
 		return Info{}, err
 	}

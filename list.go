@@ -47,8 +47,8 @@ func listing(opts []ListOption) (list memory.Listing, err error) {
 // Keys returns the keys in the room, sorted, also those whose values cannot be read. A room without memory has no keys, and that is no error. With
 // [WithSealedKeys] it reads all values, for each holds its key; where one cannot be read the error is that, beside the other keys.
 //
-// It takes one request, and in the single-state-key layout none while the store follows. In the per-key layout it takes more shortly after a write or a change
-// of power levels (see docs/api.md), and what others wrote a moment ago can be missing. Options change nothing about the requests.
+// It takes one request, and none while following, except in the per-key layout. There and with shards it takes more shortly after a write or a change of
+// power levels (see docs/api.md), and what others wrote a moment ago can be missing. Options change nothing about the requests.
 //
 // Errors: [ErrInvalidOption], [ErrWrongSecret], [ErrCorrupt], and with sealed keys those of [Store.All].
 func (s *Store) Keys(ctx context.Context, opts ...ListOption) (keys []string, err error) {
@@ -99,7 +99,7 @@ func (s *Store) All(ctx context.Context, opts ...ListOption) iter.Seq2[Entry, er
 // GetAll returns the entries of some keys, by key. A key that is not there is not in the map, and that is no error. A value that cannot be read is
 // not in the map either, and its error is one of those that are joined in GetAll's.
 //
-// It takes one request, in an encrypted room one more for each event with values that this process has not seen, and none
+// It takes one request (with [WithShards] it reads only the state event that has all of the keys, where one has), in an encrypted room one more for each event with values that this process has not seen, and none
 // while the store follows and the sync has told of all keys.
 //
 // Errors: those of [Store.Entry] but for [ErrNotFound].

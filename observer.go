@@ -32,7 +32,7 @@ type Operation struct {
 
 	// Room is the ID of the store's room, or an alias that is not resolved yet. It is empty for Rooms, Flush and Close.
 	Room   id.RoomID
-	Layout string   // "single", or "per-key" with [WithPerKeyState]
+	Layout string   // "single", "per-key" with [WithPerKeyState], or "shards" with [WithShards]
 	Keys   []string // the keys that the call names, with the prefix of a [Store.Sub]; nil without [WithObservedKeys]
 }
 

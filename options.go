@@ -61,7 +61,7 @@ func defaults() settings {
 // WithSingleStateKey keeps the whole memory of a room as a dict in one state event with the given state key.
 // It is the default, with the state key "" (opsdroid: single_state_key: True; a string there is a state key).
 // The dict and its keys must fit into one event, 64 KiB in all, where large values are references; reading and writing
-// any number of keys costs the same.
+// any number of keys costs the same. [WithShards] spreads a memory over several such events.
 //
 // A state key is at most 255 bytes, and one that begins with @ must be the client's own user ID; New fails
 // with [ErrInvalidOption] otherwise.
@@ -74,6 +74,16 @@ func WithSingleStateKey(stateKey string) Option {
 // an event for each and is not atomic.
 func WithPerKeyState() Option {
 	return func(s *settings) { s.Layout = memory.PerKey{} }
+}
+
+// WithShards spreads keys by a hash over n state events, each a dict: n times 64 KiB fit, a Put costs the n-th part, and a list is one request. Keys with the
+// same {tag}, the text between the first { and the first } after it, are in one event, as in Redis Cluster: "{alice}/score" and "{alice}/level".
+// Each event is as the one of the single-state-key layout. What changes keys of several is not atomic. opsdroid does not read it.
+//
+// An event that the first write makes says what n is. With another n calls fail with [ErrInvalidOption]; [Copy] takes the memory to another event type.
+// A process asks once for that event where no sync tells. New fails with ErrInvalidOption where n is not from 1 to 500.
+func WithShards(n int) Option {
+	return func(s *settings) { s.Layout = memory.Shards{N: n} }
 }
 
 // WithEncryption says whether values must be encrypted in encrypted rooms (opsdroid: should_encrypt). By default they must: a value goes into a Megolm
@@ -208,8 +218,8 @@ func WithRoomUpgrades() Option {
 //
 // [Store.Put], [Store.PutAll], [Store.Delete] and [Update] then wait for no request: all stores that come from the same
 // [New] read at once what was written. (An Update of a key of which nothing waits reads it first.) What waits has key and value alone in an [Entry], and no revision; a
-// [Store.Watch] tells it when it is sent. Each room's writes are sent d after the first of them: in one commit, or with [WithPerKeyState] in one for each key
-// that has changed. Rooms take turns. [Store.Flush] sends what waits, and so does [Store.Close], which a program must call before it ends. Once it is sent, all that
+// [Store.Watch] tells it when it is sent. Each room's writes are sent d after the first of them, in one commit for each state event that they change.
+// Rooms take turns. [Store.Flush] sends what waits, and so does [Store.Close], which a program must call before it ends. Once it is sent, all that
 // is said of writes holds. Whatever needs to know what the homeserver has, such as [Store.Create], [Store.CompareAndPut], [Store.Pop], [Store.Purge],
 // [Store.History] and [Copy], sends first what waits in the room.
 //
@@ -288,6 +298,9 @@ func (s *settings) check(self id.UserID) error {
 		return fault.Of(ErrInvalidOption, nil, "WithKeyBackup was given a nil %T", s.Backup)
 	case s.Secret != nil && !s.Encrypt:
 		return fault.Of(ErrInvalidOption, nil, "keys cannot be sealed without encryption, for the encrypted events have them")
+	}
+	if shards, ok := s.Layout.(memory.Shards); ok && (shards.N < 1 || shards.N > wire.MaxShards) {
+		return fault.Of(ErrInvalidOption, nil, "keys cannot be spread over %d state events, and can over 1 to %d", shards.N, wire.MaxShards)
 	}
 	if single, ok := s.Layout.(memory.OneDict); ok {
 		switch key := single.Key; {

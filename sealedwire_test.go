@@ -233,15 +233,17 @@ var operations = map[string]func(t *testing.T, r *sealedRun){
 		require.NoError(t, r.store.Delete(t.Context(), r.key(1), r.key(2)))
 	},
 	"Store.Keys": func(t *testing.T, r *sealedRun) {
-		keys, err := r.store.Keys(t.Context())
-		require.NoError(t, err)
-		assert.Contains(t, keys, r.key(0))
+		eventually(t, func() bool { // another store has put it, and the sync can be behind
+			keys, err := r.store.Keys(t.Context())
+			require.NoError(t, err)
+			return slices.Contains(keys, r.key(0))
+		}, "the key")
 	},
 	"Store.Rooms": func(t *testing.T, r *sealedRun) {
 		assert.Contains(t, roomsOf(t, r.store), r.room)
 	},
 	"Store.All": func(t *testing.T, r *sealedRun) {
-		assert.Contains(t, memoryOf(t, r.store), r.key(0))
+		eventually(t, func() bool { return memoryOf(t, r.store)[r.key(0)] != "" }, "the key")
 	},
 	"Store.History": func(t *testing.T, r *sealedRun) {
 		require.NoError(t, r.seed.Put(t.Context(), r.key(0), r.value(10)))
@@ -428,7 +430,10 @@ func TestSealedKeysAndValuesNeverCrossTheWire(t *testing.T) {
 	hstest.Parallel(t)
 	require.ElementsMatch(t, exportedOperations(t), slices.Collect(maps.Keys(operations)), "an operation is not tried")
 	more := []roomkv.Option{roomkv.WithRedaction(), roomkv.WithAccountDataFallback(), roomkv.WithRoomUpgrades(), roomkv.WithMinTrust(id.TrustStateVerified)}
-	bothLayouts(t, func(t *testing.T, layout roomkv.Option) {
+	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		if strings.HasSuffix(t.Name(), "custom") { // which makes no difference to encryption
+			return
+		}
 		for _, following := range []bool{false, true} {
 			for name, opts := range map[string][]roomkv.Option{"default": nil, "options": more} {
 				if following != (opts != nil) && !thorough() {

@@ -54,7 +54,7 @@ func (s *Store) At(ctx context.Context, moment Moment) (snapshot *Snapshot, err 
 	if moment == (Moment{}) {
 		return nil, fault.Of(ErrNotFound, nil, "no revision was given")
 	}
-	if err := h.EnsureSeal(ctx, false); err != nil {
+	if err := h.EnsureFields(ctx, false); err != nil {
 		return nil, err
 	}
 	found, err := past.At(ctx, h.Room, past.Moment{Revision: moment.revision, Time: moment.time})
@@ -127,8 +127,8 @@ func (s *Snapshot) All(ctx context.Context) iter.Seq2[Entry, error] {
 // that they had. It returns how many keys it has changed.
 //
 // In the single-state-key layout that is one state event, in one commit with which no other write is lost: what others write
-// before it is replaced, what they write after it stays. In the per-key layout it is an event for each key that differs,
-// one after the other; on an error those before it are done, and it can be called again.
+// before it is replaced, what they write after it stays. In the per-key layout it is an event for each key that differs, with [WithShards] one for each
+// state event that does, one after the other; on an error those before it are done, and it can be called again.
 //
 // Values that are encrypted are not encrypted again: the state refers to the old events, also where the client cannot decrypt
 // them. Those that stood in the clear are encrypted where the room is by now, as [Store.Put] would. A value whose event was

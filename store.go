@@ -172,7 +172,8 @@ func (s *Store) Put(ctx context.Context, key string, value any, opts ...PutOptio
 //
 // In the single-state-key layout that is one state event: all of it happens or nothing does. In the per-key layout,
 // for which Matrix has no such thing, it is one event and one request a key, up to 8 of them at the same time; on an error
-// some are stored, and the text says how many. In an encrypted room the values share encrypted events in both layouts.
+// some are stored, and the text says how many. With [WithShards] that is so for each state event. In an encrypted room the values share encrypted
+// events in all layouts.
 //
 // Errors: those of [Store.Put].
 func (s *Store) PutAll(ctx context.Context, values map[string]any, opts ...PutOption) (err error) {
@@ -208,7 +209,7 @@ func (s *Store) putAll(ctx context.Context, keys []string, values map[string]any
 // In the single-state-key layout it takes the requests of [Store.Put] and makes one state event, which holds the
 // remaining keys, in an encrypted room too. In the per-key layout it takes one request to read, for several keys those
 // of [Store.Keys] and one for each key that is missing there, and then a request and an event for each key that is
-// there; see [Store.PutAll].
+// there; see [Store.PutAll]. With [WithShards] it takes the requests of Put for each state event that has some of the keys.
 //
 // Errors: [ErrInvalidKey], [ErrWrongSecret], and in the single-state-key layout [ErrCorrupt].
 func (s *Store) Delete(ctx context.Context, keys ...string) (err error) {
@@ -345,7 +346,7 @@ func (d direct) home(ctx context.Context, keys ...string) (home upgrade.Home, er
 		home, err = home.Find(ctx)
 	}
 	if err == nil && len(keys) > 0 {
-		err = home.EnsureSeal(ctx, false)
+		err = home.EnsureFields(ctx, false)
 	}
 	return home, err
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/roomkv/roomkv"
 	"github.com/roomkv/roomkv/internal/fakehs"
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
+	"github.com/roomkv/roomkv/internal/wire"
 )
 
 var (
@@ -58,8 +59,12 @@ const customStateKey = "a custom/state key"
 var layouts = map[string]roomkv.Option{
 	"single": roomkv.WithSingleStateKey(""),
 	"custom": roomkv.WithSingleStateKey(customStateKey),
+	"shards": roomkv.WithShards(shards),
 	"perkey": roomkv.WithPerKeyState(),
 }
+
+// shards is over how many state events keys are spread where they are.
+const shards = 8
 
 func eachLayout(t *testing.T, test func(t *testing.T, layout roomkv.Option)) {
 	for _, name := range slices.Sorted(maps.Keys(layouts)) {
@@ -101,6 +106,20 @@ func dictStateKey(t testing.TB, client *mautrix.Client, room id.RoomID) (stateKe
 		require.ErrorIs(t, err, mautrix.MNotFound)
 	}
 	return "", false
+}
+
+// stateKeyOf is where the room has the key, in the layout that its memory has.
+func stateKeyOf(t testing.TB, client *mautrix.Client, room id.RoomID, key string) string {
+	t.Helper()
+	if dict, single := dictStateKey(t, client, room); single {
+		return dict
+	}
+	err := client.StateEvent(t.Context(), room, database, wire.ShardsName, new(json.RawMessage))
+	if err == nil {
+		return wire.ShardKey(wire.Shard(key, shards), shards)
+	}
+	require.ErrorIs(t, err, mautrix.MNotFound)
+	return key
 }
 
 // eventually waits, in this goroutine, until done says so: for what another client sent to reach the sync.
@@ -625,11 +644,9 @@ func TestListingsShowWhatOthersWrite(t *testing.T) {
 		for i := range 3 {
 			assert.NotContains(t, memoryOf(t, store), fmt.Sprint("other's ", i))
 			// Not through a store, for all stores of a process know what any of them wrote.
-			stateKey := fmt.Sprint("other's ", i)
-			content := map[string]any{stateKey: i}
-			if dict, single := dictStateKey(t, client, room); single {
-				stateKey = dict
-			}
+			key := fmt.Sprint("other's ", i)
+			content := map[string]any{key: i}
+			stateKey := stateKeyOf(t, client, room, key)
 			_, err := other.SendStateEvent(ctx, room, database, stateKey, content)
 			require.NoError(t, err)
 			eventually(t, func() bool { return memoryOf(t, store)[fmt.Sprint("other's ", i)] == fmt.Sprint(i) }, "it is not listed")

@@ -26,9 +26,9 @@ type Tx struct {
 // somebody on the same homeserver changes such a key at the same time, fn is called again with what came of that. As with [Update], fn is called
 // in the caller's goroutine, must not use the store, and may have no effects that must not happen twice; its error is returned as it is.
 //
-// In the per-key layout fn can use one key. What waits for a flush is sent first. Transact takes the requests of Update.
+// In the per-key layout fn can use one key, and with [WithShards] those of one tag. What waits for a flush is sent first. It takes the requests of Update.
 //
-// Errors: those of fn and of [Store.Put], [ErrNotAtomic] for a second key in the per-key layout, [ErrInvalidOption] where fn is nil.
+// Errors: those of fn and [Store.Put], [ErrNotAtomic] for a key of another state event, [ErrInvalidOption] where fn is nil.
 func (s *Store) Transact(ctx context.Context, fn func(tx *Tx) error) (err error) {
 	ctx, op := s.begin(ctx, "Transact")
 	defer op.end(&err)
@@ -115,7 +115,8 @@ func (tx *Tx) Delete(keys ...string) error {
 	}, keys...)
 }
 
-// Keys returns the keys, sorted, with what fn has changed before. A write of any key at the same time then has fn called again.
+// Keys returns the keys, sorted, with what fn has changed before. A write of any key at the same time then has fn called again. With [WithShards] it is
+// ErrNotAtomic unless a [Prefix], with that of a [Store.Sub] before it, has a whole {tag}: all keys that begin with it are in one event.
 //
 // Errors: those of [Store.Keys], [ErrNotAtomic], [ErrTxDone].
 func (tx *Tx) Keys(opts ...ListOption) (keys []string, err error) {

@@ -24,6 +24,7 @@ import (
 
 	"github.com/roomkv/roomkv"
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
+	"github.com/roomkv/roomkv/internal/wire"
 )
 
 // upgradeRoom has the homeserver replace the room, as its admin asks, and invites the others there.
@@ -78,13 +79,13 @@ func bot(t testing.TB, encrypted bool) *mautrix.Client {
 	return client
 }
 
-// eachUpgraded runs a test in rooms that are encrypted and not, with sealed keys and without, in both layouts. By default it takes
+// eachUpgraded runs a test in rooms that are encrypted and not, with sealed keys and without, in all layouts. By default it takes
 // each of these once.
 func eachUpgraded(t *testing.T, test func(t *testing.T, encrypted bool, opts ...roomkv.Option)) {
 	kinds := map[string][]roomkv.Option{"plain": nil, "encrypted": nil, "sealed": {roomkv.WithSealedKeys(secret)}}
-	names := []string{"perkey/plain", "perkey/sealed", "single/encrypted"}
+	names := []string{"perkey/plain", "perkey/sealed", "single/encrypted", "shards/sealed"}
 	if *rounds > 10 {
-		names = append(names, "perkey/encrypted", "single/plain", "single/sealed")
+		names = append(names, "perkey/encrypted", "single/plain", "single/sealed", "shards/plain", "shards/encrypted")
 	}
 	for _, name := range names {
 		t.Run(name, func(t *testing.T) {
@@ -285,7 +286,7 @@ func TestRoomUpgradeBeforeAMerge(t *testing.T) {
 		"first update long after": {0, add(1), 40},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, layout := range []roomkv.Option{layouts["perkey"], layouts["single"]} {
+			for _, layout := range []roomkv.Option{layouts["perkey"], layouts["shards"], layouts["single"]} {
 				ctx := t.Context()
 				one, two := hstest.Client(t), hstest.Client(t)
 				admin, room := administered(t, false, one, two)
@@ -644,7 +645,7 @@ func isEvent(req *http.Request) bool { return strings.Contains(req.URL.Path, "/e
 func TestRoomUpgradeWhileAValueIsNotGiven(t *testing.T) {
 	hstest.Parallel(t)
 	for name, is := range map[string]func(*http.Request) bool{"event": isEvent, "attachment": isDownload} {
-		for _, layout := range []string{"single", "perkey"} {
+		for _, layout := range []string{"single", "shards", "perkey"} {
 			opt := layouts[layout]
 			t.Run(name+"/"+layout, func(t *testing.T) {
 				ctx := mautrix.WithMaxRetries(t.Context(), 0)
@@ -705,11 +706,11 @@ func newcomer(t testing.TB, admin *mautrix.Client, room id.RoomID, others ...*ma
 // markIn is what tells in a room from where its memory was moved.
 func markIn(t testing.TB, client *mautrix.Client, room id.RoomID) string {
 	t.Helper()
-	for _, content := range memoryState(t, client, room) {
+	for stateKey, content := range memoryState(t, client, room) {
 		var dict map[string]json.RawMessage
 		require.NoError(t, json.Unmarshal(content, &dict))
-		if mark := dict["roomkv.predecessor"]; mark != nil {
-			return string(mark)
+		if _, _, shard := wire.ParseShard(stateKey); dict["roomkv.predecessor"] != nil && !shard { // which tells of itself alone
+			return string(dict["roomkv.predecessor"])
 		}
 	}
 	return ""
@@ -733,7 +734,7 @@ func TestRoomUpgradeByABotThatCannotRead(t *testing.T) {
 		"not trusted":        {nil, []roomkv.Option{roomkv.WithMinTrust(id.TrustStateVerified)}, nil},
 		"larger than it may": {nil, []roomkv.Option{roomkv.WithMaxValue(50_000)}, []string{"shared", "gone", "replaced"}},
 	} {
-		for _, layout := range []string{"single", "perkey"} {
+		for _, layout := range []string{"single", "shards", "perkey"} {
 			for _, together := range []bool{false, true} {
 				t.Run(fmt.Sprint(name, "/", layout, "/together=", together), func(t *testing.T) {
 					ctx := t.Context()
@@ -821,7 +822,7 @@ func TestRoomUpgradeByABotThatCannotRead(t *testing.T) {
 // A store that writes in the clear does not do so with what others have encrypted: it leaves that.
 func TestRoomUpgradeByABotThatDoesNotEncrypt(t *testing.T) {
 	hstest.Parallel(t)
-	for _, layout := range []string{"single", "perkey"} {
+	for _, layout := range []string{"single", "shards", "perkey"} {
 		t.Run(layout, func(t *testing.T) {
 			ctx := t.Context()
 			one, two := bot(t, true), bot(t, true)

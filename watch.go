@@ -86,11 +86,10 @@ func WatchFrom(revision Revision) WatchOption {
 // counts is what the memory holds with all of them, so that a value that never counted may not be told. Writes of one
 // process that shared an event are one change, from what was there before them to what was there after.
 //
-// The store must follow the client's sync; see [Store.Follow]. Where that skips events, or the watch begins at a
-// revision, the changes in between are read from the homeserver. A change whose value cannot be read comes as an
-// error beside the change's other fields, and the iteration goes on. Other errors end it: [ErrNotFollowing];
-// [ErrTooOld] where the revision or the last change that was told is not among the room's last thousand or so events
-// of the store's type; [ErrRoomUpgraded]; and those of requests.
+// [Store.Follow] or [Store.FollowEvents] must have been called. Where the sync skips events, or the watch begins at a
+// revision, the changes in between are read from the homeserver. A change whose value cannot be read comes as an error beside
+// the change's other fields, and the iteration goes on. Other errors end it: [ErrNotFollowing]; [ErrTooOld] where the revision, or the last change, is not
+// among the last thousand or so events of the store's type; [ErrRoomUpgraded]; and those of requests.
 //
 // When the room is upgraded, the watch tells what has changed until then and ends with ErrRoomUpgraded, which names the new room.
 // With [WithRoomUpgrades] the next one watches that: begin it without WatchFrom, for a revision is of one room, and with WatchInitial, for what counts

@@ -41,11 +41,16 @@ var kinds = map[string]func(t *testing.T, text string){
 	"account":     checkAccount,
 	"predecessor": checkPredecessor,
 	"export":      checkExport,
+
+	"shard":        checkShard,
+	"shards":       checkShards,
+	"sealed-shard": checkSealedShard,
 }
 
 // tables are the checks of the tables' rows, by the name in the comment before the table.
 var tables = map[string]func(t *testing.T, cells []string){
 	"keys":   checkKey,
+	"shards": checkTag,
 	"values": checkValue,
 	"old":    checkOld,
 }
@@ -186,6 +191,21 @@ func checkPerKey(t *testing.T, text string) {
 	}
 }
 
+func checkShard(t *testing.T, text string) {
+	evt := event(t, text)
+	for name := range read(t, string(evt.Content)).Names {
+		key, ok := wire.KeyOf(name)
+		require.True(t, ok)
+		assert.Equal(t, evt.StateKey, wire.ShardKey(wire.Shard(key, 64), 64))
+	}
+}
+
+func checkShards(t *testing.T, text string) {
+	evt := event(t, text)
+	assert.Equal(t, wire.ShardsName, evt.StateKey)
+	assert.Equal(t, map[string]string{wire.ShardsName: "64"}, read(t, string(evt.Content)).Names)
+}
+
 // checkInside: each value is as roomkv would put it there.
 func checkInside(t *testing.T, text string) {
 	var content map[string]json.RawMessage
@@ -254,6 +274,23 @@ func checkSeal(t *testing.T, text string) {
 	assert.JSONEq(t, fmt.Sprintf(`{"roomkv.seal":%q}`, seal(sealedSecret, sealedRoom, roomkv.DefaultEventType)), string(evt.Content))
 }
 
+func checkSealedShard(t *testing.T, text string) {
+	evt := event(t, text)
+	names := read(t, string(evt.Content)).Names
+	shard := shardBy(keyed(sealedSecret, sealedRoom, roomkv.DefaultEventType, "tag", sealedKey), 64)
+	assert.Equal(t, wire.ShardKey(shard, 64), evt.StateKey)
+	require.Contains(t, names, sealedShardName(sealedSecret, sealedRoom, roomkv.DefaultEventType, sealedKey, shard))
+}
+
+// shardBy is the shard that a hash leads to, as the page describes it.
+func shardBy(hash []byte, n int) int { return int(binary.BigEndian.Uint32(hash) % uint32(n)) }
+
+func sealedShardName(secret, room, eventType, key string, shard int) string {
+	hash := keyed(secret, room, eventType, "key", key)
+	hash[0], hash[1] = byte(shard>>8), byte(shard)
+	return "roomkv.sealed." + base64.RawURLEncoding.EncodeToString(hash)
+}
+
 // A store seals keys as the page says.
 func TestSealedKeysOfTheFormat(t *testing.T) {
 	client := fakehstest.Client(t, fakehstest.New(t, fakehs.Options{Seed: 1}))
@@ -261,7 +298,7 @@ func TestSealedKeysOfTheFormat(t *testing.T) {
 	room := hstest.EncryptedRoom(t, client)
 	name := sealedName(sealedSecret, room.String(), roomkv.DefaultEventType, sealedKey)
 	sealed := seal(sealedSecret, room.String(), roomkv.DefaultEventType)
-	for _, layout := range []roomkv.Option{roomkv.WithSingleStateKey(""), roomkv.WithPerKeyState()} {
+	for _, layout := range []roomkv.Option{roomkv.WithSingleStateKey(""), roomkv.WithPerKeyState(), roomkv.WithShards(64)} {
 		store, err := roomkv.New(client, room.String(), layout, roomkv.WithSealedKeys([]byte(sealedSecret)))
 		require.NoError(t, err)
 		require.NoError(t, store.Put(t.Context(), sealedKey, "Hello!"))
@@ -282,6 +319,12 @@ func TestSealedKeysOfTheFormat(t *testing.T) {
 	require.Contains(t, held, name)
 	assert.Contains(t, held[name], name)
 	assert.Equal(t, map[string]any{"roomkv.seal": sealed}, held[wire.SealName])
+	shard := shardBy(keyed(sealedSecret, room.String(), roomkv.DefaultEventType, "tag", sealedKey), 64)
+	require.Contains(t, held, wire.ShardKey(shard, 64))
+	assert.Contains(t, held[wire.ShardKey(shard, 64)], sealedShardName(sealedSecret, room.String(), roomkv.DefaultEventType, sealedKey, shard))
+	require.Contains(t, held, wire.ShardsName)
+	assert.Equal(t, sealed, held[wire.ShardsName]["roomkv.seal"])
+	assert.InDelta(t, 64, held[wire.ShardsName][wire.ShardsName], 0)
 }
 
 func checkAccount(t *testing.T, text string) {
@@ -349,6 +392,7 @@ func TestLimitsOfTheFormat(t *testing.T) {
 	assert.Equal(t, 65_536, wire.MaxEvent)
 	assert.Equal(t, 255, wire.MaxStateKey)
 	assert.Equal(t, 255, wire.MaxType)
+	assert.Equal(t, 500, wire.MaxShards)
 	client := fakehstest.Client(t, fakehstest.New(t, fakehs.Options{Seed: 1}))
 	for size, refused := range map[int]bool{15: true, 16: false} {
 		_, err := roomkv.New(client, sealedRoom, roomkv.WithSealedKeys(make([]byte, size)))
@@ -367,6 +411,17 @@ func checkKey(t *testing.T, cells []string) {
 	key, ok := wire.KeyOf(texts[1])
 	assert.True(t, ok)
 	assert.Equal(t, texts[0], key)
+}
+
+func checkTag(t *testing.T, cells []string) {
+	require.Len(t, cells, 4)
+	tag, _ := wire.Tag(cells[0])
+	assert.Equal(t, cells[1], tag)
+	for i, n := range []int{64, 500} {
+		assert.Equal(t, cells[2+i], fmt.Sprint(wire.Shard(cells[0], n)))
+		hash := sha256.Sum256([]byte(cells[1]))
+		assert.Equal(t, cells[2+i], fmt.Sprint(shardBy(hash[:], n)))
+	}
 }
 
 func checkValue(t *testing.T, cells []string) {

@@ -106,7 +106,7 @@ func TestBridgeOnARealHomeserver(t *testing.T) {
 
 // bridge has the bot count, and stores of another intent follow what the bot and a user without the bridge write.
 func bridge(t *testing.T, as *appservice.AppService, push func(ctx context.Context), human *mautrix.Client, exec appservice.ExecMode) {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	ghost := as.Intent(id.NewUserID("counter_ghost", as.HomeserverDomain))
 	require.NoError(t, as.BotIntent().EnsureRegistered(ctx))

@@ -32,7 +32,7 @@ The source stays as it is, unless --redact-source is given: when all of it is in
 does after its own migration.`,
 		Example: `  roomkv copy --to-room '#new:example.org'
   roomkv copy --from-event-type dev.opsdroid.database          # opsdroid's memory of the same room
-  roomkv copy --to-per-key --to-event-type com.example.big     # when one event is too small
+  roomkv copy --to-shards 16 --to-event-type com.example.big   # when one event is too small
   roomkv copy --to-user other --to-profile other --to-room '#other:example.net'`,
 		Args: cobra.NoArgs,
 		PreRun: func(cmd *cobra.Command, _ []string) {

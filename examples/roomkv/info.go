@@ -15,9 +15,11 @@ type infoLine struct {
 	Room        string `json:"room"`
 	UpgradedTo  string `json:"upgraded_to,omitempty"`
 	PerKey      bool   `json:"per_key"`
+	Shards      int    `json:"shards"`
 	Keys        int    `json:"keys"`
 	Events      int    `json:"events"`
 	Bytes       int    `json:"bytes"`
+	Total       int    `json:"total"`
 	MaxBytes    int    `json:"max_bytes"`
 	More        int    `json:"more"`
 	Encrypted   bool   `json:"encrypted"`
@@ -49,8 +51,8 @@ and what keeps the user from writing.`,
 				return err
 			}
 			if a.json {
-				line := infoLine{Room: info.Room.String(), UpgradedTo: info.UpgradedTo.String(), PerKey: info.PerKey, Keys: info.Keys, Events: info.Events, Bytes: info.Bytes,
-					MaxBytes: roomkv.MaxBytes, More: info.More, Encrypted: info.Encrypted, Sealed: info.Sealed, Place: info.Place.String(),
+				line := infoLine{Room: info.Room.String(), UpgradedTo: info.UpgradedTo.String(), PerKey: info.PerKey, Shards: info.Shards, Keys: info.Keys, Events: info.Events,
+					Bytes: info.Bytes, Total: info.Total, MaxBytes: roomkv.MaxBytes, More: info.More, Encrypted: info.Encrypted, Sealed: info.Sealed, Place: info.Place.String(),
 					Retries: info.Retries, Merges: info.Merges}
 				if info.PowerKnown {
 					line.Power, line.PowerNeeded = &info.Power, &info.PowerNeeded
@@ -61,6 +63,9 @@ and what keeps the user from writing.`,
 			table.row("LAYOUT", layoutOf(info))
 			table.row("KEYS", strconv.Itoa(info.Keys))
 			table.row("LARGEST EVENT", fmt.Sprintf("%d of %d bytes (%d %%)", info.Bytes, roomkv.MaxBytes, 100*info.Bytes/roomkv.MaxBytes))
+			if info.Shards > 1 {
+				table.row("ALL EVENTS", fmt.Sprintf("%d of %d bytes (%d %%)", info.Total, info.Shards*roomkv.MaxBytes, 100*info.Total/(info.Shards*roomkv.MaxBytes)))
+			}
 			if info.More >= 0 && info.Keys > 0 {
 				table.row("ROOM FOR", fmt.Sprintf("about %d more keys of the average size", info.More))
 			}
@@ -89,8 +94,11 @@ and what keeps the user from writing.`,
 }
 
 func layoutOf(info roomkv.Info) string {
-	if info.PerKey {
+	switch {
+	case info.PerKey:
 		return fmt.Sprintf("a state event for each key (%d)", info.Events)
+	case info.Shards > 1:
+		return fmt.Sprintf("%d state events of up to %d", info.Events, info.Shards)
 	}
 	return "one state event for all keys"
 }

@@ -22,8 +22,8 @@ func (a *app) lsCommand() *cobra.Command {
 		Long: `List the keys, or those that begin with PREFIX, with the type and size of each value, and who wrote when. With --values also the
 beginning of each value.
 
-Unless the memory is kept with --per-key, all keys are in one event, so that sender and time are those of the last change of any
-key. A value that cannot be read stands in the list, its error on standard error, and the exit code is then 1.`,
+Unless the memory is kept with --per-key, many keys are in one event, so that sender and time are those of the last change of any
+of these. A value that cannot be read stands in the list, its error on standard error, and the exit code is then 1.`,
 		Example: `  roomkv ls
   roomkv ls score
   roomkv ls score/ --limit 20 --values

@@ -25,6 +25,7 @@ type memory struct {
 	eventType       string
 	stateKey        string
 	perKey          bool
+	shards          int
 	encrypt         bool
 	secretFile      string
 	recoveryKeyFile string
@@ -36,6 +37,7 @@ func (m *memory) register(flags *pflag.FlagSet, prefix string) {
 	flags.StringVar(&m.room, prefix+"room", "", "`ROOM` with the memory: an ID (!…) or an alias (#…) ($"+envRoom+")")
 	flags.StringVar(&m.eventType, prefix+"event-type", roomkv.DefaultEventType, "event `TYPE` of the memory; opsdroid's is dev.opsdroid.database")
 	flags.BoolVar(&m.perKey, prefix+"per-key", false, "each key is in a state event of its own")
+	flags.IntVar(&m.shards, prefix+"shards", 0, "keys are spread over `N` state events")
 	flags.StringVar(&m.stateKey, prefix+"state-key", "", "state `KEY` of the event with all keys")
 	flags.BoolVar(&m.encrypt, prefix+"encrypt", true, "encrypt values in encrypted rooms")
 	flags.StringVar(&m.secretFile, prefix+"sealed-secret-file", "", "`FILE` with the secret of sealed keys (else $"+envSecret+")")
@@ -46,8 +48,9 @@ func (m *memory) register(flags *pflag.FlagSet, prefix string) {
 
 // open logs in and opens the memory. In an encrypted room it also opens the crypto store; any other room needs none.
 func (a *app) open(ctx context.Context, m *memory) (*opened, error) {
-	if m.perKey && m.stateKey != "" {
-		return nil, usagef("--per-key and --state-key exclude each other")
+	layout, err := m.layout()
+	if err != nil {
+		return nil, err
 	}
 	room := cmp.Or(m.room, os.Getenv(envRoom))
 	if room == "" {
@@ -64,10 +67,7 @@ func (a *app) open(ctx context.Context, m *memory) (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	options := []roomkv.Option{roomkv.WithEventType(m.eventType), roomkv.WithEncryption(m.encrypt), roomkv.WithSingleStateKey(m.stateKey)}
-	if m.perKey {
-		options = append(options, roomkv.WithPerKeyState())
-	}
+	options := []roomkv.Option{roomkv.WithEventType(m.eventType), roomkv.WithEncryption(m.encrypt), layout}
 	if m.followUpgrades {
 		options = append(options, roomkv.WithRoomUpgrades())
 	}
@@ -99,6 +99,19 @@ func (a *app) open(ctx context.Context, m *memory) (*opened, error) {
 		return nil, err
 	}
 	return &opened{store, session, roomID}, nil
+}
+
+// layout is what the flags say of it. At most one of them is given.
+func (m *memory) layout() (roomkv.Option, error) {
+	switch {
+	case m.perKey && m.shards != 0, m.perKey && m.stateKey != "", m.shards != 0 && m.stateKey != "":
+		return nil, usagef("--per-key, --shards and --state-key exclude one another")
+	case m.perKey:
+		return roomkv.WithPerKeyState(), nil
+	case m.shards != 0:
+		return roomkv.WithShards(m.shards), nil
+	}
+	return roomkv.WithSingleStateKey(m.stateKey), nil
 }
 
 // opened is a memory that can be used.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -146,6 +147,7 @@ func TestValues(t *testing.T) {
 	assert.Contains(t, info, "one state event")
 	assert.Contains(t, sh.ok("info", "--json"), `"keys":5,`)
 	assert.Contains(t, sh.ok("info", "--per-key"), "a state event for each key (0)")
+	assert.Contains(t, sh.ok("info", "--shards", "4"), "0 state events of up to 4")
 	assert.Contains(t, sh.ok("ls", "--values"), "VALUE")
 
 	sh.ok("rm", "notes", "postcode", "nothing")
@@ -155,7 +157,7 @@ func TestValues(t *testing.T) {
 		assert.Contains(t, sh.ok("__complete", "get", ""), "greeting\n")
 	})
 	t.Run("other memories in the room", func(t *testing.T) {
-		for _, memory := range [][]string{{"--per-key", "--event-type", "com.example.per-key"}, {"--state-key", "other"}} {
+		for _, memory := range [][]string{{"--per-key", "--event-type", "com.example.per-key"}, {"--shards", "4"}, {"--state-key", "other"}} {
 			assert.Equal(t, exitNotFound, sh.run(append(memory, "get", "greeting")...).code)
 			sh.ok(append(memory, "put", "greeting", "Elsewhere!")...)
 			assert.Equal(t, "Elsewhere!\n", sh.ok(append(memory, "get", "greeting")...))
@@ -181,7 +183,8 @@ func TestWrongUsage(t *testing.T) {
 		{"ls", "--room", "!r:test", "--user", "bot"},                                       // nowhere
 		{"ls", "--room", "!r:test", "--user", "bot", "--homeserver", "http://127.0.0.1:1"}, // no password
 		{"ls", "--room", "!r:test", "--per-key", "--state-key", "k"},                       // both layouts
-		{"ls", "--room", "!r:test", "--profile", "../x"},                                   // a folder elsewhere
+		{"ls", "--room", "!r:test", "--per-key", "--shards", "4"},
+		{"ls", "--room", "!r:test", "--profile", "../x"}, // a folder elsewhere
 		{"put", "k", `{"a":`},                                // a slip
 		{"put", "k", "1", "--create", "--if-revision", "$e"}, // both
 		{"watch", "k", "--prefix", "k"},                      // both
@@ -339,6 +342,40 @@ func TestWatch(t *testing.T) {
 	}()
 	require.NoError(t, cmd.Process.Signal(os.Interrupt))
 	assert.NoError(t, cmd.Wait(), "Ctrl-C is how a watch ends: %s", errs.String())
+}
+
+func TestWatchInitial(t *testing.T) {
+	sh := newShell(t)
+	for _, key := range []string{"poll/a", "quiz/b", "other"} {
+		sh.ok("put", key, "1")
+	}
+	assert.Equal(t, exitUsage, sh.run("watch", "--initial", "--from", "$x").code)
+	assert.Equal(t, exitUsage, sh.run("watch", "k", "--prefix", "p").code)
+	cmd := sh.command("watch", "--json", "--initial", "--prefix", "poll/", "--prefix", "quiz/")
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	var told []string
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		var line struct {
+			changed
+			End bool `json:"end_of_initial"`
+		}
+		require.NoError(t, json.Unmarshal(lines.Bytes(), &line))
+		if told = append(told, line.Key); line.End {
+			assert.NotEmpty(t, line.Revision)
+			sh.ok("put", "other", "2")
+			sh.ok("put", "quiz/b", "2")
+			continue
+		}
+		if string(line.Old) == "1" {
+			break
+		}
+	}
+	assert.Equal(t, []string{"poll/a", "quiz/b", "", "quiz/b"}, told)
+	require.NoError(t, cmd.Process.Signal(os.Interrupt))
+	go func() { _, _ = io.Copy(io.Discard, out) }()
+	assert.NoError(t, cmd.Wait())
 }
 
 func TestCopy(t *testing.T) {

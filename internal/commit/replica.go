@@ -46,6 +46,9 @@ func (r *Replica) Read(ctx context.Context, afresh bool) error {
 	}
 }
 
+// Knows tells whether any event of the dict is known.
+func (r *Replica) Knows() bool { return replica.Read(r.Dict, (*merge.History).Len) > 0 }
+
 // ReadView is the dict as a caller sees it: from memory while it is live, which means that a sync feeds it, else with a request. What the
 // homeserver gives then is merged with what this process knows that others have not seen: they wrote at the same time, and somebody will
 // merge the two. Where it is not known how the two belong together, and this process has written of late, a look back tells; the view holds
@@ -73,10 +76,25 @@ func (r *Replica) readCurrent(ctx context.Context, agree func(view, current map[
 	if err != nil {
 		return nil, err
 	}
+	return r.onto(ctx, current, agree, alone)
+}
+
+// ViewWith is ReadView for who has just got the current event, nil where there is none.
+func (r *Replica) ViewWith(ctx context.Context, current *merge.Event, agree func(view, current map[string]string) bool) (*replica.View, error) {
+	if r.Writer.unsettled.Load() {
+		if err := r.Read(ctx, false); err != nil {
+			return nil, err
+		}
+	}
+	return r.onto(ctx, current, agree, func(*merge.Event) {})
+}
+
+// onto merges what the homeserver gives as current with what is known. Alone is that of readCurrent.
+func (r *Replica) onto(ctx context.Context, current *merge.Event, agree func(view, current map[string]string) bool, alone func(current *merge.Event)) (view *replica.View, err error) {
 	if current == nil {
 		return r.leftOut(ctx, alone)
 	}
-	view := r.View()
+	view = r.View()
 	if last := r.Writer.last.Load(); view == nil && last != nil && last.event != current.ID && r.Writer.Recent() {
 		if view, err = r.reread(ctx, false); err != nil {
 			return nil, err

@@ -10,6 +10,8 @@
 // resolution leaves the auth difference out. Of push rules it knows those that notify of messages. It does not rate what it is not asked to:
 // profiles, presence, typing and receipts are accepted and mostly forgotten.
 //
+// [Server.Push] gives events to an application service in the order in which they were stored, as both do.
+//
 // What it does was measured on the two real servers. The table of behaviours in the conformance tests runs on it and on them, and keeps it
 // honest: whoever changes something here adds a line there.
 //

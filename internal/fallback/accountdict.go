@@ -41,15 +41,7 @@ func newAccountDict(r memory.Room) *accountDict {
 }
 
 // TypeOf is the type of the account data: two stores whose state is not the same do not share it.
-func TypeOf(r memory.Room) string {
-	switch stateKey := r.Layout.StateKey(""); {
-	case !r.Layout.Atomic():
-		return r.Type.Type + ":keys"
-	case stateKey != "":
-		return r.Type.Type + "." + stateKey
-	}
-	return r.Type.Type
-}
+func TypeOf(r memory.Room) string { return r.Type.Type + r.Layout.Account() }
 
 func (d *accountDict) url() string { return matrix.AccountDataURL(d.Client, d.ID, TypeOf(d.Room)) }
 

@@ -80,7 +80,7 @@ func (f *Memory) with(content wire.Account, read func(state *stateView) error) (
 	state := newStateView(f.Room)
 	err := read(&state)
 	if err == nil {
-		err = f.CheckNames(content.Names)
+		err = f.CheckFields(content.Names)
 	}
 	if err == nil {
 		err = state.check()
@@ -102,6 +102,27 @@ func (f *Memory) Find(ctx context.Context, name string, afresh bool) (*memory.Re
 		return nil, err
 	}
 	return f.recordOf(content, state, name), nil
+}
+
+// Some implements [memory.Memory].
+func (f *Memory) Some(ctx context.Context, names []string) (records []memory.Record, err error) {
+	content, err := f.learn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(content.Over) == 0 {
+		return f.state.Some(ctx, names)
+	}
+	state, err := f.with(content, func(state *stateView) error { return state.read(ctx, names, false) })
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if found := f.recordOf(content, state, name); found != nil {
+			records = append(records, *found)
+		}
+	}
+	return records, nil
 }
 
 // All implements [memory.Memory]. A listing can be behind, so that names for which it seems to be later than account data are asked for.
@@ -259,15 +280,13 @@ func (v Version) RevisionOf(name string) (revision id.EventID, sent int64, ok bo
 // Remove implements [memory.Memory].
 func (f *Memory) Remove(ctx context.Context, names []string, done func(name string)) error {
 	to, err := f.whereTo(ctx)
-	if err == nil && to == toState && !f.Layout.Atomic() {
+	if err == nil && to == toState && f.Layout.Alone() {
 		names, err = f.Existing(ctx, names)
 	}
 	if err != nil || len(names) == 0 {
 		return err
 	}
-	removal := memory.Removal(names)
-	removal.Done = done
-	return f.Commit(ctx, removal)
+	return f.Commit(ctx, memory.Removal(names, done))
 }
 
 // whereTo tells where writes go. Where that is not known, or the power was not asked for of late, it finds out, and moves the memory into the
@@ -356,7 +375,7 @@ func (f *Memory) move(ctx context.Context, content wire.Account) error {
 		}
 	}
 	if len(names) > 0 {
-		if err := prepare(ctx, f.Room); err != nil {
+		if err := f.EnsureFields(ctx, true); err != nil {
 			return err
 		}
 		if err := f.state.Commit(ctx, memory.Change{Names: names, Edit: func(names []string) commit.Edit { return f.moving(content, &state, names) }}); err != nil {
@@ -484,6 +503,6 @@ func (f *Memory) commitToState(ctx context.Context, change memory.Change) error 
 
 // commitToAccount makes the edit in account data.
 func (f *Memory) commitToAccount(ctx context.Context, change memory.Change) error {
-	edit := f.over(ctx, change, f.Sealing(change.Edit(slices.Clone(change.Names))))
+	edit := f.over(ctx, change, f.WithFields(change.Edit(slices.Clone(change.Names))))
 	return fault.Advise(f.writer.Do(ctx, f.Fitting(ctx, edit)), adviceAccount)
 }

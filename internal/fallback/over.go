@@ -27,7 +27,7 @@ func (f *Memory) over(ctx context.Context, change memory.Change, edit commit.Edi
 		changes := map[string]json.RawMessage{}
 		names := change.Names
 		if change.Whole {
-			names = slices.Collect(maps.Keys(over))
+			names = slices.DeleteFunc(slices.Collect(maps.Keys(over)), func(name string) bool { return !state.has(name) })
 		}
 		for _, name := range names { // of others, another store of this process can have seen more
 			if o, ok := over[name]; ok && !state.counts(o, name) {

@@ -29,15 +29,7 @@ func newStateView(r memory.Room) stateView {
 // read adds what is there under the names: a request for each event, or one for all where these are many. A write must know what is current at
 // the homeserver.
 func (v *stateView) read(ctx context.Context, names []string, writing bool) error {
-	if v.Layout.Atomic() {
-		names = []string{""} // all are in one dict
-	}
-	missing := map[string]bool{} // state keys
-	for _, name := range names {
-		if !v.has(name) {
-			missing[v.Layout.StateKey(name)] = true
-		}
-	}
+	missing := memory.ByEvent(v.Layout, slices.DeleteFunc(slices.Clone(names), v.has))
 	if len(missing) > memory.Parallel {
 		return v.scanned(ctx, v.ListWhole)
 	}
@@ -54,8 +46,8 @@ func (v *stateView) read(ctx context.Context, names []string, writing bool) erro
 // readAll reads all that is there. Now is for what the homeserver has, where a listing can be behind.
 func (v *stateView) readAll(ctx context.Context, now bool) error {
 	switch {
-	case v.Layout.Atomic():
-		return v.read(ctx, nil, now)
+	case v.Layout.Together(""):
+		return v.read(ctx, []string{""}, now)
 	case now:
 		return v.scanned(ctx, v.ListWhole)
 	default:
@@ -65,21 +57,21 @@ func (v *stateView) readAll(ctx context.Context, now bool) error {
 
 // reread reads once more what is there under the name, where a listing has told.
 func (v *stateView) reread(ctx context.Context, name string) (err error) {
-	if stateKey := v.Layout.StateKey(name); !v.Layout.Atomic() {
+	if stateKey := v.Layout.StateKey(name); v.whole {
 		v.dicts[stateKey], err = v.current(ctx, stateKey, false)
 	}
 	return err
 }
 
-// scanned adds what a listing of the per-key layout gives.
+// scanned adds what a listing gives.
 func (v *stateView) scanned(ctx context.Context, listing func(context.Context) (map[string]*matrix.Event, error)) error {
 	events, err := listing(ctx)
 	for stateKey, evt := range events {
-		if stateKey == wire.SealName && err == nil {
-			_, err = v.CheckSealEvent(evt)
+		if stateKey == v.Layout.StateKey(wire.SealName) && err == nil {
+			err = v.CheckFieldsOf(evt)
 		}
-		if v.Layout.Holds(stateKey) {
-			v.dicts[stateKey] = v.ViewOf(evt)
+		if v.Layout.Holds(stateKey) && err == nil {
+			v.dicts[stateKey], err = v.ViewWith(ctx, evt)
 		}
 	}
 	v.whole = true
@@ -88,7 +80,7 @@ func (v *stateView) scanned(ctx context.Context, listing func(context.Context) (
 
 // current is the dict under the state key, with what others wrote at the same time and nobody has merged.
 func (v *stateView) current(ctx context.Context, stateKey string, writing bool) (*replica.View, error) {
-	if v.Layout.Atomic() && !writing && v.Follower.Live(v.ID) {
+	if !v.Layout.Alone() && !writing && v.Follower.Live(v.ID) {
 		return v.View(ctx, stateKey, maps.Equal[map[string]string, map[string]string])
 	}
 	current, err := memory.DictRoom{Room: v.Room, StateKey: stateKey}.Current(ctx)
@@ -132,7 +124,7 @@ func (v *stateView) at(name string) *replica.View {
 // writes to the state only while nothing lies over it, so that what lies there is later. The homeserver can have left an event out of the state in
 // between, or put it back.
 func (v *stateView) counts(over wire.Over, name string) bool {
-	return over.Base == v.base(name) || isOwn(v.Room, name) || !v.Layout.Atomic() && v.at(name).Sender == v.Client.UserID
+	return over.Base == v.base(name) || isOwn(v.Room, name) || v.Layout.Alone() && v.at(name).Sender == v.Client.UserID
 }
 
 // isOwn tells whether the user has sent what the state has under the name, as far as this process knows its history.
@@ -151,7 +143,7 @@ func (v *stateView) base(name string) string {
 }
 
 func baseOf(r memory.Room, stored string, found bool, event id.EventID) string {
-	if r.Layout.Atomic() { // the event has other names too
+	if !r.Layout.Alone() { // the event has other names too
 		event = ""
 	}
 	return wire.Base(stored, found, event)
@@ -192,12 +184,9 @@ func (v *stateView) records(foreign func(stateKey string) bool) (records []memor
 	return records
 }
 
-// check fails with ErrWrongSecret where a dict of several names was sealed with another secret.
+// check fails with ErrWrongSecret where one of the dicts was sealed with another secret.
 func (v *stateView) check() error {
-	if !v.Layout.Atomic() {
-		return nil
-	}
-	return v.CheckNames(v.at("").Names)
+	return v.CheckFields(v.at(wire.SealName).Names)
 }
 
 // unchanged is [commit.Base.Unchanged] for what the view has.
@@ -215,7 +204,7 @@ func (v *stateView) unchanged(name string, since id.EventID) (unchanged bool) {
 // counts tells whether one of the events counts, which were sent with an edit of the names before the homeserver refused to have them merged
 // with what others wrote at the same time. An edit of several events is one that can be made twice.
 func counts(ctx context.Context, r memory.Room, names []string, sent []id.EventID) (bool, error) {
-	if len(sent) == 0 || !r.Layout.Atomic() && len(names) > 1 {
+	if len(sent) == 0 || len(memory.ByEvent(r.Layout, names)) > 1 {
 		return false, nil
 	}
 	d := r.Dict(r.Layout.StateKey(names[0]))
@@ -232,21 +221,10 @@ func counts(ctx context.Context, r memory.Room, names []string, sent []id.EventI
 	return counts, nil
 }
 
-// prepare is for who is to store names that were made before: in the per-key layout sealed ones need a seal beside them.
-func prepare(ctx context.Context, r memory.Room) error {
-	if r.Secret == nil {
-		return nil
-	}
-	return r.EnsureSeal(ctx, true)
-}
-
 // quiet waits until no write to the names is on its way, also of those who have given up.
 func quiet(r memory.Room, names []string) {
-	if r.Layout.Atomic() {
-		names = []string{""}
-	}
-	for _, name := range names {
-		if d := r.Replica(r.Layout.StateKey(name)); d != nil {
+	for stateKey := range memory.ByEvent(r.Layout, names) {
+		if d := r.Replica(stateKey); d != nil {
 			d.Writer.Idle()
 		}
 	}

@@ -83,6 +83,7 @@ func (s state) Commit(_ context.Context, change memory.Change) error {
 }
 
 func (state) Find(context.Context, string, bool) (*memory.Record, error)             { return nil, nil }
+func (state) Some(context.Context, []string) ([]memory.Record, error)                { return nil, nil }
 func (state) All(context.Context) ([]memory.Record, error)                           { return nil, nil }
 func (state) Named(context.Context, []string) (map[string]memory.Record, error)      { return nil, nil }
 func (state) Parts(context.Context, func(string) bool) iter.Seq2[memory.Part, error] { return nil }

@@ -196,7 +196,7 @@ func write(ctx context.Context, h memory.Handle, keys []string, all map[string]*
 		key := keyOf[name]
 		switch o := all[key]; {
 		case o.isSettled():
-		case o.edit.value == nil && o.from == nil && !h.Layout.Atomic():
+		case o.edit.value == nil && o.from == nil && h.Layout.Alone():
 			removed = append(removed, name)
 		default:
 			if stored[key] = o.edit.value; o.from != nil {

@@ -114,7 +114,7 @@ func (f *Follower) Start() error {
 	}
 	syncer, ok := f.Client.Syncer.(mautrix.ExtensibleSyncer)
 	if !ok {
-		return fault.Of(fault.ErrInvalidOption, nil, "cannot follow: the client's Syncer is a %T, which takes no handlers", f.Client.Syncer)
+		return fault.Of(fault.ErrInvalidOption, nil, "cannot follow: the client's Syncer is a %T, which takes no handlers; FollowEvents needs no Syncer", f.Client.Syncer)
 	}
 	if filter := f.Client.Syncer.GetFilterJSON(f.Client.UserID); filter != nil && filter.Room != nil {
 		if !passes(filter.Room.Timeline, f.EventType) {

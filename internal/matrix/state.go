@@ -65,6 +65,23 @@ func (r Room) PutState(ctx context.Context, eventType event.Type, stateKey strin
 	return answer.EventID, attempts == 1, nil
 }
 
+// Earlier asks for a state event that need not be current any more. It is nil where the homeserver does not give it.
+func (r Room) Earlier(ctx context.Context, at id.EventID) (evt *Event, err error) {
+	url := r.Client.BuildClientURL("v3", "rooms", r.ID, "event", at)
+	err = untilThere(ctx, lookAgain, func() error {
+		return Get(ctx, r.Client, Request{Method: http.MethodGet, URL: url, Limit: MaxEvent}, &evt)
+	})
+	switch {
+	case IsStatus(err, http.StatusNotFound), IsStatus(err, http.StatusForbidden):
+		return nil, nil
+	case err != nil:
+		return nil, r.Explain(ctx, "read an earlier event", err)
+	case evt == nil || evt.ID != at || evt.StateKey == nil:
+		return nil, nil
+	}
+	return evt, nil
+}
+
 // Fits fails with [fault.ErrTooLarge] where no homeserver can take a content of that many bytes.
 func (r Room) Fits(stateKey string, size int) error {
 	if size > wire.MaxEvent {

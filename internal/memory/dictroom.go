@@ -92,25 +92,30 @@ func (DictRoom) Hold(context.Context) (release func(), err error) { return func(
 // Send implements [commit.Room].
 func (p DictRoom) Send(ctx context.Context, content json.RawMessage) (sent id.EventID, once bool, err error) {
 	sent, once, err = p.PutState(ctx, p.Type, p.StateKey, content)
-	switch {
-	case err != nil:
-	case p.Layout.Atomic():
+	if err != nil {
+		return sent, once, err
+	}
+	if !p.Layout.Alone() {
 		p.warnWhereFull(ctx, len(content))
-	default:
+	}
+	if !p.Layout.Together("") { // else nothing is listed
 		commit.ThisProcess.Written.Add(p.Address(p.StateKey), sent)
 	}
-	return sent, once, err
+	return sent, once, nil
 }
+
+// warnAt is how full a dict may be, of 100, before the log tells.
+const warnAt = 80
 
 // warnWhereFull has the log tell that a dict is nearly full, once until it is no more.
 func (p DictRoom) warnWhereFull(ctx context.Context, size int) {
 	if size*100 < warnAt*wire.MaxEvent {
-		p.full.Delete(p.ID)
+		p.full.Delete(p.Address(p.StateKey))
 		return
 	}
-	if _, told := p.full.LoadOrStore(p.ID, true); !told {
-		p.Log(ctx).Warn().Stringer("room_id", p.ID).Int("bytes", size).Int("of", wire.MaxEvent).
-			Msg("The memory is nearly full: delete keys, or Copy it to a store WithPerKeyState")
+	if _, told := p.full.LoadOrStore(p.Address(p.StateKey), true); !told {
+		p.Log(ctx).Warn().Stringer("room_id", p.ID).Str("state_key", p.StateKey).Int("bytes", size).Int("of", wire.MaxEvent).
+			Msg("The memory is nearly full: delete keys, or Copy it to a store WithShards or WithPerKeyState")
 	}
 }
 

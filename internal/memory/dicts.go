@@ -2,15 +2,17 @@ package memory
 
 import (
 	"context"
+	"maps"
 
 	"github.com/roomkv/roomkv/internal/commit"
+	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/replica"
 )
 
 // Dict is Replica, or a new one where nobody has asked.
 func (r Room) Dict(stateKey string) *commit.Replica {
 	return r.Dicts.Get(r.Address(stateKey), func() *commit.Replica {
-		mode := commit.Mode{Single: r.SingleWriter, OneName: !r.Layout.Atomic(), Drop: r.RedactOld, Background: &r.Background, Room: r.ID, Meter: &r.Meter}
+		mode := commit.Mode{Single: r.SingleWriter, OneName: r.Layout.Alone(), Drop: r.RedactOld, Background: &r.Background, Room: r.ID, Meter: &r.Meter}
 		made := commit.NewReplica(DictRoom{r, stateKey}, mode)
 		r.brought.begins(r, stateKey, made)
 		return made
@@ -32,10 +34,19 @@ func (r Room) View(ctx context.Context, stateKey string, agree func(view, curren
 		return d.ReadView(ctx, live, agree)
 	}
 	current, err := DictRoom{r, stateKey}.Current(ctx)
-	if err == nil && current == nil && r.Layout.Atomic() {
+	if err == nil && current == nil && !r.Layout.Alone() {
 		return r.Dict(stateKey).LeftOut(ctx)
 	}
 	return replica.ViewOf(current), err
+}
+
+// ViewWith is View for who has just got the current event.
+func (r Room) ViewWith(ctx context.Context, evt *matrix.Event) (*replica.View, error) {
+	if d := r.Replica(*evt.StateKey); d != nil && d.Knows() && !r.Layout.Alone() { // else another writer's event is of the same key
+		current := r.Parsed(evt)
+		return d.ViewWith(ctx, &current, maps.Equal[map[string]string])
+	}
+	return r.ViewOf(evt), nil
 }
 
 // told tells whether the dict under the state key is known, and the sync tells of changes, or what the homeserver has said still counts.
@@ -57,30 +68,4 @@ func (r Room) Afresh(ctx context.Context, stateKey string) (*replica.View, error
 			return view, view.Err
 		}
 	}
-}
-
-// find is [Memory.Find] in the dict under the state key.
-func (r Room) find(ctx context.Context, stateKey, name string, afresh bool) (*Record, error) {
-	var view *replica.View
-	var err error
-	if afresh {
-		d := r.Dict(stateKey)
-		if err = d.Read(ctx, true); err == nil {
-			view = d.View()
-		}
-	}
-	if view == nil && err == nil {
-		view, err = r.View(ctx, stateKey, func(view, current map[string]string) bool {
-			a, inView := view[name]
-			b, isCurrent := current[name]
-			return inView == isCurrent && a == b
-		})
-	}
-	if err == nil && view.Err == nil {
-		err = r.CheckNames(view.Names)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return RecordOf(view, name), nil
 }

@@ -43,36 +43,48 @@ func (h Handle) EncryptAll(ctx context.Context, list Listing) (changed int, err 
 			moves[found.Name] = m
 		}
 	}
-	if !h.Layout.Atomic() {
-		for _, name := range slices.Sorted(maps.Keys(moves)) {
-			if err := h.encryptOne(ctx, name, moves[name]); err != nil {
-				return changed, err
-			}
-			changed++
+	within := map[string][]string{} // by state key: what stays in its event
+	for _, name := range slices.Sorted(maps.Keys(moves)) {
+		stateKey := h.Layout.StateKey(name)
+		if h.Layout.StateKey(moves[name].to) == stateKey {
+			within[stateKey] = append(within[stateKey], name)
+			continue
 		}
-		return changed, left
+		if err := h.encryptElsewhere(ctx, name, moves[name]); err != nil {
+			return changed, err
+		}
+		changed++
 	}
+	for _, stateKey := range slices.Sorted(maps.Keys(within)) {
+		n, err := h.encryptWithin(ctx, within[stateKey], moves)
+		if err != nil {
+			return changed, err
+		}
+		changed += n
+	}
+	return changed, left
+}
+
+// encryptWithin moves values that stay in their event, which is the same.
+func (h Handle) encryptWithin(ctx context.Context, names []string, moves map[string]move) (changed int, err error) {
 	values := map[string]string{}
-	for _, m := range moves {
-		values[m.to] = m.key
+	for _, name := range names {
+		values[moves[name].to] = moves[name].key
 	}
 	err = h.Commit(ctx, Change{Names: slices.Collect(maps.Keys(values)), Edit: func([]string) commit.Edit {
 		return commit.Edit{Conditional: true, Values: values, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
 			changed = 0
 			changes := map[string]json.RawMessage{}
-			for name, m := range moves {
-				if now, there := base.Stored(name); there && string(now) == m.from {
-					maps.Copy(changes, m.changes(base, name))
+			for _, name := range names {
+				if now, there := base.Stored(name); there && string(now) == moves[name].from {
+					maps.Copy(changes, moves[name].changes(base, name))
 					changed++
 				}
 			}
 			return changes, nil
 		}}
 	}})
-	if err != nil {
-		return 0, err
-	}
-	return changed, left
+	return changed, err
 }
 
 // move is a value that is to be encrypted, and stored under another name where that is sealed.
@@ -126,19 +138,18 @@ func (m move) changes(base commit.Base, name string) map[string]json.RawMessage 
 	return changes
 }
 
-// encryptOne moves a value in the per-key layout, from one event to another where its name changes. The new one comes
-// first: if the second write fails, the value is there twice, and the next EncryptAll removes the old one.
-func (h Handle) encryptOne(ctx context.Context, name string, m move) error {
+// encryptElsewhere moves a value from one event to another. The new one comes first: if the second write fails, the value is there twice, and the
+// next EncryptAll removes the old one.
+func (h Handle) encryptElsewhere(ctx context.Context, name string, m move) error {
 	err := h.Commit(ctx, Change{Names: []string{m.to}, Edit: func([]string) commit.Edit {
 		return commit.Edit{Conditional: true, Values: map[string]string{m.to: m.key}, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
-			now, there := base.Stored(m.to)
-			if m.to == name && string(now) != m.from || m.to != name && there {
-				return nil, nil // somebody has written or deleted it since
+			if _, there := base.Stored(m.to); there { // somebody has written it since
+				return nil, nil
 			}
 			return map[string]json.RawMessage{m.to: m.stored}, nil
 		}}
 	}})
-	if err != nil || m.to == name {
+	if err != nil {
 		return err
 	}
 	return h.Commit(ctx, Change{Names: []string{name}, Edit: func([]string) commit.Edit {

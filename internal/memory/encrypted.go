@@ -37,7 +37,7 @@ func (r Room) AskedSealer(ctx context.Context) (commit.Sealer, error) { return r
 // IsEncrypted tells whether the room is encrypted; see [seal.Rooms.IsEncrypted].
 func (r Room) IsEncrypted(ctx context.Context, again bool) (bool, error) {
 	about := seal.Question{Again: again, Live: r.Follower.TellsEncryption(r.ID)}
-	if !r.Layout.Atomic() { // else each write has read the dict that it changes
+	if !r.Layout.Together("") { // else each write has read all that there is
 		about.Look = r.lookForReferences
 	}
 	return r.Encrypted.IsEncrypted(ctx, r.Room, about)

@@ -212,19 +212,18 @@ func (h Handle) GetAll(ctx context.Context, keys []string) (map[string]Entry, er
 
 // findEach gives the records of those of the names that are there: with one request, or with none where the sync has told.
 func (h Handle) findEach(ctx context.Context, names []string) (found []Record, err error) {
-	told := func(name string) bool { return h.told(h.Layout.StateKey(name)) }
-	if len(names) > 1 && (h.Layout.Atomic() || slices.ContainsFunc(names, func(name string) bool { return !told(name) })) {
+	byEvent := ByEvent(h.Layout, names)
+	events := slices.Collect(maps.Keys(byEvent))
+	if len(events) > 1 && slices.ContainsFunc(events, func(stateKey string) bool { return !h.told(stateKey) }) {
 		all, err := h.All(ctx)
 		return slices.DeleteFunc(all, func(record Record) bool { return !slices.Contains(names, record.Name) }), err
 	}
-	for _, name := range names {
-		record, err := h.Find(ctx, name, false)
+	for _, of := range byEvent {
+		some, err := h.Some(ctx, of)
 		if err != nil {
 			return nil, err
 		}
-		if record != nil {
-			found = append(found, *record)
-		}
+		found = append(found, some...)
 	}
 	return found, nil
 }

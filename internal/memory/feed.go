@@ -120,7 +120,7 @@ func (f *Feed) Joined(room id.RoomID, joined *mautrix.SyncJoinedRoom, shows foll
 func (f *Feed) has(room id.RoomID, events []*matrix.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.rooms != nil && len(events) > 0 {
+	if f.rooms != nil && slices.ContainsFunc(events, func(evt *matrix.Event) bool { return f.Layout.Holds(*evt.StateKey) }) {
 		f.rooms[room] = true
 	}
 }
@@ -176,7 +176,7 @@ func (f *Feed) encrypt(room id.RoomID, encrypted bool, shows follow.Shows, own [
 	case encrypted:
 		f.Encrypted.Set(room, true, true)
 	case shows(event.StateEncryption) && shows(f.Type):
-		if !f.Layout.Atomic() && f.client.Crypto != nil { // else each write has read the dict that it changes
+		if !f.Layout.Together("") && f.client.Crypto != nil { // else each write has read all that there is
 			for _, evt := range own {
 				_ = f.Room(room).Parsed(evt) // learns of references
 			}
@@ -187,7 +187,7 @@ func (f *Feed) encrypt(room id.RoomID, encrypted bool, shows follow.Shows, own [
 
 // Holds tells whether the event is one of those that hold the memory.
 func (f *Feed) Holds(evt *event.Event) bool {
-	return evt.Type.Type == f.Type.Type && evt.StateKey != nil && f.Layout.Holds(*evt.StateKey)
+	return evt.Type.Type == f.Type.Type && evt.StateKey != nil && f.Layout.Feeds(*evt.StateKey)
 }
 
 // stateEvent is the event as the homeserver gave it, where it is one of the store's.

@@ -3,39 +3,24 @@ package memory
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"iter"
 	"maps"
 	"slices"
-	"sync"
-	"sync/atomic"
 
 	"github.com/roomkv/roomkv/internal/commit"
-	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
+// How many state events are held in memory where a memory is read part by part, and how long their contents may be in all, in bytes.
 const (
-	// adviceOneKey is what to do about a value that is too large.
-	adviceOneKey = "store less under one key"
-
-	// Parallel is how many state events are sent, or read, at the same time where there are several.
-	Parallel = 8
-
-	// How many state events are held in memory where a memory is read part by part, and how long their contents may be in all, in bytes.
 	partEvents = 1000
 	partSize   = 2 << 20
 )
 
 // inEvents is the memory with a state event for each name.
-type inEvents struct{ Room }
-
-// Find implements [Memory].
-func (m inEvents) Find(ctx context.Context, name string, afresh bool) (*Record, error) {
-	return m.find(ctx, wire.StateKeyOf(name), name, afresh)
-}
+type inEvents struct{ inState }
 
 // All implements [Memory].
 func (m inEvents) All(ctx context.Context) ([]Record, error) {
@@ -43,10 +28,8 @@ func (m inEvents) All(ctx context.Context) ([]Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	if seal := events[wire.SealName]; seal != nil {
-		if _, err := m.CheckSealEvent(seal); err != nil {
-			return nil, err
-		}
+	if err := m.CheckFieldsOf(events[m.Layout.StateKey(wire.SealName)]); err != nil {
+		return nil, err
 	}
 	records := make([]Record, 0, len(events))
 	for stateKey, evt := range events {
@@ -62,7 +45,7 @@ func (m inEvents) Named(ctx context.Context, names []string) (map[string]Record,
 	found := make(map[string]Record, len(names))
 	wanted := make(map[string]string, len(names)) // by state key
 	for _, name := range names {
-		wanted[wire.StateKeyOf(name)] = name
+		wanted[m.Layout.StateKey(name)] = name
 	}
 	err := m.ScanAll(ctx, m.Type, func() matrix.Visit {
 		clear(found)
@@ -96,17 +79,17 @@ func (m inEvents) Parts(ctx context.Context, foreign func(stateKey string) bool)
 // after reads the part after a state key, and gives the last state key of the part.
 func (m inEvents) after(ctx context.Context, stateKey string, foreign func(stateKey string) bool) (part Part, last string, err error) {
 	var some matrix.Picker
-	var seal *matrix.Event
+	var fields *matrix.Event
 	all := 0
 	err = m.ScanAll(ctx, m.Type, func() matrix.Visit {
 		some = matrix.Picker{Most: partEvents, Size: partSize, Wants: func(at string) bool {
 			return m.Layout.Holds(at) && at > stateKey && !foreign(at)
 		}}
-		seal, all = nil, 0
+		fields, all = nil, 0
 		return func(evt *matrix.Event, late bool) error {
 			switch {
-			case *evt.StateKey == wire.SealName:
-				seal = evt
+			case *evt.StateKey == m.Layout.StateKey(wire.SealName):
+				fields = evt
 			case some.Wants(*evt.StateKey) && !isEmpty(evt):
 				all++
 				return some.Add(evt, late)
@@ -114,8 +97,8 @@ func (m inEvents) after(ctx context.Context, stateKey string, foreign func(state
 			return nil
 		}
 	})
-	if err == nil && seal != nil {
-		_, err = m.CheckSealEvent(seal)
+	if err == nil {
+		err = m.CheckFieldsOf(fields)
 	}
 	if err != nil {
 		return Part{}, "", err
@@ -142,14 +125,12 @@ func (m inEvents) Remove(ctx context.Context, names []string, done func(name str
 	if err != nil || len(names) == 0 {
 		return err
 	}
-	removal := Removal(names)
-	removal.Done = done
-	return m.Commit(ctx, removal)
+	return m.Commit(ctx, Removal(names, done))
 }
 
-// Removal is the change that removes the names.
-func Removal(names []string) Change {
-	return Change{Names: names, Edit: func(names []string) commit.Edit {
+// Removal is the change that removes the names. Done is as in [Change].
+func Removal(names []string, done func(name string)) Change {
+	return Change{Names: names, Done: done, Edit: func(names []string) commit.Edit {
 		changes := make(map[string]json.RawMessage, len(names))
 		for _, name := range names {
 			changes[name] = nil
@@ -170,7 +151,7 @@ func (r Room) Existing(ctx context.Context, names []string) ([]string, error) {
 	}
 	var there []string
 	for _, name := range names {
-		stateKey := wire.StateKeyOf(name)
+		stateKey := r.Layout.StateKey(name)
 		evt := events[stateKey]
 		if evt == nil || RecordOf(r.ViewOf(evt), name) == nil {
 			var err error
@@ -193,52 +174,4 @@ func (r Room) knows(stateKey, name string) (known bool) {
 		})
 	}
 	return known
-}
-
-// Commit implements [Memory]. It is not atomic for several names: Matrix has no request that sends two state events. It makes several edits
-// at a time and begins no other once one has failed.
-func (m inEvents) Commit(ctx context.Context, change Change) error {
-	names := slices.Compact(slices.Sorted(slices.Values(change.Names)))
-	if len(names) == 1 {
-		return m.commitOne(ctx, names[0], change)
-	}
-	var next, done atomic.Int64
-	failures := make(chan error, Parallel)
-	var workers sync.WaitGroup
-	for range min(Parallel, len(names)) {
-		workers.Go(func() {
-			for len(failures) == 0 {
-				i := int(next.Add(1)) - 1
-				if i >= len(names) {
-					return
-				}
-				if err := m.commitOne(ctx, names[i], change); err != nil {
-					failures <- err
-					return
-				}
-				done.Add(1)
-			}
-		})
-	}
-	workers.Wait()
-	select {
-	case err := <-failures:
-		return fmt.Errorf("%w (%d of %d keys were done)", err, done.Load(), len(names))
-	default:
-		return nil
-	}
-}
-
-func (m inEvents) commitOne(ctx context.Context, name string, change Change) error {
-	edit := change.Edit([]string{name})
-	if edit.HasValues() {
-		if err := m.EnsureSeal(ctx, true); err != nil {
-			return err
-		}
-	}
-	err := fault.Advise(m.Dict(wire.StateKeyOf(name)).Writer.Do(ctx, edit), adviceOneKey)
-	if err == nil && change.Done != nil {
-		change.Done(name)
-	}
-	return err
 }

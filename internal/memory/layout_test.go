@@ -14,7 +14,9 @@ import (
 func TestOneDict(t *testing.T) {
 	for _, key := range []string{"", "bot"} {
 		var layout Layout = OneDict{key}
-		assert.True(t, layout.Atomic())
+		assert.False(t, layout.Alone())
+		assert.True(t, layout.Together(""))
+		assert.Equal(t, map[string][]string{key: {"b", wire.SealName, "a"}}, ByEvent(layout, []string{"b", wire.SealName, "a"}))
 		assert.True(t, layout == OneDict{key}, "two layouts are equal where they are the same")
 		assert.False(t, layout == OneDict{key + "x"})
 		for _, name := range []string{"", "a", wire.Name("@a"), sealedName, wire.SealName} {
@@ -35,7 +37,10 @@ func TestOneDict(t *testing.T) {
 
 func TestPerKey(t *testing.T) {
 	var layout Layout = PerKey{}
-	assert.False(t, layout.Atomic())
+	assert.True(t, layout.Alone())
+	assert.False(t, layout.Together(""))
+	assert.False(t, layout.Together("a"), "more keys begin with it")
+	assert.Equal(t, map[string][]string{"b": {"b"}, "a": {"a"}}, ByEvent(layout, []string{"b", "a"}))
 	assert.True(t, layout == PerKey{})
 	assert.False(t, layout == OneDict{})
 	long := strings.Repeat("x", 300)

@@ -1,4 +1,5 @@
-// Package memory is what a room remembers in its state: names with what is stored under them, in one state event or in one for each name.
+// Package memory is what a room remembers in its state: names with what is stored under them, in one state event, in several, or in one for each
+// name.
 // It reads and writes names, and reads and stores the values behind them, which can be in encrypted events or in the media repository.
 //
 // A [Room] is one room with a store's settings. Its [Room.InState] is the [Memory] in the room's state; other packages put decorators around
@@ -18,6 +19,9 @@ type Memory interface {
 	// asked for more than what is current.
 	Find(ctx context.Context, name string, afresh bool) (*Record, error)
 
+	// Some gives the records of those of the names that are there. One event holds all of these.
+	Some(ctx context.Context, names []string) ([]Record, error)
+
 	// All gives a record for every name, and one with an error for each event whose name cannot be told.
 	All(ctx context.Context) ([]Record, error)
 
@@ -27,7 +31,7 @@ type Memory interface {
 	// Parts gives all records part by part, as the homeserver has them now, but for those of state events that are foreign.
 	Parts(ctx context.Context, foreign func(stateKey string) bool) iter.Seq2[Part, error]
 
-	// Commit makes a change. It is atomic where one event has all names.
+	// Commit makes a change. It is atomic where one event has all of its names.
 	Commit(ctx context.Context, change Change) error
 
 	// Remove removes names. One that is not there makes no event. Done is as in [Change].
@@ -46,7 +50,7 @@ type Change struct {
 	Whole   bool
 	Changed func() []string
 
-	// Done is told of each name that was written where each has an event of its own, from several goroutines. It may be nil.
+	// Done is told of each name once it was written, from several goroutines. It may be nil.
 	Done func(name string)
 }
 

@@ -1,16 +1,13 @@
 package memory
 
 import (
-	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 
-	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/fault"
-	"github.com/roomkv/roomkv/internal/matrix"
 	"github.com/roomkv/roomkv/internal/wire"
 )
 
@@ -24,7 +21,7 @@ func (r Room) NameOf(key string) string {
 	if r.Secret == nil {
 		return wire.Name(key)
 	}
-	return wire.SealedName(r.keyed("key", key))
+	return wire.SealedName(r.Layout.Digest(key, r.keyed))
 }
 
 // NamesOf are the names of keys, and which key each stands for.
@@ -73,98 +70,4 @@ func (r Room) CheckSeal(seal string, sealed bool) error {
 	default:
 		return fault.Of(fault.ErrWrongSecret, nil, "the keys in %s are sealed with another secret", r.ID)
 	}
-}
-
-// CheckNames is CheckSeal for a dict in the single-state-key layout.
-func (r Room) CheckNames(names map[string]string) error {
-	seal, sealed := names[wire.SealName]
-	return r.CheckSeal(seal, sealed)
-}
-
-// Sealing makes an edit fail in a dict that was sealed with another secret, and seal one that is not sealed when it first
-// stores something there.
-func (r Room) Sealing(edit commit.Edit) commit.Edit {
-	apply := edit.Apply
-	edit.Apply = func(base commit.Base) (map[string]json.RawMessage, error) {
-		seal, sealed := base.Stored(wire.SealName)
-		if err := r.CheckSeal(string(seal), sealed); err != nil {
-			return nil, err
-		}
-		changes, err := apply(base)
-		if r.Secret == nil || err != nil || sealed {
-			return changes, err
-		}
-		with := map[string]json.RawMessage{}
-		stores := false
-		for name, stored := range changes {
-			with[name] = stored
-			stores = stores || stored != nil
-		}
-		if stores {
-			with[wire.SealName] = r.Seal()
-		}
-		return with, nil
-	}
-	return edit
-}
-
-// EnsureSeal is CheckSeal for the per-key layout, where a state event of its own has the seal. The seal is asked for until it is there. With
-// writing it is stored before the first value is.
-func (r Room) EnsureSeal(ctx context.Context, writing bool) error {
-	if r.Layout.Atomic() || r.Secret == nil && !writing {
-		return nil
-	}
-	if _, checked := r.seals.Load(r.ID); checked {
-		return nil
-	}
-	if writing {
-		sealer, err := r.Sealer(ctx, true)
-		if err != nil || sealer == nil { // only where values are encrypted can keys be sealed
-			return err
-		}
-	}
-	unlock, err := commit.Lock(ctx, r.Address(wire.SealName))
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	evt, err := r.Get(ctx, wire.SealName)
-	if err != nil {
-		return err
-	}
-	sealed := false
-	if evt != nil {
-		if sealed, err = r.CheckSealEvent(evt); err != nil {
-			return err
-		}
-	}
-	if !sealed && writing && r.Secret != nil {
-		if err := r.PutSeal(ctx, wire.Dict{Names: map[string]string{wire.SealName: string(r.Seal())}}); err != nil {
-			return err
-		}
-		sealed = true
-	}
-	if sealed || writing { // else somebody else can yet seal it
-		r.seals.Store(r.ID, true)
-	}
-	return nil
-}
-
-// PutSeal stores the seal of the per-key layout. It is noted as written, so that a listing that does not have it yet asks for it by itself.
-func (r Room) PutSeal(ctx context.Context, dict wire.Dict) error {
-	sent, _, err := r.PutState(ctx, r.Type, wire.SealName, dict.Content())
-	if err == nil {
-		commit.ThisProcess.Written.Add(r.Address(wire.SealName), sent)
-	}
-	return err
-}
-
-// CheckSealEvent tells whether the event has a seal, and fails where that is another secret's.
-func (r Room) CheckSealEvent(evt *matrix.Event) (sealed bool, err error) {
-	dict, err := wire.ParseDict(evt.Content)
-	if err != nil {
-		return false, fault.Of(fault.ErrCorrupt, err, "event %s, state %q in %s: %v", evt.ID, *evt.StateKey, r.ID, err)
-	}
-	seal, sealed := dict.Names[wire.SealName]
-	return sealed, r.CheckSeal(seal, sealed)
 }

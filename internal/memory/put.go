@@ -28,9 +28,8 @@ type Put struct {
 	Sent func(names []string)
 }
 
-// PutAll stores values, in their stored form and by key. Nil removes a key where one event has all names, and where the value depends on what is
-// there. Values that go to the media
-// repository are there before anything else is sent.
+// PutAll stores values, in their stored form and by key. Nil removes a key where an event can hold several names, and where the value depends on
+// what is there. Values that go to the media repository are there before anything else is sent.
 func (h Handle) PutAll(ctx context.Context, stored map[string]json.RawMessage, how Put) error {
 	if len(stored) == 0 {
 		return nil
@@ -41,8 +40,8 @@ func (h Handle) PutAll(ctx context.Context, stored map[string]json.RawMessage, h
 	if err != nil {
 		return err
 	}
-	var sealer func(ctx context.Context, again bool) (commit.Sealer, error) // one for all values; nil where each asks the room
-	if !h.Layout.Atomic() {
+	var sealer func(ctx context.Context, again bool) (commit.Sealer, error) // one for all values; nil where each event's ask the room
+	if h.Layout.Alone() || len(ByEvent(h.Layout, names)) > 1 {
 		if sealer, err = h.checkEach(ctx, stored, names, keyOf); err != nil {
 			return err
 		}
@@ -96,7 +95,7 @@ func (h Handle) remade(ctx context.Context, base commit.Base, name, key string, 
 	return value, true, err
 }
 
-// checkEach fails where one of several values that have an event each does not fit into that. It gives the sealer of all together.
+// checkEach fails where one of several values that go to several events does not fit into one. It gives the sealer of all together.
 func (h Handle) checkEach(ctx context.Context, stored map[string]json.RawMessage, names []string, keyOf map[string]string) (sealer func(ctx context.Context, again bool) (commit.Sealer, error), err error) {
 	several := len(names) > 1
 	own, err := h.Sealer(ctx, !several)

@@ -35,8 +35,8 @@ type Shared struct {
 	client    matrix.Client
 	Encrypted seal.Rooms
 	Megolm    seal.Megolm
-	full      sync.Map // id.RoomID → true, where the log was told that the dict is nearly full
-	seals     sync.Map // id.RoomID → true, where the room's seal is known to be the store's, or to be missing as its secret is
+	full      sync.Map // commit.Address → true, where the log was told that the dict is nearly full
+	ensured   sync.Map // id.RoomID → time.Time: when the memory's own fields were asked for and not all there, zero where they are known to be the store's
 	media     media.Keeper
 	clock     *matrix.Clock
 	drops     drops

@@ -11,14 +11,12 @@ type Size struct {
 	Keys   int
 	Events int // state events with keys
 	Bytes  int // about what the content of the largest of them has, or would have where account data has some of it
-	More   int // about how many keys of the average size fit beside these into it, -1 where each key has an event
+	Total  int // about what the contents of all of them have
+	More   int // about how many keys of the average size fit beside these until one is full, -1 where each key has an event
 }
 
 // eventRest is about what an event takes beside the stored values: what roomkv adds, signatures, and references to other events.
 const eventRest = 1500
-
-// warnAt is how full a dict may be, of 100, before the log tells.
-const warnAt = 80
 
 // Size finds out how much the memory takes.
 func (h Handle) Size(ctx context.Context) (Size, error) {
@@ -32,10 +30,11 @@ func (h Handle) Size(ctx context.Context) (Size, error) {
 	}
 	size := Size{Keys: len(h.Visible(records)), Events: len(events), More: -1}
 	for _, bytes := range events {
-		size.Bytes = max(size.Bytes, bytes+len("{}"))
+		bytes += len("{}")
+		size.Bytes, size.Total = max(size.Bytes, bytes), size.Total+bytes
 	}
-	if h.Layout.Atomic() && size.Keys > 0 {
-		size.More = max(0, wire.MaxEvent-eventRest-size.Bytes) / max(1, size.Bytes/size.Keys)
+	if !h.Layout.Alone() && size.Keys > 0 {
+		size.More = h.Layout.Events() * max(0, wire.MaxEvent-eventRest-size.Bytes) / max(1, size.Total/size.Keys)
 	}
 	return size, nil
 }

@@ -25,7 +25,7 @@ type Transaction struct {
 	await   func(name string) bool     // sets base to that of the event with the name, and is false where there is none
 	changes map[string]json.RawMessage // by name, nil for those that are removed
 	keys    map[string]string          // by name, of values that were put
-	event   string                     // the state key of the event, where not all names have the same
+	event   string                     // the state key of the event, once base is there
 	used    bool                       // whether a key was used that this event has
 	err     error                      // why it cannot be done, whatever the function says
 
@@ -33,12 +33,13 @@ type Transaction struct {
 }
 
 // Transact calls fn, and makes what that changes in one event. It calls it again where another writer has changed a key at the same time that fn
-// has read or changed. Where each name has an event of its own fn can use one key alone, and else fails with [fault.ErrNotAtomic].
+// has read or changed. All keys that fn uses must be in one event; else it fails with [fault.ErrNotAtomic].
 func (h Handle) Transact(ctx context.Context, fn func(*Transaction) error) error {
-	if h.Layout.Atomic() {
+	if h.Layout.Together("") {
 		t := &Transaction{}
-		return h.transact(ctx, Change{Names: []string{wire.Name("")}, Whole: true}, &t, func(base commit.Base) (made map[string]json.RawMessage, err error) {
-			t = h.transaction(ctx, base)
+		name := h.NameOf("")
+		return h.transact(ctx, name, &t, func(base commit.Base) (made map[string]json.RawMessage, err error) {
+			t = h.transaction(ctx, h.Layout.StateKey(name), base)
 			return t.run(fn)
 		})
 	}
@@ -56,8 +57,9 @@ var (
 	errOtherKey = errors.New("roomkv: the transaction uses another key")
 )
 
-// transact makes the change with what apply gives. Last is what apply was called with last.
-func (h Handle) transact(ctx context.Context, change Change, last **Transaction, apply func(base commit.Base) (map[string]json.RawMessage, error)) error {
+// transact makes the change of the event that holds the name with what apply gives. Last is what apply was called with last.
+func (h Handle) transact(ctx context.Context, name string, last **Transaction, apply func(base commit.Base) (map[string]json.RawMessage, error)) error {
+	change := Change{Names: []string{name}, Whole: !h.Layout.Alone()}
 	values := map[string]string{} // see [commit.Edit]; it only grows
 	edit := commit.Edit{Atomic: change.Whole, Conditional: true, Calls: true, Values: values, AddsValues: true}
 	edit.Apply = func(base commit.Base) (map[string]json.RawMessage, error) {
@@ -72,7 +74,7 @@ func (h Handle) transact(ctx context.Context, change Change, last **Transaction,
 	return h.commitAgain(ctx, change, &edit, func() (name, key string) { return (*last).unread.name, (*last).unread.key })
 }
 
-// transactOne is Transact where each name has an event of its own. The first key that fn uses tells which event that is. Another goroutine then begins the
+// transactOne is Transact where there are several events. The first key that fn uses tells which it is. Another goroutine then begins the
 // change and hands over what is there. The function fn stays in the caller's goroutine.
 func (h Handle) transactOne(ctx context.Context, fn func(*Transaction) error) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -84,11 +86,11 @@ func (h Handle) transactOne(ctx context.Context, fn func(*Transaction) error) er
 	}
 	bases, results, ended := make(chan commit.Base), make(chan result), make(chan error, 1)
 	var failed error // why there is no change that fn could be made part of
-	t := h.transaction(ctx, nil)
+	t := h.transaction(ctx, "", nil)
 	t.await = func(name string) bool {
 		last := t
 		go func() {
-			ended <- h.transact(ctx, Change{Names: []string{name}}, &last, func(base commit.Base) (map[string]json.RawMessage, error) {
+			ended <- h.transact(ctx, name, &last, func(base commit.Base) (map[string]json.RawMessage, error) {
 				select {
 				case bases <- base:
 				case <-ctx.Done():
@@ -126,8 +128,7 @@ func (h Handle) transactOne(ctx context.Context, fn func(*Transaction) error) er
 		}
 		select {
 		case base := <-bases:
-			t = h.transaction(ctx, base)
-			t.event = event
+			t = h.transaction(ctx, event, base)
 			if made, err = t.run(fn); len(t.changes) == 0 && errors.Is(t.err, fault.ErrNotAtomic) && !t.used {
 				err = errOtherKey
 			}
@@ -137,8 +138,8 @@ func (h Handle) transactOne(ctx context.Context, fn func(*Transaction) error) er
 	}
 }
 
-func (h Handle) transaction(ctx context.Context, base commit.Base) *Transaction {
-	return &Transaction{ctx: ctx, h: h, base: base, changes: map[string]json.RawMessage{}, keys: map[string]string{}}
+func (h Handle) transaction(ctx context.Context, event string, base commit.Base) *Transaction {
+	return &Transaction{ctx: ctx, h: h, event: event, base: base, changes: map[string]json.RawMessage{}, keys: map[string]string{}}
 }
 
 // run calls fn, and gives what it has changed.
@@ -159,9 +160,6 @@ func (t *Transaction) Room() id.RoomID { return t.h.ID }
 // nameOf is the name of a key that the function uses.
 func (t *Transaction) nameOf(key string) (name string, err error) {
 	name = t.h.NameOf(key)
-	if t.h.Layout.Atomic() {
-		return name, t.err
-	}
 	event := t.h.Layout.StateKey(name)
 	switch {
 	case t.err != nil:
@@ -170,7 +168,7 @@ func (t *Transaction) nameOf(key string) (name string, err error) {
 			t.err = cmp.Or(context.Cause(t.ctx), errEnded)
 		}
 	case t.event != event:
-		t.err = fault.Of(fault.ErrNotAtomic, nil, "%q and another key in %s have a state event each", key, t.h.ID)
+		t.err = fault.Of(fault.ErrNotAtomic, nil, "%q and another key in %s are not in the same state event", key, t.h.ID)
 	}
 	t.used = t.used || t.err == nil
 	return name, t.err
@@ -219,9 +217,11 @@ func (t *Transaction) Delete(key string) error {
 
 // Keys are the keys that there are.
 func (t *Transaction) Keys(list Listing) ([]string, error) {
-	if !t.h.Layout.Atomic() {
-		t.err = fault.Of(fault.ErrNotAtomic, nil, "the keys in %s have a state event each", t.h.ID)
-		return nil, t.err
+	if !t.h.Layout.Together(list.Prefix) {
+		t.err = fault.Of(fault.ErrNotAtomic, nil, "the keys in %s are not all in the same state event", t.h.ID)
+	}
+	if _, err := t.nameOf(list.Prefix); err != nil { // of which the event is that of them all
+		return nil, err
 	}
 	var keys []string
 	reader := t.h.Reader().NotWaiting().KeysOnly()

@@ -53,6 +53,15 @@ func (h Handle) All(ctx context.Context) ([]Record, error) {
 	return h.unexpired(ctx, records)
 }
 
+// Some implements [Memory].
+func (h Handle) Some(ctx context.Context, names []string) ([]Record, error) {
+	records, err := h.Memory.Some(ctx, names)
+	if err != nil {
+		return records, err
+	}
+	return h.unexpired(ctx, records)
+}
+
 // Named implements [Memory].
 func (h Handle) Named(ctx context.Context, names []string) (map[string]Record, error) {
 	found, err := h.Memory.Named(ctx, names)
@@ -89,7 +98,7 @@ func (h Handle) Parts(ctx context.Context, foreign func(stateKey string) bool) i
 func (h Handle) Sweep(ctx context.Context) error {
 	none := func(commit.Base) (map[string]json.RawMessage, error) { return nil, nil }
 	change := Change{Edit: func([]string) commit.Edit { return commit.Edit{Conditional: true, Sweeps: true, Apply: none} }}
-	if h.Layout.Atomic() {
+	if h.Layout.Together("") {
 		change.Names, change.Whole = []string{wire.Name("")}, true
 		return h.Commit(ctx, change)
 	}

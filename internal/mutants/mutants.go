@@ -5,6 +5,7 @@ var (
 	protocol    = []string{"./internal/commit"}
 	merging     = []string{"./internal/merge", "./internal/replica", "./internal/commit"}
 	conformance = []string{"-run", "^(TestConformance|TestDicts|TestStores)", "."}
+	shardRows   = []string{"-run", "TestConformance/memory.*/WithShards", "."}
 )
 
 // mutants are at least one for each guarantee and for each fault that was mended, by its name.
@@ -139,6 +140,20 @@ var mutants = []mutant{
 		"	case t.event != event:", "	case false:", []string{"-run", "TestConformance/memory.*/Transact", "."}},
 	{"Transact: what is put goes into the state in the clear", "internal/memory/transact.go",
 		", AddsValues: true}", "}", []string{"-run", "TestConformance/memory.*/Transact", "."}},
+	{"WithShards: another number is not noticed", "internal/memory/fields.go",
+		"there && mark != want {", "there && false && mark != want {", shardRows},
+	{"WithShards: of two first writers with two numbers both succeed", "internal/memory/fields.go",
+		"commit.Edit{Conditional: true, Apply: func(base commit.Base)", "commit.Edit{Apply: func(base commit.Base)", shardRows},
+	{"WithShards: a number that was redacted is replaced by another", "internal/memory/fields.go",
+		"r.Layout.Excludes(*evt.StateKey) && hasKeys(evt)", "false && hasKeys(evt)", shardRows},
+	{"WithShards: a key in the wrong state event is there twice", "internal/memory/shards.go",
+		"return isKey && !(isShard && shard == at)", "return isKey && !isShard && at == shard", []string{"./internal/memory"}},
+	{"WithShards: where a sealed key is tells of the key", "internal/memory/shards.go",
+		"wire.ShardBy(keyed(\"tag\", tag), l.N)", "wire.Shard(tag, l.N)", []string{"./internal/memory", "./docs"}},
+	{"WithShards: a copy leaves out what nobody has merged", "internal/memory/merged.go",
+		"len(heads) == 1 && heads[0].ID == at.event &&", "len(heads) > 0 && h.Has(at.event) &&", shardRows},
+	{"WithShards: a watch tells all keys of a state event that was not listed before", "internal/watch/catchup.go",
+		"			if isFresh && resumes && d == nil {", "			if false && isFresh && resumes && d == nil {", shardRows},
 	{"Sub: Restore touches other keys", "internal/past/restore.go",
 		"!stays(name) && r.holds(name, is) {", "!stays(name) && (true || r.holds(name, is)) {", []string{"-run", "TestConformance/memory.*/Sub", "."}},
 	{"Sub: ImportReplace removes other keys", "internal/transfer/import.go",
@@ -203,4 +218,22 @@ var mutants = []mutant{
 		"	was = was && w.expiring.gone[name] != old\n", "", []string{"-run", "TestConformance/memory.*/Watch_tells_what_expires", "."}},
 	{"ExpireAfter: a watch first tells what has expired", "internal/watch/initial.go",
 		"at != 0 && at <= w.now(ctx) {", "at < 0 && at <= w.now(ctx) {", []string{"-run", "TestConformance/memory.*/Watch_tells_what_expires", "."}},
+	{"WatchInitial: what changes while it tells is not told", "internal/watch/initial.go",
+		"	return !yield(Change{Event", "	if err := w.begin(ctx); err != nil {\n		return false, err\n	}\n	return !yield(Change{Event", []string{"-run", "TestConformance/memory.*Dendrite/WatchInitial_tells/single/following", "."}},
+	{"WatchInitial: it tells what other keys are", "internal/watch/initial.go",
+		"found.Err == nil && !w.Wanted(key)", "found.Err == nil && false && !w.Wanted(key)", []string{"./internal/watch"}},
+	{"FollowEvents: a read is older than maxAge", "internal/replica/dict.go",
+		"time.Since(last) < within && ", "(within > 0 || within == 0) && ", []string{"./internal/replica"}},
+	{"FollowEvents: an event that tells of a change changes nothing", "internal/memory/feed.go",
+		"			d.Doubt(evt.ID, time.Now())\n", "			_ = d\n", []string{"-run", "TestReadsFromMemoryWhileFollowingEvents", "."}},
+	{"FollowEvents: who has asked before an event knows of it", "internal/replica/dict.go",
+		" && last.After(d.doubted)", "", []string{"./internal/replica"}},
+	{"FollowEvents: what a reader got late replaces what was read since", "internal/replica/dict.go",
+		"d.version != version || ", "", []string{"./internal/replica"}},
+	{"FollowEvents: what was read is not what is known", "internal/commit/replica.go",
+		" && known.Event == view.Event && known.Err == nil && maps.Equal(known.Names, view.Names) {", " && maps.Equal(view.Names, view.Names) {", []string{"-run", "TestSimulation$", "./internal/commit", "-seeds=600"}},
+	{"FollowEvents: a write hides what an event has told of", "internal/commit/begin.go",
+		"	case c.dict.Doubted(), age", "	case age", []string{"-run", "TestWritesLookAtWhatEventsTellOf", "."}},
+	{"FollowEvents: a watch tells a change where it is noticed and not where it is listed", "internal/watch/notice.go",
+		"	if left, err = w.catchUpTo(ctx, of.Event, yield); left || err != nil || knows() {\n		return left, err\n	}\n", "", []string{"-run", "TestWatchWhileFollowingEvents", "."}},
 }

@@ -108,7 +108,7 @@ func (l *line) at(h *merge.History, i int, has []string) *Revision {
 	read := evt.read
 	switch {
 	case evt.Redacted():
-		if l.Layout.Atomic() && l.newer != nil && *l.newer == has[i] {
+		if !l.Layout.Alone() && l.newer != nil && *l.newer == has[i] {
 			return nil
 		}
 		rev.Err = fault.Of(fault.ErrRedacted, nil, "event %s in %s", evt.ID, l.ID)

@@ -32,31 +32,21 @@ func Restore(ctx context.Context, h memory.Handle, snapshot *Snapshot, list memo
 	if err != nil {
 		return 0, err
 	}
-	if !h.Layout.Atomic() {
-		names := slices.Sorted(maps.Keys(was.apply(h.VisibleNames(current))))
-		batch := seal.NewBatch(h.AskedSealer, was.inClear(names))
-		for _, name := range names {
-			err := h.Commit(ctx, memory.Change{Names: []string{name}, Edit: func([]string) commit.Edit {
-				return commit.Edit{Values: was.clear, Anew: true, Sealer: batch.Sealer, Apply: func(commit.Base) (map[string]json.RawMessage, error) {
-					return map[string]json.RawMessage{name: was.stored[name]}, nil
-				}}
-			}})
-			if err != nil {
-				return changed, err
-			}
-			changed++
+	changes := slices.Sorted(maps.Keys(was.apply(was.names(), h.VisibleNames(current))))
+	byEvent, of := memory.ByEvent(h.Layout, changes), memory.ByEvent(h.Layout, was.names())
+	batch := seal.NewBatch(h.AskedSealer, was.inClear(changes))
+	for _, stateKey := range slices.Sorted(maps.Keys(byEvent)) {
+		edit, n := was.replace(byEvent[stateKey][0]), 1
+		if !h.Layout.Alone() {
+			edit = was.edit(h.Room, of[stateKey], &n)
 		}
-		return changed, was.left
-	}
-	err = h.Commit(ctx, memory.Change{Edit: func([]string) commit.Edit {
-		return commit.Edit{Conditional: true, Values: was.clear, Anew: true, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
-			changes := was.apply(h.VisibleNames(base.Names()))
-			changed = len(changes)
-			return changes, nil
-		}}
-	}})
-	if err != nil {
-		return 0, err
+		if !h.Layout.Together("") {
+			edit.Sealer = batch.Sealer
+		}
+		if err := h.Commit(ctx, memory.Change{Names: byEvent[stateKey], Edit: func([]string) commit.Edit { return edit }}); err != nil {
+			return changed, err
+		}
+		changed += n
 	}
 	return changed, was.left
 }
@@ -161,15 +151,34 @@ func (r *restoration) inClear(names []string) (values []commit.Value) {
 	return values
 }
 
-// apply gives what changes where that is what is there now.
-func (r *restoration) apply(now map[string]string) map[string]json.RawMessage {
+// replace replaces the event that has one name.
+func (r *restoration) replace(name string) commit.Edit {
+	return commit.Edit{Values: r.clear, Anew: true, Apply: func(commit.Base) (map[string]json.RawMessage, error) {
+		return map[string]json.RawMessage{name: r.stored[name]}, nil
+	}}
+}
+
+// edit changes what differs by then in one event, of which the snapshot has these names, and tells how many names it changes.
+func (r *restoration) edit(room memory.Room, names []string, changed *int) commit.Edit {
+	return commit.Edit{Conditional: true, Values: r.clear, Anew: true, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
+		changes := r.apply(names, room.VisibleNames(base.Names()))
+		*changed = len(changes)
+		return changes, nil
+	}}
+}
+
+// names are those that the snapshot has.
+func (r *restoration) names() []string { return slices.Collect(maps.Keys(r.was)) }
+
+// apply gives what changes where that is what is there now. Names are those of the snapshot that can be there.
+func (r *restoration) apply(names []string, now map[string]string) map[string]json.RawMessage {
 	changes := map[string]json.RawMessage{}
 	stays := func(name string) bool {
 		_, broken := r.broken[r.layout.StateKey(name)]
 		return broken || r.lost[name]
 	}
-	for name, was := range r.was {
-		if is, there := now[name]; !stays(name) && (!there || is != was) {
+	for _, name := range names {
+		if is, there := now[name]; !stays(name) && (!there || is != r.was[name]) {
 			changes[name] = r.stored[name]
 		}
 	}

@@ -34,7 +34,7 @@ func TestRestorationsChanges(t *testing.T) {
 		{"some of it has changed", map[string]string{"same": `1`, "changed": `9`, "new": `9`}, changes{"changed": raw(`2`), "deleted": raw(`"elsewhere"`), "new": nil}},
 		{"what cannot come back stays as it is", map[string]string{"same": `1`, "changed": `2`, "deleted": `3`, "lost": `9`, "broken": `9`, "broken and new": `9`}, changes{}},
 	} {
-		assert.Equal(t, test.want, res.apply(test.now), test.about)
+		assert.Equal(t, test.want, res.apply(res.names(), test.now), test.about)
 	}
 }
 

@@ -24,8 +24,8 @@ func Revisions(ctx context.Context, r memory.Room, name string) iter.Seq2[*Revis
 			}
 			return
 		}
-		if dict, err := r.Layout.Parse(stateKey, current.Content); err == nil && r.Layout.Atomic() {
-			if err := r.CheckNames(dict.Names); err != nil {
+		if dict, err := r.Layout.Parse(stateKey, current.Content); err == nil {
+			if err := r.CheckFields(dict.Names); err != nil {
 				yield(nil, err)
 				return
 			}

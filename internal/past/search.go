@@ -21,6 +21,7 @@ type search struct {
 	events  map[string][]*matrix.Event // by state key: those at or before the moment, the newest first
 	current map[string]*matrix.Event   // by state key
 	oldest  map[string]*matrix.Event   // by state key: the last that was listed
+	listed  int64                      // when the last of any was sent, in Unix milliseconds
 }
 
 // farBack bounds how many events of one dict are looked at beyond the moment where writers have left no merge.
@@ -74,11 +75,11 @@ func (s *search) add(evt *matrix.Event) {
 	if !s.Layout.Holds(stateKey) {
 		return
 	}
-	s.oldest[stateKey] = evt
+	s.oldest[stateKey], s.listed = evt, evt.Time
 	s.found = s.found || evt.ID == s.moment.Revision
 	switch events := s.events[stateKey]; {
 	case !s.found, s.moment.timed() && len(events) == 0 && evt.Time > s.moment.Time.UnixMilli():
-	case !s.Layout.Atomic() && len(events) > rivals:
+	case s.Layout.Alone() && len(events) > rivals:
 	default:
 		s.events[stateKey] = append(events, evt)
 	}
@@ -86,21 +87,18 @@ func (s *search) add(evt *matrix.Event) {
 
 // enough tells whether what is older cannot matter.
 func (s *search) enough() bool {
-	if !s.Layout.Atomic() {
-		for stateKey := range s.current {
-			if len(s.events[stateKey]) == 0 {
-				return false
-			}
-		}
-		return true
-	}
-	for stateKey, events := range s.events {
-		h := s.history(stateKey)
-		if len(events) <= rivals || len(events) < farBack && h.Open() {
+	for stateKey := range s.current {
+		if len(s.events[stateKey]) == 0 {
 			return false
 		}
 	}
-	return len(s.events) > 0
+	for stateKey, events := range s.events {
+		far := len(events) > rivals || s.listed < events[0].Time-s.Policy.Unmerged.Milliseconds()
+		if !s.Layout.Alone() && (!far || len(events) < farBack && s.history(stateKey).Open()) {
+			return false
+		}
+	}
+	return s.Layout.Alone() || len(s.events) > 0
 }
 
 // history is what is known of a dict. What is listed before an event that was redacted is left out: nobody knows any more
@@ -126,13 +124,11 @@ func (s *search) snapshot(ctx context.Context) (*Snapshot, error) {
 		if view.Err == nil && events[0].Redacted() {
 			view.Err = fault.Of(fault.ErrRedacted, nil, "event %s in %s", view.Event, s.ID)
 		}
-		if s.Layout.Atomic() {
-			if view.Err != nil {
-				return nil, view.Err
-			}
-			if err := s.CheckNames(view.Names); err != nil {
-				return nil, err
-			}
+		if view.Err != nil && s.Layout.Together("") {
+			return nil, view.Err
+		}
+		if err := s.CheckFields(view.Names); view.Err == nil && err != nil {
+			return nil, err
 		}
 		if view.Err != nil {
 			found.Broken[stateKey] = *memory.RecordOf(view, nameOf(stateKey))

@@ -110,10 +110,10 @@ func (p *purge) run(ctx context.Context) error {
 	return nil
 }
 
-// current are the current events of the keys' dicts, by state key. With sealed keys it looks for plain names in a listing: in the
-// per-key layout a request for one would tell the homeserver the key.
+// current are the current events of the keys' dicts, by state key. With sealed keys it looks for plain names in a listing, for a request would tell
+// the homeserver something of the key where that decides about the event.
 func (p *purge) current(ctx context.Context) (current map[string]*matrix.Event, err error) {
-	hides := p.Secret != nil && !p.Layout.Atomic()
+	hides := p.Secret != nil && !p.Layout.Together("")
 	var listed map[string]*matrix.Event
 	if hides {
 		if listed, err = p.List(ctx); err != nil {
@@ -123,7 +123,7 @@ func (p *purge) current(ctx context.Context) (current map[string]*matrix.Event, 
 	current = make(map[string]*matrix.Event, len(p.names))
 	for stateKey := range p.names {
 		evt := listed[stateKey]
-		if !hides || wire.IsSealed(stateKey) {
+		if !hides || slices.ContainsFunc(slices.Collect(maps.Keys(p.names[stateKey])), wire.IsSealed) {
 			if evt, err = p.Get(ctx, stateKey); err != nil {
 				return nil, err
 			}
@@ -247,7 +247,7 @@ func (p *purge) remove(ctx context.Context, current map[string]*matrix.Event) (w
 		case len(names) > 0:
 		case shows:
 			edit.Conditional, edit.Barrier = true, true
-		case !p.Layout.Atomic() || len(p.used) == 0 && !slices.ContainsFunc(p.clear, func(evt *matrix.Event) bool { return *evt.StateKey == stateKey }):
+		case p.Layout.Alone() || len(p.used) == 0 && !slices.ContainsFunc(p.clear, func(evt *matrix.Event) bool { return *evt.StateKey == stateKey }):
 			continue
 		default:
 			edit.Conditional = true

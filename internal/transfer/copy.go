@@ -59,7 +59,7 @@ func (c *copying) run(ctx context.Context, dst, src Destination) error {
 		return fault.Of(fault.ErrInvalidOption, nil, "the copy's source and destination are the same memory in %s", to.ID)
 	}
 	c.from = source{from, to}
-	c.transfer = transfer{dst: dst, atomic: to.Layout.Atomic(), overwrite: c.Overwrite, report: c.report}
+	c.transfer = newTransfer(dst, to, c.Overwrite, c.report)
 	for part, err := range c.from.parts(ctx, c.from.Handle) {
 		if err != nil {
 			return err

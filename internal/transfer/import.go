@@ -48,7 +48,8 @@ func Import(ctx context.Context, dst Destination, r io.Reader, prefix string, op
 	if err != nil {
 		return Imported{}, err
 	}
-	i.transfer = transfer{dst: dst, atomic: to.Layout.Atomic(), overwrite: i.Overwrite, dry: i.DryRun, report: i.report}
+	i.transfer = newTransfer(dst, to, i.Overwrite, i.report)
+	i.transfer.dry = i.DryRun
 	err = i.run(ctx, dst, r)
 	return i.imported(), err
 }
@@ -84,7 +85,7 @@ func (i *importing) run(ctx context.Context, dst Destination, r io.Reader) error
 		}
 		remove = slices.DeleteFunc(remove, func(key string) bool { return keys[strings.TrimPrefix(key, i.prefix)] })
 	}
-	if i.transfer.atomic {
+	if !i.transfer.alone {
 		i.transfer.remove = remove
 	}
 	i.report()

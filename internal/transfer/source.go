@@ -37,14 +37,14 @@ func beside(r, other memory.Room) bool {
 	return r.ID == other.ID && r.Type.Type == other.Type.Type
 }
 
-// isTheirs tells whether the state event with the state key is the dict that the memory is copied to.
+// isTheirs tells whether the state event with the state key is a dict that the memory is copied to.
 func (s source) isTheirs(stateKey string) bool {
-	return beside(s.Room, s.to.Room) && s.Layout != s.to.Layout && s.to.Layout.Atomic() && s.to.Layout.Holds(stateKey)
+	return beside(s.Room, s.to.Room) && s.Layout != s.to.Layout && !s.to.Layout.Alone() && s.to.Layout.Holds(stateKey)
 }
 
 // isAt tells whether the memory's own state event is where the key goes, and would be overwritten there.
 func (s source) isAt(key string) bool {
-	return beside(s.Room, s.to.Room) && !s.to.Layout.Atomic() && s.Layout.Atomic() && s.Layout.Holds(s.to.Layout.StateKey(s.to.NameOf(key)))
+	return beside(s.Room, s.to.Room) && s.to.Layout.Alone() && !s.Layout.Alone() && s.Layout.Holds(s.to.Layout.StateKey(s.to.NameOf(key)))
 }
 
 // erase redacts the state events of the records, and before them the encrypted events that these refer to, but for those that

@@ -19,8 +19,10 @@ import (
 )
 
 const (
-	// How many entries are written and read back at a time, and how long their values may be in all, in bytes.
+	// How many entries are written and read back at a time, and how long their values may be in all, in bytes. Where keys are spread over several state
+	// events it is for each of these, up to manyEvents: whatever is written changes all of them.
 	transferEntries = 1000
+	manyEvents      = 16
 	transferSize    = 2 << 20
 
 	// transferStep is how many keys of the per-key layout are written together, and reportStep how many between two reports.
@@ -41,10 +43,11 @@ type Destination interface {
 // back.
 type transfer struct {
 	dst       Destination
-	atomic    bool     // whether one event has all keys
+	alone     bool     // whether each key has an event of its own
+	events    int      // else over how many keys are spread
 	overwrite bool     // whether other values that are there are replaced
 	dry       bool     // whether what would be written is counted, and not written
-	remove    []string // keys that go from the dict of the single-state-key layout when the first values are written
+	remove    []string // keys that go from dicts of many keys when the first values are written
 	report    func()   // called when there is more to tell
 
 	mu                       sync.Mutex // guards written and calls of report while several keys are written at a time
@@ -69,11 +72,15 @@ func (a arriving) stored() (json.RawMessage, error) {
 	return wire.WithExpiry(stored, a.until), err
 }
 
+func newTransfer(dst Destination, to memory.Handle, overwrite bool, report func()) transfer {
+	return transfer{dst: dst, alone: to.Layout.Alone(), events: min(to.Layout.Events(), manyEvents), overwrite: overwrite, report: report}
+}
+
 // add takes an entry, and writes those that wait when they are enough.
 func (t *transfer) add(ctx context.Context, key string, value json.RawMessage, until int64) error {
 	t.waiting = append(t.waiting, arriving{key, value, until, compactDigest(value)})
 	t.size += len(value)
-	if len(t.waiting) < transferEntries && t.size < transferSize {
+	if len(t.waiting) < transferEntries*max(1, t.events) && t.size < transferSize {
 		return nil
 	}
 	return t.flush(ctx)
@@ -113,7 +120,7 @@ func (t *transfer) flush(ctx context.Context) error {
 		return nil
 	}
 	step := len(missing)
-	if !t.atomic {
+	if t.alone {
 		step = transferStep
 	}
 	for some := range slices.Chunk(missing, max(1, step)) {
@@ -132,7 +139,7 @@ func (t *transfer) flush(ctx context.Context) error {
 // few. While the store follows, reads come from there.
 func (t *transfer) forget(ctx context.Context, written []arriving) error {
 	to, err := t.dst.Handle(ctx)
-	if err != nil || to.Layout.Atomic() || to.Follower.Live(to.ID) {
+	if err != nil || !to.Layout.Alone() || to.Follower.Live(to.ID) {
 		return err
 	}
 	for _, entry := range written {
@@ -146,7 +153,7 @@ func (t *transfer) forget(ctx context.Context, written []arriving) error {
 func (t *transfer) write(ctx context.Context, entries []arriving) error {
 	before := t.written
 	err, fitting := t.store(ctx, entries), entries
-	if errors.Is(err, fault.ErrTooLarge) && t.atomic {
+	if errors.Is(err, fault.ErrTooLarge) && !t.alone {
 		if fitting, err = t.sortOut(ctx, entries, err); err == nil && len(fitting) > 0 {
 			err = t.store(ctx, fitting)
 		}
@@ -218,10 +225,18 @@ func (t *transfer) store(ctx context.Context, entries []arriving) error {
 	for _, key := range t.remove {
 		stored[key], keys = nil, append(keys, key)
 	}
-	keep := !t.overwrite && t.atomic
+	keep := !t.overwrite && !t.alone
 	before := t.written
 	err := t.dst.Write(ctx, keys, func(to memory.Handle) error {
-		return to.PutAll(ctx, stored, memory.Put{OnlyMissing: keep, Done: t.counter(&t.written)})
+		done, names := t.counter(&t.written), map[string]bool{}
+		for _, entry := range entries {
+			names[to.NameOf(entry.key)] = true
+		}
+		return to.PutAll(ctx, stored, memory.Put{OnlyMissing: keep, Done: func(name string) {
+			if names[name] { // else it was removed
+				done(name)
+			}
+		}})
 	})
 	if err == nil {
 		t.written = before + len(entries)

@@ -183,7 +183,7 @@ func TestTransferIntoADict(t *testing.T) {
 	} {
 		into := &dictMemory{names: map[string]string{"same": `[1,2]`, "other": `1`, "old": `0`}, loses: test.loses}
 		room := roomWith(t, "!room:example.org", memory.Settings{EventType: "t", Layout: memory.OneDict{}})
-		tr := transfer{dst: destination{memory.Handle{Room: room, Memory: into}}, atomic: true, overwrite: test.overwrite, remove: test.remove, report: func() {}}
+		tr := transfer{dst: destination{memory.Handle{Room: room, Memory: into}}, overwrite: test.overwrite, remove: test.remove, report: func() {}}
 		for key, value := range map[string]string{"same": `[1, 2]`, "other": `2`, "new": `3`} {
 			require.NoError(t, tr.add(t.Context(), key, json.RawMessage(value), 0))
 		}
@@ -200,7 +200,7 @@ func TestTransferIntoADict(t *testing.T) {
 func TestTransferWritesWhenEnoughWait(t *testing.T) {
 	into := &dictMemory{names: map[string]string{}}
 	room := roomWith(t, "!room:example.org", memory.Settings{EventType: "t", Layout: memory.OneDict{}})
-	tr := transfer{dst: destination{memory.Handle{Room: room, Memory: into}}, atomic: true, report: func() {}}
+	tr := transfer{dst: destination{memory.Handle{Room: room, Memory: into}}, report: func() {}}
 	for i := range transferEntries - 1 {
 		require.NoError(t, tr.add(t.Context(), fmt.Sprint(i), json.RawMessage(`1`), 0))
 	}

@@ -1,7 +1,6 @@
 package upgrade
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,7 +23,8 @@ import (
 // that the memory was moved, and how many values were left. The reference to such a value stands here as in the old room: it tells the
 // migration of another process what is missing, and that nobody has written or deleted the key since.
 //
-// In the single-state-key layout one event brings the memory and the mark. In the per-key layout the mark is an event of its own, sent
+// In the single-state-key layout one event brings the memory and the mark. Where there are several events with many names, each brings the mark with
+// what it has, and that of their own fields has it when all others are there. In the per-key layout the mark is an event of its own, sent
 // when all others are there, and no migration writes to a state key that somebody has written to. So any number of bots may
 // move at once, and what one has moved and then changed or deleted does not come back.
 type migration struct {
@@ -133,34 +133,37 @@ func (m *migration) bring(ctx context.Context, marked *matrix.Event) error {
 		return err
 	}
 	names := slices.Collect(maps.Keys(m.changes))
-	if m.Layout.Atomic() {
+	if m.Layout.Together("") {
 		err := m.Dict(m.Layout.StateKey("")).Writer.Do(ctx, m.Fitting(ctx, m.edit(names)))
 		return fault.Advise(err, "delete keys in a copy, or move them to a store with WithPerKeyState")
 	}
-	if err := m.InState().Commit(ctx, memory.Change{Names: names, Edit: m.edit}); err != nil || m.again && len(names) == 0 {
+	if err := m.InState().Commit(ctx, memory.Change{Names: names, Edit: m.edit}); err != nil || m.again && len(names) == 0 && m.Layout.Alone() {
 		return err
 	}
-	mark := wire.Dict{Names: map[string]string{wire.PredecessorName: string(wire.Predecessor(m.old.ID, m.left))}}
-	_, _, err = m.PutState(ctx, m.Type, wire.PredecessorName, mark.Content())
-	return err
+	return m.PutField(ctx, wire.PredecessorName, func(now json.RawMessage) json.RawMessage {
+		left := m.left
+		if _, theirs := wire.MovedFrom(now, m.old.ID); !m.again { // who has moved it at the same time can have left more
+			left = max(left, theirs)
+		}
+		return wire.Predecessor(m.old.ID, left)
+	})
 }
 
 // last is what the memory of an upgraded room had, together with what was acknowledged and nobody has merged. In the per-key layout a
 // list shows which state keys have such rivals, and these alone are read by themselves.
 func (r Home) last(ctx context.Context, stone *tombstone) (records []memory.Record, err error) {
-	if r.Layout.Atomic() {
-		view, err := r.Afresh(ctx, r.Layout.StateKey(""))
-		if err == nil {
-			err = r.CheckNames(view.Names)
+	if !r.Layout.Alone() {
+		for part, err := range r.InState().Parts(ctx, func(string) bool { return false }) {
+			if err != nil {
+				return nil, err
+			}
+			records = append(records, part.Records...)
 		}
-		if err != nil {
-			return nil, err
-		}
-		return memory.RecordsOf(view), nil
+		return records, nil
 	}
 	events, err := r.ListWhole(ctx)
-	if seal := events[wire.SealName]; err == nil && seal != nil {
-		_, err = r.CheckSealEvent(seal)
+	if err == nil {
+		err = r.CheckFieldsOf(events[wire.SealName])
 	}
 	if err != nil {
 		return nil, err
@@ -224,10 +227,14 @@ func (m *migration) compare(ctx context.Context, records []memory.Record, marked
 		}
 	}
 	events, err := map[string]*matrix.Event{}, error(nil)
-	if !m.Layout.Atomic() {
+	if !m.Layout.Together("") {
 		events, err = m.ListWhole(ctx)
 	} else if marked != nil {
 		events[*marked.StateKey] = marked
+	}
+	copies, failed := m.copiesOf(ctx, events)
+	if err == nil {
+		err = failed
 	}
 	for stateKey, evt := range events {
 		if !m.Layout.Holds(stateKey) {
@@ -238,42 +245,50 @@ func (m *migration) compare(ctx context.Context, records []memory.Record, marked
 				m.was[name] = stored
 			}
 		}
-		copied, failed := m.copyOf(ctx, evt)
-		if copied != nil {
+		if copied := copies[stateKey]; copied != nil {
 			m.copies[copied.ID] = true
 			maps.Copy(m.was, m.ViewOf(copied).Names)
 		}
-		err = cmp.Or(err, failed)
 	}
 	maps.DeleteFunc(m.was, func(name, _ string) bool { return wire.IsOwn(name) && name != wire.SealName })
-	if seal := events[wire.SealName]; err == nil && seal != nil && !m.again && m.Secret != nil && m.isCopy(seal) {
-		err = m.PutSeal(ctx, wire.Dict{Names: map[string]string{wire.SealName: string(m.Seal())}})
+	seal := events[m.Layout.StateKey(wire.SealName)]
+	if err == nil && seal != nil && !m.again && m.Secret != nil && m.isCopy(seal) && !m.Layout.Together("") {
+		err = m.PutField(ctx, wire.SealName, func(json.RawMessage) json.RawMessage { return m.Seal() })
 	}
 	return err
 }
 
-// copyOf is what the homeserver has copied: the current event or, in the single-state-key layout, one before it. It is nil where there
-// is none.
-func (m *migration) copyOf(ctx context.Context, current *matrix.Event) (*matrix.Event, error) {
-	switch {
-	case m.again: // all copies were replaced
-		return nil, nil
-	case m.isCopy(current):
-		return current, nil
-	case !m.Layout.Atomic():
-		return nil, nil
+// copiesOf are the events that the homeserver has copied, by state key: the current ones, or where an event has many names perhaps one before it.
+func (m *migration) copiesOf(ctx context.Context, current map[string]*matrix.Event) (map[string]*matrix.Event, error) {
+	copies, missing := map[string]*matrix.Event{}, map[string]bool{}
+	if m.again { // all copies were replaced
+		return copies, nil
+	}
+	for stateKey, evt := range current {
+		if m.isCopy(evt) {
+			copies[stateKey] = evt
+		} else if m.Layout.Holds(stateKey) && !m.Layout.Alone() {
+			missing[stateKey] = true
+		}
+	}
+	if len(missing) == 0 {
+		return copies, nil
 	}
 	for page, err := range m.Pages(ctx) {
 		if err != nil {
 			return nil, err
 		}
 		for _, evt := range page.Events {
-			if *evt.StateKey == *current.StateKey && m.isCopy(evt) {
-				return evt, nil
+			if missing[*evt.StateKey] && m.isCopy(evt) {
+				copies[*evt.StateKey] = evt
+				delete(missing, *evt.StateKey)
 			}
 		}
+		if len(missing) == 0 {
+			break
+		}
 	}
-	return nil, nil
+	return copies, nil
 }
 
 // load reads what is to stand here. Values are encrypted anew, so that this room's members can read them. What cannot be read is left as
@@ -283,7 +298,7 @@ func (m *migration) load(ctx context.Context, records []memory.Record) error {
 	for name := range m.was {
 		m.changes[name] = nil
 	}
-	if m.Secret != nil && m.Layout.Atomic() {
+	if m.Secret != nil && m.Layout.Together("") {
 		m.changes[wire.SealName] = m.Seal()
 	}
 	sealer, err := m.Sealer(ctx, true)
@@ -357,10 +372,14 @@ func (m *migration) edit(names []string) commit.Edit {
 				changes[name] = m.changes[name]
 			}
 		}
-		if !m.Layout.Atomic() || m.isMarked(base) && len(changes) == 0 && !m.again { // somebody else has moved all meanwhile
+		if m.Layout.Alone() || m.isMarked(base) && len(changes) == 0 && !m.again { // somebody else has moved all meanwhile
 			return changes, nil
 		}
-		changes[wire.PredecessorName] = wire.Predecessor(m.old.ID, m.left)
+		left := 0 // of which the event tells that is written last
+		if m.Layout.Together("") {
+			left = m.left
+		}
+		changes[wire.PredecessorName] = wire.Predecessor(m.old.ID, left)
 		if seal, sealed := base.Stored(wire.SealName); sealed && changes[wire.SealName] == nil {
 			return changes, m.CheckSeal(string(seal), true)
 		}
@@ -376,7 +395,7 @@ func (m *migration) isFree(base commit.Base, name string) bool {
 	switch {
 	case there && string(now) == m.refs[name]:
 		return true
-	case !m.Layout.Atomic():
+	case m.Layout.Alone():
 		return m.copies[base.Event()]
 	default:
 		return !since && there == stood && string(now) == was

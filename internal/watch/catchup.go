@@ -160,8 +160,8 @@ type reach struct {
 }
 
 // catchUp tells what has happened since the last event that was told. A watch that resumes knows of nothing yet.
-func (w *Watch) catchUp(ctx context.Context, reach reach, resumes bool, yield func(Change, error) bool) (left bool, err error) {
-	events, missed, err := w.listed(ctx, reach, resumes)
+func (w *Watch) catchUp(ctx context.Context, back reach, resumes bool, yield func(Change, error) bool) (left bool, err error) {
+	events, missed, err := w.listed(ctx, back, resumes)
 	if err != nil || len(events) == 0 {
 		return false, err
 	}
@@ -185,6 +185,11 @@ func (w *Watch) catchUp(ctx context.Context, reach reach, resumes bool, yield fu
 			if !isFresh && resumes {
 				w.add(evt)
 			}
+			if isFresh && resumes && d == nil {
+				if err := w.before(ctx, evt, events); err != nil {
+					return false, err
+				}
+			}
 		}
 		if isFresh {
 			fresh = append(fresh, evt)
@@ -199,9 +204,9 @@ func (w *Watch) catchUp(ctx context.Context, reach reach, resumes bool, yield fu
 	return false, nil
 }
 
-// listed gives the memory's events, the newest first, back to the last one that was told, and how many are listed after that. When the
+// listed gives the memory's events, the newest first, back to the last one that was told or as far as it has to, and how many are listed after that. When the
 // watch resumes they go back to where it is known what each dict was then.
-func (w *Watch) listed(ctx context.Context, reach reach, resumes bool) (events []*matrix.Event, missed int, err error) {
+func (w *Watch) listed(ctx context.Context, back reach, resumes bool) (events []*matrix.Event, missed int, err error) {
 	missed = -1
 	reached := false // whether they go back as far as they have to
 	for page, err := range w.Pages(ctx) {
@@ -213,8 +218,8 @@ func (w *Watch) listed(ctx context.Context, reach reach, resumes bool) (events [
 		}
 		events = append(events, page.Events...)
 		place := matrix.PlaceOf(matrix.Token(page.Next))
-		reached = page.Next == "" || 0 < place && place <= reach.since ||
-			reach.until != "" && slices.ContainsFunc(page.Events, func(evt *matrix.Event) bool { return evt.ID == reach.until })
+		reached = page.Next == "" || 0 < place && place <= back.since ||
+			back.until != "" && slices.ContainsFunc(page.Events, func(evt *matrix.Event) bool { return evt.ID == back.until })
 		if missed >= 0 && !(resumes && w.lacks(events[:missed], events[missed:])) || missed < 0 && reached {
 			break
 		}
@@ -250,10 +255,33 @@ func (w *Watch) isFresh(ctx context.Context, evt *matrix.Event, after, resumes b
 	return later, err
 }
 
-// lacks tells whether some of the missed events are of dicts of which nothing older is known.
+// before learns what was there before an event of a dict of which nothing older is listed: of the names that it has besides, nobody knows otherwise
+// that they have not changed.
+func (w *Watch) before(ctx context.Context, evt *matrix.Event, listed []*matrix.Event) error {
+	if w.Layout.Alone() {
+		return nil
+	}
+	for _, parent := range w.Parsed(evt).Parents {
+		if slices.ContainsFunc(listed, func(other *matrix.Event) bool { return other.ID == parent }) {
+			continue
+		}
+		was, err := w.Earlier(ctx, parent)
+		switch {
+		case err != nil:
+			return err
+		case was == nil || was.Redacted():
+			return fault.Of(fault.ErrTooOld, nil, "the homeserver does not have event %s in %s any more, on which %s builds", parent, w.ID, evt.ID)
+		case was.Type == evt.Type && *was.StateKey == *evt.StateKey:
+			w.add(was)
+		}
+	}
+	return nil
+}
+
+// lacks tells whether some of the missed events are of dicts of which nothing older is known, nor can be asked for.
 func (w *Watch) lacks(missed, older []*matrix.Event) bool {
 	return slices.ContainsFunc(missed, func(evt *matrix.Event) bool {
-		return w.dicts[*evt.StateKey] == nil && w.Layout.Holds(*evt.StateKey) &&
+		return w.dicts[*evt.StateKey] == nil && w.Layout.Holds(*evt.StateKey) && (w.Layout.Alone() || len(w.Parsed(evt).Parents) == 0) &&
 			!slices.ContainsFunc(older, func(o *matrix.Event) bool { return *o.StateKey == *evt.StateKey })
 	})
 }

@@ -46,8 +46,8 @@ func (w *Watch) tellInitial(ctx context.Context, yield func(Change, error) bool)
 // records are those of all names of all dicts, and one with an error for each event that cannot be read.
 func (w *Watch) records() (records []memory.Record, err error) {
 	for _, d := range w.dicts {
-		if w.Layout.Atomic() {
-			if err := w.CheckNames(d.names); err != nil {
+		if !w.Layout.Alone() {
+			if err := w.CheckFields(d.names); err != nil {
 				return nil, err
 			}
 		}

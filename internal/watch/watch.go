@@ -71,7 +71,7 @@ func (w *Watch) Run(ctx context.Context, queues *Queues, yield func(Change, erro
 	if !w.Follower.Started() { // after the queue is open, which Close ends
 		return fault.Of(fault.ErrNotFollowing, nil, "call Follow, or FollowEvents, before Watch")
 	}
-	if err := w.EnsureSeal(ctx, false); err != nil {
+	if err := w.EnsureFields(ctx, false); err != nil {
 		return err
 	}
 	if w.Account != nil {
@@ -184,6 +184,9 @@ func (w *Watch) update(stateKey string, d *watched) (names []string, before, aft
 
 // bring is tell for an event that the sync has brought, which can have been there before.
 func (w *Watch) bring(ctx context.Context, evt *matrix.Event, yield func(Change, error) bool) (left bool, err error) {
+	if !w.Layout.Holds(*evt.StateKey) {
+		return false, nil
+	}
 	if !w.caught {
 		if old, err := w.isOld(ctx, evt); old || err != nil {
 			return false, err
@@ -201,7 +204,7 @@ func (w *Watch) tell(ctx context.Context, evt *matrix.Event, yield func(Change, 
 		}
 	}
 	names, before, after := w.add(evt)
-	if err := w.CheckNames(after); err != nil {
+	if err := w.CheckFields(after); err != nil {
 		return false, err
 	}
 	return w.yield(ctx, names, before, after, func(string) Change {
@@ -224,7 +227,7 @@ func (w *Watch) tellAccount(ctx context.Context, now fallback.Version, yield fun
 		maps.Copy(before, old)
 		maps.Copy(after, new)
 	}
-	if err := w.CheckNames(after); err != nil {
+	if err := w.CheckFields(after); err != nil {
 		return false, err
 	}
 	return w.yield(ctx, names, before, after, func(name string) Change {

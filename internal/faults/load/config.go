@@ -18,6 +18,7 @@ type Config struct {
 	Pace  float64
 
 	PerKey       bool
+	Shards       int // over how many state events keys are spread, 0 where they are not
 	Follow       bool
 	Encrypted    bool
 	SingleWriter bool // then there is one process
@@ -95,6 +96,9 @@ func (c Config) vary() Config {
 	if c.SingleWriter {
 		c.Processes, c.Goroutines = 1, c.Goroutines+c.Processes
 	}
+	if !c.PerKey && random.IntN(2) == 0 {
+		c.Shards = 1 + random.IntN(6)
+	}
 	return c
 }
 
@@ -107,7 +111,7 @@ func (c Config) String() string {
 	for _, option := range []struct {
 		word string
 		set  bool
-	}{{"per key", c.PerKey}, {"following", c.Follow}, {"encrypted", c.Encrypted}, {"single writer", c.SingleWriter}, {"one account", c.OneAccount}, {"separate processes", c.Separate}} {
+	}{{"per key", c.PerKey}, {fmt.Sprintf("%d shards", c.Shards), c.Shards > 0}, {"following", c.Follow}, {"encrypted", c.Encrypted}, {"single writer", c.SingleWriter}, {"one account", c.OneAccount}, {"separate processes", c.Separate}} {
 		if option.set {
 			words = append(words, option.word)
 		}

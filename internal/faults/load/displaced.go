@@ -10,6 +10,8 @@ import (
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/internal/wire"
 )
 
 // displaced are the memory's events, by state key, that the homeserver has stored before a kill and brought to its lists and its sync only
@@ -55,8 +57,11 @@ func (r *Run) excuse(displaced map[string]id.EventID) {
 	r.Violations = nil
 	for _, v := range violations {
 		stateKey := ""
-		if r.Config.PerKey {
+		switch n := r.Config.Shards; {
+		case r.Config.PerKey:
 			stateKey = v.Key
+		case n > 0:
+			stateKey = wire.ShardKey(wire.Shard(v.Key, n), n)
 		}
 		evt, ok := displaced[stateKey]
 		if !ok || !slices.Contains([]string{Lost, NotOneOrder, OwnUnread, Vanished}, v.Kind) {

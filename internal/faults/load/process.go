@@ -61,6 +61,9 @@ func (r *Run) store(client *mautrix.Client) (*roomkv.Store, error) {
 	if r.Config.PerKey {
 		options = append(options, roomkv.WithPerKeyState())
 	}
+	if r.Config.Shards > 0 {
+		options = append(options, roomkv.WithShards(r.Config.Shards))
+	}
 	if r.Config.SingleWriter {
 		options = append(options, roomkv.WithSingleWriter())
 	}

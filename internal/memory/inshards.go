@@ -1,0 +1,203 @@
+package memory
+
+import (
+	"context"
+	"iter"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/roomkv/roomkv/internal/matrix"
+	"github.com/roomkv/roomkv/internal/merge"
+	"github.com/roomkv/roomkv/internal/replica"
+	"github.com/roomkv/roomkv/internal/wire"
+)
+
+// inShards is the memory in several state events with several names each.
+type inShards struct {
+	inState
+	layout Shards
+}
+
+// All implements [Memory].
+func (m inShards) All(ctx context.Context) (records []Record, err error) {
+	events := map[string]*matrix.Event{}
+	told := m.allTold()
+	if !told {
+		if events, err = m.List(ctx); err == nil {
+			err = m.CheckFieldsOf(events[wire.ShardsName])
+		}
+	} else if view := m.Dict(wire.ShardsName).View(); view != nil {
+		err = m.CheckFields(view.Names)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for stateKey := range m.layout.keys() {
+		evt, d := events[stateKey], m.Replica(stateKey)
+		var view *replica.View
+		switch {
+		case told, evt == nil && d != nil && d.Knows(): // which the homeserver can have left out
+			view, err = m.View(ctx, stateKey, maps.Equal[map[string]string])
+		case evt != nil:
+			view, err = m.ViewWith(ctx, evt)
+		default:
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		records = append(records, RecordsOf(view)...)
+	}
+	return records, nil
+}
+
+// allTold tells whether all there is is known, and the sync tells of changes.
+func (m inShards) allTold() bool {
+	if !m.Follower.Live(m.ID) {
+		return false
+	}
+	for stateKey := range m.layout.keys() {
+		if !m.told(stateKey) {
+			return false
+		}
+	}
+	return true
+}
+
+// Named implements [Memory].
+func (m inShards) Named(ctx context.Context, names []string) (map[string]Record, error) {
+	wanted := ByEvent(m.Layout, names)
+	found := make(map[string]Record, len(names))
+	add := func(view *replica.View, names []string) {
+		for _, name := range names {
+			if record := RecordOf(view, name); record != nil {
+				found[name] = *record
+			}
+		}
+	}
+	beside := map[string]*matrix.Event{} // by state key: those beside which this process knows of others
+	err := m.ScanAll(ctx, m.Type, func() matrix.Visit {
+		clear(found)
+		clear(beside)
+		return func(evt *matrix.Event, _ bool) error {
+			switch stateKey := *evt.StateKey; {
+			case wanted[stateKey] == nil:
+			case m.knowsOthers(evt):
+				beside[stateKey] = evt
+			default:
+				add(m.ViewOf(evt), wanted[stateKey])
+			}
+			return nil
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	for stateKey, evt := range beside {
+		view, err := m.ViewWith(ctx, evt)
+		if err != nil {
+			return nil, err
+		}
+		add(view, wanted[stateKey])
+	}
+	return found, nil
+}
+
+// knowsOthers tells whether this process knows of events that the one does not stand for.
+func (m inShards) knowsOthers(evt *matrix.Event) (others bool) {
+	if d := m.Replica(*evt.StateKey); d != nil {
+		d.Look(func(h *merge.History) {
+			others = slices.ContainsFunc(h.Heads(), func(head *merge.Event) bool { return head.ID != evt.ID })
+		})
+	}
+	return others
+}
+
+// Parts implements [Memory]. What writers who have died left unmerged is looked for in each event.
+func (m inShards) Parts(ctx context.Context, foreign func(stateKey string) bool) iter.Seq2[Part, error] {
+	return func(yield func(Part, error) bool) {
+		var fields *matrix.Event
+		current := map[string]head{} // by state key
+		err := m.ScanAll(ctx, m.Type, func() matrix.Visit {
+			fields = nil
+			clear(current)
+			return func(evt *matrix.Event, _ bool) error {
+				switch stateKey := *evt.StateKey; {
+				case stateKey == wire.ShardsName:
+					fields = evt
+				case m.Layout.Holds(stateKey) && !foreign(stateKey):
+					current[stateKey] = head{evt.ID, evt.Time, len(RecordsOf(m.ViewOf(evt)))}
+				}
+				return nil
+			}
+		})
+		if err == nil {
+			err = m.CheckFieldsOf(fields)
+		}
+		var merged map[string]*replica.View
+		if err == nil && len(current) > 0 {
+			merged, err = m.merged(ctx, current)
+		}
+		if err != nil {
+			yield(Part{}, err)
+			return
+		}
+		var part Part
+		for _, at := range current {
+			part.Left += at.names
+		}
+		size := 0
+		for some := range slices.Chunk(slices.Sorted(maps.Keys(current)), Parallel) {
+			views, err := m.allAfresh(ctx, some, merged)
+			if err != nil {
+				yield(Part{}, err)
+				return
+			}
+			for i, view := range views {
+				part.Left -= current[some[i]].names
+				for _, record := range RecordsOf(view) {
+					part.Records = append(part.Records, record)
+					size += len(record.Stored)
+				}
+			}
+			if size > partSize && part.Left > 0 {
+				if !yield(part, nil) {
+					return
+				}
+				part.Records, size = nil, 0
+			}
+		}
+		part.Left = 0
+		yield(part, nil)
+	}
+}
+
+// allAfresh is Afresh for several dicts at a time, but for those that are known. What nobody has asked for otherwise is not kept.
+func (m inShards) allAfresh(ctx context.Context, stateKeys []string, fresh map[string]*replica.View) ([]*replica.View, error) {
+	views, errs := make([]*replica.View, len(stateKeys)), make([]error, len(stateKeys))
+	var readers sync.WaitGroup
+	for i, stateKey := range stateKeys {
+		if views[i] = fresh[stateKey]; views[i] != nil {
+			continue
+		}
+		known := m.Replica(stateKey) != nil || m.Follower.Started()
+		readers.Go(func() {
+			if views[i], errs[i] = m.Afresh(ctx, stateKey); !known {
+				m.Dicts.Forget(m.Address(stateKey))
+			}
+		})
+	}
+	readers.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return nil, err
+		}
+	}
+	return views, nil
+}
+
+// Remove implements [Memory].
+func (m inShards) Remove(ctx context.Context, names []string, done func(name string)) error {
+	return m.Commit(ctx, Removal(names, done))
+}
