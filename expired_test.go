@@ -124,6 +124,39 @@ func TestAccountDataMovesOverWhatHasExpired(t *testing.T) {
 	})
 }
 
+// What lies in account data over an expired value still counts when that was removed, moves into the state when power comes, and is no longer there
+// when the state has another value.
+func TestAccountDataOverWhatWasSwept(t *testing.T) {
+	eachExpiring(t, func(t *testing.T, r expiring, layout roomkv.Option, single bool) {
+		bot := powerlessBot(t, &r)
+		admin := open(t, r.admin, r.room, layout)
+		require.NoError(t, admin.PutAll(t.Context(), map[string]any{"k": "admins", "later": "admins"}, roomkv.ExpireAfter(time.Minute)))
+		fallback := func() *roomkv.Store { return open(t, bot, r.room, layout, roomkv.WithAccountDataFallback()) }
+		s := fallback()
+		require.NoError(t, s.PutAll(t.Context(), map[string]any{"k": "mine", "later": "mine"}))
+		want := map[string]string{"k": `"mine"`, "later": `"mine"`}
+		assert.Equal(t, want, memoryOf(t, s))
+		time.Sleep(2 * time.Minute)
+		assert.Equal(t, want, memoryOf(t, s))
+		require.NoError(t, admin.Sweep(t.Context()))
+		for _, s := range []*roomkv.Store{s, fallback()} {
+			assert.Equal(t, want, memoryOf(t, s))
+			got, err := roomkv.Get[string](t.Context(), s, "k")
+			require.NoError(t, err)
+			assert.Equal(t, "mine", got)
+		}
+		require.NoError(t, admin.Put(t.Context(), "later", "newer"))
+		want["later"] = `"newer"`
+		s = fallback()
+		assert.Equal(t, want, memoryOf(t, s))
+		require.NoError(t, s.Put(t.Context(), "other", 1))
+		giveLevel(t, r, bot.UserID, 100)
+		time.Sleep(time.Hour)
+		require.NoError(t, s.Delete(t.Context(), "other"))
+		assert.Equal(t, want, memoryOf(t, admin))
+	})
+}
+
 // An expired value beneath account data is not there.
 func TestUpdateOverExpiredState(t *testing.T) {
 	eachExpiring(t, func(t *testing.T, r expiring, layout roomkv.Option, single bool) {

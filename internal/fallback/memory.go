@@ -395,9 +395,8 @@ func (f *Memory) moving(content wire.Account, state *stateView, names []string) 
 	return commit.Edit{Conditional: true, Overwrites: true, Values: clearValues(content, names), Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
 		changes := map[string]json.RawMessage{}
 		for _, name := range names {
-			at, _ := wire.Expiry(state.at(name).Names[name])
 			_, there := base.Stored(name)
-			expired := at != 0 && !there // since it was read, or before that
+			expired := content.Over[name].Until != 0 && !there
 			if !expired && baseIn(f.Room, base, name) != content.Over[name].Base && !isOwn(f.Room, name) {
 				continue
 			}

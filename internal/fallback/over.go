@@ -51,7 +51,9 @@ func (f *Memory) over(ctx context.Context, change memory.Change, edit commit.Edi
 			case stored == nil && !beneath:
 				delete(over, name)
 			default:
-				over[name] = wire.Over{Time: over[name].Time, Base: state.base(name)}
+				written := state.over(name)
+				written.Time = over[name].Time
+				over[name] = written
 			}
 		}
 		for name, o := range over { // what has expired over nothing

@@ -120,11 +120,20 @@ func (v *stateView) at(name string) *replica.View {
 	return &replica.View{}
 }
 
-// counts tells whether what lies over a name counts: while the state has what it had when that was written, or what the user has sent. The user
+// over is what account data says of a name that is written there now.
+func (v *stateView) over(name string) wire.Over {
+	until, _ := wire.Expiry(v.at(name).Names[name])
+	return wire.Over{Base: v.base(name), Until: until}
+}
+
+// counts tells whether what lies over a name counts: while the state has what it had when that was written, or nothing since that has expired, or
+// what the user has sent. The user
 // writes to the state only while nothing lies over it, so that what lies there is later. The homeserver can have left an event out of the state in
 // between, or put it back.
 func (v *stateView) counts(over wire.Over, name string) bool {
-	return over.Base == v.base(name) || isOwn(v.Room, name) || v.Layout.Alone() && v.at(name).Sender == v.Client.UserID
+	_, there := v.at(name).Names[name]
+	swept := over.Until != 0 && !there
+	return swept || over.Base == v.base(name) || isOwn(v.Room, name) || v.Layout.Alone() && v.at(name).Sender == v.Client.UserID
 }
 
 // isOwn tells whether the user has sent what the state has under the name, as far as this process knows its history.

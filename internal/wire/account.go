@@ -23,6 +23,9 @@ type Account struct {
 type Over struct {
 	Time int64  `json:"ts"`             // Unix milliseconds; no two writes of an account have the same
 	Base string `json:"base,omitempty"` // what the state had under the name then; see [Base]
+
+	// Until is when that expires, in Unix milliseconds, 0 where it does not.
+	Until int64 `json:"until,omitempty"`
 }
 
 // ParseAccount reads a content. The error is ErrFormat.
