@@ -49,9 +49,17 @@ type accounts interface {
 // subject is a homeserver that the table runs on.
 type subject struct {
 	accounts
-	name string
-	like model
-	real bool // whether there is more than memory behind it
+	servers []accounts // of the same kind: the rows are shared among these
+	name    string
+	like    model
+	most    int // in how many of its settings a row runs, in all where it is 0
+}
+
+// of is the subject for one run of a row.
+func (s *subject) of(run int) *subject {
+	one := *s
+	one.accounts = s.servers[run%len(s.servers)]
+	return &one
 }
 
 // model is the homeserver that a subject behaves as.
@@ -398,40 +406,48 @@ func subjects(t *testing.T) []*subject {
 		inMemory := func(mode fakehs.Mode) *fakehs.Server { // with IDs of its own: this process remembers those of account data
 			return fakehs.New(fakehs.Options{Mode: mode, Seed: mathrand.Uint64()})
 		}
+		second, err := homeserver.Start(t.Context())
+		require.NoError(t, err)
+		t.Cleanup(func() { assert.NoError(t, second.Close()) })
 		return []*subject{
-			{accounts: inMemory(fakehs.Linear), name: "memory, as Dendrite", like: dendrite},
-			{accounts: inMemory(fakehs.Forking), name: "memory, as Synapse", like: synapse},
-			{accounts: server, name: "dendrite", like: dendrite, real: true},
+			{servers: []accounts{inMemory(fakehs.Linear)}, name: "memory, as Dendrite", like: dendrite},
+			{servers: []accounts{inMemory(fakehs.Forking)}, name: "memory, as Synapse", like: synapse},
+			{servers: []accounts{server, second}, name: "dendrite", like: dendrite, most: 1},
 		}
 	}
 	resp, err := http.Get(server.URL + "/_matrix/client/versions")
 	require.NoError(t, err)
 	_ = resp.Body.Close()
 	if strings.HasPrefix(resp.Header.Get("Server"), "Synapse/") {
-		return []*subject{{accounts: server, name: "synapse", like: synapse, real: true}}
+		return []*subject{{servers: []accounts{server}, name: "synapse", like: synapse, most: 2}}
 	}
-	return []*subject{{accounts: server, name: "homeserver", like: dendrite, real: true}}
+	return []*subject{{servers: []accounts{server}, name: "homeserver", like: dendrite, most: 2}}
 }
 
-// settings are those in which the row runs: on a real homeserver the first and the last, and all of them only where more was asked for.
-func (r row) settings(s *subject) []string {
+// settings are those in which the row of that number runs. Where not all do, each row begins with another one, so that every setting has its share of
+// the rows.
+func (r row) settings(s *subject, number int) []string {
 	all := strings.Fields(r.in)
-	if s.real && len(all) > 2 && !thorough() {
-		return []string{all[0], all[len(all)-1]}
+	if s.most == 0 || s.most >= len(all) || thorough() {
+		return all
 	}
-	return all
+	first := number % len(all)
+	return slices.Concat(all[first:], all[:first])[:s.most]
 }
 
 func TestConformance(t *testing.T) {
 	for _, s := range subjects(t) {
 		t.Run(s.name, func(t *testing.T) {
-			for _, row := range conformance {
-				for _, setting := range row.settings(s) {
+			runs := 0
+			for number, row := range conformance {
+				for _, setting := range row.settings(s, number) {
+					runs++
+					at := s.of(runs)
 					t.Run(row.name+"/"+setting, func(t *testing.T) {
 						if !row.alone {
 							t.Parallel()
 						}
-						row.run(t, newEnv(t, s, setting))
+						row.run(t, newEnv(t, at, setting))
 					})
 				}
 			}

@@ -156,11 +156,35 @@ func TestReadsAskWhileFollowingEvents(t *testing.T) {
 	})
 }
 
+// hears has events handed on in order, and returns what waits until the last event of a key has been.
+func (p *pushed) hears(t *testing.T) (wait func(key string)) {
+	t.Helper()
+	var heard sync.Map
+	p.delivers(func(events []*event.Event) {
+		p.handle(events)
+		for _, evt := range events {
+			heard.Store(roomkv.Revision(evt.ID), true)
+		}
+	})
+	return func(key string) {
+		t.Helper()
+		entry, err := p.other.Entry(t.Context(), key)
+		require.NoError(t, err)
+		eventually(t, func() bool {
+			_, ok := heard.Load(entry.Revision)
+			return ok
+		}, "the event of "+key+" has come")
+	}
+}
+
 // With a maxAge reads are answered from memory, until an event comes or the homeserver was last asked for so long ago.
 func TestReadsFromMemoryWhileFollowingEvents(t *testing.T) {
 	eachPushed(t, time.Hour, func(t *testing.T, p *pushed) {
 		ctx := t.Context()
+		heard := p.hears(t)
 		require.NoError(t, p.other.PutAll(ctx, map[string]any{"k": 1, "other": 1}))
+		heard("k")
+		heard("other")
 		_, value := p.reads(t, "k")
 		assert.Equal(t, "1", value)
 		require.ErrorIs(t, p.store.Get(ctx, "none", new(any)), roomkv.ErrNotFound)
@@ -174,11 +198,12 @@ func TestReadsFromMemoryWhileFollowingEvents(t *testing.T) {
 		for n := range 3 {
 			require.NoError(t, p.other.Put(ctx, "k", 10+n))
 			require.NoError(t, p.other.Put(ctx, "none", n))
-			eventually(t, func() bool {
-				got, err := roomkv.Get[int](ctx, p.store, "k")
-				none, missing := roomkv.Get[int](ctx, p.store, "none")
-				return err == nil && missing == nil && got == 10+n && none == n
-			}, "an event has told of it")
+			heard("k")
+			heard("none")
+			_, value := p.reads(t, "k")
+			assert.Equal(t, fmt.Sprint(10+n), value)
+			_, value = p.reads(t, "none")
+			assert.Equal(t, fmt.Sprint(n), value)
 			took, _ := p.reads(t, "k")
 			assert.Zero(t, took)
 			entries, err := p.store.GetAll(ctx, "k", "none")
