@@ -122,6 +122,27 @@ func (p *pushed) reads(t *testing.T, key string) (requests int, value string) {
 	return p.recorder.Count(), string(entry.Value)
 }
 
+// hears has events handed on in order, and returns what waits until the last event of a key has been.
+func (p *pushed) hears(t *testing.T) (wait func(key string)) {
+	t.Helper()
+	var heard sync.Map
+	p.delivers(func(events []*event.Event) {
+		p.handle(events)
+		for _, evt := range events {
+			heard.Store(roomkv.Revision(evt.ID), true)
+		}
+	})
+	return func(key string) {
+		t.Helper()
+		entry, err := p.other.Entry(t.Context(), key)
+		require.NoError(t, err)
+		eventually(t, func() bool {
+			_, ok := heard.Load(entry.Revision)
+			return ok
+		}, "the event of "+key+" has come")
+	}
+}
+
 // eachPushed runs a test in both modes and layouts.
 func eachPushed(t *testing.T, maxAge time.Duration, test func(t *testing.T, p *pushed)) {
 	t.Parallel()
@@ -154,27 +175,6 @@ func TestReadsAskWhileFollowingEvents(t *testing.T) {
 		require.NoError(t, err)
 		assert.False(t, info.Following)
 	})
-}
-
-// hears has events handed on in order, and returns what waits until the last event of a key has been.
-func (p *pushed) hears(t *testing.T) (wait func(key string)) {
-	t.Helper()
-	var heard sync.Map
-	p.delivers(func(events []*event.Event) {
-		p.handle(events)
-		for _, evt := range events {
-			heard.Store(roomkv.Revision(evt.ID), true)
-		}
-	})
-	return func(key string) {
-		t.Helper()
-		entry, err := p.other.Entry(t.Context(), key)
-		require.NoError(t, err)
-		eventually(t, func() bool {
-			_, ok := heard.Load(entry.Revision)
-			return ok
-		}, "the event of "+key+" has come")
-	}
 }
 
 // With a maxAge reads are answered from memory, until an event comes or the homeserver was last asked for so long ago.
@@ -250,18 +250,12 @@ func TestWritesLookAtWhatEventsTellOf(t *testing.T) {
 				}
 				return n
 			}
-			heard := make(chan bool, 100)
-			p.delivers(func(events []*event.Event) {
-				p.handle(events)
-				heard <- true
-			})
+			heard := p.hears(t)
 			for n := range 3 {
 				require.NoError(t, p.store.Put(ctx, "own", n))
-				for len(heard) > 0 {
-					<-heard
-				}
-				require.NoError(t, p.other.Put(ctx, fmt.Sprint("other", n), n))
-				<-heard
+				other := fmt.Sprint("other", n)
+				require.NoError(t, p.other.Put(ctx, other, n))
+				heard(other)
 				p.recorder.Reset()
 				require.NoError(t, p.store.Put(ctx, "own", n+10))
 				assert.Equal(t, 1, sends(), "it did not have to merge")
