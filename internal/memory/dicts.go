@@ -6,6 +6,7 @@ import (
 
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/matrix"
+	"github.com/roomkv/roomkv/internal/merge"
 	"github.com/roomkv/roomkv/internal/replica"
 )
 
@@ -42,11 +43,15 @@ func (r Room) View(ctx context.Context, stateKey string, agree func(view, curren
 
 // ViewWith is View for who has just got the current event.
 func (r Room) ViewWith(ctx context.Context, evt *matrix.Event) (*replica.View, error) {
-	if d := r.Replica(*evt.StateKey); d != nil && d.Knows() && !r.Layout.Alone() { // else another writer's event is of the same key
-		current := r.Parsed(evt)
-		return d.ViewWith(ctx, &current, maps.Equal[map[string]string])
+	current := r.Parsed(evt)
+	return r.viewWith(ctx, *evt.StateKey, &current)
+}
+
+func (r Room) viewWith(ctx context.Context, stateKey string, current *merge.Event) (*replica.View, error) {
+	if d := r.Replica(stateKey); d != nil && d.Knows() && !r.Layout.Alone() { // else another writer's event is of the same key
+		return d.ViewWith(ctx, current, maps.Equal[map[string]string])
 	}
-	return r.ViewOf(evt), nil
+	return replica.ViewOf(current), nil
 }
 
 // told tells whether the dict under the state key is known, and the sync tells of changes, or what the homeserver has said still counts.

@@ -135,7 +135,7 @@ func (m inShards) Parts(ctx context.Context, foreign func(stateKey string) bool)
 		if err == nil {
 			err = m.CheckFieldsOf(fields)
 		}
-		var merged map[string]*replica.View
+		var merged map[string]*merge.Event
 		if err == nil && len(current) > 0 {
 			merged, err = m.merged(ctx, current)
 		}
@@ -173,12 +173,13 @@ func (m inShards) Parts(ctx context.Context, foreign func(stateKey string) bool)
 	}
 }
 
-// allAfresh is Afresh for several dicts at a time, but for those that are known. What nobody has asked for otherwise is not kept.
-func (m inShards) allAfresh(ctx context.Context, stateKeys []string, fresh map[string]*replica.View) ([]*replica.View, error) {
+// allAfresh is Afresh for several dicts at a time, but for those whose current event is given. What nobody has asked for otherwise is not kept.
+func (m inShards) allAfresh(ctx context.Context, stateKeys []string, current map[string]*merge.Event) ([]*replica.View, error) {
 	views, errs := make([]*replica.View, len(stateKeys)), make([]error, len(stateKeys))
 	var readers sync.WaitGroup
 	for i, stateKey := range stateKeys {
-		if views[i] = fresh[stateKey]; views[i] != nil {
+		if at := current[stateKey]; at != nil {
+			views[i], errs[i] = m.viewWith(ctx, stateKey, at)
 			continue
 		}
 		known := m.Replica(stateKey) != nil || m.Follower.Started()

@@ -7,7 +7,6 @@ import (
 
 	"github.com/roomkv/roomkv/internal/commit"
 	"github.com/roomkv/roomkv/internal/merge"
-	"github.com/roomkv/roomkv/internal/replica"
 )
 
 // mostListed is how much of the latest events is looked through for what nobody has merged, in bytes of names and values.
@@ -22,7 +21,7 @@ type head struct {
 
 // merged gives those of the current events, by state key, of which the room's latest events show that nobody has written beside them, or that they have
 // merged whoever did. Each of the others takes requests of its own to tell.
-func (r Room) merged(ctx context.Context, current map[string]head) (map[string]*replica.View, error) {
+func (r Room) merged(ctx context.Context, current map[string]head) (map[string]*merge.Event, error) {
 	policy := commit.DefaultPolicy()
 	window := (policy.OwnFresh + policy.Skew).Milliseconds() // before an event in which its rivals can have been sent
 	newest := int64(0)
@@ -57,12 +56,12 @@ func (r Room) merged(ctx context.Context, current map[string]head) (map[string]*
 			break
 		}
 	}
-	views := map[string]*replica.View{}
+	merged := map[string]*merge.Event{}
 	for stateKey, h := range histories {
 		at, heads := current[stateKey], h.Heads()
 		if len(heads) == 1 && heads[0].ID == at.event && (from == 0 || at.time-window > from) {
-			views[stateKey] = replica.ViewOf(heads[0])
+			merged[stateKey] = heads[0]
 		}
 	}
-	return views, nil
+	return merged, nil
 }
