@@ -219,10 +219,13 @@ func TestAccountDataRequests(t *testing.T) { // alone: a busy machine makes a st
 						return strings.HasSuffix(r.Path, "/sync") && strings.Contains(string(r.Response), "roomkv.account")
 					})
 				}, "the sync has told of all there is")
-				require.NoError(t, get())
-				for before := -1; before != requests(recorder); time.Sleep(300 * time.Millisecond) {
-					before = requests(recorder) // of the follower, who has heard of power levels
-				}
+				eventually(t, func() bool {
+					recorder.Reset()
+					require.NoError(t, get())
+					took := requests(recorder)
+					time.Sleep(300 * time.Millisecond)
+					return took == c.get && requests(recorder) == took
+				}, "the follower, who has heard of power levels, asks no more")
 			}
 			count := func(what string, want int, do func() error) {
 				recorder.Reset()

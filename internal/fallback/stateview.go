@@ -127,9 +127,8 @@ func (v *stateView) over(name string) wire.Over {
 }
 
 // counts tells whether what lies over a name counts: while the state has what it had when that was written, or nothing since that has expired, or
-// what the user has sent. The user
-// writes to the state only while nothing lies over it, so that what lies there is later. The homeserver can have left an event out of the state in
-// between, or put it back.
+// what the user has sent. The user writes to the state only while nothing lies over it, so that what lies there is later. The homeserver can have
+// left an event out of the state in between, or put it back.
 func (v *stateView) counts(over wire.Over, name string) bool {
 	_, there := v.at(name).Names[name]
 	swept := over.Until != 0 && !there
