@@ -320,12 +320,8 @@ func shardsRequests(t *testing.T, e *env) {
 func shardsFollowing(t *testing.T, e *env) {
 	ctx := t.Context()
 	require.NoError(t, e.store.PutAll(ctx, map[string]any{"k": 1, "j": 1, "{u}1": 1, "{u}2": 1}))
-	e.synced(t)
-	client := e.twin(t)
-	e.requests = hstest.Record(client)
-	store := open(t, client, e.room, e.opts()...)
-	require.NoError(t, store.Follow())
-	syncing(t, client)
+	e = e.restarted(t)
+	store := e.store
 	time.Sleep(time.Second) // that there is nothing is not believed at once
 	e.counts(t, 0, "get", func() error { return store.Get(ctx, "k", new(int)) })
 	e.counts(t, 0, "get of a missing key", func() error {
