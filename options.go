@@ -81,7 +81,7 @@ func WithPerKeyState() Option {
 // Each event is as the one of the single-state-key layout. What changes keys of several is not atomic. opsdroid does not read it.
 //
 // An event that the first write makes says what n is. With another n calls fail with [ErrInvalidOption]; [Copy] takes the memory to another event type.
-// A process asks once for that event where no sync tells. New fails with ErrInvalidOption where n is not from 1 to 500.
+// A process asks for that event once where no sync tells, and again before it first writes. New fails with ErrInvalidOption where n is not from 1 to 500.
 func WithShards(n int) Option {
 	return func(s *settings) { s.Layout = memory.Shards{N: n} }
 }
