@@ -173,3 +173,17 @@ func TestNumbersOfShardsAtTheSameTime(t *testing.T) {
 		require.ErrorIs(t, r.store(t, shards+1).Get(ctx, "k", new(int)), roomkv.ErrInvalidOption)
 	})
 }
+
+// A store with one state event cannot be made over one of those that shards have: it would lose its keys.
+func TestSingleStateKeyOfShards(t *testing.T) {
+	eachSharded(t, func(t *testing.T, r sharded) {
+		for stateKey, free := range map[string]bool{wire.ShardsName: false, wire.ShardKey(1, shards): false, "roomkv.shard.8.8": true, "shards": true} {
+			_, err := roomkv.New(r.admin, r.room.String(), roomkv.WithSingleStateKey(stateKey))
+			if free {
+				require.NoError(t, err, stateKey)
+			} else {
+				require.ErrorIs(t, err, roomkv.ErrInvalidOption, stateKey)
+			}
+		}
+	})
+}
