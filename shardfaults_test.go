@@ -1,8 +1,10 @@
 package roomkv_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -185,5 +187,60 @@ func TestSingleStateKeyOfShards(t *testing.T) {
 				require.ErrorIs(t, err, roomkv.ErrInvalidOption, stateKey)
 			}
 		}
+	})
+}
+
+// Fields that say what counts for all keys count in their own event alone.
+func TestFieldsInAShard(t *testing.T) {
+	eachSharded(t, func(t *testing.T, r sharded) {
+		ctx := t.Context()
+		require.NoError(t, r.store(t, shards).Put(ctx, "k", 1))
+		stateKey := wire.ShardKey(wire.Shard("k", shards), shards)
+		_, err := r.admin.SendStateEvent(ctx, r.room, database, stateKey, map[string]any{"k": 2, wire.ShardsName: shards + 1, wire.SealName: "x"})
+		require.NoError(t, err)
+		time.Sleep(time.Minute)
+		store := r.store(t, shards)
+		got, err := roomkv.Get[int](ctx, store, "k")
+		require.NoError(t, err)
+		assert.Equal(t, 2, got)
+		snapshot, err := store.At(ctx, roomkv.AtTime(time.Now()))
+		require.NoError(t, err)
+		require.NoError(t, snapshot.Get(ctx, "k", new(int)))
+		require.NoError(t, store.Put(ctx, "k", 3))
+		content := rawState(t, r.admin, r.room, database, stateKey)
+		assert.NotContains(t, content, wire.ShardsName)
+		assert.NotContains(t, content, wire.SealName)
+	})
+}
+
+// The homeserver has left a shard out of the state, and has listed it: who knows of it exports and copies its keys too.
+func TestShardThatIsNotInTheState(t *testing.T) {
+	eachSharded(t, func(t *testing.T, r sharded) {
+		ctx := t.Context()
+		client := r.client(t)
+		store := open(t, client, r.room, roomkv.WithShards(shards))
+		want := map[string]string{"a": "1", "b": "2", "c": "3"}
+		require.NoError(t, store.PutAll(ctx, map[string]any{"a": 1, "b": 2, "c": 3}))
+		stateKey := wire.ShardKey(wire.Shard("a", shards), shards)
+		next := without(stateKey, client.Client.Transport)
+		client.Client.Transport = roundTripper(func(req *http.Request) (*http.Response, error) {
+			resp, err := next(req)
+			if err != nil || !strings.HasSuffix(req.URL.Path, "/sync") && !strings.HasSuffix(req.URL.Path, "/state") {
+				return resp, err
+			}
+			body, err := io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+			body = bytes.ReplaceAll(body, []byte(`"`+stateKey+`"`), []byte(`"another"`))
+			resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+			return resp, err
+		})
+		assert.Equal(t, want, memoryOf(t, store))
+		var file bytes.Buffer
+		done, err := store.Export(ctx, &file)
+		require.NoError(t, err)
+		assert.Equal(t, len(want), done.Total)
+		imported, err := store.Import(ctx, &file)
+		require.NoError(t, err)
+		assert.Equal(t, len(want), imported.Equal)
 	})
 }
