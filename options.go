@@ -63,8 +63,8 @@ func defaults() settings {
 // The dict and its keys must fit into one event, 64 KiB in all, where large values are references; reading and writing
 // any number of keys costs the same. [WithShards] spreads a memory over several such events.
 //
-// A state key is at most 255 bytes, and one that begins with @ must be the client's own user ID; New fails
-// with [ErrInvalidOption] otherwise.
+// A state key is at most 255 bytes, and one that begins with @ must be the client's own user ID. It is none of those that [WithShards]
+// uses. New fails with [ErrInvalidOption] otherwise.
 func WithSingleStateKey(stateKey string) Option {
 	return func(s *settings) { s.Layout = memory.OneDict{Key: stateKey} }
 }
@@ -81,7 +81,7 @@ func WithPerKeyState() Option {
 // Each event is as the one of the single-state-key layout. What changes keys of several is not atomic. opsdroid does not read it.
 //
 // An event that the first write makes says what n is. With another n calls fail with [ErrInvalidOption]; [Copy] takes the memory to another event type.
-// A process asks once for that event where no sync tells. New fails with ErrInvalidOption where n is not from 1 to 500.
+// A process asks for that event once where no sync tells, and again before it first writes. New fails with ErrInvalidOption where n is not from 1 to 500.
 func WithShards(n int) Option {
 	return func(s *settings) { s.Layout = memory.Shards{N: n} }
 }
@@ -303,7 +303,11 @@ func (s *settings) check(self id.UserID) error {
 		return fault.Of(ErrInvalidOption, nil, "keys cannot be spread over %d state events, and can over 1 to %d", shards.N, wire.MaxShards)
 	}
 	if single, ok := s.Layout.(memory.OneDict); ok {
-		switch key := single.Key; {
+		key := single.Key
+		_, _, isShard := wire.ParseShard(key)
+		switch {
+		case isShard, key == wire.ShardsName:
+			return fault.Of(ErrInvalidOption, nil, "the state key %q is one of those that WithShards uses", key)
 		case !utf8.ValidString(key):
 			return fault.Of(ErrInvalidOption, nil, "the state key is not valid UTF-8")
 		case len(key) > wire.MaxStateKey:

@@ -43,7 +43,7 @@ type Left struct {
 // values in it are lost.
 //
 // Where values stand in the state, these are the state events, and those beside which the homeserver shows what was there before.
-// In the single-state-key layout each is a dict that has all other keys too, so that their history is lost with it: [Store.History]
+// Unless each key has an event, each is a dict that has other keys too, so that their history is lost with it: [Store.History]
 // and [Store.At] find [ErrRedacted] there, and [Store.CompareAndPut] a conflict with a revision from before. What is current is never
 // redacted: the dict is written once more without the keys first. A key's name stays in the state where it is not sealed.
 //

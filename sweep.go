@@ -7,7 +7,8 @@ import (
 )
 
 // Sweep removes what has expired from the whole memory, also if the store is a [Store.Sub]. Without Sweep the next write to a state event removes what has
-// expired there. If nothing has, Sweep makes no event and takes one request. Else it takes those of [Update], in the per-key layout for each key.
+// expired there. If nothing has, Sweep makes no event and takes one request. Else it takes those of [Update], in the per-key layout for each key and
+// [WithShards] for each state event.
 //
 // Errors: those of [Store.Delete], [ErrNoTime].
 func (s *Store) Sweep(ctx context.Context) (err error) {

@@ -244,7 +244,7 @@ func isFinal(err error) bool {
 		return true
 	}
 	for _, kind := range []error{fault.ErrForbidden, fault.ErrNotJoined, fault.ErrUnknownRoom, fault.ErrTooLarge, fault.ErrNoCrypto, fault.ErrWrongSecret,
-		fault.ErrRoomUpgraded, fault.ErrInvalidKey, fault.ErrInvalidValue} {
+		fault.ErrInvalidOption, fault.ErrRoomUpgraded, fault.ErrInvalidKey, fault.ErrInvalidValue} {
 		if errors.Is(err, kind) {
 			return true
 		}

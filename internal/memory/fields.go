@@ -108,11 +108,12 @@ func (r Room) missing(base commit.Base) map[string]json.RawMessage {
 	return missing
 }
 
-// EnsureFields is CheckFields where the memory's own fields stand apart from keys. They are asked for until they are there. With writing they are
-// stored before the first value is.
+// EnsureFields is CheckFields where the memory's own fields stand apart from keys. They are asked for until they are there, and then looked at where a sync
+// tells of them. With writing they are stored before the first value is.
 func (r Room) EnsureFields(ctx context.Context, writing bool) error {
-	if known, ok := r.ensured.Load(r.ID); ok && known.(time.Time).IsZero() || r.Layout.Together("") {
-		return nil
+	began := time.Now()
+	if ensured, err := r.ensuredSince(began, writing); ensured || r.Layout.Together("") {
+		return err
 	}
 	own := r.fields()
 	if len(own) == 0 && !writing {
@@ -124,35 +125,66 @@ func (r Room) EnsureFields(ctx context.Context, writing bool) error {
 			return err
 		}
 	}
-	began := time.Now()
 	unlock, err := commit.Lock(ctx, r.Address(r.Layout.StateKey(wire.SealName)))
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if known, ok := r.ensured.Load(r.ID); ok && (known.(time.Time).IsZero() || !writing && known.(time.Time).After(began)) {
-		return nil // whoever had the lock before has asked
+	if ensured, err := r.ensuredSince(began, writing); ensured {
+		return err // whoever had the lock before has asked
 	}
 	asked := time.Now()
-	names, err := r.currentFields(ctx)
+	names, err := r.currentFields(ctx, writing)
 	if err == nil {
 		err = r.CheckFields(names)
 	}
 	if err != nil {
 		return err
 	}
-	maps.DeleteFunc(own, func(name string, _ json.RawMessage) bool { return names[name] != "" })
+	own = r.lacking(names)
 	if len(own) > 0 && writing {
 		err = r.begin(ctx, own)
 	}
-	switch {
-	case err != nil:
-		return err
-	case len(own) == 0, writing:
-		asked = time.Time{}
+	if err == nil {
+		r.ensured.Store(r.ID, ensured{asked: asked, there: len(own) == 0 || writing, merged: writing})
 	}
-	r.ensured.Store(r.ID, asked)
-	return nil
+	return err
+}
+
+// ensured is what is known of a memory's own fields.
+type ensured struct {
+	asked  time.Time // when they were asked for
+	there  bool      // whether all of them are there, and the store's
+	merged bool      // whether it was looked for who has stored others at the same time
+}
+
+// ensuredSince tells whether the memory's own fields are known to be there. For who does not write it is enough that they were asked for since then. The error
+// is that of CheckFields where the sync has brought others.
+func (r Room) ensuredSince(began time.Time, writing bool) (bool, error) {
+	known, _ := r.ensured.Load(r.ID)
+	last, _ := known.(ensured)
+	stateKey := r.Layout.StateKey(wire.SealName)
+	switch {
+	case !last.there:
+		return !writing && last.asked.After(began), nil
+	case !r.Layout.Feeds(stateKey) || !r.Follower.Live(r.ID):
+		return !writing || last.merged, nil
+	}
+	view := r.Dict(stateKey).View()
+	if view == nil {
+		return false, nil
+	}
+	if err := cmp.Or(view.Err, r.CheckFields(view.Names)); err != nil {
+		return true, err
+	}
+	return !writing || len(r.lacking(view.Names)) == 0, nil
+}
+
+// lacking are the memory's own fields that are not among the names.
+func (r Room) lacking(names map[string]string) map[string]json.RawMessage {
+	lacking := r.fields()
+	maps.DeleteFunc(lacking, func(name string, _ json.RawMessage) bool { return names[name] != "" })
+	return lacking
 }
 
 // afterFields makes an edit store values once the memory's own fields are there, where these stand apart from keys.
@@ -168,13 +200,20 @@ func (r Room) afterFields(ctx context.Context, edit commit.Edit) commit.Edit {
 	return edit
 }
 
-// currentFields are the memory's own fields, where they stand apart from keys.
-func (r Room) currentFields(ctx context.Context) (map[string]string, error) {
+// currentFields are the memory's own fields, where they stand apart from keys. Who writes looks for what others have stored at the same time: nobody writes the
+// event again later, and merges.
+func (r Room) currentFields(ctx context.Context, writing bool) (map[string]string, error) {
 	stateKey := r.Layout.StateKey(wire.SealName)
-	if r.Layout.Feeds(stateKey) && r.Follower.Live(r.ID) {
-		if view := r.Dict(stateKey).View(); view != nil {
-			return view.Names, view.Err
+	if feeds, live := r.Layout.Feeds(stateKey), r.Follower.Live(r.ID); feeds && (live || writing) {
+		view := r.Dict(stateKey).View()
+		var err error
+		if view == nil || !live {
+			view, err = r.Afresh(ctx, stateKey)
 		}
+		if err != nil {
+			return nil, err
+		}
+		return view.Names, view.Err
 	}
 	evt, err := r.Get(ctx, stateKey)
 	if err != nil || evt == nil {
@@ -200,7 +239,12 @@ func (r Room) begin(ctx context.Context, fields map[string]json.RawMessage) erro
 		}
 	}
 	for name, stored := range fields { // with one of a dict the others are put too
-		return r.PutField(ctx, name, func(json.RawMessage) json.RawMessage { return stored })
+		return r.PutField(ctx, name, func(now json.RawMessage) json.RawMessage {
+			if len(now) > 0 { // another process has stored it since it was asked for
+				return now
+			}
+			return stored
+		})
 	}
 	return nil
 }

@@ -34,10 +34,10 @@ func (m inShards) All(ctx context.Context) (records []Record, err error) {
 		return nil, err
 	}
 	for stateKey := range m.layout.keys() {
-		evt, d := events[stateKey], m.Replica(stateKey)
+		evt := events[stateKey]
 		var view *replica.View
 		switch {
-		case told, evt == nil && d != nil && d.Knows(): // which the homeserver can have left out
+		case told, evt == nil && m.hasKnown(stateKey):
 			view, err = m.View(ctx, stateKey, maps.Equal[map[string]string])
 		case evt != nil:
 			view, err = m.ViewWith(ctx, evt)
@@ -76,11 +76,14 @@ func (m inShards) Named(ctx context.Context, names []string) (map[string]Record,
 			}
 		}
 	}
+	listed := map[string]bool{}          // by state key
 	beside := map[string]*matrix.Event{} // by state key: those beside which this process knows of others
 	err := m.ScanAll(ctx, m.Type, func() matrix.Visit {
 		clear(found)
+		clear(listed)
 		clear(beside)
 		return func(evt *matrix.Event, _ bool) error {
+			listed[*evt.StateKey] = true
 			switch stateKey := *evt.StateKey; {
 			case wanted[stateKey] == nil:
 			case m.knowsOthers(evt):
@@ -94,6 +97,15 @@ func (m inShards) Named(ctx context.Context, names []string) (map[string]Record,
 	if err != nil {
 		return nil, err
 	}
+	for stateKey := range wanted {
+		if !listed[stateKey] && m.hasKnown(stateKey) {
+			view, err := m.Afresh(ctx, stateKey)
+			if err != nil {
+				return nil, err
+			}
+			add(view, wanted[stateKey])
+		}
+	}
 	for stateKey, evt := range beside {
 		view, err := m.ViewWith(ctx, evt)
 		if err != nil {
@@ -102,6 +114,12 @@ func (m inShards) Named(ctx context.Context, names []string) (map[string]Record,
 		add(view, wanted[stateKey])
 	}
 	return found, nil
+}
+
+// hasKnown tells whether this process knows of an event under the state key. Where a listing has none the homeserver can have left it out of the state.
+func (m inShards) hasKnown(stateKey string) bool {
+	d := m.Replica(stateKey)
+	return d != nil && d.Knows()
 }
 
 // knowsOthers tells whether this process knows of events that the one does not stand for.
@@ -132,6 +150,11 @@ func (m inShards) Parts(ctx context.Context, foreign func(stateKey string) bool)
 				return nil
 			}
 		})
+		for stateKey := range m.layout.keys() {
+			if _, listed := current[stateKey]; !listed && m.hasKnown(stateKey) && !foreign(stateKey) {
+				current[stateKey] = head{}
+			}
+		}
 		if err == nil {
 			err = m.CheckFieldsOf(fields)
 		}

@@ -56,13 +56,16 @@ func (l Shards) Holds(stateKey string) bool {
 // Feeds implements [Layout].
 func (l Shards) Feeds(stateKey string) bool { return stateKey == wire.ShardsName || l.Holds(stateKey) }
 
-// Parse implements [Layout]. Names of keys that belong elsewhere are left out, for nobody would find them: then no key is there twice.
+// Parse implements [Layout]. Names that belong elsewhere are left out: those of keys, for nobody would find them, so that no key is there twice, and the fields
+// that say what counts for all keys.
 func (l Shards) Parse(stateKey string, content json.RawMessage) (wire.Dict, error) {
 	dict, err := wire.ParseDict(content)
 	at, _, isShard := wire.ParseShard(stateKey)
 	maps.DeleteFunc(dict.Names, func(name, _ string) bool {
-		shard, isKey := l.shard(name)
-		return isKey && !(isShard && shard == at)
+		if shard, isKey := l.shard(name); isKey {
+			return !isShard || shard != at
+		}
+		return isShard && (name == wire.ShardsName || name == wire.SealName)
 	})
 	return dict, err
 }

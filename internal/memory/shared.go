@@ -36,7 +36,7 @@ type Shared struct {
 	Encrypted seal.Rooms
 	Megolm    seal.Megolm
 	full      sync.Map // commit.Address → true, where the log was told that the dict is nearly full
-	ensured   sync.Map // id.RoomID → time.Time: when the memory's own fields were asked for and not all there, zero where they are known to be the store's
+	ensured   sync.Map // id.RoomID → ensured
 	media     media.Keeper
 	clock     *matrix.Clock
 	drops     drops

@@ -184,8 +184,8 @@ func (w *Watch) update(stateKey string, d *watched) (names []string, before, aft
 
 // bring is tell for an event that the sync has brought, which can have been there before.
 func (w *Watch) bring(ctx context.Context, evt *matrix.Event, yield func(Change, error) bool) (left bool, err error) {
-	if !w.Layout.Holds(*evt.StateKey) {
-		return false, nil
+	if !w.Layout.Holds(*evt.StateKey) { // it is that of the memory's own fields
+		return false, w.CheckFieldsOf(evt)
 	}
 	if !w.caught {
 		if old, err := w.isOld(ctx, evt); old || err != nil {

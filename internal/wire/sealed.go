@@ -24,8 +24,8 @@ func SealedName(digest [32]byte) string { return sealedPrefix + sealedText.Encod
 // IsSealed tells whether a name, or a state key, can be one that SealedName made.
 func IsSealed(name string) bool {
 	text, ok := strings.CutPrefix(name, sealedPrefix)
-	_, err := sealedText.DecodeString(text)
-	return ok && err == nil && len(text) == sealedText.EncodedLen(32) // DecodeString skips line breaks
+	digest, err := sealedText.DecodeString(text)
+	return ok && err == nil && len(digest) == 32 && len(text) == sealedText.EncodedLen(32) // DecodeString skips line breaks
 }
 
 // IsOwn tells whether a name stands for no key, plain or sealed: it is the store's own.

@@ -71,7 +71,8 @@ func TestSealedShard(t *testing.T) {
 		assert.True(t, ok)
 		assert.Equal(t, shard, got)
 	}
-	for _, name := range []string{"", "a", wire.SealName, "roomkv.sealed.", "roomkv.sealed.AAAA"} {
+	for _, name := range []string{"", "a", wire.SealName, "roomkv.sealed.", "roomkv.sealed.AAAA",
+		"roomkv.sealed." + strings.Repeat("\n", 43), wire.SealedName([32]byte{})[:len("roomkv.sealed.")+40] + "\r\n\n"} {
 		_, ok := wire.SealedShard(name)
 		assert.False(t, ok, name)
 	}
