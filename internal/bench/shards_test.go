@@ -113,7 +113,7 @@ func putInShard(b *testing.B, s *sharded) {
 	b.ReportMetric(median(opTimes).Seconds()/median(rawTimes).Seconds(), "x-raw")
 }
 
-// rawShard sends what a Put does, in a room of its own.
+// rawShard sends what a Put does, in a room of its own that has as many state events.
 type rawShard struct {
 	client    *mautrix.Client
 	room      id.RoomID
@@ -123,13 +123,9 @@ type rawShard struct {
 }
 
 func newRawShard(b *testing.B, s *sharded) *rawShard {
-	raw := &rawShard{client: hstest.Client(b), encrypted: s.encrypted, stateKey: wire.ShardKey(wire.Shard("key 00000", shards), shards)}
-	require.NoError(b, s.client.StateEvent(b.Context(), s.room, database, raw.stateKey, &raw.content))
-	hstest.Record(raw.client) // as the other
-	if raw.room = hstest.Room(b, raw.client); s.encrypted {
-		hstest.Crypto(b, raw.client)
-		raw.room = hstest.EncryptedRoom(b, raw.client)
-	}
+	same := newSharded(b, s.encrypted)
+	raw := &rawShard{client: same.client, room: same.room, encrypted: s.encrypted, stateKey: wire.ShardKey(wire.Shard("key 00000", shards), shards)}
+	require.NoError(b, raw.client.StateEvent(b.Context(), raw.room, database, raw.stateKey, &raw.content))
 	raw.put(b)
 	return raw
 }

@@ -187,6 +187,14 @@ func (b *brought) forgetThose(room id.RoomID, gone func(*matrix.Event) bool) {
 	}
 }
 
+// has tells whether events with the state key are kept.
+func (b *brought) has(room id.RoomID, stateKey string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	known, ok := b.rooms.Get(room)
+	return ok && known.dicts[stateKey] != nil
+}
+
 // holds tells whether anything of the room is kept.
 func (b *brought) holds(room id.RoomID) bool {
 	b.mu.Lock()

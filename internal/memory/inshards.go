@@ -221,6 +221,47 @@ func (m inShards) allAfresh(ctx context.Context, stateKeys []string, current map
 	return views, nil
 }
 
+// Commit implements [Memory].
+func (m inShards) Commit(ctx context.Context, change Change) error {
+	if err := m.verify(ctx); err != nil {
+		return err
+	}
+	return m.inState.Commit(ctx, change)
+}
+
+// verify looks once for what nobody has merged in the shards that the sync has brought. Else the first write to each would look back by itself, through
+// the events of all of them. What is not found out here each of them finds out.
+func (m inShards) verify(ctx context.Context) error {
+	if !m.Follower.Live(m.ID) {
+		return nil
+	}
+	if _, looked := m.looked.LoadOrStore(m.ID, true); looked {
+		return nil
+	}
+	current := map[string]head{} // by state key
+	for stateKey := range m.layout.keys() {
+		if m.Replica(stateKey) == nil && !m.brought.has(m.ID, stateKey) {
+			continue
+		}
+		unverified := replica.Read(m.Dict(stateKey).Dict, func(h *merge.History) []*merge.Event { return h.Unverified("", false) })
+		if len(unverified) == 1 {
+			current[stateKey] = head{event: unverified[0].ID, time: unverified[0].Time}
+		}
+	}
+	if len(current) < 2 {
+		return nil
+	}
+	merged, err := m.merged(ctx, current)
+	if err != nil {
+		m.looked.Delete(m.ID)
+		return err
+	}
+	for stateKey, evt := range merged {
+		m.Dict(stateKey).Do(func(h *merge.History) { h.Verify(evt.ID) })
+	}
+	return nil
+}
+
 // Remove implements [Memory].
 func (m inShards) Remove(ctx context.Context, names []string, done func(name string)) error {
 	return m.Commit(ctx, Removal(names, done))

@@ -37,6 +37,7 @@ type Shared struct {
 	Megolm    seal.Megolm
 	full      sync.Map // commit.Address → true, where the log was told that the dict is nearly full
 	ensured   sync.Map // id.RoomID → ensured
+	looked    sync.Map // id.RoomID → true, where shards were looked at before the first write; see [inShards]
 	media     media.Keeper
 	clock     *matrix.Clock
 	drops     drops
