@@ -53,11 +53,13 @@ type job struct {
 	Room   id.RoomID
 	Layout string
 	Name   string
-	Do     string // put, overwrite, update, create, opsdroid or expire
+	Do     string // put, overwrite, update, create, opsdroid, expire, lease or once
 	Times  int
+	From   int // the event to begin with, of once
 	Many   int // goroutines
 	Sync   bool
 	Follow bool
+	Lossy  bool   // whether requests and answers are lost
 	DieAt  string // kills itself once a PUT whose path has that in it was answered
 }
 
@@ -100,6 +102,9 @@ func (j job) run() error {
 	}
 	if j.DieAt != "" {
 		dieAt(client, j.DieAt)
+	}
+	if j.Lossy {
+		lossy(client)
 	}
 	recorder := hstest.Record(client) // before the sync, which reads what this changes
 	if j.Sync || j.Follow {
@@ -174,10 +179,15 @@ func (j job) rounds() int {
 }
 
 func (j job) work(ctx context.Context, store *roomkv.Store, client *mautrix.Client, worker int, say func(string)) error {
-	if j.Do == "expire" {
+	switch j.Do {
+	case "expire":
 		return j.expire(ctx, store, say)
-	}
-	if j.Do == "create" {
+	case "lease":
+		return j.lease(ctx, store, say)
+	case "once":
+		j.once(ctx, store, say)
+		return nil
+	case "create":
 		switch err := store.Create(ctx, "round", j.Name); {
 		case err == nil:
 			say("won")
