@@ -275,10 +275,13 @@ func TestLeasesOfKilledProcesses(t *testing.T) {
 		within[len(within)-1].Round(time.Millisecond), within[len(within)/2].Round(time.Millisecond), len(within), len(h.holders), len(suspended), counter, unacknowledged, h.failed)
 }
 
+// eventEvery is how often an event comes that replicas are to deal with once. All get it at the same time.
+const eventEvery = 200 * time.Millisecond
+
 // once deals with the events from j.From on, each with a line before and one after the call.
 func (j job) once(ctx context.Context, store *roomkv.Store, say func(string)) {
 	for event := j.From; event < j.Times; event++ {
-		time.Sleep(rand.N(20 * time.Millisecond))
+		time.Sleep(time.Until(j.Since.Add(time.Duration(event)*eventEvery + rand.N(10*time.Millisecond))))
 		say(fmt.Sprintf("asks %d", event))
 		mine, err := store.Once(ctx, id.EventID(fmt.Sprintf("$event%d", event)), time.Hour)
 		switch {
@@ -318,6 +321,7 @@ func onceOfKilled(t *testing.T, c *crowd) {
 		states[len(c.processes)] = &replica{event: from}
 		c.start(from)
 	}
+	c.job.Since = time.Now().Add(3 * time.Second) // when they have started
 	for range replicas {
 		begin(0)
 	}
@@ -356,7 +360,7 @@ func onceOfKilled(t *testing.T, c *crowd) {
 		}
 		r.asking = false
 		if rand.IntN(60) == 0 && !r.killed {
-			time.Sleep(rand.N(50 * time.Millisecond))
+			time.Sleep(rand.N(2 * eventEvery)) // so that some are killed in a call
 			r.killed = true
 			c.kill(s.by)
 			kills++

@@ -55,8 +55,9 @@ type job struct {
 	Name   string
 	Do     string // put, overwrite, update, create, opsdroid, expire, lease or once
 	Times  int
-	From   int // the event to begin with, of once
-	Many   int // goroutines
+	From   int       // the event to begin with, of once
+	Since  time.Time // when the first event came
+	Many   int       // goroutines
 	Sync   bool
 	Follow bool
 	Lossy  bool   // whether requests and answers are lost
