@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -29,19 +28,6 @@ var (
 	leaseKills = flag.Int("lease-kills", 30, "how often TestLeasesOfKilledProcesses kills the holder, half a minute each")
 	onceEvents = flag.Int("once-events", 500, "how many events the replicas of TestOnceOfKilledProcesses get")
 )
-
-// lossy has one request of the client in 33 lost, and one answer in 33. A sync that does not begin is not tried again, so that it begins.
-func lossy(client *mautrix.Client) {
-	plan := faults.Plan{Seed: rand.Uint64(), Kinds: []faults.Kind{faults.Drop, faults.Lose}, Rate: 2. / 33}
-	faults.Under(client, func(index int, req *http.Request) faults.Fault {
-		path := req.URL.Path
-		if strings.HasSuffix(path, "/filter") || strings.HasSuffix(path, "/sync") && !faults.IsSync(req) {
-			return faults.Fault{}
-		}
-		return plan.Decide(index, req)
-	}, nil).Begin()
-	client.DefaultHTTPBackoff = 100 * time.Millisecond
-}
 
 // crowd are processes that do one job, and are replaced when they die.
 type crowd struct {

@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
@@ -23,6 +24,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv"
+	"github.com/roomkv/roomkv/internal/faults"
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
 )
 
@@ -170,6 +172,19 @@ func dieAt(client *mautrix.Client, path string) {
 		return resp, err
 	})
 	client.Client = &dying
+}
+
+// lossy has one request of the client in 33 lost, and one answer in 33. A sync that does not begin is not tried again, so that it begins.
+func lossy(client *mautrix.Client) {
+	plan := faults.Plan{Seed: rand.Uint64(), Kinds: []faults.Kind{faults.Drop, faults.Lose}, Rate: 2. / 33}
+	faults.Under(client, func(index int, req *http.Request) faults.Fault {
+		path := req.URL.Path
+		if strings.HasSuffix(path, "/filter") || strings.HasSuffix(path, "/sync") && !faults.IsSync(req) {
+			return faults.Fault{}
+		}
+		return plan.Decide(index, req)
+	}, nil).Begin()
+	client.DefaultHTTPBackoff = 100 * time.Millisecond
 }
 
 func (j job) rounds() int {
