@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
@@ -23,6 +24,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv"
+	"github.com/roomkv/roomkv/internal/faults"
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
 )
 
@@ -53,11 +55,14 @@ type job struct {
 	Room   id.RoomID
 	Layout string
 	Name   string
-	Do     string // put, overwrite, update, create, opsdroid or expire
+	Do     string // put, overwrite, update, create, opsdroid, expire, lease or once
 	Times  int
-	Many   int // goroutines
+	From   int       // the event to begin with, of once
+	Since  time.Time // when the first event came
+	Many   int       // goroutines
 	Sync   bool
 	Follow bool
+	Lossy  bool   // whether requests and answers are lost
 	DieAt  string // kills itself once a PUT whose path has that in it was answered
 }
 
@@ -100,6 +105,9 @@ func (j job) run() error {
 	}
 	if j.DieAt != "" {
 		dieAt(client, j.DieAt)
+	}
+	if j.Lossy {
+		lossy(client)
 	}
 	recorder := hstest.Record(client) // before the sync, which reads what this changes
 	if j.Sync || j.Follow {
@@ -166,6 +174,19 @@ func dieAt(client *mautrix.Client, path string) {
 	client.Client = &dying
 }
 
+// lossy has one request of the client in 33 lost, and one answer in 33. A sync that does not begin is not tried again, so that it begins.
+func lossy(client *mautrix.Client) {
+	plan := faults.Plan{Seed: rand.Uint64(), Kinds: []faults.Kind{faults.Drop, faults.Lose}, Rate: 2. / 33}
+	faults.Under(client, func(index int, req *http.Request) faults.Fault {
+		path := req.URL.Path
+		if strings.HasSuffix(path, "/filter") || strings.HasSuffix(path, "/sync") && !faults.IsSync(req) {
+			return faults.Fault{}
+		}
+		return plan.Decide(index, req)
+	}, nil).Begin()
+	client.DefaultHTTPBackoff = 100 * time.Millisecond
+}
+
 func (j job) rounds() int {
 	if j.Do == "create" {
 		return j.Times
@@ -174,10 +195,15 @@ func (j job) rounds() int {
 }
 
 func (j job) work(ctx context.Context, store *roomkv.Store, client *mautrix.Client, worker int, say func(string)) error {
-	if j.Do == "expire" {
+	switch j.Do {
+	case "expire":
 		return j.expire(ctx, store, say)
-	}
-	if j.Do == "create" {
+	case "lease":
+		return j.lease(ctx, store, say)
+	case "once":
+		j.once(ctx, store, say)
+		return nil
+	case "create":
 		switch err := store.Create(ctx, "round", j.Name); {
 		case err == nil:
 			say("won")

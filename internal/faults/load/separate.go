@@ -235,9 +235,9 @@ func (r *Run) befall(ctx context.Context, w *worker) {
 		if kind == Died {
 			_ = w.process.Process.Kill()
 			fault.Wait = 0
-		} else if stop(w.process.Process) == nil {
+		} else if faults.Stop(w.process.Process) == nil {
 			time.Sleep(fault.Wait)
-			_ = resume(w.process.Process)
+			_ = faults.Resume(w.process.Process)
 		}
 		r.mu.Lock()
 		r.Injected[w.number] = append(r.Injected[w.number], faults.Injected{Fault: fault, At: at, Method: "process", Path: fmt.Sprint(w.number)})
