@@ -438,17 +438,23 @@ func (r row) settings(s *subject, number int) []string {
 func TestConformance(t *testing.T) {
 	for _, s := range subjects(t) {
 		t.Run(s.name, func(t *testing.T) {
-			runs := 0
-			for number, row := range conformance {
-				for _, setting := range row.settings(s, number) {
-					runs++
-					at := s.of(runs)
-					t.Run(row.name+"/"+setting, func(t *testing.T) {
-						if !row.alone {
-							t.Parallel()
+			for _, alone := range []bool{true, false} {
+				if !alone {
+					t.Parallel() // with those of the other homeservers
+				}
+				runs := 0
+				for number, row := range conformance {
+					for _, setting := range row.settings(s, number) {
+						runs++
+						if at := s.of(runs); row.alone == alone {
+							t.Run(row.name+"/"+setting, func(t *testing.T) {
+								if !alone {
+									t.Parallel()
+								}
+								row.run(t, newEnv(t, at, setting))
+							})
 						}
-						row.run(t, newEnv(t, at, setting))
-					})
+					}
 				}
 			}
 		})

@@ -264,7 +264,7 @@ func TestHugeBodies(t *testing.T) {
 				asked = slices.DeleteFunc(asked, isCrypto)
 				slices.Sort(asked)
 				for i, name := range slices.Sorted(maps.Keys(answers)) {
-					if n := i + len(t.Name()); !*every && n%29 != 0 {
+					if n := i + len(t.Name()); !*every && n%58 != 0 {
 						continue
 					}
 					answer, wanted := answers[name], asked[i%len(asked)]
@@ -309,7 +309,7 @@ func TestEndlessPages(t *testing.T) {
 	}
 	eachOperation(t, func(t *testing.T, kind string, memory func() *memory, do func(ctx context.Context, store *roomkv.Store) error) {
 		for name, event := range kinds {
-			if !*every && kind != "perkey" && (len(t.Name())+len(name))%4 != 0 {
+			if !*every && kind != "perkey" && (len(t.Name())+len(name))%8 != 0 {
 				continue
 			}
 			h, store := memory().open(t)
