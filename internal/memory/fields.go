@@ -174,7 +174,11 @@ func (r Room) ensuredSince(began time.Time, writing bool) (bool, error) {
 	if view == nil {
 		return false, nil
 	}
-	if err := cmp.Or(view.Err, r.CheckFields(view.Names)); err != nil {
+	err := view.Err
+	if err == nil {
+		err = r.CheckFields(view.Names)
+	}
+	if err != nil {
 		return true, err
 	}
 	return !writing || len(r.lacking(view.Names)) == 0, nil
