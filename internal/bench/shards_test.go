@@ -22,18 +22,10 @@ import (
 )
 
 const (
-	shardedKeys   = 10_000 // in the memory of [BenchmarkShards]
+	shardedKeys   = 10_000 // in the memory of [BenchmarkShards], a tenth where the benchmarks are only to be seen to work
 	shards        = 64     // state events over which they are spread
 	interruptions = 10     // of a copy
 )
-
-// fewer is an amount, or a tenth of it where the benchmarks are only to be seen to work.
-func fewer(n int) int {
-	if testing.Short() {
-		return n / 10
-	}
-	return n
-}
 
 // sharded is a memory in shards.
 type sharded struct {
@@ -53,7 +45,11 @@ func newSharded(b *testing.B, encrypted bool) *sharded {
 	} else {
 		s.room = hstest.Room(b, s.client)
 	}
-	for i := range fewer(shardedKeys) {
+	keys := shardedKeys
+	if testing.Short() {
+		keys /= 10
+	}
+	for i := range keys {
 		s.values[fmt.Sprintf("key %05d", i)] = value(i)
 	}
 	require.NoError(b, s.open(b, shards).PutAll(b.Context(), s.values))
@@ -77,7 +73,9 @@ func BenchmarkShards(b *testing.B) {
 	for _, encrypted := range []bool{false, true} {
 		b.Run(fmt.Sprintf("Put/encrypted=%v", encrypted), func(b *testing.B) { putInShard(b, newSharded(b, encrypted)) })
 		b.Run(fmt.Sprintf("Keys/encrypted=%v", encrypted), func(b *testing.B) { keysOfShards(b, newSharded(b, encrypted)) })
-		b.Run(fmt.Sprintf("Copy/encrypted=%v", encrypted), func(b *testing.B) { copyShards(b, newSharded(b, encrypted)) })
+		if !testing.Short() { // a test copies fewer
+			b.Run(fmt.Sprintf("Copy/encrypted=%v", encrypted), func(b *testing.B) { copyShards(b, newSharded(b, encrypted)) })
+		}
 	}
 }
 
@@ -174,7 +172,7 @@ func copyShards(b *testing.B, s *sharded) {
 		eventType := event.Type{Type: fmt.Sprintf("com.example.more%d", n), Class: event.StateEventType}
 		more := func() *roomkv.Store { return s.open(b, 2*shards, roomkv.WithEventType(eventType.Type)) }
 		interrupted := 0
-		for interrupted < fewer(interruptions) {
+		for interrupted < interruptions {
 			ctx, interrupt := context.WithCancel(mautrix.WithMaxRetries(b.Context(), 0))
 			var left atomic.Int64 // requests
 			left.Store(rand.Int64N(4 * shards))
