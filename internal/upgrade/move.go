@@ -24,7 +24,8 @@ import (
 // migration of another process what is missing, and that nobody has written or deleted the key since.
 //
 // In the single-state-key layout one event brings the memory and the mark. Where there are several events with many names, each brings the mark with
-// what it has, and that of their own fields has it when all others are there. In the per-key layout the mark is an event of its own, sent
+// what it has, unless values were left: under a sealed name, another in each room, such a value can belong into any of them. The event of their own
+// fields has the mark when all others are there. In the per-key layout the mark is an event of its own, sent
 // when all others are there, and no migration writes to a state key that somebody has written to. So any number of bots may
 // move at once, and what one has moved and then changed or deleted does not come back.
 type migration struct {
@@ -376,8 +377,11 @@ func (m *migration) edit(names []string) commit.Edit {
 			return changes, nil
 		}
 		left := 0 // of which the event tells that is written last
-		if m.Layout.Together("") {
+		switch {
+		case m.Layout.Together(""):
 			left = m.left
+		case m.left > 0: // somebody who can read more may bring more to this event
+			return changes, nil
 		}
 		changes[wire.PredecessorName] = wire.Predecessor(m.old.ID, left)
 		if seal, sealed := base.Stored(wire.SealName); sealed && changes[wire.SealName] == nil {
