@@ -30,6 +30,7 @@ var shardRows = []row{
 	{name: "WithShards: a watch after a revision tells what has changed", in: "shards/following", run: shardsWatch},
 	{name: "WithShards: requests", in: "shards", alone: true, run: shardsRequests},
 	{name: "WithShards: requests while following", in: "shards/following", alone: true, run: shardsFollowing},
+	{name: "WithShards: a first write after a restart looks back for all", in: "shards/following", alone: true, run: shardsLookBack},
 }
 
 func shardsByTag(t *testing.T, e *env) {
@@ -315,6 +316,37 @@ func shardsRequests(t *testing.T, e *env) {
 	cold := open(t, client, e.room, e.opts()...)
 	e.counts(t, 2, "the first get asks what is said of all keys", func() error { return cold.Get(ctx, "j", new(int)) })
 	e.counts(t, 1, "and no other", func() error { return cold.Get(ctx, "{u}1", new(int)) })
+}
+
+// The timeline of the first response has messages alone, so that nothing there tells what led to the events of the state.
+func shardsLookBack(t *testing.T, e *env) {
+	ctx := t.Context()
+	keys := map[int]string{} // one for each event
+	for i := 0; len(keys) < shards; i++ {
+		key := fmt.Sprint("key ", i)
+		if shard := wire.Shard(key, shards); keys[shard] == "" {
+			keys[shard] = key
+			require.NoError(t, e.store.Put(ctx, key, 0))
+		}
+	}
+	for range firstSync - 1 {
+		_, err := e.client.SendText(ctx, e.room, "talk")
+		require.NoError(t, err)
+	}
+	time.Sleep(time.Second + time.Second/5) // a timeline of a shorter time does not settle what the state is
+	for range firstSync / 2 {
+		_, err := e.client.SendText(ctx, e.room, "talk")
+		require.NoError(t, err)
+	}
+	e = e.restarted(t)
+	e.counts(t, 4, "put, for which the look back, the tombstone and the encryption are asked too", func() error { return e.store.Put(ctx, keys[0], 1) })
+	for shard := 1; shard < shards; shard++ {
+		e.counts(t, 1, "put to another event", func() error { return e.store.Put(ctx, keys[shard], 1) })
+	}
+	for _, key := range keys {
+		require.NoError(t, roomkv.Update(ctx, e.another(t), key, increment))
+		assert.Equal(t, "2", memoryOf(t, e.another(t))[key])
+	}
 }
 
 func shardsFollowing(t *testing.T, e *env) {
