@@ -10,9 +10,28 @@ import (
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/crypto"
 	"maunium.net/go/mautrix/crypto/cryptohelper"
+	"maunium.net/go/mautrix/crypto/olm"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 )
+
+// oneTimeKeys is how many one-time keys a device of a test has. mautrix makes 50 before a device's first request, which would be most of what a test
+// with encryption computes.
+const oneTimeKeys = 10
+
+type account struct{ olm.Account }
+
+// MaxNumberOfOneTimeKeys implements [olm.Account]. mautrix makes half as many (v0.32.0).
+func (account) MaxNumberOfOneTimeKeys() uint { return 2 * oneTimeKeys }
+
+func init() {
+	create, blank, pickled := olm.InitNewAccount, olm.InitBlankAccount, olm.InitNewAccountFromPickled
+	olm.InitNewAccount = func() (olm.Account, error) { return few(create()) }
+	olm.InitBlankAccount = func() olm.Account { return account{blank()} }
+	olm.InitNewAccountFromPickled = func(text, key []byte) (olm.Account, error) { return few(pickled(text, key)) }
+}
+
+func few(of olm.Account, err error) (olm.Account, error) { return account{of}, err }
 
 // Crypto gives the client end-to-end encryption with stores in memory that know nothing yet, as mautrix's
 // documentation says. Call it before the client syncs.
