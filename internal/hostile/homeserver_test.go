@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,6 +26,11 @@ import (
 
 	"github.com/roomkv/roomkv"
 )
+
+func TestMain(m *testing.M) {
+	debug.SetGCPercent(400) // the tests allocate much and keep little
+	m.Run()
+}
 
 const (
 	bot    = id.UserID("@bot:example.org")
