@@ -19,6 +19,7 @@ import (
 // A bot of 60 rooms begins again. What the first response of its sync has is not asked for.
 func TestRestartOfABotInManyRooms(t *testing.T) {
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {
+		hstest.Parallel(t)
 		ctx := t.Context()
 		client := hstest.Client(t)
 		const rooms, behind = 60, 10 // in every tenth room the memory is older than what the sync lists

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -39,6 +40,7 @@ func TestMain(m *testing.M) {
 			mode = fakehs.Forking
 		}
 		hstest.InMemory(mode)
+		debug.SetGCPercent(400) // the tests allocate much and keep little
 	}
 	hstest.Main(m)
 }
@@ -125,7 +127,7 @@ func stateKeyOf(t testing.TB, client *mautrix.Client, room id.RoomID, key string
 // eventually waits, in this goroutine, until done says so: for what another client sent to reach the sync.
 func eventually(t testing.TB, done func() bool, what string) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !done(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(10 * time.Millisecond) {
 		require.True(t, time.Now().Before(deadline), what)
 	}
 }

@@ -27,8 +27,7 @@ var (
 	actual = &shared{start: func() (*homeserver.Server, error) { return homeserver.FromEnv(context.Background()) }}
 	memory *shared // nil where all tests are on the real one
 
-	needReal sync.Map   // names of tests
-	turn     sync.Mutex // of a test that needs the real one, where others do not
+	needReal sync.Map // names of tests
 )
 
 // shared is a homeserver of this test binary. It is started when it is first asked for.
@@ -46,14 +45,14 @@ func (s *shared) get() (*homeserver.Server, error) {
 }
 
 // InMemory has the tests of this binary run on a homeserver in memory, unless ROOMKV_HOMESERVER names a real one. Clients reach it on the
-// loopback interface, as they do a real one, also those of other processes. Eight tests run at once where -parallel does not say how many: they
+// loopback interface, as they do a real one, also those of other processes. Sixteen tests run at once where -parallel does not say how many: they
 // wait more than they compute. Call it before [Main], when the flags are parsed.
 func InMemory(mode fakehs.Mode) {
 	if os.Getenv(homeserver.EnvURL) != "" {
 		return
 	}
 	if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == parallel.DefValue {
-		_ = parallel.Value.Set("8")
+		_ = parallel.Value.Set("16")
 	}
 	http.DefaultTransport.(*http.Transport).MaxIdleConnsPerHost = 100 // many clients ask one host
 	memory = &shared{fake: fakehs.New(fakehs.Options{Mode: mode, Seed: rand.Uint64()})}
@@ -90,15 +89,12 @@ func end() (err error) {
 	return err
 }
 
-// Real has a test, and its subtests, run on a real homeserver in any case, after [Parallel]. A real one is too slow for several, so that such
-// tests take turns.
+// Real has a test, and its subtests, run on a real homeserver in any case.
 func Real(t testing.TB) {
 	t.Helper()
 	if memory == nil {
 		return
 	}
-	turn.Lock()
-	t.Cleanup(turn.Unlock)
 	needReal.Store(t.Name(), true)
 	t.Cleanup(func() { needReal.Delete(t.Name()) })
 }
