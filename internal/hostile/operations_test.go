@@ -102,12 +102,12 @@ var operations = map[string]func(ctx context.Context, store *roomkv.Store) error
 	},
 }
 
-// memories are rooms with a memory that has values, by how it is kept there.
-var memories = map[string]func() *memory{
-	"single":           sync.OnceValue(func() *memory { return newMemory(false) }),
-	"perkey":           sync.OnceValue(func() *memory { return newMemory(false, roomkv.WithPerKeyState()) }),
-	"encrypted single": sync.OnceValue(func() *memory { return newMemory(true) }),
-	"encrypted perkey": sync.OnceValue(func() *memory { return newMemory(true, roomkv.WithPerKeyState()) }),
+// newMemories make rooms with a memory that has values, by how it is kept there.
+var newMemories = map[string]func() *memory{
+	"single":           func() *memory { return newMemory(false) },
+	"perkey":           func() *memory { return newMemory(false, roomkv.WithPerKeyState()) },
+	"encrypted single": func() *memory { return newMemory(true) },
+	"encrypted perkey": func() *memory { return newMemory(true, roomkv.WithPerKeyState()) },
 	"with all": func() *memory {
 		return newMemory(true, roomkv.WithSealedKeys(make([]byte, 16)), roomkv.WithAccountDataFallback(), roomkv.WithRoomUpgrades(), roomkv.WithRedaction())
 	},
@@ -116,6 +116,16 @@ var memories = map[string]func() *memory{
 		m.homeserver.setState(m.homeserver.room, "m.room.power_levels", "", `{"users":{}}`)
 		return m
 	},
+}
+
+// memories give the same memory to each operation, where none spoils it for the next.
+var memories = map[string]func() *memory{
+	"single":           sync.OnceValue(newMemories["single"]),
+	"perkey":           sync.OnceValue(newMemories["perkey"]),
+	"encrypted single": sync.OnceValue(newMemories["encrypted single"]),
+	"encrypted perkey": sync.OnceValue(newMemories["encrypted perkey"]),
+	"with all":         newMemories["with all"],
+	"powerless":        newMemories["powerless"],
 }
 
 // memory is a room's memory on a homeserver, and what it takes to read that.
