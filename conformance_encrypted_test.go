@@ -3,6 +3,7 @@ package roomkv_test
 import (
 	"encoding/json"
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -32,6 +33,7 @@ var encryptedRows = []row{
 	{name: "Sealed keys need an encrypted room", in: each, run: sealedInClear},
 	{name: "A room that becomes encrypted", in: each + " " + followed, run: becomesEncrypted},
 	{name: "EncryptAll seals keys too", in: secretly, run: encryptAllSeals},
+	{name: "EncryptAll removes what has expired", in: secretly + " custom/encrypted single/sealed custom/sealed shards/sealed perkey/sealed", run: encryptAllOfExpired},
 	{name: "Redaction of what was overwritten", in: secretly, run: redactsOverwritten},
 }
 
@@ -305,6 +307,54 @@ func encryptAllSeals(t *testing.T, e *env) {
 	if e.single() {
 		assert.NotContains(t, allState(t, e.client, e.room), "clear")
 	}
+}
+
+func encryptAllOfExpired(t *testing.T, e *env) {
+	ctx := t.Context()
+	clear := open(t, e.twin(t), e.room, layouts[e.layout], roomkv.WithEncryption(false))
+	nothing := func() {
+		state := allState(t, e.client, e.room)
+		assert.NotContains(t, state, "a diagnosis")
+		assert.NotContains(t, state, "expires")
+		assert.Empty(t, clearNames(t, e.client, e.room))
+		if !e.alone() { // else it is a state key too
+			assert.NotContains(t, state, "brief")
+		}
+	}
+	expired := func() {
+		require.NoError(t, clear.Put(ctx, "brief", "a diagnosis", roomkv.ExpireAfter(time.Millisecond)))
+		gone(t, clear, "brief")
+		time.Sleep(1100 * time.Millisecond) // the other's time can be a second behind
+		assert.Contains(t, allState(t, e.client, e.room), "a diagnosis")
+	}
+	expired()
+	changed, err := e.store.EncryptAll(ctx)
+	require.NoError(t, err)
+	assert.Zero(t, changed)
+	nothing()
+
+	require.NoError(t, clear.Put(ctx, "stays", 1))
+	expired()
+	e.requests.Reset()
+	changed, err = e.store.EncryptAll(ctx)
+	require.NoError(t, err)
+	assert.Equal(t, 1, changed)
+	nothing()
+	assert.Equal(t, map[string]string{"stays": "1"}, memoryOf(t, e.another(t)))
+	if e.single() {
+		states := 0
+		for _, request := range e.requests.Requests() {
+			if request.Method == http.MethodPut && strings.Contains(request.Path, "/state/") {
+				states++
+			}
+		}
+		assert.Equal(t, 1, states, "both at once")
+	}
+	e.requests.Reset()
+	changed, err = e.store.EncryptAll(ctx)
+	require.NoError(t, err)
+	assert.Zero(t, changed)
+	assert.Zero(t, writes(e.requests))
 }
 
 func redactsOverwritten(t *testing.T, e *env) {

@@ -14,6 +14,7 @@ import (
 // base implements [Base].
 type base struct {
 	names   map[string]string
+	expired []string        // names that are left out, and whose time is over
 	changed map[string]bool // by edits before
 	event   id.EventID
 	dict    *replica.Dict

@@ -42,7 +42,8 @@ type Edit struct {
 	// Barrier: an event is sent also where nothing changes. Such an edit is Conditional, and makes an event by itself.
 	Barrier bool
 
-	// Sweeps: an event is sent also where nothing changes, if something there has expired. Each event that has an edit takes that away.
+	// Sweeps: an event is sent also where nothing changes, if something there has expired. Each event that has an edit takes that away, and names it in
+	// [wire.Parents]. It does not name what a Conditional edit that sweeps removes itself.
 	Sweeps bool
 
 	// Sealer, where it is not nil, is asked in place of [Room.Sealer] how the values are sent.
@@ -93,6 +94,11 @@ type Base interface {
 
 // HasValues tells whether Apply can give values that were not in the room before.
 func (e Edit) HasValues() bool { return e.AddsValues || len(e.Values) > 0 }
+
+// takes tells whether the edit itself removes a name whose time is over.
+func (e Edit) takes(name string, stored json.RawMessage, expired []string) bool {
+	return stored == nil && e.Sweeps && e.Conditional && slices.Contains(expired, name)
+}
 
 // pending is an edit that somebody waits for.
 type pending struct {

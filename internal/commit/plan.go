@@ -135,6 +135,7 @@ func (c *commit) planOn(ctx context.Context, merged merge.Merged, expired []stri
 	for _, name := range expired {
 		delete(base.names, name)
 	}
+	base.expired = expired
 	if len(merged.Parents) > 0 {
 		base.event = merged.Parents[0]
 	}
@@ -204,7 +205,7 @@ func (c *commit) planOn(ctx context.Context, merged merge.Merged, expired []stri
 	if len(p.applied) > 0 { // a merge by itself is the same whoever makes it, and then one event is enough
 		p.parents.By = nonce(c.random())
 		p.parents.Conditional = p.applied[0].Conditional
-		p.parents.Swept = except(expired, func(name string) bool { _, there := p.names[name]; return there })
+		p.parents.Swept = except(expired, func(name string) bool { _, there := p.names[name]; return there || base.changed[name] })
 		if p.applied[0].Atomic {
 			for name := range base.changed { // an edit can take back what an earlier one has done
 				reads.note(name)
@@ -241,7 +242,7 @@ func (c *commit) make(ctx context.Context, edit *pending, base *base, p *plan, r
 		if exists {
 			m.size -= p.size(name, old)
 		}
-		same := exists == (stored != nil)
+		same := exists == (stored != nil) && !edit.takes(name, stored, base.expired)
 		if stored != nil {
 			m.stored[name] = wire.Canonical(stored)
 			if key, isValue := edit.Values[name]; isValue && c.sealer != nil {

@@ -48,7 +48,7 @@ func (f *Memory) over(ctx context.Context, change memory.Change, edit commit.Edi
 			_, beneath := state.at(name).Names[name]
 			switch {
 			case wire.IsOwn(name):
-			case stored == nil && !beneath:
+			case stored == nil && (!beneath || expired[name]):
 				delete(over, name)
 			default:
 				written := state.over(name)

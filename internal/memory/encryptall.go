@@ -14,7 +14,8 @@ import (
 )
 
 // EncryptAll encrypts the values of a listing that stand in the state in the clear, and seals keys that are not sealed. It gives how many keys it has
-// changed. A value that cannot be read, or is too large, stays as it is, and its error is returned when all others are done.
+// changed. What has expired there it removes, in the event of what it encrypts, and does not count. A value that cannot be read, or is too large,
+// stays as it is, and its error is returned when all others are done.
 func (h Handle) EncryptAll(ctx context.Context, list Listing) (changed int, err error) {
 	sealer, err := h.Sealer(ctx, false)
 	if err == nil && sealer == nil {
@@ -23,14 +24,25 @@ func (h Handle) EncryptAll(ctx context.Context, list Listing) (changed int, err 
 	if err != nil {
 		return 0, err
 	}
-	records, err := h.All(ctx)
+	records, err := h.Memory.All(ctx) // also what has expired
 	if err != nil {
 		return 0, err
 	}
-	var left error             // why a value is left as it is
-	moves := map[string]move{} // by the name that each has now
+	var left error                  // why a value is left as it is
+	moves := map[string]move{}      // by the name that each has now
+	within := map[string][]string{} // by state key: what stays in its event, or has expired there
 	for _, found := range records {
 		if key, plain := wire.KeyOf(found.Name); plain && found.Err == nil && !list.Holds(key) {
+			continue
+		}
+		over, err := h.Expired(ctx, found.Until())
+		if err != nil {
+			return 0, err
+		}
+		if over {
+			if stateKey := h.Layout.StateKey(found.Name); h.inClear(found) {
+				within[stateKey] = append(within[stateKey], found.Name)
+			}
 			continue
 		}
 		m, needed, err := h.move(ctx, found)
@@ -43,41 +55,62 @@ func (h Handle) EncryptAll(ctx context.Context, list Listing) (changed int, err 
 			moves[found.Name] = m
 		}
 	}
-	within := map[string][]string{} // by state key: what stays in its event
+	var elsewhere []string
 	for _, name := range slices.Sorted(maps.Keys(moves)) {
-		stateKey := h.Layout.StateKey(name)
-		if h.Layout.StateKey(moves[name].to) == stateKey {
+		if stateKey := h.Layout.StateKey(name); h.Layout.StateKey(moves[name].to) == stateKey {
 			within[stateKey] = append(within[stateKey], name)
-			continue
+		} else {
+			elsewhere = append(elsewhere, name)
 		}
-		if err := h.encryptElsewhere(ctx, name, moves[name]); err != nil {
-			return changed, err
-		}
-		changed++
 	}
-	for _, stateKey := range slices.Sorted(maps.Keys(within)) {
+	for _, stateKey := range slices.Sorted(maps.Keys(within)) { // first, for any other write sweeps what has expired
 		n, err := h.encryptWithin(ctx, within[stateKey], moves)
 		if err != nil {
 			return changed, err
 		}
 		changed += n
 	}
+	for _, name := range elsewhere {
+		if err := h.encryptElsewhere(ctx, name, moves[name]); err != nil {
+			return changed, err
+		}
+		changed++
+	}
 	return changed, left
 }
 
-// encryptWithin moves values that stay in their event, which is the same.
+// inClear tells whether a name stands in the clear, or the value behind it.
+func (h Handle) inClear(found Record) bool {
+	key, plain := wire.KeyOf(found.Name)
+	if !plain {
+		return false
+	}
+	read, err := wire.Decode(found.Stored)
+	return h.NameOf(key) != found.Name || err != nil || read.Event == ""
+}
+
+// encryptWithin moves values that stay in their event, which is the same, and removes what has expired there. That is removed as a change of its own, for
+// the field with the parents would show the names of what is swept.
 func (h Handle) encryptWithin(ctx context.Context, names []string, moves map[string]move) (changed int, err error) {
 	values := map[string]string{}
-	for _, name := range names {
-		values[moves[name].to] = moves[name].key
+	to := make([]string, len(names))
+	for i, name := range names {
+		to[i] = name
+		if m, moves := moves[name]; moves {
+			to[i], values[m.to] = m.to, m.key
+		}
 	}
-	err = h.Commit(ctx, Change{Names: slices.Collect(maps.Keys(values)), Edit: func([]string) commit.Edit {
-		return commit.Edit{Conditional: true, Values: values, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
+	err = h.Commit(ctx, Change{Names: to, Edit: func([]string) commit.Edit {
+		return commit.Edit{Conditional: true, Sweeps: true, Values: values, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
 			changed = 0
 			changes := map[string]json.RawMessage{}
 			for _, name := range names {
-				if now, there := base.Stored(name); there && string(now) == moves[name].from {
-					maps.Copy(changes, moves[name].changes(base, name))
+				m, moves := moves[name]
+				switch now, there := base.Stored(name); {
+				case !there: // or removed by somebody else
+					changes[name] = nil
+				case moves && string(now) == m.from:
+					maps.Copy(changes, m.changes(base, name))
 					changed++
 				}
 			}
@@ -153,7 +186,7 @@ func (h Handle) encryptElsewhere(ctx context.Context, name string, m move) error
 		return err
 	}
 	return h.Commit(ctx, Change{Names: []string{name}, Edit: func([]string) commit.Edit {
-		return commit.Edit{Conditional: true, Apply: func(commit.Base) (map[string]json.RawMessage, error) {
+		return commit.Edit{Conditional: true, Sweeps: true, Apply: func(commit.Base) (map[string]json.RawMessage, error) {
 			return map[string]json.RawMessage{name: nil}, nil
 		}}
 	}})
