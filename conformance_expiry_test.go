@@ -33,6 +33,7 @@ var expiryRows = []row{
 	{name: "Watch tells what expires", in: followed + " single/encrypted/following perkey/encrypted/following", run: watchTellsExpiry},
 	{name: "Lease has one holder", in: inRooms + " single/following", run: leaseHeld},
 	{name: "Lease in account data is refused", in: each, run: leaseInAccountData},
+	{name: "Lease and Once are left alone by Restore, Import and Copy", in: inRooms + " single/sealed perkey/sealed", run: leasesStay},
 	{name: "Once is true for one", in: inRooms + " " + followed, run: onceOfSeveral},
 	{name: "ErrNoTime of a homeserver without a clock", in: each, run: errNoTime},
 }
@@ -340,6 +341,87 @@ func leaseHeld(t *testing.T, e *env) {
 	require.ErrorIs(t, err, roomkv.ErrInvalidOption)
 	_, err = e.another(t, roomkv.WithSingleWriter()).Lease(ctx, "leader", leaseTTL)
 	require.ErrorIs(t, err, roomkv.ErrInvalidOption)
+}
+
+func leasesStay(t *testing.T, e *env) {
+	ctx := t.Context()
+	require.NoError(t, e.store.Put(ctx, "value", 1))
+	at := func() *roomkv.Snapshot {
+		e.settle(t)
+		time.Sleep(5 * time.Millisecond)
+		snapshot, err := e.store.At(ctx, roomkv.AtTime(time.Now()))
+		require.NoError(t, err)
+		time.Sleep(5 * time.Millisecond)
+		return snapshot
+	}
+	earlier, empty := at(), exported(t, e.store)
+	first, err := e.store.Lease(ctx, "leader", leaseTTL)
+	require.NoError(t, err)
+	firsts, held := at(), exported(t, e.store)
+	require.NoError(t, first.Release(ctx))
+	require.NoError(t, e.store.Put(ctx, "value", 2))
+	elsewhere := open(t, e.client, e.newRoom(t, e.client), e.opts()...)
+	require.NoError(t, elsewhere.Put(ctx, "value", 1))
+	_, err = elsewhere.Lease(ctx, "leader", leaseTTL)
+	require.NoError(t, err)
+	_, err = elsewhere.Once(ctx, "$event", time.Hour)
+	require.NoError(t, err)
+
+	other := e.another(t)
+	second, err := other.Lease(ctx, "leader", leaseTTL)
+	require.NoError(t, err)
+	require.Equal(t, int64(2), second.Fence())
+	mine, err := other.Once(ctx, "$event", time.Hour)
+	require.NoError(t, err)
+	require.True(t, mine)
+	imports := func(file []byte, opts ...roomkv.ImportOption) func() error {
+		return func() error {
+			_, err := e.store.Import(ctx, bytes.NewReader(file), opts...)
+			return err
+		}
+	}
+	restores := func(snapshot *roomkv.Snapshot) func() error {
+		return func() error {
+			changed, err := e.store.Restore(ctx, snapshot)
+			assert.Equal(t, 1, changed)
+			return err
+		}
+	}
+	for what, bring := range map[string]func() error{
+		"Restore of before":        restores(earlier),
+		"Restore of another's":     restores(firsts),
+		"ImportReplace of before":  imports(empty, roomkv.ImportReplace()),
+		"ImportReplace of another": imports(held, roomkv.ImportReplace()),
+		"ImportOverwrite":          imports(held, roomkv.ImportOverwrite()),
+		"CopyOverwrite": func() error {
+			_, err := roomkv.Copy(ctx, e.store, elsewhere, roomkv.CopyOverwrite())
+			return err
+		},
+	} {
+		require.NoError(t, e.store.Put(ctx, "value", 2))
+		require.NoError(t, bring(), what)
+		e.reads(t, "value", "1")
+		third := e.another(t)
+		brief, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+		_, err = third.Lease(brief, "leader", leaseTTL)
+		cancel()
+		require.ErrorIs(t, err, context.DeadlineExceeded, "%s: it is held", what)
+		mine, err := third.Once(ctx, "$event", time.Hour)
+		require.NoError(t, err)
+		require.False(t, mine, what)
+	}
+	require.NoError(t, second.Release(ctx))
+	third, err := e.store.Lease(ctx, "leader", leaseTTL)
+	require.NoError(t, err)
+	assert.Equal(t, int64(3), third.Fence())
+
+	fresh := open(t, e.client, e.newRoom(t, e.client), e.opts()...)
+	_, err = roomkv.Copy(ctx, fresh, e.store)
+	require.NoError(t, err)
+	require.NoError(t, third.Release(ctx))
+	keys, err := fresh.Keys(ctx)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"leader", "once/$event", "value"}, keys, "where none is the record is brought")
 }
 
 func leaseInAccountData(t *testing.T, e *env) {

@@ -38,7 +38,7 @@ type Copied struct {
 	Total      int // that the source has
 	Written    int
 	Equal      int // that the destination had already
-	Kept       int // under which the destination had something else, and has it still
+	Kept       int // under which the destination had something else, and has it still; also what is there of a Lease or of Once, which is no error
 	Unreadable int // whose values could not be read in the source
 	TooLarge   int // whose values the destination's homeserver does not take
 

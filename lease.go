@@ -15,6 +15,7 @@ import (
 	"github.com/roomkv/roomkv/internal/encode"
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/memory"
+	"github.com/roomkv/roomkv/internal/wire"
 )
 
 const (
@@ -48,16 +49,10 @@ type place struct {
 	room id.RoomID // of the store
 }
 
-// leaseRecord is what stands under the key of a lease.
-type leaseRecord struct {
-	Holder string `json:"holder"` // different for each lease, empty where it was released
-	Fence  int64  `json:"fence"`  // how many leases there have been
-	Until  int64  `json:"until"`  // when others may take it, in Unix milliseconds by the homeserver's clock
-}
-
 // Lease waits until no process has the lease of that name, and takes it. Of the processes on one homeserver at most one has it; two homeservers that
 // cannot reach each other can each have a holder. Only the wait ends with ctx. The lease is renewed every third of ttl until [Lease.Release] or [Store.Close]. If
-// the holder dies, another gets it within ttl and some 3 seconds. The lease is stored under the key name, which nothing else may write.
+// the holder dies, another gets it within ttl and some 3 seconds. The lease is stored under the key name, which nothing else may write. [Store.Restore],
+// [Store.Import] and [Copy] leave it as it is.
 //
 // Errors: those of [Store.Get], [Store.Create]; [ErrInvalidOption] for a ttl below 30 seconds, [WithSingleWriter], a closed store; [ErrForbidden] in account data.
 func (s *Store) Lease(ctx context.Context, name string, ttl time.Duration) (lease *Lease, err error) {
@@ -112,11 +107,11 @@ func (l *Lease) Release(ctx context.Context) (err error) {
 	case <-ctx.Done(): // a renewal hangs
 		return ctx.Err()
 	}
-	err = l.change(ctx, func(_, _ int64, is leaseRecord) (leaseRecord, error) {
+	err = l.change(ctx, func(_, _ int64, is wire.Lease) (wire.Lease, error) {
 		if is.Holder != l.own {
 			return is, errLeaseLost
 		}
-		return leaseRecord{Fence: is.Fence}, nil
+		return wire.Lease{Fence: is.Fence}, nil
 	})
 	if errors.Is(err, errLeaseLost) {
 		return nil
@@ -132,7 +127,7 @@ var (
 
 // take makes the record this lease's. With errHeld it tells how long to wait at most until the lease can be free.
 func (l *Lease) take(ctx context.Context) (free time.Duration, err error) {
-	held := func(first int64, is leaseRecord) bool {
+	held := func(first int64, is wire.Lease) bool {
 		free = time.Duration(min(is.Until-first, leasePoll.Milliseconds())) * time.Millisecond // else it can overflow
 		return is.Holder != "" && is.Holder != l.own && is.Until >= first
 	}
@@ -141,7 +136,7 @@ func (l *Lease) take(ctx context.Context) (free time.Duration, err error) {
 	if err != nil {
 		return 0, err
 	}
-	var is leaseRecord
+	var is wire.Lease
 	if entry, err := (direct{l.store}).Entry(ctx, l.key); err == nil {
 		if err := decode(l.key, entry.JSON, &is); err != nil {
 			return 0, err
@@ -152,19 +147,19 @@ func (l *Lease) take(ctx context.Context) (free time.Duration, err error) {
 	if held(first, is) {
 		return free, errHeld
 	}
-	err = l.change(ctx, func(first, last int64, is leaseRecord) (leaseRecord, error) {
+	err = l.change(ctx, func(first, last int64, is wire.Lease) (wire.Lease, error) {
 		if held(first, is) {
 			return is, errHeld
 		}
 		l.fence = is.Fence + 1
-		return leaseRecord{l.own, l.fence, last + l.ttl.Milliseconds()}, nil
+		return wire.Lease{Holder: l.own, Fence: l.fence, Until: last + l.ttl.Milliseconds()}, nil
 	})
 	return free, err
 }
 
 // change changes the record, at a time between first and last by the homeserver's clock. Who takes a lease for held goes by the latest that the time can be, and
 // who takes one for free by the earliest, so that errors of clocks make no two holders. What waits for a flush is sent first.
-func (l *Lease) change(ctx context.Context, to func(first, last int64, is leaseRecord) (leaseRecord, error)) error {
+func (l *Lease) change(ctx context.Context, to func(first, last int64, is wire.Lease) (wire.Lease, error)) error {
 	if err := l.store.inStateOnly(ctx, "take a lease of the memory,"); err != nil {
 		return err
 	}
@@ -173,7 +168,7 @@ func (l *Lease) change(ctx context.Context, to func(first, last int64, is leaseR
 		if err != nil {
 			return nil, err
 		}
-		var is leaseRecord
+		var is wire.Lease
 		if old.Found {
 			if err := decode(l.key, old.Value, &is); err != nil {
 				return nil, err
@@ -239,10 +234,10 @@ func (l *Lease) renewOnce(ctx context.Context, until time.Time) (err error) {
 	defer op.end(&err)
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
-	return l.change(ctx, func(_, last int64, is leaseRecord) (leaseRecord, error) {
+	return l.change(ctx, func(_, last int64, is wire.Lease) (wire.Lease, error) {
 		if is.Holder != l.own {
 			return is, errLeaseLost
 		}
-		return leaseRecord{l.own, l.fence, last + l.ttl.Milliseconds()}, nil
+		return wire.Lease{Holder: l.own, Fence: l.fence, Until: last + l.ttl.Milliseconds()}, nil
 	})
 }

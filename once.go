@@ -9,6 +9,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/fault"
+	"github.com/roomkv/roomkv/internal/wire"
 )
 
 // Once tells whether the caller is the one of several replicas that is to deal with the event. Of all calls within ttl, by processes on one homeserver, at most
@@ -28,7 +29,7 @@ func (s *Store) Once(ctx context.Context, event id.EventID, ttl time.Duration) (
 	if err := s.inStateOnly(ctx, "have an event dealt with once,"); err != nil {
 		return false, err
 	}
-	err = s.create(ctx, key, rand.Text(), []PutOption{ExpireAfter(ttl)})
+	err = s.create(ctx, key, wire.Once{By: rand.Text()}, []PutOption{ExpireAfter(ttl)})
 	if errors.Is(err, ErrExists) {
 		return false, nil
 	}

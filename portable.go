@@ -108,7 +108,7 @@ type Imported struct {
 	Total      int // that the file has
 	Written    int
 	Equal      int // that the memory had already
-	Kept       int // under which the memory had something else, and has it still
+	Kept       int // under which the memory had something else, and has it still; also what is there of a Lease or of Once, which is no error
 	TooLarge   int // whose values the homeserver does not take
 	Removed    int // that are not in the file
 	Unreadable int // that are in the file without their values, and were left as they are

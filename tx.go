@@ -144,7 +144,7 @@ func (tx *Tx) Require(l *Lease) error {
 		if err != nil {
 			return err
 		}
-		var is leaseRecord
+		var is wire.Lease
 		if found {
 			if err := decode(l.key, value, &is); err != nil {
 				return err

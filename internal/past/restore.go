@@ -28,17 +28,21 @@ func Restore(ctx context.Context, h memory.Handle, snapshot *Snapshot, list memo
 			current[found.Name] = string(found.Stored)
 		}
 	}
-	was, err := restorable(ctx, h.Room, snapshot, h.VisibleNames(current), holds(ctx, h.Room, list))
+	now := h.VisibleNames(current)
+	was, err := restorable(ctx, h.Room, snapshot, now, holds(ctx, h.Room, list))
+	if err == nil {
+		err = was.spare(ctx, h.Room, now)
+	}
 	if err != nil {
 		return 0, err
 	}
-	changes := slices.Sorted(maps.Keys(was.apply(was.names(), h.VisibleNames(current))))
+	changes := slices.Sorted(maps.Keys(was.apply(was.names(), now)))
 	byEvent, of := memory.ByEvent(h.Layout, changes), memory.ByEvent(h.Layout, was.names())
 	batch := seal.NewBatch(h.AskedSealer, was.inClear(changes))
 	for _, stateKey := range slices.Sorted(maps.Keys(byEvent)) {
 		edit, n := was.replace(byEvent[stateKey][0]), 1
 		if !h.Layout.Alone() {
-			edit = was.edit(h.Room, of[stateKey], &n)
+			edit = was.edit(ctx, h.Room, of[stateKey], now, &n)
 		}
 		if !h.Layout.Together("") {
 			edit.Sealer = batch.Sealer
@@ -57,6 +61,7 @@ type restoration struct {
 	stored map[string]json.RawMessage // what is to be stored, by name
 	clear  map[string]string          // by name: the keys of values that stood in the clear, for the commit to encrypt
 	lost   map[string]bool            // names whose values cannot come back
+	agreed map[string]bool            // names under which a record of a lease or of Once is, which stays; see [wire.IsAgreed]
 	broken map[string]memory.Record   // by state key: what cannot come back, under whatever name
 	layout memory.Layout
 	left   error // why
@@ -89,7 +94,7 @@ func holds(ctx context.Context, r memory.Room, list memory.Listing) func(name, s
 // current need not be asked for.
 func restorable(ctx context.Context, r memory.Room, snapshot *Snapshot, current map[string]string, holds func(name, stored string) bool) (*restoration, error) {
 	res := &restoration{was: map[string]string{}, stored: map[string]json.RawMessage{}, clear: map[string]string{},
-		lost: map[string]bool{}, broken: snapshot.Broken, layout: r.Layout, holds: holds}
+		lost: map[string]bool{}, agreed: map[string]bool{}, broken: snapshot.Broken, layout: r.Layout, holds: holds}
 	for _, stateKey := range slices.Sorted(maps.Keys(snapshot.Broken)) {
 		res.left = cmp.Or(res.left, snapshot.Broken[stateKey].Err)
 	}
@@ -141,6 +146,23 @@ func restorable(ctx context.Context, r memory.Room, snapshot *Snapshot, current 
 	return res, nil
 }
 
+// spare finds the records of leases and of Once in what is there now and would change.
+func (r *restoration) spare(ctx context.Context, room memory.Room, now map[string]string) error {
+	reader := room.Reader().Together().KeysOnly() // no record is in the media repository
+	for name := range r.apply(r.names(), now) {
+		is, there := now[name]
+		if !there {
+			continue
+		}
+		value, err := reader.Value(ctx, name, json.RawMessage(is), "")
+		if err != nil && ctx.Err() != nil {
+			return err
+		}
+		r.agreed[name] = err == nil && wire.IsAgreed(value.JSON)
+	}
+	return nil
+}
+
 // inClear are those of the values under the names that stood in the clear.
 func (r *restoration) inClear(names []string) (values []commit.Value) {
 	for _, name := range names {
@@ -158,10 +180,19 @@ func (r *restoration) replace(name string) commit.Edit {
 	}}
 }
 
-// edit changes what differs by then in one event, of which the snapshot has these names, and tells how many names it changes.
-func (r *restoration) edit(room memory.Room, names []string, changed *int) commit.Edit {
+// edit changes what differs by then in one event, of which the snapshot has these names, and tells how many names it changes. Before is what was there when
+// records were looked for: they are looked for in what has been written since, too.
+func (r *restoration) edit(ctx context.Context, room memory.Room, names []string, before map[string]string, changed *int) commit.Edit {
 	return commit.Edit{Conditional: true, Values: r.clear, Anew: true, Apply: func(base commit.Base) (map[string]json.RawMessage, error) {
-		changes := r.apply(names, room.VisibleNames(base.Names()))
+		now := room.VisibleNames(base.Names())
+		changes := r.apply(names, now)
+		maps.DeleteFunc(changes, func(name string, _ json.RawMessage) bool {
+			if is, there := now[name]; !there || is == before[name] {
+				return false
+			}
+			old, err := room.OldIn(ctx, base, name)
+			return err == nil && wire.IsAgreed(old.Value)
+		})
 		*changed = len(changes)
 		return changes, nil
 	}}
@@ -175,7 +206,7 @@ func (r *restoration) apply(names []string, now map[string]string) map[string]js
 	changes := map[string]json.RawMessage{}
 	stays := func(name string) bool {
 		_, broken := r.broken[r.layout.StateKey(name)]
-		return broken || r.lost[name]
+		return broken || r.lost[name] || r.agreed[name]
 	}
 	for _, name := range names {
 		if is, there := now[name]; !stays(name) && (!there || is != r.was[name]) {

@@ -85,7 +85,7 @@ func (c *copying) run(ctx context.Context, dst, src Destination) error {
 
 func (c *copying) copied() Copied {
 	t := &c.transfer
-	return Copied{Total: max(c.total, c.seen()), Written: t.written, Equal: t.equal, Kept: t.kept.n, Unreadable: c.unreadable.n, TooLarge: t.tooLarge.n, Redacted: c.redacted}
+	return Copied{Total: max(c.total, c.seen()), Written: t.written, Equal: t.equal, Kept: t.kept.n + t.agreed, Unreadable: c.unreadable.n, TooLarge: t.tooLarge.n, Redacted: c.redacted}
 }
 
 // seen is how many keys of the source have been read.
@@ -158,7 +158,7 @@ func (c *copying) redactSource(ctx context.Context) error {
 			return err
 		}
 		for i, entry := range entries {
-			if compared[i] != isEqual {
+			if compared[i] != isEqual && compared[i] != isAgreed {
 				return fault.Of(fault.ErrConflict, nil, "%q has changed since it was copied, and the rest of the source was not redacted", entry.key)
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/roomkv/roomkv/internal/dump"
 	"github.com/roomkv/roomkv/internal/fault"
 	"github.com/roomkv/roomkv/internal/memory"
+	"github.com/roomkv/roomkv/internal/wire"
 )
 
 // Imported is what an import has done, in keys.
@@ -56,7 +57,7 @@ func Import(ctx context.Context, dst Destination, r io.Reader, prefix string, op
 
 func (i *importing) imported() Imported {
 	t := &i.transfer
-	return Imported{Total: i.total, Written: t.written, Equal: t.equal, Kept: t.kept.n, TooLarge: t.tooLarge.n, Removed: t.removed, Unreadable: i.unreadable}
+	return Imported{Total: i.total, Written: t.written, Equal: t.equal, Kept: t.kept.n + t.agreed, TooLarge: t.tooLarge.n, Removed: t.removed, Unreadable: i.unreadable}
 }
 
 func (i *importing) report() {
@@ -79,11 +80,14 @@ func (i *importing) run(ctx context.Context, dst Destination, r io.Reader) error
 		to, err := dst.Handle(ctx)
 		if err == nil {
 			remove, err = to.Keys(ctx, memory.Listing{Prefix: i.prefix})
+			remove = slices.DeleteFunc(remove, func(key string) bool { return keys[strings.TrimPrefix(key, i.prefix)] })
+		}
+		if err == nil && len(remove) > 0 {
+			remove, err = removable(ctx, to, remove)
 		}
 		if err != nil {
 			return err
 		}
-		remove = slices.DeleteFunc(remove, func(key string) bool { return keys[strings.TrimPrefix(key, i.prefix)] })
 	}
 	if !i.transfer.alone {
 		i.transfer.remove = remove
@@ -114,6 +118,29 @@ func (i *importing) run(ctx context.Context, dst Destination, r io.Reader) error
 	}
 	i.report()
 	return i.transfer.left()
+}
+
+// removable are those of the keys under which no record of a lease or of Once is; see [wire.IsAgreed].
+func removable(ctx context.Context, to memory.Handle, keys []string) ([]string, error) {
+	names, keyOf := to.NamesOf(keys)
+	there, err := to.Named(ctx, names)
+	if err != nil {
+		return nil, err
+	}
+	reader := to.Reader().Together().KeysOnly() // no record is in the media repository
+	agreed := map[string]bool{}
+	for _, name := range names {
+		found, ok := there[name]
+		if !ok {
+			continue
+		}
+		read, err := to.Read(ctx, reader, &found)
+		if err != nil && ctx.Err() != nil {
+			return nil, err
+		}
+		agreed[keyOf[name]] = err == nil && wire.IsAgreed(read.JSON)
+	}
+	return slices.DeleteFunc(keys, func(key string) bool { return agreed[key] }), nil
 }
 
 // rereadable gives the reader again from where it is now.

@@ -52,6 +52,7 @@ type transfer struct {
 
 	mu                       sync.Mutex // guards written and calls of report while several keys are written at a time
 	written, equal, removed  int
+	agreed                   int // under which a record of a lease or of Once is, which is kept; see [wire.IsAgreed]
 	kept, tooLarge, differed leftOut
 
 	waiting []arriving
@@ -88,7 +89,7 @@ func (t *transfer) add(ctx context.Context, key string, value json.RawMessage, u
 
 // seen is how many entries there were.
 func (t *transfer) seen() int {
-	return len(t.waiting) + t.written + t.equal + t.kept.n + t.tooLarge.n + t.differed.n
+	return len(t.waiting) + t.written + t.equal + t.agreed + t.kept.n + t.tooLarge.n + t.differed.n
 }
 
 // flush writes what waits and is not there yet, and reads it back.
@@ -106,6 +107,8 @@ func (t *transfer) flush(ctx context.Context) error {
 		switch is := compared[i]; {
 		case is == isEqual:
 			same++
+		case is == isAgreed:
+			t.agreed++
 		case is == isAbsent, t.overwrite:
 			missing = append(missing, entry)
 		default:
@@ -283,7 +286,7 @@ func (t *transfer) verify(ctx context.Context, written []arriving) error {
 		if compared[i] == isAbsent && entry.until != 0 { // its time is over
 			continue
 		}
-		if compared[i] != isEqual {
+		if compared[i] != isEqual && compared[i] != isAgreed {
 			t.written--
 			t.differed.add(entry.key, nil)
 		}
@@ -309,7 +312,8 @@ type comparison int
 const (
 	isAbsent comparison = iota
 	isEqual
-	isOther // or not to be read
+	isAgreed // another one, which is a record of a lease or of Once
+	isOther  // or not to be read
 )
 
 // compare holds entries against what the homeserver has for them.
@@ -342,6 +346,8 @@ func (t *transfer) compare(ctx context.Context, entries []arriving) ([]compariso
 		case errors.Is(err, fault.ErrNotFound):
 		case err == nil && compactDigest(read.JSON) == entry.digest && read.Value.Expires == entry.until:
 			compared[i] = isEqual
+		case err == nil && wire.IsAgreed(read.JSON):
+			compared[i] = isAgreed
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
 		case err == nil, memory.IsUnreadable(err):
