@@ -239,8 +239,9 @@ func (c *commit) make(ctx context.Context, edit *pending, base *base, p *plan, r
 	m := made{stored: map[string]string{}, fresh: map[string]Value{}, reads: base.reads, err: err}
 	for name, stored := range changes {
 		old, exists := base.names[name]
+		grows := 0
 		if exists {
-			m.size -= p.size(name, old)
+			grows -= p.size(name, old)
 		}
 		same := exists == (stored != nil) && !edit.takes(name, stored, base.expired)
 		if stored != nil {
@@ -248,22 +249,24 @@ func (c *commit) make(ctx context.Context, edit *pending, base *base, p *plan, r
 			if key, isValue := edit.Values[name]; isValue && c.sealer != nil {
 				value := ValueOf(name, key, m.stored[name])
 				m.fresh[name] = value
-				m.size += value.size()
+				grows += value.size()
 				m.err = cmp.Or(m.err, c.sealer.Check(value))
 				same = same && !edit.Anew && c.holds(ctx, p, old, value)
 			} else {
-				m.size += wire.EntrySize(name, m.stored[name])
+				grows += wire.EntrySize(name, m.stored[name])
 				same = same && old == m.stored[name]
 			}
 		}
 		switch _, isValue := edit.Values[name]; {
 		case read && same && !edit.Barrier: // with it, what others write under the name at the same time must yield all the same
 			m.reads.note(name)
+			continue
 		case len(edit.Values) > 0 && !isValue && stored != nil && wire.IsOwn(name) && !c.mode.Single:
 			m.beside = append(m.beside, name)
 		default:
 			m.names = append(m.names, name)
 		}
+		m.size += grows
 	}
 	return m
 }
