@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv"
@@ -35,6 +36,7 @@ var expiryRows = []row{
 	{name: "Lease in account data is refused", in: each, run: leaseInAccountData},
 	{name: "Lease and Once are left alone by Restore, Import and Copy", in: inRooms + " single/sealed perkey/sealed", run: leasesStay},
 	{name: "Once is true for one", in: inRooms + " " + followed, run: onceOfSeveral},
+	{name: "opsdroid reads and writes beside expiry, Sub and leases", in: "single custom perkey", run: opsdroidBeside},
 	{name: "ErrNoTime of a homeserver without a clock", in: each, run: errNoTime},
 }
 
@@ -462,6 +464,82 @@ func onceOfSeveral(t *testing.T, e *env) {
 	require.ErrorIs(t, err, roomkv.ErrInvalidOption)
 	_, err = e.another(t, roomkv.WithSingleWriter()).Once(ctx, "$one", time.Hour)
 	require.ErrorIs(t, err, roomkv.ErrInvalidOption)
+}
+
+// opsdroid reads the state event of a key, puts the key into its content, and sends all of that, with the fields that it does not know. What happens
+// between its two requests it does not see.
+func opsdroidBeside(t *testing.T, e *env) {
+	ctx := t.Context()
+	read := func(key string) map[string]any {
+		content := map[string]any{}
+		err := e.client.StateEvent(ctx, e.room, database, e.stateKey(key), &content)
+		if !errors.Is(err, mautrix.MNotFound) {
+			require.NoError(t, err)
+		}
+		return content
+	}
+	send := func(content map[string]any, key string, value any) {
+		content[key] = value
+		e.sendRaw(t, key, content)
+	}
+	sub := e.store.Sub("prefix/")
+	require.NoError(t, e.store.PutAll(ctx, map[string]any{"brief": 1, "over": 1}, roomkv.ExpireAfter(life)))
+	assert.InDelta(t, 1, read("brief")["brief"], 0, "opsdroid finds a value that expires")
+	content := read("over")
+	assert.Contains(t, content, "roomkv.expires")
+	send(content, "over", 2)
+	require.NoError(t, sub.Put(ctx, "k", 1, roomkv.ExpireAfter(time.Hour)))
+	assert.InDelta(t, 1, read("prefix/k")["prefix/k"], 0)
+	send(read("prefix/own"), "prefix/own", 5)
+	lease, err := e.store.Lease(ctx, "leader", leaseTTL)
+	require.NoError(t, err)
+
+	stale := read("theirs")
+	require.NoError(t, roomkv.Update(ctx, sub, "own", increment))
+	first, err := e.store.Once(ctx, "$event", time.Hour)
+	require.NoError(t, err)
+	assert.True(t, first)
+	gone(t, e.store, "brief")
+	require.NoError(t, e.store.Sweep(ctx))
+	assert.NotContains(t, read("brief"), "brief", "opsdroid finds it no more")
+	send(stale, "theirs", 3)
+	if e.single() {
+		assert.Contains(t, read("brief"), "brief", "it has written what it had read")
+		assert.NotContains(t, read("once/$event"), "once/$event")
+	}
+	other := e.another(t)
+	require.ErrorIs(t, other.Get(ctx, "brief", new(int)), roomkv.ErrNotFound)
+	again, err := other.Once(ctx, "$event", time.Hour)
+	require.NoError(t, err)
+	assert.False(t, again)
+	waits, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer cancel()
+	_, err = other.Lease(waits, "leader", leaseTTL)
+	require.ErrorIs(t, err, context.DeadlineExceeded, "it is held")
+
+	for _, store := range []*roomkv.Store{e.store, e.another(t)} {
+		memory := memoryOf(t, store)
+		assert.Contains(t, memory, "leader")
+		assert.Contains(t, memory, "once/$event")
+		delete(memory, "leader")
+		delete(memory, "once/$event")
+		assert.Equal(t, map[string]string{"over": "2", "prefix/k": "1", "prefix/own": "6", "theirs": "3"}, memory)
+		for key, expires := range map[string]bool{"over": false, "prefix/k": true, "prefix/own": false, "theirs": false, "once/$event": true} {
+			entry, err := store.Entry(ctx, key)
+			require.NoError(t, err)
+			assert.Equal(t, expires, !entry.Expires.IsZero(), key)
+		}
+	}
+	assert.NotContains(t, read("brief"), "brief")
+	for key, value := range map[string]float64{"over": 2, "prefix/k": 1, "prefix/own": 6, "theirs": 3} {
+		assert.InDelta(t, value, read(key)[key], 0, "opsdroid finds %s", key)
+	}
+	select {
+	case <-lease.Done():
+		assert.Fail(t, "it is held")
+	default:
+	}
+	require.NoError(t, lease.Release(ctx))
 }
 
 func watchTellsExpiry(t *testing.T, e *env) {
