@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -233,6 +234,86 @@ func leases(t *testing.T, r *replicas, atomic bool) {
 		got, err := roomkv.Get[int64](t.Context(), open(t, r.admin, r.room, r.opts...), "by")
 		require.NoError(t, err)
 		assert.GreaterOrEqual(t, got, written)
+	}
+}
+
+// heldLease is a lease that a process has just got, while another process looks on.
+type heldLease struct {
+	*roomkv.Lease
+	holder *replica
+	other  *roomkv.Store
+	fault  atomic.Pointer[func(*http.Request) error] // comes before each of the holder's requests
+}
+
+func (l *heldLease) before(fault func(*http.Request) error) { l.fault.Store(&fault) }
+
+func (l *heldLease) ended() bool {
+	select {
+	case <-l.Done():
+		return true
+	default:
+		return false
+	}
+}
+
+// A lease is renewed after each third of its time, and ends by what its renewals find.
+func TestLeaseRenewals(t *testing.T) {
+	for about, renew := range map[string]func(t *testing.T, l *heldLease){
+		"the record is another's": func(t *testing.T, l *heldLease) {
+			record := map[string]any{"holder": "another", "fence": int64(7), "until": time.Now().Add(time.Hour).UnixMilli()}
+			require.NoError(t, l.other.Put(t.Context(), "leader", record))
+			require.ErrorIs(t, l.holder.store.Transact(t.Context(), func(tx *roomkv.Tx) error { return tx.Require(l.Lease) }), roomkv.ErrLeaseLost)
+			time.Sleep(leaseTTL / 2)
+			assert.True(t, l.ended())
+			require.NoError(t, l.Release(t.Context()))
+			is, err := roomkv.Get[struct{ Holder string }](t.Context(), l.other, "leader")
+			require.NoError(t, err)
+			assert.Equal(t, "another", is.Holder, "neither a renewal nor Release changes it")
+		},
+		"no request arrives for a while": func(t *testing.T, l *heldLease) {
+			l.before(func(*http.Request) error { return errors.New("it did not arrive") })
+			time.Sleep(leaseTTL * 2 / 3)
+			l.before(func(*http.Request) error { return nil })
+			time.Sleep(leaseTTL)
+			assert.False(t, l.ended())
+		},
+		"the last one was slow": func(t *testing.T, l *heldLease) {
+			l.before(func(req *http.Request) error {
+				if req.Method == http.MethodPut {
+					time.Sleep(leaseTTL / 6)
+				}
+				return nil
+			})
+			time.Sleep(leaseTTL * 2 / 3)
+			l.holder.cut()
+			time.Sleep(leaseTTL/2 + time.Second)
+			assert.False(t, l.ended(), "it was renewed")
+			time.Sleep(leaseTTL / 6)
+			assert.True(t, l.ended(), "its time begins when the renewal was sent")
+		},
+	} {
+		t.Run(about, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newReplicas(t, 2, "single") // without faults by chance
+				l := &heldLease{}
+				l.before(func(*http.Request) error { return nil })
+				next := r.admin.Client.Transport
+				r.admin.Client.Transport = roundTripper(func(req *http.Request) (*http.Response, error) {
+					if err := (*l.fault.Load())(req); err != nil {
+						return nil, err
+					}
+					return next.RoundTrip(req)
+				})
+				l.holder = r.start(false)
+				r.admin.Client.Transport = next
+				l.other = r.start(false).store
+				var err error
+				l.Lease, err = l.holder.store.Lease(t.Context(), "leader", leaseTTL)
+				require.NoError(t, err)
+				renew(t, l)
+				r.end()
+			})
+		})
 	}
 }
 

@@ -52,13 +52,13 @@ func TestShardsParse(t *testing.T) {
 			elsewhere = key
 		}
 	}
-	content := fmt.Sprintf(`{"here":1,%q:2,%q:3,%q:4,"roomkv.unknown":5}`, here, elsewhere, sealedName)
+	content := fmt.Sprintf(`{"here":1,%q:2,%q:3,%q:4,"roomkv.unknown":5,%q:6,%q:7}`, here, elsewhere, sealedName, wire.ShardsName, wire.SealName)
 	dict, err := layout.Parse(at, json.RawMessage(content))
 	require.NoError(t, err)
 	assert.Equal(t, map[string]string{"here": "1", here: "2", "roomkv.unknown": "5"}, dict.Names, "what belongs elsewhere is not there")
 	dict, err = layout.Parse(wire.ShardsName, json.RawMessage(content))
 	require.NoError(t, err)
-	assert.Equal(t, map[string]string{"roomkv.unknown": "5"}, dict.Names)
+	assert.Equal(t, map[string]string{"roomkv.unknown": "5", wire.ShardsName: "6", wire.SealName: "7"}, dict.Names)
 	_, err = layout.Parse(at, json.RawMessage(`[]`))
 	require.ErrorIs(t, err, wire.ErrFormat)
 }
