@@ -295,6 +295,7 @@ func TestLeaseRenewals(t *testing.T) {
 		t.Run(about, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newReplicas(t, 2, "single") // without faults by chance
+				defer r.end()
 				l := &heldLease{}
 				l.before(func(*http.Request) error { return nil })
 				next := r.admin.Client.Transport
@@ -311,7 +312,6 @@ func TestLeaseRenewals(t *testing.T) {
 				l.Lease, err = l.holder.store.Lease(t.Context(), "leader", leaseTTL)
 				require.NoError(t, err)
 				renew(t, l)
-				r.end()
 			})
 		})
 	}

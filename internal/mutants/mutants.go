@@ -185,6 +185,8 @@ var mutants = []mutant{
 		"agreed[keyOf[name]] = err == nil && wire.IsAgreed(read.JSON)", "agreed[keyOf[name]] = false", []string{"-run", "TestConformance/memory.*/Lease_and_Once", "."}},
 	{"ExpireAfter: what another program stores expires", "internal/wire/expiry.go",
 		" && e.Of == expiryDigest(stored) {", " {", []string{"./internal/wire"}},
+	{"ExpireAfter: a field of the memory's own expires", "internal/wire/expiry.go",
+		"there && !IsOwn(name) && ", "there && ", []string{"./internal/wire"}},
 	{"ExpireAfter: a list leaves out that nobody can tell the time", "internal/memory/unexpired.go",
 		"			failed = err\n", "			failed = nil\n", []string{"-run", "TestConformance/memory.*/ErrNoTime", "."}},
 	{"ExpireAfter: what has expired is copied", "internal/memory/unexpired.go",

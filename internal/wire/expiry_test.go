@@ -66,6 +66,9 @@ func TestExpiryInContents(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, map[string]string{"a": want}, read.Names, field)
 	}
+	read, err = ParseDict(json.RawMessage(`{"roomkv.shards":1,"roomkv.expires":{"roomkv.shards":{"at":5,"of":"` + of + `"}}}`))
+	require.NoError(t, err)
+	assert.Equal(t, map[string]string{"roomkv.shards": "1"}, read.Names, "what is no key does not expire")
 }
 
 func sizeOf(names map[string]string) (size int) {
