@@ -49,7 +49,7 @@ func (r *rule) choose(lines []line) line {
 	if known := only(lines, func(l line) bool { return !l.from.parentGivenUp }); len(known) > 0 {
 		lines = known
 	}
-	lines = oneSweep(lines, r.name)
+	lines = withoutDoubles(lines, r.name)
 	all := pathsOf(lines...)
 	paths := all
 	for i := 0; len(paths) > 1; i++ {
@@ -65,19 +65,19 @@ func (r *rule) choose(lines []line) line {
 	return paths[0].line
 }
 
-// oneSweep leaves one of the lines where all end where the name's time was over: they took the same away. Beside another line each counts by itself,
-// for whoever sees some of them alone must find the same.
-func oneSweep(lines []line, name string) []line {
-	first := lines[0]
-	for _, l := range lines {
-		if !l.from.sweeps(name) {
-			return lines
-		}
-		if compare(l.from, first.from) < 0 {
-			first = l
+// withoutDoubles leaves, where all lines end where the name's time was over, one of those that took the same away. Two that took away different
+// values are rivals, of which the one counts that leads on from the latest change. Beside another line each counts by itself, for whoever sees some of
+// them alone must find the same.
+func withoutDoubles(lines []line, name string) (those []line) {
+	if slices.ContainsFunc(lines, func(l line) bool { return !l.from.sweeps(name) }) {
+		return lines
+	}
+	for _, l := range slices.SortedFunc(slices.Values(lines), func(a, b line) int { return compare(a.from, b.from) }) {
+		if !slices.ContainsFunc(those, func(other line) bool { return other.before == l.before }) {
+			those = append(those, l)
 		}
 	}
-	return []line{first}
+	return those
 }
 
 // atFork gives the paths that go on with the same change as the one that counts.

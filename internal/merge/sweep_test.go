@@ -80,3 +80,19 @@ func TestTwoSweepsAndAnUpdate(t *testing.T) {
 	last := whole.Merge()
 	assert.Equal(t, told, last.Dict["k"] == "new")
 }
+
+// Two took different values of a name away. A request that comes late, from before both, brings nothing back.
+func TestSweepsOfDifferentValues(t *testing.T) {
+	h := history(marked("$root", 1, dict{"k": "old", "other": "1"}))
+	h.Add(conditional("$u", 2, dict{"k": "updated", "other": "1"}, "$root"))
+	h.Add(marked("$p", 4, dict{"k": "put", "other": "1"}, "$u"))
+	h.Add(sweeping("$s", 3, dict{"other": "2"}, "k", "$root"))
+	h.Add(sweeping("$t", 5, dict{"other": "1"}, "k", "$p"))
+	merged := h.Merge()
+	assert.Equal(t, dict{"other": "2"}, merged.Dict)
+	m := marked("$m", 6, merged.Dict, merged.Parents...)
+	m.Yields = merged.Yields
+	h.Add(m)
+	h.Add(marked("$late", 7, dict{"k": "updated", "other": "3"}, "$u"))
+	assert.Equal(t, dict{"other": "3"}, h.Merge().Dict)
+}
