@@ -136,8 +136,9 @@ func (h *History) visit(n *node) {
 // parentsOf tells which events the event's writer had seen, by the first of these that is true. ByMark are the events with each mark, in
 // compare's order.
 //
-//   - What it replaced has the same mark: its writer copies marks, and had read that. Where the content is that of the mark's own event again, it
-//     looks like a second delivery of that, but what it replaced is an earlier copy by the same sender.
+//   - What it replaced has the same mark: its writer copies marks, and had read that.
+//   - Its content is that of the mark's own event again, but its sender has copied the mark before: it goes back from the latest of these copies. It
+//     looks like a second delivery of the mark's own event.
 //   - It is a second delivery: it was made from the first one, for the later one can have become current, whatever its time.
 //   - It names its parents.
 //   - It was redacted before anybody here had read it; see [History.linkRedacted].
@@ -147,8 +148,14 @@ func (h *History) visit(n *node) {
 //     event of the empty one. But it stores one event after the other, so that the event listed before is the one that was replaced.
 func (h *History) parentsOf(n *node, byMark map[string][]*node) []id.EventID {
 	replaced, twins := h.replaced(n), byMark[n.Mark]
-	if replaced != nil && n.Mark != "" && replaced.Mark == n.Mark && !(n.own() && (replaced.own() || n.Sender != replaced.Sender)) {
+	if replaced != nil && n.Mark != "" && replaced.Mark == n.Mark && !n.own() {
 		return []id.EventID{replaced.ID}
+	}
+	if n.twin != nil {
+		copies := slices.DeleteFunc(slices.Clone(twins), func(twin *node) bool { return twin.own() || twin.Sender != n.Sender })
+		if last := lastBefore(n, copies); last != nil {
+			return []id.EventID{last.ID}
+		}
 	}
 	if n.twin != nil {
 		return []id.EventID{n.twin.ID}
@@ -161,13 +168,7 @@ func (h *History) parentsOf(n *node, byMark map[string][]*node) []id.EventID {
 	}
 	unknown := id.EventID("unknown, before " + n.ID)
 	if !n.own() && n.Mark != "" {
-		var last *node
-		for _, twin := range twins {
-			if twin != n && stored(twin, n) && (last == nil || stored(last, twin)) {
-				last = twin
-			}
-		}
-		if last != nil {
+		if last := lastBefore(n, twins); last != nil {
 			return []id.EventID{last.ID}
 		}
 		if !h.givenUp[unknown] {
@@ -190,6 +191,16 @@ func (h *History) parentsOf(n *node, byMark map[string][]*node) []id.EventID {
 		return []id.EventID{n.Replaces}
 	}
 	return nil
+}
+
+// lastBefore is the one of these events that was stored last before n, nil where none was.
+func lastBefore(n *node, events []*node) (last *node) {
+	for _, event := range events {
+		if event != n && stored(event, n) && (last == nil || stored(last, event)) {
+			last = event
+		}
+	}
+	return last
 }
 
 // linkRedacted is for events that were redacted before anybody here had read them: nobody can tell which events their writers had merged, and none is

@@ -858,6 +858,15 @@ func TestLateDeliveryAfterACopy(t *testing.T) {
 	copy := by("@ops", copied("$b", 2, dict{"k": "1", "x": "1"}, "$a", "$a"))
 	assert.Equal(t, dict{"k": "1", "x": "1"}, dict(history(first, copy, again("@a")).Merge().Dict))
 	assert.Equal(t, dict{"k": "1"}, dict(history(first, copy, again("@ops")).Merge().Dict))
+
+	between := by("@a", marked("$d", 3, dict{"k": "1", "x": "1", "y": "1"}, "$b")) // which the copier did not see
+	late := func(sender id.UserID) merge.Event {
+		e := again(sender)
+		e.Time, e.Replaces = 4, "$d"
+		return e
+	}
+	assert.Equal(t, dict{"k": "1", "x": "1", "y": "1"}, dict(history(first, copy, between, late("@a")).Merge().Dict))
+	assert.Equal(t, dict{"k": "1", "y": "1"}, dict(history(first, copy, between, late("@ops")).Merge().Dict))
 }
 
 // Somebody copies a mark again after another has written, and the homeserver's clock is set back in between: the second copy was made from the

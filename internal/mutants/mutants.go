@@ -73,6 +73,8 @@ var mutants = []mutant{
 		"		c.unsettled.Store(true)\n		c.repairLater(ctx, c.policy.SettleAfter)\n", "", protocol},
 	{"A4: who does not follow reads what is current alone", "internal/commit/replica.go",
 		"	switch relation := r.Compare(current); {", "	if !live {\n		return replica.ViewOf(current), nil\n	}\n	switch relation := r.Compare(current); {", protocol},
+	{"opsdroid: what goes back to the first content is taken for a second delivery", "internal/merge/link.go",
+		"return twin.own() || twin.Sender != n.Sender })", "return true })", judging},
 	{"A5: a late delivery is a new write", "internal/merge/link.go",
 		"		if n.own() && other.own() && stored(other, first) {", "		if false {", merging},
 	{"A6: nobody looks for what was left out of the state", "internal/commit/current.go",
