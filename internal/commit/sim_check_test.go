@@ -123,10 +123,12 @@ func (o *op) erases() bool {
 }
 
 // unseen tells whether an operation may be overwritten by one that has not seen it: with a state event for each key, a plain
-// write is one request, and a conditional one at the same time can have read before it.
+// write is one request, and a conditional one at the same time can have read before it. That is refused in the end where it merges two plain ones, of
+// which the later one looks older by a clock that was set back.
 func (w *world) unseen(o *op, on []*op) bool {
+	setBack := w.server.skew < 0
 	return w.OneName && (o.Kind == put || o.Kind == remove) && slices.ContainsFunc(on, func(other *op) bool {
-		return other.Kind.conditional() && (o.Kind == remove || !other.refused()) && !other.before(o) && !o.before(other)
+		return other.Kind.conditional() && (o.Kind == remove || !other.refused() || setBack) && !other.before(o) && !o.before(other)
 	})
 }
 
