@@ -210,7 +210,13 @@ func (h *History) WillCount(event id.EventID, name string) bool {
 		return h.countsWhole(target, h.latest)
 	}
 	lines, chosen, r := h.present(name)
-	return !slices.Contains(r.lost, target.ID) && (overwritten(name, lines, chosen, target) || h.counts(target, name, chosen.parent))
+	switch {
+	case slices.Contains(r.lost, target.ID):
+		return false
+	case overwritten(name, lines, chosen, target):
+		return !h.yielded(target, name, h.latest)
+	}
+	return h.counts(target, name, chosen.parent, h.latest)
 }
 
 // LosesToOlder tells whether a change that was not conditional does not count against another such one that was stored long before it: the
@@ -261,19 +267,21 @@ func (h *History) Counts(event id.EventID, name string, in id.EventID) bool {
 	if target != nil && target.whole() && h.events[in] != nil {
 		return h.countsWhole(target, []*node{h.events[in]})
 	}
-	return target != nil && h.counts(target, name, h.events[in])
+	return target != nil && h.counts(target, name, h.events[in], []*node{h.events[in]})
 }
 
-func (h *History) counts(target *node, name string, in *node) bool {
-	// A merge can have found that the change does not count. That holds unless the change is in what is there: then another merge has found that
-	// it does.
-	found := func() bool {
-		return slices.ContainsFunc(h.order, func(m *node) bool { return in.past.has(m.index) && m.Yields.has(target.ID, name) })
-	}
+// yielded tells whether a merge that leads to the heads found that the change does not count.
+func (h *History) yielded(target *node, name string, heads []*node) bool {
+	return slices.ContainsFunc(h.order, func(m *node) bool { return m.Yields.has(target.ID, name) && leads(heads, m) })
+}
+
+// counts is [History.Counts] where all that leads to the heads is known. That a merge found that the change does not count holds unless the change is in
+// what is there: then another merge has found that it does.
+func (h *History) counts(target *node, name string, in *node, heads []*node) bool {
 	replaced := false // whether something has taken its place that need not have seen it
 	for n := in; n != nil; {
 		if n == target {
-			return !replaced || !found()
+			return !replaced || !h.yielded(target, name, heads)
 		}
 		if o := h.at(n, name); o != nil && o.from == n && !n.IsConditional(name) {
 			replaced = true
@@ -298,7 +306,7 @@ func (h *History) counts(target *node, name string, in *node) bool {
 			return false
 		}
 		if overwritten(name, lines, chosen, target) {
-			return !found()
+			return !h.yielded(target, name, heads)
 		}
 		n = chosen.parent
 	}

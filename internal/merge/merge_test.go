@@ -899,3 +899,16 @@ func TestManyRedacted(t *testing.T) {
 	assert.Len(t, h.Heads(), 1)
 	assert.Less(t, time.Since(began), time.Second)
 }
+
+// Two Creates saw nothing there, and a plain Put took the place of the later one. A merge found that this one does not count. That holds too where
+// another plain Put, which has not seen the merge, takes the place of both.
+func TestCreateThatAMergeLeftOut(t *testing.T) {
+	blind := func(event id.EventID, time int64, d dict, replaces id.EventID) merge.Event {
+		return merge.Event{ID: event, Time: time, Dict: d, Blind: true, Mark: "mark of " + event.String(), Replaces: replaces}
+	}
+	merged := marked("$m", 5, dict{"k": "put"}, "$u", "$p")
+	merged.Yields = merge.Yields{"$v": {"k"}}
+	h := history(conditional("$u", 1, dict{"k": "u"}), conditional("$v", 2, dict{"k": "v"}), blind("$p", 3, dict{"k": "put"}, "$v"),
+		blind("$q", 4, dict{"k": "put again"}, "$p"), merged)
+	assert.False(t, h.WillCount("$v", "k"))
+}
