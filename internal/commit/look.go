@@ -188,7 +188,7 @@ func (c *commit) rivals(ctx context.Context, event id.EventID, sent int64) (foun
 	c.askedAt = c.policy.Now()
 	asked, limit := replica.Read(c.dict, (*merge.History).Now), c.bounded(c.policy.ManyEvents)
 	var page Page
-	for count := 1; ; count++ {
+	for count, try := 1, 0; ; count++ {
 		// What others have said since can be without end. But where the latest events are earlier than this one, by a clock that was set
 		// back, homeservers can take this one for the current event in place of a later one.
 		if far := page.Oldest == 0 || page.Oldest > sent; count > 1 && !found && far {
@@ -207,17 +207,25 @@ func (c *commit) rivals(ctx context.Context, event id.EventID, sent int64) (foun
 			return false, nil
 		}
 		last := page.Next == "" || count == c.policy.Pages || found && page.Oldest > 0 && page.Oldest < c.rivalsSince(sent, c.policy.OwnFresh)
+		lags := last && !found && page.Oldest <= sent && try < c.policy.ListTries // then a rival that was stored before it can be missing too
 		c.dict.Do(func(h *merge.History) {
 			if count == 1 {
 				h.AddPage(page.Events, asked)
 			} else {
 				h.AddOlder(page.Events...)
 			}
-			if last {
+			if last && !lags {
 				h.Verify(event)
 			}
 		})
-		if last {
+		switch {
+		case lags:
+			if err := c.pause(ctx, try); err != nil {
+				return false, err
+			}
+			asked = replica.Read(c.dict, (*merge.History).Now)
+			page, count, try = Page{}, 0, try+1
+		case last:
 			return found, nil
 		}
 	}

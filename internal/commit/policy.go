@@ -49,6 +49,10 @@ type Policy struct {
 	DeepFrom  int
 	GivenFrom int
 
+	// ListTries is how often lists are asked for again that lack the current event though they go back beyond it, or are empty. In a room whose
+	// earlier events may not be seen they stay empty.
+	ListTries int
+
 	// CurrentTries is how often the current event is asked for while the sync brings another one during the request.
 	CurrentTries int
 
@@ -106,7 +110,7 @@ var defaultPolicy = Policy{
 	Now: time.Now, After: time.After,
 	OwnFresh: time.Minute, AnyFresh: time.Second, Skew: 500 * time.Millisecond, LeftOut: 10 * time.Second, GiveUp: 10 * time.Second,
 	SyncWait: 300 * time.Millisecond, Lag: 4 * time.Millisecond, MaxLag: 20 * time.Millisecond,
-	Tries: 12, DeepFrom: 5, GivenFrom: 8, CurrentTries: 4, PowerTries: 5,
+	Tries: 12, DeepFrom: 5, GivenFrom: 8, ListTries: 3, CurrentTries: 4, PowerTries: 5,
 	FewEvents: 6, SomeEvents: 20, ManyEvents: 50, AllEvents: 500, PageBytes: 512 << 10, Pages: 20,
 	SendTime: 40 * time.Millisecond, MaxSendTime: 500 * time.Millisecond, MaxWait: 2500 * time.Millisecond, Patience: 3,
 	SettleAfter: time.Second, SettleFor: 45 * time.Second, RepairAfter: 1500 * time.Millisecond,
