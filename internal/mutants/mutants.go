@@ -112,7 +112,7 @@ var mutants = []mutant{
 	{"a merge does not tell which conditional changes it leaves out", "internal/merge/merge.go",
 		"	h.leaveOut(&merged, heads, latest)\n", "", merging},
 	{"what a merge has found does not hold once Puts have taken its place", "internal/merge/merge.go",
-		"			return !replaced || !h.yielded(target, name, heads)", "			return true", merging},
+		"			return !replaced || !h.yielded(target, name, heads)", "			return !replaced || true", merging},
 	{"a read's answer is taken for a response of the sync", "internal/commit/look.go",
 		"seen = h.Listed(event) && len(h.Missing()) == 0", "seen = h.Has(event) && len(h.Missing()) == 0", protocol},
 	{"who has forgotten the dict does not look back to what it has sent", "internal/commit/look.go",
