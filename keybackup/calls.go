@@ -55,9 +55,9 @@ func (c *calls[K]) do(ctx context.Context, key K, f func(context.Context) (found
 		go func() {
 			running.found, running.err = f(shared)
 			c.mu.Lock()
-			defer c.mu.Unlock()
 			c.end(key, running)
-			close(running.done)
+			c.mu.Unlock()
+			close(running.done) // nothing of the call is used after that
 		}()
 	}
 	running.meters.Join(ctx)
