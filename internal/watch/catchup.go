@@ -65,11 +65,14 @@ func (w *Watch) isOld(ctx context.Context, evt *matrix.Event) (old bool, err err
 	return !later, nil
 }
 
-// newestOf is the one that was sent last, or nil.
-func newestOf(current map[string]*matrix.Event) (newest *matrix.Event) {
+// newestOf are those that were sent last: two keys can be put within one millisecond.
+func newestOf(current map[string]*matrix.Event) (newest []*matrix.Event) {
 	for _, evt := range current {
-		if newest == nil || evt.Time > newest.Time {
-			newest = evt
+		switch {
+		case len(newest) == 0 || evt.Time > newest[0].Time:
+			newest = []*matrix.Event{evt}
+		case evt.Time == newest[0].Time:
+			newest = append(newest, evt)
 		}
 	}
 	return newest
@@ -89,7 +92,10 @@ func (w *Watch) begin(ctx context.Context) error {
 	isListed := func(evt *matrix.Event) bool {
 		return slices.ContainsFunc(recent.Events, func(e *matrix.Event) bool { return e.ID == evt.ID })
 	}
-	if newest := newestOf(current); newest != nil && !isListed(newest) { // it is further back, or hidden, or others before it are not listed yet
+	for _, newest := range newestOf(current) {
+		if isListed(newest) {
+			continue
+		} // else it is further back, or hidden, or others before it are not listed yet
 		around, err := w.Around(ctx, newest.ID)
 		if err != nil {
 			return err
@@ -131,7 +137,10 @@ func (w *Watch) resume(ctx context.Context, yield func(Change, error) bool) (lef
 	}
 	w.start = milestone{event: w.From, asked: true}
 	w.start.place, w.start.known = around.Place()
-	if newest := newestOf(current); newest != nil && newest.ID != w.From {
+	for _, newest := range newestOf(current) {
+		if newest.ID == w.From {
+			continue
+		}
 		if _, err := w.Around(ctx, newest.ID); err != nil {
 			return false, err
 		}
