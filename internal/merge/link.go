@@ -156,8 +156,6 @@ func (h *History) parentsOf(n *node, byMark map[string][]*node) []id.EventID {
 		if last := lastBefore(n, copies); last != nil {
 			return []id.EventID{last.ID}
 		}
-	}
-	if n.twin != nil {
 		return []id.EventID{n.twin.ID}
 	}
 	if n.Marked {

@@ -214,9 +214,9 @@ func (h *History) WillCount(event id.EventID, name string) bool {
 	case slices.Contains(r.lost, target.ID):
 		return false
 	case overwritten(name, lines, chosen, target):
-		return !h.yielded(target, name, h.latest)
+		return !r.yielded(target)
 	}
-	return h.counts(target, name, chosen.parent, h.latest)
+	return h.counts(target, name, chosen.parent, r.yielded(target))
 }
 
 // LosesToOlder tells whether a change that was not conditional does not count against another such one that was stored long before it: the
@@ -267,21 +267,17 @@ func (h *History) Counts(event id.EventID, name string, in id.EventID) bool {
 	if target != nil && target.whole() && h.events[in] != nil {
 		return h.countsWhole(target, []*node{h.events[in]})
 	}
-	return target != nil && h.counts(target, name, h.events[in], []*node{h.events[in]})
+	n := h.events[in]
+	return target != nil && h.counts(target, name, n, n != nil && slices.ContainsFunc(h.order, func(m *node) bool { return n.past.has(m.index) && m.Yields.has(target.ID, name) }))
 }
 
-// yielded tells whether a merge that leads to the heads found that the change does not count.
-func (h *History) yielded(target *node, name string, heads []*node) bool {
-	return slices.ContainsFunc(h.order, func(m *node) bool { return m.Yields.has(target.ID, name) && leads(heads, m) })
-}
-
-// counts is [History.Counts] where all that leads to the heads is known. That a merge found that the change does not count holds unless the change is in
-// what is there: then another merge has found that it does.
-func (h *History) counts(target *node, name string, in *node, heads []*node) bool {
+// counts is [History.Counts], where it is known whether a merge has found that the change does not count. That holds unless the change is in what is there:
+// then another merge has found that it does.
+func (h *History) counts(target *node, name string, in *node, yielded bool) bool {
 	replaced := false // whether something has taken its place that need not have seen it
 	for n := in; n != nil; {
 		if n == target {
-			return !replaced || !h.yielded(target, name, heads)
+			return !replaced || !yielded
 		}
 		if o := h.at(n, name); o != nil && o.from == n && !n.IsConditional(name) {
 			replaced = true
@@ -306,7 +302,7 @@ func (h *History) counts(target *node, name string, in *node, heads []*node) boo
 			return false
 		}
 		if overwritten(name, lines, chosen, target) {
-			return !h.yielded(target, name, heads)
+			return !yielded
 		}
 		n = chosen.parent
 	}

@@ -65,7 +65,7 @@ func (w *Watch) isOld(ctx context.Context, evt *matrix.Event) (old bool, err err
 	return !later, nil
 }
 
-// newestOf are those that were sent last: two keys can be put within one millisecond.
+// newestOf are the events that were sent last. They can be several, for two keys can be put within one millisecond.
 func newestOf(current map[string]*matrix.Event) (newest []*matrix.Event) {
 	for _, evt := range current {
 		switch {
@@ -95,7 +95,8 @@ func (w *Watch) begin(ctx context.Context) error {
 	for _, newest := range newestOf(current) {
 		if isListed(newest) {
 			continue
-		} // else it is further back, or hidden, or others before it are not listed yet
+		}
+		// It is further back, or hidden, or others before it are not listed yet.
 		around, err := w.Around(ctx, newest.ID)
 		if err != nil {
 			return err
