@@ -228,6 +228,25 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// Each word of the glossary is linked from another page.
+func TestGlossary(t *testing.T) {
+	all := pages(t)
+	linked := map[string]bool{}
+	for name, from := range all {
+		for _, to := range from.links {
+			if _, word, ok := strings.Cut(to, "glossary.md#"); ok && name != "docs/glossary.md" {
+				linked[word] = true
+			}
+		}
+	}
+	require.Contains(t, all, "docs/glossary.md")
+	for word := range all["docs/glossary.md"].anchors {
+		if word != "glossary" && !linked[word] {
+			t.Errorf("no page links to glossary.md#%s", word)
+		}
+	}
+}
+
 var namedPage = regexp.MustCompile(`\bdocs/[\w-]+\.(?:md|svg)\b`)
 
 // What Go files say of pages in docs is true of their names.
