@@ -15,7 +15,7 @@ import (
 	"github.com/roomkv/roomkv/keybackup"
 )
 
-// The numbers of requests that the README promises until a process of an encrypted bot has its first value, beside the login and the syncs.
+// The numbers of requests that docs/encryption.md promises until a process of an encrypted bot has its first value, beside the login and the syncs.
 // One layout at a time: what other tests write meanwhile delays what the first sync tells of, and mautrix then asks for its own keys once more.
 func TestColdStart(t *testing.T) {
 	eachLayout(t, func(t *testing.T, layout roomkv.Option) {

@@ -282,7 +282,7 @@ func fullMemory(t *testing.T, e *env) {
 	assert.Equal(t, 1, warnings())
 	require.NoError(t, e.store.Put(ctx, "more", 1))
 	assert.Equal(t, 1, warnings(), "once")
-	assert.NotContains(t, log.String(), "yyy")
+	assert.NotContains(t, log.String(), strings.Repeat("y", 20))
 	require.NoError(t, e.store.Delete(ctx, "key 000", "key 001", "key 002", "key 003", "key 004", "key 005", "key 006"))
 	require.NoError(t, e.store.PutAll(ctx, map[string]any{"key 000": strings.Repeat("z", 1900), "key 001": strings.Repeat("z", 1900), "key 002": strings.Repeat("z", 1900), "key 003": strings.Repeat("z", 1900)}))
 	assert.Equal(t, 2, warnings(), "and again once it was not")

@@ -16,7 +16,7 @@ import (
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
 )
 
-// requestRows are the numbers of requests that the README promises.
+// requestRows are the numbers of requests that docs/performance.md and docs/api.md promise.
 var requestRows = []row{
 	{name: "requests of a memory that is read and written", in: "single perkey", alone: true, run: requestsWarm},
 	{name: "requests while following", in: "single/following perkey/following", alone: true, run: requestsFollowing},

@@ -51,7 +51,7 @@
 //
 // # Two homeservers
 //
-// On one homeserver all this holds, within the limits that the README gives. Bots on different homeservers learn of
+// On one homeserver all this holds, within the limits that docs/guarantees.md gives. Bots on different homeservers learn of
 // each other's writes after they were acknowledged. Puts of different keys are all kept: a store that follows merges
 // them as soon as they arrive, others at their next write. While two homeservers cannot reach each other, each side
 // goes on by itself: two Creates, CompareAndPuts, Pops or Updates of one key can both succeed, one on each side, and when

@@ -116,7 +116,7 @@ func TestEncryptedValuesComeBack(t *testing.T) {
 	})
 }
 
-// The figures of the README, warm.
+// The figures of docs/encryption.md, warm.
 func TestEncryptedRequests(t *testing.T) { // alone: a busy machine makes a store ask more often
 	hstest.Real(t)
 	following := false

@@ -263,7 +263,7 @@ func TestEncryptsWhatOpsdroidReads(t *testing.T) {
 			check(other, "text", values["text"])
 			for _, key := range escaped {
 				_, found := opsdroidDecrypt(t, device, room, layout.stateKey(key), key)
-				assert.False(t, found, "the README says that opsdroid does not find %q", key)
+				assert.False(t, found, "docs/opsdroid.md says that opsdroid does not find %q", key)
 			}
 			require.NoError(t, store.Delete(t.Context(), "text"))
 			_, found := opsdroidDecrypt(t, device, room, layout.stateKey("text"), "text")

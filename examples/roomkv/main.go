@@ -1,5 +1,5 @@
 // Roomkv reads and writes the memory of a Matrix bot from a terminal or a script. Run it without arguments to see how, or
-// build it and try the README's section "The command":
+// build it and try what docs/command.md has:
 //
 //	go build -tags goolm -o roomkv .
 //

@@ -80,7 +80,7 @@ func (o Operation) until() int64 {
 }
 
 // unseen tells whether the operation may be without effect though its caller was told that it is done: with a state event for each key a
-// Put or a Delete is a request that builds on nothing, and a conditional operation at the same time can have read before it. README says so.
+// Put or a Delete is a request that builds on nothing, and a conditional operation at the same time can have read before it. docs/guarantees.md says so.
 // A conditional operation that was refused excuses no Put, for it stored nothing. It excuses a Delete, as in the simulation's own check.
 func (h History) unseen(o Operation) bool {
 	return h.PerKey && !o.conditional() && o.Outcome == Acknowledged && slices.ContainsFunc(h.Operations, func(other Operation) bool {

@@ -154,11 +154,11 @@ func (m measured) limits(t *table) {
 		fmt.Sprintf("%d rooms of %d writes a day, half as many if encrypted (computed)", ratedWrites/writes, writes),
 		"each further write waits 5 s", "`override_ratelimit` for the bot's account; `WithFlushEvery`; `PutAll`; an account for each partition of the rooms")
 	t.row("64 KiB of a state event", count(float64(m.capacity))+" keys in a room (measured)", "`ErrTooLarge`",
-		"an event for each key; fewer keys in more rooms")
+		"`WithShards`; an event for each key; fewer keys in more rooms")
 	t.row("the homeserver's disk", fmt.Sprintf("%s for each `Put` at 1,000 keys (measured), %s a day and room", bytesOf(long.up), bytesOf(long.up*writes)),
 		"it fills up: homeservers keep old state", "an event for each key; fewer keys in more rooms")
 	t.row(fmt.Sprintf("%s state events that a process knows (`commit.MaxReplicas`)", count(commit.MaxReplicas)),
-		"as many rooms, or keys with an event for each", fmt.Sprintf("a `Get` of another takes %s requests, %s with an event for each key (measured)",
+		"as many rooms, rooms times *n* with `WithShards(n)`, or keys with an event for each", fmt.Sprintf("a `Get` of another takes %s requests, %s with an event for each key (measured)",
 			count(m.missed(oneEvent)), count(m.missed(perKey))), "one state event a room; rooms as partitions")
 	t.row("32 MiB that `Keys` and `All` hold", fmt.Sprintf("about %s keys in a room with an event for each (computed; measured: %s)",
 		count(listed/(perEvent+eventCost)), m.listings()), "`ErrTooLarge`; all else goes on", "fewer keys in more rooms")
