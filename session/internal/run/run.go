@@ -34,7 +34,7 @@ const (
 	toGiveUp = time.Second
 )
 
-// Runner runs a client. All fields but Close are set.
+// Runner runs a client. All fields but Signals and Close are set.
 type Runner struct {
 	Client   *mautrix.Client
 	Inbox    *inbox.Inbox // whose Take the client's syncer has
@@ -43,6 +43,9 @@ type Runner struct {
 	Timeout  time.Duration // of a request
 	Errors   Errors
 	Log      zerolog.Logger
+
+	// Signals makes a context that ends with the signals that end the process; see [Signals]. Nil is none.
+	Signals func(ctx context.Context) (context.Context, context.CancelFunc)
 
 	// Close sends what stores hold, before ctx ends.
 	Close func(ctx context.Context) error
@@ -56,10 +59,18 @@ type Errors struct {
 	Homeserver error // the homeserver refuses what the client asks
 }
 
-// Run runs until ctx ends or the process gets SIGINT or SIGTERM, and then returns nil, where all was handled and sent. Or it runs until there is something
+// Signals ends the context at SIGINT and SIGTERM, until it is cancelled.
+func Signals(ctx context.Context) (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+}
+
+// Run runs until ctx ends or there is one of Signals, and then returns nil, where all was handled and sent. Or it runs until there is something
 // that a person must mend, and returns an error of Errors. A second signal ends the process at once.
 func (r *Runner) Run(ctx context.Context) error {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	stop := func() {}
+	if r.Signals != nil {
+		ctx, stop = r.Signals(ctx)
+	}
 	defer stop()
 	if filter := r.Client.Syncer.GetFilterJSON(r.Client.UserID); filter != nil {
 		text, err := json.Marshal(filter)
