@@ -52,7 +52,7 @@ type Rooms struct {
 
 	Accept     func(ctx context.Context, invite Invite) bool // nil for no invite
 	LeaveEmpty bool
-	Keep       func(room id.RoomID) bool // tells which rooms are not left; nil for none
+	Keep       func(ctx context.Context, room id.RoomID) bool // tells which rooms are not left; nil for none
 	Log        zerolog.Logger
 
 	ctx    context.Context
@@ -187,7 +187,7 @@ func (r *Rooms) leave(room id.RoomID) {
 		r.mu.Lock()
 		r.others[room] = others
 		r.mu.Unlock()
-		if others > 0 || r.Keep != nil && r.Keep(room) {
+		if others > 0 || r.Keep != nil && r.Keep(ctx, room) {
 			return nil
 		}
 		_, err = r.Client.LeaveRoom(ctx, room)

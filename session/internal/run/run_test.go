@@ -485,7 +485,7 @@ func TestLeaveEmpty(t *testing.T) {
 		require.NoError(t, err)
 		r := runner(t, self, io.Discard)
 		r.Rooms.LeaveEmpty = true
-		r.Rooms.Keep = func(room id.RoomID) bool { return room == kept }
+		r.Rooms.Keep = func(_ context.Context, room id.RoomID) bool { return room == kept }
 		r.Inbox.On(event.StateMember, r.Rooms.Left)
 		start(t, r)
 		time.Sleep(time.Second)
