@@ -46,9 +46,7 @@ func open(ctx context.Context, config Config, base http.RoundTripper) (*Bot, err
 	}
 	bot.base = base
 	bot.keep(signing, token)
-	if err := bot.receive(); err != nil {
-		return nil, errors.Join(err, bot.Close())
-	}
+	bot.receive()
 	if config.NoEncryption {
 		return bot, nil
 	}

@@ -3,11 +3,14 @@ package session
 import (
 	"context"
 	"errors"
+	"time"
 
 	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/crypto/cryptohelper"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv"
 	"github.com/roomkv/roomkv/session/internal/inbox"
 	"github.com/roomkv/roomkv/session/internal/rooms"
 	"github.com/roomkv/roomkv/session/internal/run"
@@ -38,7 +41,8 @@ func (b *Bot) OnEvent(eventType event.Type, handle mautrix.EventHandler) {
 // and closes the bot's stores, in up to 9 seconds. It returns nil where all that was done; a second signal ends the process at once.
 //
 // The network and the homeserver may fail: Run tries again after 1 to 75 seconds, or after as long as the homeserver says. It returns an error for
-// what a person must mend: [ErrSignedOut], and [ErrHomeserver] where the homeserver refuses to sync. It can be called once, and is [ErrClosed] else.
+// what a person must mend: [ErrSignedOut], [ErrHomeserver] where the homeserver refuses to sync, and [ErrInUse] where another process runs with
+// [Config.Dir]. It can be called once, and is [ErrClosed] else.
 func (b *Bot) Run(ctx context.Context) error {
 	b.mu.Lock()
 	if b.isClosed() || b.ran != nil {
@@ -49,15 +53,26 @@ func (b *Bot) Run(ctx context.Context) error {
 	b.ran = ran
 	b.mu.Unlock()
 	defer close(ran)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	unlock, err := b.lockInbox(ctx)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil
+	case err != nil:
+		return err
+	}
+	defer unlock()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	go func() {
 		select {
 		case <-b.closed:
-			cancel()
+			cancel(nil)
+		case <-b.keeper.Ended():
+			cancel(b.keeper.Err())
 		case <-ran:
 		}
 	}()
+	b.noteUndecryptable()
 	runner := run.Runner{
 		Client: b.Client, Inbox: b.inbox, Rooms: b.rooms, Presence: b.config.Presence, Timeout: b.config.Timeout, Log: b.Client.Log,
 		Errors: run.Errors{SignedOut: ErrSignedOut, Homeserver: ErrHomeserver}, Signals: b.signals, Close: b.closeStores,
@@ -65,8 +80,22 @@ func (b *Bot) Run(ctx context.Context) error {
 	return runner.Run(ctx)
 }
 
+// lockWait is how long Run waits for the process before it to end.
+const lockWait = 10 * time.Second
+
+// lockInbox keeps another process from running with the same folder: each would tell only what the other has not.
+func (b *Bot) lockInbox(ctx context.Context) (unlock func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, lockWait)
+	defer cancel()
+	unlock, err = b.files.Lock(ctx, "inbox.lock")
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil, fail(ErrInUse, "another process runs with Dir %s: give each replica a Dir of its own", b.files.Path())
+	}
+	return unlock, err
+}
+
 // receive makes what Run needs. The client has its Syncer, and no Crypto yet.
-func (b *Bot) receive() (err error) {
+func (b *Bot) receive() {
 	config := inbox.Config{
 		Self: b.Client.UserID, OwnEvents: b.config.OwnMessages, OldEvents: b.config.OldMessages, Storage: b.files, Log: b.Client.Log,
 		Page: func(ctx context.Context, room id.RoomID, from, to string) (*mautrix.RespMessages, error) {
@@ -78,9 +107,7 @@ func (b *Bot) receive() (err error) {
 			return b.Client.Crypto.Decrypt(ctx, evt)
 		}
 	}
-	if b.inbox, err = inbox.Open(config); err != nil {
-		return fail(ErrInvalidConfig, "Dir: %w", err)
-	}
+	b.inbox = inbox.New(config)
 	b.Client.Syncer.(*mautrix.DefaultSyncer).OnEvent(b.inbox.Take)
 	b.rooms = &rooms.Rooms{Client: b.Client, Tasks: b.inbox, LeaveEmpty: b.config.LeaveEmpty, Keep: b.keeps, Log: b.Client.Log}
 	if !b.config.Invites.none() {
@@ -90,13 +117,29 @@ func (b *Bot) receive() (err error) {
 		b.inbox.On(event.StateMember, b.rooms.Left)
 	}
 	b.signals = run.Signals
-	return nil
+}
+
+// noteUndecryptable lets the inbox know what mautrix cannot decrypt. Without that the inbox would wait longer.
+func (b *Bot) noteUndecryptable() {
+	helper, ok := b.Client.Crypto.(*cryptohelper.CryptoHelper)
+	if !ok {
+		return
+	}
+	before := helper.DecryptErrorCallback
+	helper.DecryptErrorCallback = func(evt *event.Event, err error) {
+		b.inbox.Undecryptable(evt, err)
+		before(evt, err)
+	}
 }
 
 // keeps tells whether a room is that of a store, which the bot does not leave.
 func (b *Bot) keeps(ctx context.Context, room id.RoomID) bool {
 	for _, store := range b.storesNow() {
-		if info, err := store.Info(ctx); err != nil || info.Room == room {
+		info, err := store.Info(ctx)
+		if errors.Is(err, roomkv.ErrNoRoom) {
+			continue
+		}
+		if err != nil || info.Room == room {
 			return true
 		}
 	}

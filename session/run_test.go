@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -134,6 +135,23 @@ func TestRunEndsWhereTheBotIsSignedOut(t *testing.T) {
 	before := time.Now()
 	assert.ErrorIs(t, <-r.over, ErrSignedOut)
 	assert.Less(t, time.Since(before), 5*time.Second)
+}
+
+func TestOneProcessRunsWithAFolder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, dir := newWorld(t, fakehs.Forking), t.TempDir()+"/bot"
+		first := w.run(t, w.config(dir))
+		time.Sleep(time.Second)
+		second := w.open(t, w.config(dir))
+		assert.ErrorIs(t, second.Run(t.Context()), ErrInUse)
+		assert.NoError(t, second.Close())
+		first.stop()
+		assert.NoError(t, <-first.over)
+		third := w.run(t, w.config(dir))
+		time.Sleep(time.Second)
+		third.stop()
+		assert.NoError(t, <-third.over)
+	})
 }
 
 func TestInvitedAndLeftAlone(t *testing.T) {

@@ -111,7 +111,9 @@ func (w *world) answers(t *testing.T, room id.RoomID) (texts []string) {
 // hears waits until the bot has said all that, and nothing else.
 func (w *world) hears(t *testing.T, within time.Duration, room id.RoomID, want ...string) {
 	t.Helper()
+	before := time.Now()
 	assert.Eventually(t, func() bool { return len(w.answers(t, room)) >= len(want) }, within, 20*time.Millisecond)
+	t.Logf("%q after %v", want[len(want)-1], time.Since(before))
 	assert.Equal(t, want, w.answers(t, room))
 }
 
@@ -136,13 +138,13 @@ func TestReplicasShareTheWork(t *testing.T) {
 	time.Sleep(3 * time.Second) // a replica has the lease
 	for _, room := range []id.RoomID{strong, weak} {
 		w.say(t, room, "!unit points")
-		w.hears(t, 10*time.Second, room, "Done.")
+		w.hears(t, 30*time.Second, room, "Done.")
 		w.say(t, room, "!score alice")
-		w.hears(t, 10*time.Second, room, "Done.", "alice: 1 points")
+		w.hears(t, 30*time.Second, room, "Done.", "alice: 1 points")
 		w.say(t, room, "!score alice")
-		w.hears(t, 10*time.Second, room, "Done.", "alice: 1 points", "alice: 2 points")
+		w.hears(t, 30*time.Second, room, "Done.", "alice: 1 points", "alice: 2 points")
 		w.say(t, room, "!poll Tea? / yes / no")
-		w.hears(t, 10*time.Second, room, "Done.", "alice: 1 points", "alice: 2 points", "Done.")
+		w.hears(t, 30*time.Second, room, "Done.", "alice: 1 points", "alice: 2 points", "Done.")
 		w.say(t, room, "!vote 3")
 		w.say(t, room, "!vote 2")
 		w.say(t, room, "!vote 1")

@@ -111,20 +111,24 @@ type handler struct {
 	handle mautrix.EventHandler
 }
 
-// Open reads what was saved. The error is that of the storage, or says what is wrong with what is there.
-func Open(config Config) (*Inbox, error) {
-	i := &Inbox{
+// New makes an inbox that [Inbox.Start] starts.
+func New(config Config) *Inbox {
+	return &Inbox{
 		config: config, limits: config.Limits.orDefault(),
 		halt: make(chan struct{}), dirty: make(chan struct{}, 1), saved: make(chan struct{}),
 		tasks: map[string]json.RawMessage{}, known: map[id.EventID]*batch{}, rooms: map[id.RoomID]*room{}, awaiting: map[id.EventID]*item{},
 	}
-	return i, i.load()
 }
 
-// Start begins to save. Handlers get the values of ctx, and end with [Inbox.Stop].
-func (i *Inbox) Start(ctx context.Context) {
+// Start reads what was saved, and saves what comes. Handlers get the values of ctx, and end with [Inbox.Stop]. Where Start fails nothing has begun. The error
+// is that of the storage, or says what is wrong with what is there.
+func (i *Inbox) Start(ctx context.Context) error {
+	if err := i.load(); err != nil {
+		return err
+	}
 	i.ctx, i.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	go i.keepSaved()
+	return nil
 }
 
 // On registers a handler of events of a type. Of a type without a class all events count that have its name. Events of m.room.encrypted are told where they

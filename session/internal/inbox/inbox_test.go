@@ -2,7 +2,6 @@ package inbox_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -117,11 +116,10 @@ func start(t *testing.T, client *mautrix.Client, storage *files, handle mautrix.
 	for _, do := range change {
 		do(&config)
 	}
-	in, err := inbox.Open(config)
-	require.NoError(t, err)
+	in := inbox.New(config)
 	in.On(event.EventMessage, handle)
 	client.Syncer.(*mautrix.DefaultSyncer).OnEvent(in.Take)
-	in.Start(t.Context())
+	require.NoError(t, in.Start(t.Context()))
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan struct{})
 	go func() {
@@ -299,122 +297,6 @@ func TestWhatComesAfterAJoinIsTold(t *testing.T) {
 	})
 }
 
-// A process can be killed whenever the state was written. What has it from then on?
-func TestKilledAtEveryStep(t *testing.T) {
-	each(t, func(t *testing.T, server *fakehs.Server, self, other *mautrix.Client) {
-		rooms := []id.RoomID{together(t, other, self), together(t, other, self), together(t, other, self)}
-		storage := &files{}
-		first := start(t, self, storage, func(context.Context, *event.Event) {})
-		time.Sleep(time.Second)
-		require.NoError(t, first.stop())
-
-		type moment struct {
-			saved   []byte
-			handled []string // by handlers, at the time at which that was written
-		}
-		var moments []moment
-		var heard told
-		storage.written = func(data []byte) { moments = append(moments, moment{data, heard.all()}) }
-		handle := func(_ context.Context, evt *event.Event) {
-			time.Sleep(time.Duration(len(evt.ID)+int(evt.ID[3])%7) * 10 * time.Millisecond)
-			heard.add(evt)
-		}
-		second := start(t, process(server, self), storage, handle)
-		var sent []string
-		for n := range 24 {
-			text := fmt.Sprint(n%3, "-", n/3)
-			sent = append(sent, text)
-			say(t, other, rooms[n%3], text)
-			time.Sleep(time.Duration(n%5) * 30 * time.Millisecond)
-		}
-		time.Sleep(time.Minute)
-		require.NoError(t, second.stop())
-		require.ElementsMatch(t, sent, heard.all())
-		require.Greater(t, len(moments), 20)
-
-		for n, at := range moments {
-			var again told
-			third := start(t, process(server, self), &files{is: map[string][]byte{"inbox": at.saved}}, func(_ context.Context, evt *event.Event) { again.add(evt) })
-			time.Sleep(time.Minute)
-			require.NoError(t, third.stop())
-			for _, text := range sent {
-				if slices.Contains(at.handled, text) {
-					continue
-				}
-				assert.Contains(t, again.all(), text, "nobody was told after the kill at %d", n)
-			}
-			for name := range 3 {
-				var in []string
-				for _, text := range again.all() {
-					if strings.HasPrefix(text, fmt.Sprint(name, "-")) {
-						in = append(in, text)
-					}
-				}
-				assert.True(t, slices.IsSorted(in), "%v", in)
-			}
-			// What the state has as handled is not told again.
-			assert.Len(t, again.all(), len(sent)-recorded(t, at.saved, server, self, rooms), "after the kill at %d", n)
-		}
-	})
-}
-
-// recorded is how many messages count as handled in a state: those that it names, and those before its token.
-func recorded(t *testing.T, saved []byte, server *fakehs.Server, self *mautrix.Client, rooms []id.RoomID) int {
-	t.Helper()
-	var is struct {
-		NextBatch string       `json:"next_batch"`
-		Handled   []id.EventID `json:"handled"`
-	}
-	require.NoError(t, json.Unmarshal(saved, &is))
-	after := map[id.EventID]bool{}
-	total := 0
-	for _, room := range rooms {
-		all, err := self.Messages(t.Context(), room, "", "", mautrix.DirectionBackward, nil, 100)
-		require.NoError(t, err)
-		since, err := self.Messages(t.Context(), room, "", is.NextBatch, mautrix.DirectionBackward, nil, 100)
-		require.NoError(t, err)
-		for _, evt := range all.Chunk {
-			if evt.Type.Type == event.EventMessage.Type {
-				total++
-			}
-		}
-		for _, evt := range since.Chunk {
-			if evt.Type.Type == event.EventMessage.Type {
-				after[evt.ID] = true
-			}
-		}
-	}
-	for _, handled := range is.Handled {
-		delete(after, handled)
-	}
-	return total - len(after)
-}
-
-func TestInterruptedHandler(t *testing.T) {
-	each(t, func(t *testing.T, server *fakehs.Server, self, other *mautrix.Client) {
-		room, storage := together(t, other, self), &files{}
-		var begun, heard told
-		first := start(t, self, storage, func(ctx context.Context, evt *event.Event) {
-			begun.add(evt)
-			if evt.Content.AsMessage().Body == "2" {
-				<-ctx.Done()
-			}
-		})
-		time.Sleep(time.Second)
-		for n := range 4 {
-			say(t, other, room, fmt.Sprint(n))
-		}
-		time.Sleep(time.Second)
-		before := time.Now()
-		require.NoError(t, first.stop())
-		assert.Equal(t, 4*time.Second, time.Since(before).Round(time.Second), "the handler's context has ended")
-		assert.Equal(t, numbered(0, 3), begun.all())
-		start(t, process(server, self), storage, func(_ context.Context, evt *event.Event) { heard.add(evt) })
-		time.Sleep(time.Second)
-		assert.Equal(t, numbered(2, 4), heard.all(), "what was interrupted is told again")
-	})
-}
-
 func TestPanic(t *testing.T) {
 	each(t, func(t *testing.T, server *fakehs.Server, self, other *mautrix.Client) {
 		room, storage := together(t, other, self), &files{}
@@ -546,9 +428,11 @@ func TestTasksStay(t *testing.T) {
 
 func TestOtherUsersStateDoesNotCount(t *testing.T) {
 	storage := &files{is: map[string][]byte{"inbox": []byte(`{"user_id":"@other:example.org","next_batch":"s1"}`)}}
-	in, err := inbox.Open(inbox.Config{Self: "@self:example.org", Storage: storage})
-	require.NoError(t, err)
+	in := inbox.New(inbox.Config{Self: "@self:example.org", Storage: storage})
+	require.NoError(t, in.Start(t.Context()))
 	assert.Empty(t, in.Since())
-	_, err = inbox.Open(inbox.Config{Self: "@self:example.org", Storage: &files{is: map[string][]byte{"inbox": []byte(`{`)}}})
-	assert.ErrorContains(t, err, "damaged")
+	require.NoError(t, in.Stop(t.Context()))
+	in = inbox.New(inbox.Config{Self: "@self:example.org", Storage: &files{is: map[string][]byte{"inbox": []byte(`{`)}}})
+	assert.ErrorContains(t, in.Start(t.Context()), "damaged")
+	assert.NoError(t, in.Stop(t.Context()))
 }

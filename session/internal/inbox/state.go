@@ -45,6 +45,8 @@ func (i *Inbox) load() error {
 	if err != nil {
 		return fmt.Errorf("reading how far the bot has read: %w", err)
 	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
 	var was state
 	if err := json.Unmarshal(text, &was); err != nil {
 		return fmt.Errorf("the file %s is damaged; the bot begins with what is new where it is removed", file)

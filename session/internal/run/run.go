@@ -65,7 +65,7 @@ func Signals(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 // Run runs until ctx ends or there is one of Signals, and then returns nil, where all was handled and sent. Or it runs until there is something
-// that a person must mend, and returns an error of Errors. A second signal ends the process at once.
+// that a person must mend, and returns an error of Errors, which can be the cause for which ctx has ended. A second signal ends the process at once.
 func (r *Runner) Run(ctx context.Context) error {
 	stop := func() {}
 	if r.Signals != nil {
@@ -79,10 +79,15 @@ func (r *Runner) Run(ctx context.Context) error {
 		}
 		r.filter = string(text)
 	}
-	r.Inbox.Start(ctx)
+	if err := r.Inbox.Start(ctx); err != nil {
+		return err
+	}
 	r.Rooms.Start(ctx)
 	loop := syncing.Loop{Ask: r.ask, Take: r.take, Final: r.final, Log: r.Log}
 	err := loop.Run(ctx, r.Inbox.Since())
+	if cause := context.Cause(ctx); err == nil && errors.Is(cause, r.Errors.SignedOut) {
+		err = cause
+	}
 	stop()
 	return errors.Join(err, r.end(context.WithoutCancel(ctx), err != nil))
 }
