@@ -27,8 +27,8 @@ func (b *Bot) OnMessage(handle mautrix.EventHandler) {
 }
 
 // OnEvent has handle called with each event of the type in the timelines of the bot's rooms: a room's events in order, one after the other, and those of
-// different rooms at the same time. A handler may take as long as it needs. It gets events decrypted. Under m.room.encrypted it gets those whose key
-// has not come within 30 seconds. A room's other events wait 5 seconds for a key.
+// different rooms at the same time. A handler may take as long as it needs, but not wait for a later event of its room. It
+// gets events decrypted. Under m.room.encrypted it gets those whose key has not come within 30 seconds. A room's other events wait 5 seconds for a key.
 //
 // With [Config.Dir], what came while the bot was not running is told at the next start, up to 10,000 events of a room, and nothing is told twice, but for
 // an event whose handler was interrupted by the end of the process; [roomkv.Store.Once] is for those that must not be done twice. A handler

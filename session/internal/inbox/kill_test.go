@@ -49,6 +49,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 		time.Sleep(time.Minute)
 		require.NoError(t, second.stop())
 		require.ElementsMatch(t, sent, heard.all())
+		inOrder(t, heard.all())
 		require.Greater(t, len(moments), 20)
 
 		for n, at := range moments {
@@ -62,19 +63,25 @@ func TestKilledAtEveryStep(t *testing.T) {
 				}
 				assert.Contains(t, again.all(), text, "nobody was told after the kill at %d", n)
 			}
-			for name := range 3 {
-				var in []string
-				for _, text := range again.all() {
-					if strings.HasPrefix(text, fmt.Sprint(name, "-")) {
-						in = append(in, text)
-					}
-				}
-				assert.True(t, slices.IsSorted(in), "%v", in)
-			}
+			inOrder(t, again.all())
 			// What the state has as handled is not told again.
 			assert.Len(t, again.all(), len(sent)-recorded(t, at.saved, server, self, rooms), "after the kill at %d", n)
 		}
 	})
+}
+
+// inOrder asserts that each room's messages were told in their order.
+func inOrder(t *testing.T, texts []string) {
+	t.Helper()
+	for room := range 3 {
+		var in []string
+		for _, text := range texts {
+			if strings.HasPrefix(text, fmt.Sprint(room, "-")) {
+				in = append(in, text)
+			}
+		}
+		assert.True(t, slices.IsSorted(in), "%v", in)
+	}
 }
 
 // recorded is how many messages count as handled in a state: those that it names, and those before its token.
