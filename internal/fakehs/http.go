@@ -227,6 +227,7 @@ func (s *Server) authenticate(r *request) (err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r.device = s.tokens[token]; r.device != nil {
+		r.device.seen = s.now()
 		return nil
 	}
 	if r.device, err = s.masquerade(token, r); r.device == nil && err == nil {
