@@ -22,6 +22,7 @@ type request struct {
 	query  url.Values
 	body   []byte
 	device *device // whose it is, nil where the route does not ask
+	token  string  // by which that is known
 }
 
 func (r *request) room() id.RoomID   { return id.RoomID(r.vars["room"]) }
@@ -226,12 +227,14 @@ func (s *Server) authenticate(r *request) (err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r.device = s.tokens[token]; r.device != nil {
+	r.token = token
+	if known := s.tokens[token]; known != nil {
+		r.device = known.device
 		r.device.seen = s.now()
-		return nil
+		return s.use(known)
 	}
 	if r.device, err = s.masquerade(token, r); r.device == nil && err == nil {
-		err = refuse(http.StatusUnauthorized, "M_UNKNOWN_TOKEN", "unknown access token")
+		err = s.unknownToken("unknown access token", false)
 	}
 	return err
 }

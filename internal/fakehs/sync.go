@@ -53,7 +53,7 @@ func (s *Server) sync(r *request) (any, error) {
 			full: token == "" || r.query.Get("full_state") == "true", afterward: r.query.Get("use_state_after") == "true"}
 		y.collect()
 		text, err := json.Marshal(y.resp)
-		changed, gone := s.changed, s.tokens[r.device.token] != r.device && s.services[r.device.token] == ""
+		changed, gone := s.changed, s.tokens[r.token] == nil && s.services[r.token] == ""
 		done := y.news || y.full || expired || err != nil
 		if done && s.mode == Forking && y.upTo != y.since {
 			r.device.syncs.add(asked, text)

@@ -40,7 +40,7 @@ type Crypto struct {
 	closeDB func() error
 	store   crypto.Store
 	pickle  []byte
-	helper  *cryptohelper.CryptoHelper
+	machine *crypto.OlmMachine
 	backup  *keybackup.Backup
 }
 
@@ -84,27 +84,29 @@ func (c *Crypto) open(ctx context.Context) error {
 }
 
 // start loads the device's keys, publishes them where the homeserver does not have them, and makes the client encrypt.
-func (c *Crypto) start(ctx context.Context, there *published) (err error) {
+func (c *Crypto) start(ctx context.Context, there *published) error {
 	if err := c.reconcile(ctx, there); err != nil {
 		return err
 	}
-	if c.helper, err = cryptohelper.NewCryptoHelper(c.client, c.pickle, c.store); err != nil {
+	helper, err := cryptohelper.NewCryptoHelper(c.client, c.pickle, c.store)
+	if err != nil {
 		return err
 	}
-	if err := c.helper.Init(ctx); err != nil {
+	if err := helper.Init(ctx); err != nil {
 		return fmt.Errorf("loading the keys of device %s: %w", c.client.DeviceID, err)
 	}
+	c.machine = helper.Machine()
 	// The helper does so for stores that it has made itself.
 	c.client.Syncer.(mautrix.ExtensibleSyncer).OnEvent(c.client.StateStoreSyncHandler)
-	c.client.Crypto = c.helper
+	c.client.Crypto = helper
 	return nil
 }
 
 // openBackup opens the account's key backup, or makes it where there is none.
 func (c *Crypto) openBackup(ctx context.Context, key *ssss.Key) (*keybackup.Backup, error) {
-	backup, err := keybackup.Open(ctx, c.Machine(), key.RecoveryKey())
+	backup, err := keybackup.Open(ctx, c.machine, key.RecoveryKey())
 	if errors.Is(err, keybackup.ErrNoBackup) || errors.Is(err, keybackup.ErrNoSecret) {
-		_, backup, err = keybackup.SetUp(ctx, c.Machine(), key.RecoveryKey())
+		_, backup, err = keybackup.SetUp(ctx, c.machine, key.RecoveryKey())
 	}
 	switch {
 	case errors.Is(err, keybackup.ErrWrongKey), errors.Is(err, keybackup.ErrInvalidKey):
@@ -116,15 +118,15 @@ func (c *Crypto) openBackup(ctx context.Context, key *ssss.Key) (*keybackup.Back
 }
 
 // Machine is mautrix's.
-func (c *Crypto) Machine() *crypto.OlmMachine { return c.helper.Machine() }
+func (c *Crypto) Machine() *crypto.OlmMachine { return c.machine }
 
 // Backup is the account's key backup.
 func (c *Crypto) Backup() *keybackup.Backup { return c.backup }
 
 // Close ends the use of the crypto store. The client's sync must have ended.
 func (c *Crypto) Close() (err error) {
-	if c.helper != nil {
-		c.Machine().Destroy()
+	if c.machine != nil {
+		c.machine.Destroy()
 	}
 	if c.closeDB != nil {
 		err = c.closeDB()

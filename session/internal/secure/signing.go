@@ -40,7 +40,7 @@ func (c *Crypto) crossSigning(ctx context.Context, key *ssss.Key, there *publish
 		}
 		c.keep(ctx, kept)
 	}
-	if err := c.Machine().ImportCrossSigningKeys(keys.Seeds()); err != nil {
+	if err := c.machine.ImportCrossSigningKeys(keys.Seeds()); err != nil {
 		return fmt.Errorf("loading the cross-signing keys: %w", err)
 	}
 	return c.sign(ctx, keys, there)
@@ -80,7 +80,7 @@ func (c *Crypto) fromStorage(ctx context.Context, key *ssss.Key, there *publishe
 
 // makeKeys makes cross-signing keys and puts them into secret storage.
 func (c *Crypto) makeKeys(ctx context.Context, key *ssss.Key) (sealed, error) {
-	keys, err := c.Machine().GenerateCrossSigningKeys()
+	keys, err := c.machine.GenerateCrossSigningKeys()
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +131,7 @@ func (p *published) are(keys *crypto.CrossSigningKeysCache) bool {
 // may have been published meanwhile, which are not to be replaced.
 func (c *Crypto) publish(ctx context.Context, keys *crypto.CrossSigningKeysCache) error {
 	var refused error
-	err := c.Machine().PublishCrossSigningKeys(ctx, keys, func(asked *mautrix.RespUserInteractive) any {
+	err := c.machine.PublishCrossSigningKeys(ctx, keys, func(asked *mautrix.RespUserInteractive) any {
 		there, err := c.published(ctx)
 		switch {
 		case err != nil:
@@ -156,7 +156,7 @@ func (c *Crypto) publish(ctx context.Context, keys *crypto.CrossSigningKeysCache
 // sign signs the device with the account's key. The account's key is signed with the device where the device outlives the process: a homeserver
 // does not forget such a signature with its device.
 func (c *Crypto) sign(ctx context.Context, keys *crypto.CrossSigningKeysCache, there *published) error {
-	machine, self := c.Machine(), keys.SelfSigningKey.PublicKey()
+	machine, self := c.machine, keys.SelfSigningKey.PublicKey()
 	if there.device == nil || !isSigned(there.device, c.client.UserID, self.String(), self) {
 		if err := machine.SignOwnDevice(ctx, machine.OwnIdentity()); err != nil {
 			return fmt.Errorf("signing the device: %w", err)
