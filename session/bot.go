@@ -68,8 +68,8 @@ func (b *Bot) Store(room string, options ...roomkv.Option) (*roomkv.Store, error
 	return store, nil
 }
 
-// Close ends [Bot.Run], sends what stores have yet to send, closes them, and ends what the bot does in the background. It takes up to [Config.Timeout]. A second call returns
-// what the first did.
+// Close ends [Bot.Run], sends what stores have yet to send, closes them, and ends what the bot does in the background. It takes up to [Config.Timeout]. A
+// second call returns what the first did.
 func (b *Bot) Close() error {
 	b.once.Do(func() { b.ending = b.close() })
 	return b.ending

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -33,6 +34,11 @@ func TestEncryptedRoom(t *testing.T) {
 		}
 	})
 	fakehstest.Sync(t, w.person)
+	config := w.config
+	config.Dir = filepath.Join(t.TempDir(), "first")
+	first, err := session.Open(t.Context(), config) // sets the account up
+	require.NoError(t, err)
+	require.NoError(t, first.Close())
 	w.start(t)
 	w.start(t)
 	made, err := w.person.CreateRoom(t.Context(), &mautrix.ReqCreateRoom{
