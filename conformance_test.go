@@ -44,6 +44,7 @@ var conformance = slices.Concat(
 type accounts interface {
 	Register(ctx context.Context, prefix string) (*mautrix.Client, error)
 	NewDevice(ctx context.Context, user id.UserID) (*mautrix.Client, error)
+	Password(user id.UserID) (string, error)
 }
 
 // subject is a homeserver that the table runs on.
