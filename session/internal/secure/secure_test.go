@@ -217,6 +217,7 @@ func TestAFolderWithAnotherDevice(t *testing.T) {
 		fakehstest.Sync(t, client)()
 		encrypted, err := client.Crypto.Encrypt(t.Context(), room, event.EventMessage, map[string]any{"body": "hello"})
 		require.NoError(t, err)
+		before := opened.Machine().OwnIdentity()
 		require.NoError(t, opened.Close())
 
 		next, err := server.NewDevice(t.Context(), bot.user)
@@ -227,5 +228,13 @@ func TestAFolderWithAnotherDevice(t *testing.T) {
 		session, err := opened.Machine().CryptoStore.GetGroupSession(t.Context(), room, encrypted.SessionID)
 		require.NoError(t, err)
 		assert.NotNil(t, session, "what the device before had is still there")
+		outbound, err := opened.Machine().CryptoStore.GetOutboundGroupSession(t.Context(), room)
+		require.NoError(t, err)
+		assert.Nil(t, outbound, "what the device before encrypted with is not used again")
+		own := opened.Machine().OwnIdentity()
+		assert.NotEqual(t, before.IdentityKey, own.IdentityKey)
+		require.NoError(t, opened.Close())
+		opened, _ = bot.open(t, "")
+		assert.Equal(t, own.IdentityKey, opened.Machine().OwnIdentity().IdentityKey)
 	})
 }

@@ -146,8 +146,8 @@ func openFile(name string) (*sql.DB, error) {
 	return sql.Open("sqlite", (&url.URL{Scheme: "file", Path: filepath.ToSlash(name), RawQuery: query.Encode()}).String())
 }
 
-// reconcile makes the crypto store and the homeserver agree on the device's keys. The store has them before the homeserver gets them, so a start
-// that was killed between the upload and its answer finds its own keys there.
+// reconcile makes the crypto store and the homeserver agree on whether the device's keys are published. A start that was killed between their upload
+// and its answer has left them there.
 func (c *Crypto) reconcile(ctx context.Context, there *published) error {
 	account, err := c.store.GetAccount(ctx)
 	if err != nil {
@@ -157,7 +157,7 @@ func (c *Crypto) reconcile(ctx context.Context, there *published) error {
 		if there.device != nil {
 			return fmt.Errorf("%w: the keys of device %s were lost with the folder in which they were; sign in anew, which makes another device", ErrNoDevice, c.client.DeviceID)
 		}
-		return c.store.PutAccount(ctx, crypto.NewOlmAccount())
+		return nil // mautrix makes one, and keeps it before it uploads
 	}
 	if there.device != nil && there.device.Keys.GetEd25519(c.client.DeviceID) != account.SigningKey() {
 		return fmt.Errorf("%w: device %s has other keys on the homeserver than in %s; sign in anew, which makes another device", ErrNoDevice, c.client.DeviceID, dbFile)
