@@ -89,9 +89,13 @@ func (e *environment) secret(name string) string {
 	return text
 }
 
-// list reads a variable with several values.
+// list reads a variable with several values, nil where it has none.
 func list(name string) []string {
-	return strings.FieldsFunc(os.Getenv(name), func(c rune) bool { return c == ',' || c == ' ' })
+	values := strings.FieldsFunc(os.Getenv(name), func(c rune) bool { return c == ',' || c == ' ' })
+	if len(values) == 0 {
+		return nil
+	}
+	return values
 }
 
 func (e *environment) bool(name string) bool {

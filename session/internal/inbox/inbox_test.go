@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -262,9 +263,9 @@ func TestWhatTheSyncLeavesOutIsTold(t *testing.T) {
 			say(t, other, room, fmt.Sprint(n))
 			time.Sleep(time.Second)
 		}
-		failed := 0
+		var asked atomic.Int32
 		server.Intercept(func(req *http.Request, next fakehs.Next) (*http.Response, error) {
-			if failed++; failed < 4 && strings.HasSuffix(req.URL.Path, "/messages") {
+			if strings.HasSuffix(req.URL.Path, "/messages") && asked.Add(1) < 4 {
 				return nil, errors.New("the network is gone")
 			}
 			return next(req)

@@ -115,17 +115,21 @@ func (i *Inbox) isLocked(evt *event.Event) bool {
 	return i.config.Decrypt != nil && evt.Type.Type == event.EventEncrypted.Type && evt.StateKey == nil
 }
 
-// isRead reads an event's content as [mautrix.DefaultSyncer] does, where that has not. It tells whether the syncer would give the event to handlers.
+// isRead reads an event's content as [mautrix.DefaultSyncer] does, where that has not. It tells whether the syncer would give the event to handlers. An event
+// that the syncer has read is not changed, for cryptohelper can be reading it.
 func isRead(evt *event.Event, at id.RoomID) bool {
+	if evt.Mautrix.EventSource != 0 {
+		return true
+	}
 	evt.RoomID = at
 	if evt.Type.Class = event.MessageEventType; evt.StateKey != nil {
 		evt.Type.Class = event.StateEventType
 	}
-	if evt.Mautrix.EventSource == 0 {
-		evt.Mautrix.EventSource = event.SourceJoin | event.SourceTimeline
+	if err := evt.Content.ParseRaw(evt.Type); err != nil && !errors.Is(err, event.ErrUnsupportedContentType) && !errors.Is(err, event.ErrContentAlreadyParsed) {
+		return false
 	}
-	err := evt.Content.ParseRaw(evt.Type)
-	return err == nil || errors.Is(err, event.ErrUnsupportedContentType) || errors.Is(err, event.ErrContentAlreadyParsed)
+	evt.Mautrix.EventSource = event.SourceJoin | event.SourceTimeline
+	return true
 }
 
 // itemOf is an event that waits. One that is to be decrypted waits for that first. The caller has the lock.

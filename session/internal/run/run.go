@@ -23,9 +23,6 @@ import (
 )
 
 const (
-	// firstSync is how long the first sync of an account may take, which can have thousands of rooms.
-	firstSync = 10 * time.Minute
-
 	// How long handlers have to end, and then stores to send what waits. Docker kills a container 10 seconds after SIGTERM.
 	toEnd  = 4 * time.Second
 	toSend = 4 * time.Second
@@ -94,11 +91,7 @@ func (r *Runner) Run(ctx context.Context) error {
 
 // ask is one request. The homeserver holds it back for up to hold.
 func (r *Runner) ask(ctx context.Context, since string, hold time.Duration) (*mautrix.RespSync, error) {
-	longest := hold + r.Timeout
-	if since == "" {
-		longest = max(longest, firstSync)
-	}
-	ctx, cancel := context.WithTimeout(ctx, longest)
+	ctx, cancel := context.WithTimeout(ctx, hold+r.Timeout)
 	defer cancel()
 	return r.Client.FullSyncRequest(ctx, mautrix.ReqSync{Timeout: int(hold.Milliseconds()), Since: since, FilterID: r.filter, SetPresence: r.Presence})
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -327,6 +328,9 @@ func TestPresence(t *testing.T) {
 
 // The process gets SIGTERM, in real time.
 func TestSignal(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("it cannot send signals")
+	}
 	server := fakehstest.New(t, fakehs.Options{Mode: fakehs.Forking, Seed: 1})
 	self, other := fakehstest.Client(t, server), fakehstest.Client(t, server)
 	room := together(t, other, self)
@@ -346,7 +350,9 @@ func TestSignal(t *testing.T) {
 	_, err = other.SendText(t.Context(), room, "put")
 	require.NoError(t, err)
 	<-began
-	require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGTERM))
+	process, err := os.FindProcess(os.Getpid())
+	require.NoError(t, err)
+	require.NoError(t, process.Signal(syscall.SIGTERM))
 	require.NoError(t, <-ended)
 	reader, err := roomkv.New(other, room.String())
 	require.NoError(t, err)
