@@ -33,6 +33,7 @@ var serverListRows = []row{
 	{name: "server: a sync brings what is new", in: once, run: serverSyncBringsWhatIsNew},
 	{name: "server: a sync waits for what is new", in: once, alone: true, run: serverSyncWaits},
 	{name: "server: a sync that skips events says so", in: once, run: serverSyncIsLimited},
+	{name: "server: a list has what a sync has skipped", in: once, run: serverListsWhatASyncHasSkipped},
 	{name: "server: a sync brings account data", in: once, run: serverSyncBringsAccountData},
 }
 
@@ -374,6 +375,41 @@ func serverSyncIsLimited(t *testing.T, e *env) {
 		assert.True(t, brought[fmt.Sprint("k", i)], "the state has what the timeline lacks")
 	}
 	assert.False(t, brought["old"])
+}
+
+// Package session's bot tells handlers of what a sync has skipped.
+func serverListsWhatASyncHasSkipped(t *testing.T, e *env) {
+	for i := range 3 {
+		e.put(t, e.client, "old", fmt.Sprintf(`{"v":%d}`, i)).event(t)
+	}
+	e.listed(t, 3)
+	ask := mautrix.ReqSync{FilterID: `{"room":{"timeline":{"limit":3}}}`}
+	first, err := e.client.FullSyncRequest(t.Context(), ask)
+	require.NoError(t, err)
+	var want, got []id.EventID
+	for i := range 10 {
+		want = append(want, e.put(t, e.client, "new", fmt.Sprintf(`{"v":%d}`, i)).event(t))
+	}
+	e.listed(t, 13)
+	ask.Since = first.NextBatch
+	next, err := e.client.FullSyncRequest(t.Context(), ask)
+	require.NoError(t, err)
+	timeline := next.Rooms.Join[e.room].Timeline
+	require.True(t, timeline.Limited)
+	for from, pages := timeline.PrevBatch, 0; from != "" && pages < 10; pages++ {
+		page, err := e.client.Messages(t.Context(), e.room, from, ask.Since, mautrix.DirectionBackward, nil, 3)
+		require.NoError(t, err)
+		for _, evt := range page.Chunk {
+			if evt.Type.Type == database.Type { // Dendrite can have the room's first event once more at the end
+				got = append(got, evt.ID)
+			}
+		}
+		if from = page.End; len(page.Chunk) == 0 {
+			break
+		}
+	}
+	slices.Reverse(got)
+	assert.Equal(t, want[:7], got)
 }
 
 func serverSyncBringsAccountData(t *testing.T, e *env) {

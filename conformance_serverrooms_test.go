@@ -2,6 +2,7 @@ package roomkv_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -38,6 +39,7 @@ var serverRoomRows = []row{
 	{name: "server: a room's upgrade", in: once, run: serverUpgrade},
 	{name: "server: encrypted events and unread counts", in: once, alone: true, run: serverUnreadCounts},
 	{name: "server: messages to a device come once", in: once, run: serverToDevice},
+	{name: "server: a device is removed with the password", in: once, run: serverRemovesDevices},
 }
 
 func (e *env) redact(t *testing.T, client *mautrix.Client, evt id.EventID) answer {
@@ -374,4 +376,49 @@ func serverToDevice(t *testing.T, e *env) {
 	assert.Equal(t, e.client.UserID, brought[0].Sender)
 	assert.JSONEq(t, `{"v":1}`, string(brought[0].Content))
 	assert.Empty(t, e.sync(t, other, since, "", 100*time.Millisecond).ToDevice.Events)
+}
+
+func serverRemovesDevices(t *testing.T, e *env) {
+	other, err := e.subject.NewDevice(t.Context(), e.client.UserID)
+	require.NoError(t, err)
+	password, err := e.subject.Password(e.client.UserID)
+	require.NoError(t, err)
+	request := mautrix.ReqDeleteDevices[any]{Devices: []id.DeviceID{other.DeviceID}}
+	session := ""
+	remove := func() int {
+		content, err := e.client.MakeFullRequest(t.Context(), mautrix.FullRequest{
+			Method: http.MethodPost, URL: e.client.BuildClientURL("v3", "delete_devices"), RequestJSON: &request,
+		})
+		var asked mautrix.RespUserInteractive
+		require.NoError(t, json.Unmarshal(content, &asked))
+		session = asked.Session
+		var refused mautrix.HTTPError
+		if errors.As(err, &refused) {
+			return refused.Response.StatusCode
+		}
+		require.NoError(t, err)
+		return http.StatusOK
+	}
+	count := func() int {
+		all, err := e.client.GetDevicesInfo(t.Context())
+		require.NoError(t, err)
+		return len(all.Devices)
+	}
+	before := count()
+	for _, given := range []string{"another password", password} {
+		request.Auth = nil
+		require.Equal(t, http.StatusUnauthorized, remove())
+		require.NotEmpty(t, session)
+		assert.Equal(t, before, count())
+		request.Auth = map[string]any{
+			"type": mautrix.AuthTypePassword, "session": session, "password": given,
+			"identifier": map[string]any{"type": mautrix.IdentifierTypeUser, "user": e.client.UserID},
+		}
+		if given == password {
+			assert.Equal(t, http.StatusOK, remove())
+			assert.Equal(t, before-1, count())
+		} else {
+			assert.Contains(t, []int{http.StatusUnauthorized, http.StatusForbidden}, remove())
+		}
+	}
 }

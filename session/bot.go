@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 
 	"maunium.net/go/mautrix"
 
 	"github.com/roomkv/roomkv"
 	"github.com/roomkv/roomkv/session/internal/folder"
+	"github.com/roomkv/roomkv/session/internal/inbox"
+	"github.com/roomkv/roomkv/session/internal/rooms"
 	"github.com/roomkv/roomkv/session/internal/tokens"
 )
 
@@ -25,16 +28,20 @@ type Bot struct {
 	base    http.RoundTripper // beneath the keeper's
 	keeper  *tokens.Keeper
 	secured *secured // nil without encryption
+	inbox   *inbox.Inbox
+	rooms   *rooms.Rooms
+	signals func(ctx context.Context) (context.Context, context.CancelFunc) // that end Run
 
 	mu     sync.Mutex
 	stores []*roomkv.Store
+	ran    chan struct{} // closed when Run has returned, nil before it is called
 	closed chan struct{} // closed by Close
 	ending error         // of Close
 	once   sync.Once
 }
 
 // Store is the memory of a room, which is given as to [roomkv.New]. It follows the bot's sync, and has the bot's key backup; options come after that.
-// [Bot.Close] closes it.
+// [Bot.Run] closes it when it ends, and so does [Bot.Close].
 //
 // Store fails with [ErrFilter] where [Config.Filter] hides the store's events, with [ErrClosed] after Close, and as roomkv.New does.
 func (b *Bot) Store(room string, options ...roomkv.Option) (*roomkv.Store, error) {
@@ -61,8 +68,8 @@ func (b *Bot) Store(room string, options ...roomkv.Option) (*roomkv.Store, error
 	return store, nil
 }
 
-// Close sends what stores have yet to send, closes them, and ends what the bot does in the background. It takes up to [Config.Timeout]. A second call returns
-// what the first did.
+// Close ends [Bot.Run], sends what stores have yet to send, closes them, and ends what the bot does in the background. It takes up to [Config.Timeout]. A
+// second call returns what the first did.
 func (b *Bot) Close() error {
 	b.once.Do(func() { b.ending = b.close() })
 	return b.ending
@@ -73,18 +80,28 @@ func (b *Bot) close() error {
 	defer cancel()
 	b.mu.Lock()
 	close(b.closed)
-	stores := b.stores
+	ran := b.ran
 	b.mu.Unlock()
-	var failed []error
-	for _, store := range stores {
-		failed = append(failed, store.Close(ctx))
+	if ran != nil {
+		select {
+		case <-ran:
+		case <-ctx.Done():
+		}
 	}
+	failed := []error{b.closeStores(ctx)}
 	if b.secured != nil {
 		failed = append(failed, b.secured.close())
 	}
 	failed = append(failed, b.keeper.Close(ctx))
 	(&http.Client{Transport: b.base}).CloseIdleConnections()
 	return errors.Join(failed...)
+}
+
+// storesNow are the stores that the bot has.
+func (b *Bot) storesNow() []*roomkv.Store {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.stores)
 }
 
 func (b *Bot) isClosed() bool {

@@ -36,6 +36,9 @@ func (c Config) check() error {
 	if err := c.checkEncryption(); err != nil {
 		return err
 	}
+	if err := c.Invites.check(); err != nil {
+		return err
+	}
 	switch {
 	case c.Timeout < 0:
 		return fail(ErrInvalidConfig, "Timeout is negative, %s", c.Timeout)

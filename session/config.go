@@ -64,7 +64,8 @@ type Config struct {
 	// OwnMessages tells handlers also of the bot's own messages.
 	OwnMessages bool
 
-	// OldMessages tells handlers also of messages that were sent before the bot's first start. With a folder, the first start is the first that used it.
+	// OldMessages tells handlers also of messages that were sent before the bot's first start, or before it came into a room, as far as the sync brings
+	// them. With a folder, the first start is the first that used it.
 	OldMessages bool
 
 	// Filter is the filter of the sync, nil that of [roomkv.Store.Follow]. One that hides what a store needs makes [Bot.Store] fail with ErrFilter.

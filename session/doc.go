@@ -10,7 +10,9 @@
 //		log.Fatal(err)
 //	}
 //	bot.OnMessage(store.InEventRoom(func(ctx context.Context, evt *event.Event, room *roomkv.Store) { … }))
-//	log.Fatal(bot.Run(ctx))
+//	if err := bot.Run(ctx); err != nil {
+//		log.Fatal(err)
+//	}
 //
 // [Bot.Client] is an ordinary [mautrix.Client], and nothing of mautrix is hidden: what this package does not offer is done with the client.
 //

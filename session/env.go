@@ -21,6 +21,8 @@ const (
 	EnvDir          = "ROOMKV_DIR"           // Dir
 	EnvDeviceName   = "ROOMKV_DEVICE_NAME"   // DeviceName
 	EnvNoEncryption = "ROOMKV_NO_ENCRYPTION" // NoEncryption, true or false
+	EnvInvites      = "ROOMKV_INVITES"       // Invites.Allow, with commas or spaces between
+	EnvInvitesDeny  = "ROOMKV_INVITES_DENY"  // Invites.Deny, likewise
 	EnvLeaveEmpty   = "ROOMKV_LEAVE_EMPTY"   // LeaveEmpty, true or false
 	EnvOwnMessages  = "ROOMKV_OWN_MESSAGES"  // OwnMessages, true or false
 	EnvOldMessages  = "ROOMKV_OLD_MESSAGES"  // OldMessages, true or false
@@ -43,6 +45,7 @@ func FromEnv() (Config, error) {
 		Dir:          os.Getenv(EnvDir),
 		DeviceName:   os.Getenv(EnvDeviceName),
 		NoEncryption: e.bool(EnvNoEncryption),
+		Invites:      Invites{Allow: list(EnvInvites), Deny: list(EnvInvitesDeny)},
 		LeaveEmpty:   e.bool(EnvLeaveEmpty),
 		OwnMessages:  e.bool(EnvOwnMessages),
 		OldMessages:  e.bool(EnvOldMessages),
@@ -84,6 +87,15 @@ func (e *environment) secret(name string) string {
 		e.wrong("%s_FILE: %s is empty", name, file)
 	}
 	return text
+}
+
+// list reads a variable with several values, nil where it has none.
+func list(name string) []string {
+	values := strings.FieldsFunc(os.Getenv(name), func(c rune) bool { return c == ',' || c == ' ' })
+	if len(values) == 0 {
+		return nil
+	}
+	return values
 }
 
 func (e *environment) bool(name string) bool {

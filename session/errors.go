@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/roomkv/roomkv/session/internal/secure"
 	"github.com/roomkv/roomkv/session/internal/tokens"
 )
 
@@ -24,20 +25,20 @@ var (
 	ErrSignedOut = tokens.ErrSignedOut
 
 	// ErrInUse: another process uses [Config.Dir].
-	ErrInUse = errors.New("folder is in use")
+	ErrInUse = secure.ErrInUse
 
 	// ErrRecoveryKeyNeeded: the account has secret storage, and its recovery key was not given. It is also the error of a bot that has encryption, no
 	// [Config.Dir] and no recovery key.
-	ErrRecoveryKeyNeeded = errors.New("recovery key is needed")
+	ErrRecoveryKeyNeeded = secure.ErrRecoveryKeyNeeded
 
 	// ErrWrongRecoveryKey: the recovery key is not that of the account's secret storage, or none at all.
-	ErrWrongRecoveryKey = errors.New("wrong recovery key")
+	ErrWrongRecoveryKey = secure.ErrWrongRecoveryKey
 
 	// ErrCrossSigning: the account has cross-signing keys whose private parts are not in its secret storage, so that the bot's device cannot be signed.
-	ErrCrossSigning = errors.New("no private cross-signing keys")
+	ErrCrossSigning = secure.ErrCrossSigning
 
 	// ErrNoDevice: the access token has no device, or one whose keys are not in [Config.Dir], so that nothing can be encrypted with it.
-	ErrNoDevice = errors.New("no device to encrypt with")
+	ErrNoDevice = secure.ErrNoDevice
 
 	// ErrFilter: [Config.Filter] hides what a store needs.
 	ErrFilter = errors.New("filter hides the store's events")

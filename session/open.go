@@ -46,6 +46,7 @@ func open(ctx context.Context, config Config, base http.RoundTripper) (*Bot, err
 	}
 	bot.base = base
 	bot.keep(signing, token)
+	bot.receive()
 	if config.NoEncryption {
 		return bot, nil
 	}

@@ -3,16 +3,13 @@ package session
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base32"
 	"net/http"
-	"strconv"
-	"strings"
 	"time"
 
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/session/internal/folder"
+	"github.com/roomkv/roomkv/session/internal/secure"
 	"github.com/roomkv/roomkv/session/internal/tokens"
 )
 
@@ -109,15 +106,7 @@ func (s *signingIn) fits(token tokens.Token) error {
 // newDevice is the ID of a new device. Without a folder it says which bot has made the device, and when.
 func (s *signingIn) newDevice() id.DeviceID {
 	if s.config.Dir == "" {
-		return deviceOf(s.config.DeviceName, s.now())
+		return secure.NewDeviceID(s.config.DeviceName, s.now())
 	}
 	return id.DeviceID(rand.Text()[:10])
-}
-
-// devicePrefix begins the IDs of devices of bots without a folder. A hash of the device's name follows, and the time of the start in milliseconds.
-const devicePrefix = "ROOMKV"
-
-func deviceOf(name string, start time.Time) id.DeviceID {
-	hash := sha256.Sum256([]byte(name))
-	return id.DeviceID(devicePrefix + base32.StdEncoding.EncodeToString(hash[:5]) + strings.ToUpper(strconv.FormatInt(start.UnixMilli(), 36)))
 }

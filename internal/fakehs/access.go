@@ -111,7 +111,7 @@ func (s *Server) changePassword(r *request) (any, error) {
 	if err := r.read(&asked); err != nil {
 		return nil, err
 	}
-	if err := s.confirm(asked.authData, "m.login.password"); err != nil {
+	if err := s.confirm(r.device.user, asked.authData, "m.login.password"); err != nil {
 		return nil, err
 	}
 	r.device.user.password = asked.Password

@@ -18,7 +18,9 @@ func (s *Server) listDevices(r *request) (any, error) {
 	return object{"devices": shown}, nil
 }
 
-func (d *device) describe() object { return object{"device_id": d.id, "display_name": d.name} }
+func (d *device) describe() object {
+	return object{"device_id": d.id, "display_name": d.name, "last_seen_ip": "127.0.0.1", "last_seen_ts": d.seen}
+}
 
 func (s *Server) getDevice(r *request) (any, error) {
 	device := r.device.user.devices[id.DeviceID(r.vars["device"])]
@@ -63,7 +65,7 @@ func (s *Server) deleteNamed(r *request, names []id.DeviceID) (any, error) {
 	if err := r.read(&asked); err != nil {
 		return nil, err
 	}
-	if err := s.confirm(asked, "m.login.password"); err != nil {
+	if err := s.confirm(r.device.user, asked, "m.login.password"); err != nil {
 		return nil, err
 	}
 	for _, name := range names {

@@ -230,6 +230,7 @@ func (s *Server) authenticate(r *request) (err error) {
 	r.token = token
 	if known := s.tokens[token]; known != nil {
 		r.device = known.device
+		r.device.seen = s.now()
 		return s.use(known)
 	}
 	if r.device, err = s.masquerade(token, r); r.device == nil && err == nil {

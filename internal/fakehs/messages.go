@@ -28,6 +28,14 @@ func (p position) compare(evt *pdu) int {
 	return cmp.Or(cmp.Compare(p.depth, evt.depth), cmp.Compare(p.pos, evt.pos))
 }
 
+// isAfter tells whether the event comes before the position. A position of a sync says where events were stored, and not their depth.
+func (p position) isAfter(evt *pdu) bool {
+	if p.depth == math.MaxInt64 {
+		return evt.pos <= p.pos
+	}
+	return p.compare(evt) >= 0
+}
+
 // token is how a server writes a position.
 func (s *Server) token(p position) string {
 	if s.mode == Forking {
@@ -100,6 +108,13 @@ func (s *Server) messages(r *request) (any, error) {
 		from = position{at.deepest(), at.log[len(at.log)-1].pos}
 	}
 	listed := s.listing(at, r)
+	if token := r.query.Get("to"); token != "" {
+		to, err := positionOf(token)
+		if err != nil {
+			return nil, err
+		}
+		listed = slices.DeleteFunc(listed, func(evt *pdu) bool { return to.isAfter(evt) == backward })
+	}
 	if backward {
 		slices.Reverse(listed)
 	}

@@ -19,7 +19,7 @@ func (s *Server) uploadSigningKeys(r *request) (any, error) {
 	}
 	own := r.device.user
 	if own.signing["master"] != nil { // neither server asks for anything the first time
-		if err := s.confirm(asked.authData, "m.login.password"); err != nil {
+		if err := s.confirm(own, asked.authData, "m.login.password"); err != nil {
 			return nil, err
 		}
 	}

@@ -1,6 +1,7 @@
 package fakehs
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -31,6 +32,7 @@ type device struct {
 	user  *user
 	id    id.DeviceID
 	name  string
+	seen  int64          // when it made its latest request, in Unix milliseconds
 	done  map[string]any // what was answered to requests with a transaction ID
 	keys  deviceKeys
 	inbox []toDevice
@@ -60,17 +62,34 @@ func (s *Server) loginFlows(*request) (any, error) {
 // authData is what a request brings for user-interactive authentication.
 type authData struct {
 	Auth *struct {
-		Type    string `json:"type"`
-		Session string `json:"session"`
+		Type       string     `json:"type"`
+		Session    string     `json:"session"`
+		Identifier identifier `json:"identifier"`
+		User       string     `json:"user"` // in older clients
+		Password   string     `json:"password"`
 	} `json:"auth"`
 }
 
-// confirm asks for user-interactive authentication, of which any kind that the client names is enough.
-func (s *Server) confirm(auth authData, stage string) error {
-	if auth.Auth != nil && auth.Auth.Type != "" {
-		return nil
-	}
+// identifier is whom a client names.
+type identifier struct {
+	Type string `json:"type"`
+	User string `json:"user"`
+}
+
+// confirm asks for user-interactive authentication. Of the stage m.login.password the password must be right, of others the name is enough. The
+// user is nil where there is none yet.
+func (s *Server) confirm(own *user, auth authData, stage string) error {
 	no := refuse(http.StatusUnauthorized, "", "")
+	if given := auth.Auth; given != nil && given.Type != "" {
+		if stage != "m.login.password" {
+			return nil
+		}
+		named := s.userID(cmp.Or(given.Identifier.User, given.User))
+		if given.Type == stage && named == own.id && given.Password == own.password {
+			return nil
+		}
+		no = refuse(http.StatusUnauthorized, "M_FORBIDDEN", "Invalid username or password")
+	}
 	no.more = object{"flows": []object{{"stages": []string{stage}}}, "params": object{}, "session": s.text(24, letters)}
 	return no
 }
@@ -98,7 +117,7 @@ func (s *Server) register(r *request) (any, error) {
 	}
 	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if _, service := s.services[token]; !service || asked.Type != "m.login.application_service" {
-		if err := s.confirm(asked.authData, "m.login.dummy"); err != nil {
+		if err := s.confirm(nil, asked.authData, "m.login.dummy"); err != nil {
 			return nil, err
 		}
 	}
@@ -139,11 +158,8 @@ func (s *Server) loggedIn(d *device, refreshable bool) object {
 
 func (s *Server) login(r *request) (any, error) {
 	var asked struct {
-		Type       string `json:"type"`
-		Identifier struct {
-			Type string `json:"type"`
-			User string `json:"user"`
-		} `json:"identifier"`
+		Type        string      `json:"type"`
+		Identifier  identifier  `json:"identifier"`
 		User        string      `json:"user"`
 		Password    string      `json:"password"`
 		Device      id.DeviceID `json:"device_id"`
@@ -153,18 +169,19 @@ func (s *Server) login(r *request) (any, error) {
 	if err := r.read(&asked); err != nil {
 		return nil, err
 	}
-	name := asked.Identifier.User
-	if name == "" {
-		name = asked.User
-	}
-	if !strings.HasPrefix(name, "@") {
-		name = string(id.NewUserID(name, s.name))
-	}
-	own := s.users[id.UserID(name)]
+	own := s.users[s.userID(cmp.Or(asked.Identifier.User, asked.User))]
 	if asked.Type != "m.login.password" || own == nil || own.password != asked.Password {
 		return nil, forbid("Invalid username or password")
 	}
 	return s.loggedIn(s.addDevice(own, asked.Device, asked.Name), asked.Refreshable), nil
+}
+
+// userID is the user that is named by the ID, or by the part of it before the server's name.
+func (s *Server) userID(name string) id.UserID {
+	if strings.HasPrefix(name, "@") {
+		return id.UserID(name)
+	}
+	return id.NewUserID(name, s.name)
 }
 
 func (s *Server) whoami(r *request) (any, error) {

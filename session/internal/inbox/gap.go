@@ -1,0 +1,99 @@
+package inbox
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+)
+
+// gap is what a response of the sync has left out of a room's timeline, for it was too much.
+type gap struct{ from, to string }
+
+const longestRetry = time.Minute
+
+// bridge asks for the events of a gap, and tells them. It tells whether that was done.
+func (i *Inbox) bridge(it *item) bool {
+	events, ok := i.missing(it)
+	for _, evt := range events {
+		if i.isStopping() {
+			return false
+		}
+		i.mu.Lock()
+		wanted := i.wants(evt, it.room, it.batch)
+		i.mu.Unlock()
+		if !wanted {
+			continue
+		}
+		if i.isLocked(evt) {
+			if decrypted, err := i.config.Decrypt(i.ctx, evt); err == nil {
+				decrypted.Mautrix.EventSource |= event.SourceDecrypted
+				evt = decrypted
+			}
+		}
+		if !i.tell(evt) {
+			return false
+		}
+		i.mu.Lock()
+		i.known[evt.ID] = it.batch
+		it.batch.handled = append(it.batch.handled, evt.ID)
+		i.kept++
+		i.change()
+		i.mu.Unlock()
+	}
+	return ok
+}
+
+// missing are the events of a gap, the oldest first. It is not ok where the inbox was stopped.
+func (i *Inbox) missing(it *item) (events []*event.Event, ok bool) {
+	defer func() { slices.Reverse(events) }()
+	log := i.config.Log.With().Stringer("room_id", it.room).Logger()
+	wait := i.limits.Retry
+	for from := it.gap.from; len(events) < i.limits.Gap; {
+		page, err := i.config.Page(i.ctx, it.room, from, it.gap.to)
+		if err != nil {
+			var failed mautrix.HTTPError
+			if errors.As(err, &failed) && failed.Response != nil && isRefusal(failed.Response.StatusCode) {
+				log.Warn().Int("status", failed.Response.StatusCode).Msg("The homeserver does not give the events that the sync has left out")
+				return events, true
+			}
+			select {
+			case <-i.halt:
+				return nil, false
+			case <-time.After(wait):
+			}
+			wait = min(2*wait, longestRetry)
+			continue
+		}
+		wait = i.limits.Retry
+		for _, evt := range page.Chunk {
+			if i.joins(evt) {
+				return events, true
+			}
+			events = append(events, evt)
+		}
+		if len(page.Chunk) == 0 || page.End == "" || page.End == from {
+			return events, true
+		}
+		from = page.End
+	}
+	log.Warn().Int("events", len(events)).Msg("The sync has left out more events than handlers are told of. Older ones are missed.")
+	return events, true
+}
+
+// isRefusal tells whether another try would be answered in the same way.
+func isRefusal(status int) bool {
+	return status == http.StatusBadRequest || status == http.StatusForbidden || status == http.StatusNotFound
+}
+
+func (i *Inbox) isStopping() bool {
+	select {
+	case <-i.halt:
+		return true
+	default:
+		return false
+	}
+}
