@@ -25,22 +25,22 @@ type Config struct {
 // Keeper has a bot's session. It alone refreshes the session, and signs in again: one of all goroutines and of all processes that have the same files. Its
 // methods are safe for concurrent use.
 type Keeper struct {
-	config  Config
-	flights sync.WaitGroup
-	ended   chan struct{} // closed once the session has ended
+	config   Config
+	renewals sync.WaitGroup
+	ended    chan struct{} // closed once the session has ended
 
 	mu      sync.Mutex // guards all that follows
 	now     session
-	flight  *flight       // on its way, nil for none
+	renewal *renewal      // on its way, nil for none
 	unsaved *Token        // was given by the homeserver, and is not in the file yet
-	failed  error         // of the last flight
+	failed  error         // of the last renewal
 	again   time.Time     // when another one may begin
-	pause   time.Duration // what again was after the last flight
+	pause   time.Duration // what again was after the last renewal
 	end     error         // why the session has ended
 	closed  bool
 }
 
-// The pauses after a flight whose token has not been used yet: the first, which doubles, and the longest.
+// The pauses after a renewal whose token has not been used yet: the first, which doubles, and the longest.
 const (
 	firstPause   = 250 * time.Millisecond
 	longestPause = 30 * time.Second
@@ -108,13 +108,13 @@ func (k *Keeper) Close(ctx context.Context) error {
 	k.mu.Lock()
 	k.closed = true
 	k.mu.Unlock()
-	landed := make(chan struct{})
+	ended := make(chan struct{})
 	go func() {
-		k.flights.Wait()
-		close(landed)
+		k.renewals.Wait()
+		close(ended)
 	}()
 	select {
-	case <-landed:
+	case <-ended:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -138,12 +138,12 @@ func (k *Keeper) use(ctx context.Context) (string, error) {
 		_, _ = k.begin(now, cause{}) // and the request does not wait for it
 		return k.now.AccessToken, nil
 	}
-	f, err := k.begin(now, cause{})
+	r, err := k.begin(now, cause{})
 	k.mu.Unlock()
 	if err != nil {
 		return "", err
 	}
-	return f.wait(ctx)
+	return r.wait(ctx)
 }
 
 // renew gives another token than the one that the homeserver has refused.
@@ -160,19 +160,19 @@ func (k *Keeper) renew(ctx context.Context, refused string, soft bool) (string, 
 		defer k.mu.Unlock()
 		return "", errClosed
 	}
-	f, err := k.begin(k.config.Now(), cause{refused: true, soft: soft})
+	r, err := k.begin(k.config.Now(), cause{refused: true, soft: soft})
 	k.mu.Unlock()
 	if err != nil {
 		return "", err
 	}
-	return f.wait(ctx)
+	return r.wait(ctx)
 }
 
 // accepted notes that the homeserver has taken the token.
 func (k *Keeper) accepted(token string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.now.AccessToken == token && k.flight == nil {
+	if k.now.AccessToken == token && k.renewal == nil {
 		k.failed, k.again, k.pause = nil, time.Time{}, 0
 	}
 }

@@ -195,7 +195,7 @@ func TestARefreshTokenIsRefused(t *testing.T) {
 	w.after(9*time.Minute + 50*time.Second)
 	for range 5 {
 		w.good(t, client)
-		require.NoError(t, landed(t.Context(), k))
+		require.NoError(t, settled(t.Context(), k))
 	}
 	w.after(11 * time.Minute) // and the homeserver's clock is behind
 	w.good(t, client)
@@ -208,10 +208,10 @@ func TestARefreshTokenIsRefused(t *testing.T) {
 	require.NoError(t, k.Err())
 }
 
-// landed waits until nothing is on its way.
-func landed(ctx context.Context, k *Keeper) error {
+// settled waits until nothing is on its way.
+func settled(ctx context.Context, k *Keeper) error {
 	k.mu.Lock()
-	f := k.flight
+	f := k.renewal
 	k.mu.Unlock()
 	if f == nil {
 		return nil

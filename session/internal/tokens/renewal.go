@@ -13,55 +13,55 @@ type cause struct {
 	soft    bool // the homeserver has said that the device is still there
 }
 
-// flight is one renewal of the session.
-type flight struct {
+// renewal is one renewal of the session, for which any number of requests may wait.
+type renewal struct {
 	cause
-	landed chan struct{} // closed at its end
-	token  string        // the access token that there is then
-	err    error
+	done  chan struct{} // closed at its end
+	token string        // the access token that there is then
+	err   error
 }
 
-// flightTime bounds a flight. It does not end with a request that waits for it, for the server may have taken the refresh token already.
-const flightTime = 45 * time.Second
+// renewalTime bounds a renewal. It does not end with a request that waits for it, for the server may have taken the refresh token already.
+const renewalTime = 45 * time.Second
 
-// begin gives the flight that is on its way, or a new one. It fails where one has failed just now. The caller has the lock.
-func (k *Keeper) begin(now time.Time, why cause) (*flight, error) {
+// begin gives the renewal that is on its way, or a new one. It fails where one has failed just now. The caller has the lock.
+func (k *Keeper) begin(now time.Time, why cause) (*renewal, error) {
 	switch {
-	case k.flight != nil:
-		return k.flight, nil
+	case k.renewal != nil:
+		return k.renewal, nil
 	case now.Before(k.again):
 		return nil, k.failed
 	}
-	f := &flight{cause: why, landed: make(chan struct{})}
-	k.flight = f
-	k.flights.Add(1)
-	go k.fly(f, k.now)
-	return f, nil
+	r := &renewal{cause: why, done: make(chan struct{})}
+	k.renewal = r
+	k.renewals.Add(1)
+	go k.obtainFor(r, k.now)
+	return r, nil
 }
 
-// wait waits for the flight's end.
-func (f *flight) wait(ctx context.Context) (string, error) {
+// wait waits for the renewal's end.
+func (r *renewal) wait(ctx context.Context) (string, error) {
 	select {
-	case <-f.landed:
-		return f.token, f.err
+	case <-r.done:
+		return r.token, r.err
 	case <-ctx.Done():
 		return "", ctx.Err()
 	}
 }
 
-// fly renews a session.
-func (k *Keeper) fly(f *flight, from session) {
-	defer k.flights.Done()
-	ctx, cancel := context.WithTimeout(context.Background(), flightTime)
+// obtainFor renews a session, and tells those who wait for the renewal.
+func (k *Keeper) obtainFor(r *renewal, from session) {
+	defer k.renewals.Done()
+	ctx, cancel := context.WithTimeout(context.Background(), renewalTime)
 	defer cancel()
-	next, err := k.obtain(ctx, f.cause, from)
+	next, err := k.obtain(ctx, r.cause, from)
 	if err == nil && next.AccessToken != from.AccessToken {
 		k.config.Changed(next.Token)
 	}
 
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.flight = nil
+	k.renewal = nil
 	k.pause = min(max(2*k.pause, firstPause), longestPause)
 	wait := k.pause
 	var answer *Answer
@@ -83,8 +83,8 @@ func (k *Keeper) fly(f *flight, from session) {
 		k.failed = err
 		k.config.Log.Warn().Stringer("session", from.Token).Err(err).Dur("again_in", wait).Msg("Session cannot be renewed now")
 	}
-	f.token, f.err = k.now.AccessToken, err
-	close(f.landed)
+	r.token, r.err = k.now.AccessToken, err
+	close(r.done)
 }
 
 // obtain gets a session in the place of one, and keeps it in the file.
