@@ -44,6 +44,14 @@ var declaredIn = map[string]string{
 	".": `
 var helper *cryptohelper.CryptoHelper
 `,
+	"session": `
+var (
+	bot    *session.Bot
+	config session.Config
+	key    string
+	err    error
+)
+`,
 	"examples/bridge": `
 var as *appservice.AppService
 
@@ -134,11 +142,13 @@ func TestCode(t *testing.T) {
 				continue
 			}
 			file, err := parser.ParseFile(set, "", b.file(name), 0)
+			if b.program() {
+				programs++
+			}
 			if !assert.NoError(t, err, "Go in %s", name) || b.module() != "." && !*nested {
 				continue
 			}
 			if b.program() {
-				programs++
 				source := filepath.Join(t.TempDir(), "main.go")
 				require.NoError(t, os.WriteFile(source, []byte(b.file(name)), 0o600))
 				goCommand(t, b.module(), "build", "-tags", "goolm", "-o", os.DevNull, source)
