@@ -191,6 +191,9 @@ func (s *Server) answer(req *http.Request, body []byte) answer {
 		}
 		return encode(nil, refuse(status, "M_UNRECOGNIZED", "Unrecognized request"))
 	}
+	if err := s.closed(route); err != nil {
+		return encode(nil, err)
+	}
 	r := &request{Request: req, vars: vars, query: req.URL.Query(), body: body}
 	if !route.open {
 		err := s.authenticate(r)
@@ -225,11 +228,16 @@ func (s *Server) authenticate(r *request) (err error) {
 		return refuse(http.StatusUnauthorized, "M_MISSING_TOKEN", "missing access token")
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if r.device = s.tokens[token]; r.device != nil {
-		return nil
+	delegation := s.delegation
+	if r.device = s.tokens[token]; r.device == nil {
+		r.device, err = s.masquerade(token, r)
 	}
-	if r.device, err = s.masquerade(token, r); r.device == nil && err == nil {
+	s.mu.Unlock()
+	switch {
+	case r.device != nil || err != nil:
+	case delegation != nil:
+		r.device, err = s.introspected(r.Context(), delegation, token)
+	default:
 		err = refuse(http.StatusUnauthorized, "M_UNKNOWN_TOKEN", "unknown access token")
 	}
 	return err
