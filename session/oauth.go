@@ -3,15 +3,17 @@ package session
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
+	"time"
 
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/session/internal/oauth"
+	"github.com/roomkv/roomkv/session/internal/tokens"
 )
 
 // OAuthFlow is how a person approves a sign-in.
@@ -60,30 +62,29 @@ type OAuth struct {
 // UserCode is what a person needs to approve a sign-in by [OAuthDeviceCode].
 type UserCode oauth.UserCode
 
-const clientURI = "https://github.com/roomkv/roomkv"
-
-// check finds contradictions.
+// check finds the first contradiction.
 func (o *OAuth) check() error {
-	callbacks := map[OAuthFlow]bool{OAuthBrowser: o.ShowURL != nil, OAuthPaste: o.AskURL != nil, OAuthDeviceCode: o.ShowCode != nil}
-	wanted := map[OAuthFlow]string{OAuthBrowser: "OAuth.ShowURL", OAuthPaste: "OAuth.AskURL", OAuthDeviceCode: "OAuth.ShowCode"}
-	if _, known := wanted[o.Flow]; !known {
-		return errors.New("OAuth.Flow is none of OAuthBrowser, OAuthPaste and OAuthDeviceCode")
+	needs := map[OAuthFlow]string{OAuthBrowser: "ShowURL", OAuthPaste: "AskURL", OAuthDeviceCode: "ShowCode"}
+	if needs[o.Flow] == "" {
+		return fail(ErrInvalidConfig, "OAuth.Flow is none of OAuthBrowser, OAuthPaste and OAuthDeviceCode")
 	}
-	for flow, given := range callbacks {
+	for flow, given := range map[OAuthFlow]bool{OAuthBrowser: o.ShowURL != nil, OAuthPaste: o.AskURL != nil, OAuthDeviceCode: o.ShowCode != nil} {
 		if given != (flow == o.Flow) {
-			return fmt.Errorf("OAuth.Flow needs %s and no other callback", wanted[o.Flow])
+			return fail(ErrInvalidConfig, "OAuth.Flow needs OAuth.%s, and none of the other callbacks", needs[o.Flow])
 		}
 	}
 	if o.Flow == OAuthDeviceCode && o.Redirect != "" {
-		return errors.New("OAuth.Redirect is not used by OAuthDeviceCode: leave it out")
+		return fail(ErrInvalidConfig, "OAuth.Redirect is of no use with OAuthDeviceCode: leave it out")
 	}
-	for name, address := range map[string]string{"OAuth.Redirect": o.Redirect, "OAuth.ClientURI": o.ClientURI, "OAuth.MetadataURL": o.MetadataURL} {
+	for name, address := range map[string]string{"Redirect": o.Redirect, "ClientURI": o.ClientURI, "MetadataURL": o.MetadataURL} {
 		if parsed, err := url.Parse(address); address != "" && (err != nil || parsed.Scheme == "") {
-			return fmt.Errorf("%s is no URL", name)
+			return fail(ErrInvalidConfig, "OAuth.%s %q is no URL", name, address)
 		}
 	}
 	return nil
 }
+
+const clientURI = "https://github.com/roomkv/roomkv"
 
 // app is what the authorization server is told of the bot.
 func (o *OAuth) app(deviceName string) oauth.App {
@@ -94,13 +95,31 @@ func (o *OAuth) app(deviceName string) oauth.App {
 	return app
 }
 
-// signIn gets a person to approve a new device of the user, given by its full ID or not at all. homeserver is the URL of the client API.
-func (o *OAuth) signIn(ctx context.Context, client *http.Client, homeserver string, user id.UserID, deviceName string) (oauth.Tokens, error) {
-	server, err := oauth.Discover(ctx, client, homeserver, o.MetadataURL)
+// oauthSignIn has a person approve the bot. token has the homeserver, and the device to sign in with. The token that it returns is kept by its caller.
+func oauthSignIn(ctx context.Context, config Config, client *http.Client, token tokens.Token) (tokens.Token, error) {
+	given, err := config.OAuth.approved(ctx, client, token, config)
+	if err != nil {
+		return tokens.Token{}, oauthError(err)
+	}
+	token.AccessToken, token.RefreshToken, token.Expires = given.Access, given.Refresh, given.Expires
+	token.OAuth = &tokens.OAuthClient{ClientID: given.ClientID, TokenEndpoint: given.TokenEndpoint, RevocationEndpoint: given.RevocationEndpoint}
+	found, err := whose(ctx, client, token)
+	if err == nil && !tokens.IsUser(config.User, found.UserID) {
+		err = fail(ErrInvalidConfig, "it was %s who approved the sign-in, and User is %s: approve it as that user", found.UserID, config.User)
+	}
+	if err != nil {
+		return tokens.Token{}, errors.Join(err, oauth.Revoke(ctx, client, given))
+	}
+	return found, nil
+}
+
+// approved gets the tokens of a new device.
+func (o *OAuth) approved(ctx context.Context, client *http.Client, token tokens.Token, config Config) (oauth.Tokens, error) {
+	server, err := oauth.Discover(ctx, client, token.Homeserver, o.MetadataURL)
 	if err != nil {
 		return oauth.Tokens{}, err
 	}
-	app, who := o.app(deviceName), oauth.Who{ClientID: o.ClientID, Device: newDevice(), User: user}
+	app, who := o.app(config.DeviceName), oauth.Who{ClientID: o.ClientID, Device: token.DeviceID, User: config.fullUser()}
 	if who.ClientID == "" {
 		if who.ClientID, err = server.Register(ctx, app); err != nil {
 			return oauth.Tokens{}, err
@@ -115,8 +134,49 @@ func (o *OAuth) signIn(ctx context.Context, client *http.Client, homeserver stri
 	return server.ByListening(ctx, who, app.Redirect, o.ShowURL)
 }
 
-// deviceLetters is how many random letters a device's ID has after its prefix. The Client-Server API wants at least ten.
-const deviceLetters = 12
+// fullUser is the bot's user ID, "" where the configuration does not say it.
+func (c Config) fullUser() id.UserID {
+	switch {
+	case strings.HasPrefix(c.User, "@"):
+		return id.UserID(c.User)
+	case strings.Contains(c.Homeserver, "://"):
+		return ""
+	}
+	return id.NewUserID(c.User, c.Homeserver)
+}
 
-// newDevice is an ID that no device has.
-func newDevice() id.DeviceID { return id.DeviceID("ROOMKV" + rand.Text()[:deviceLetters]) }
+const (
+	whoseTries = 5               // for a homeserver in trouble, for a person has approved already
+	whosePause = time.Second / 2 // after the first; it doubles
+)
+
+// whose asks whose a new token is.
+func whose(ctx context.Context, client *http.Client, token tokens.Token) (tokens.Token, error) {
+	wait := whosePause
+	for try := 1; ; try++ {
+		found, err := tokens.Whoami(ctx, client, token)
+		if err == nil || try == whoseTries || errors.Is(err, ErrSignedOut) {
+			return found, err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return tokens.Token{}, err
+		}
+		wait *= 2
+	}
+}
+
+// oauthError gives an error a kind of this package, where a person must mend something.
+func oauthError(err error) error {
+	var answer *oauth.Error
+	switch {
+	case errors.Is(err, oauth.ErrDenied), errors.Is(err, oauth.ErrExpired), errors.Is(err, oauth.ErrState), errors.Is(err, oauth.ErrRefused):
+		return fail(ErrSignedOut, "%w", err)
+	case errors.Is(err, oauth.ErrUnsupported), errors.Is(err, oauth.ErrInsecure):
+		return fail(ErrInvalidConfig, "OAuth: %w", err)
+	case errors.As(err, &answer) && answer.Status >= 400 && answer.Status < 500 && answer.Status != http.StatusTooManyRequests:
+		return fail(ErrInvalidConfig, "OAuth: %w", err)
+	}
+	return fmt.Errorf("session: signing in by OAuth 2: %w", err)
+}

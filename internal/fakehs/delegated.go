@@ -49,7 +49,7 @@ func (s *Server) Delegate(to Delegation) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.delegation = &delegation{Delegation: to, answers: map[string]Introspection{}}
-	s.tokens = map[string]*device{}
+	s.tokens = map[string]*access{}
 }
 
 // closed refuses what a server does not have with a delegation, or has only with one.
@@ -106,7 +106,7 @@ func (s *Server) introspected(ctx context.Context, delegation *delegation, token
 	}
 	ended := said.ExpiresIn != nil && time.Since(said.at) >= time.Duration(*said.ExpiresIn)*time.Second
 	if !said.Active || ended {
-		return nil, inactive("Token is not active")
+		return nil, s.unknownToken("Token is not active", false)
 	}
 	named, api := said.Device, false
 	for scope := range strings.FieldsSeq(said.Scope) {
@@ -118,7 +118,7 @@ func (s *Server) introspected(ctx context.Context, delegation *delegation, token
 		}
 	}
 	if !api {
-		return nil, inactive("Token doesn't grant access to the Matrix C-S API")
+		return nil, s.unknownToken("Token doesn't grant access to the Matrix C-S API", false)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -128,7 +128,7 @@ func (s *Server) introspected(ctx context.Context, delegation *delegation, token
 	}
 	if own.devices[named] == nil {
 		delete(delegation.answers, token)
-		return nil, inactive("Token is not active")
+		return nil, s.unknownToken("Token is not active", false)
 	}
 	return own.devices[named], nil
 }
@@ -150,13 +150,6 @@ func (s *Server) introspect(ctx context.Context, delegation *delegation, token s
 	defer s.mu.Unlock()
 	delegation.answers[token] = said
 	return said, nil
-}
-
-// inactive is how Synapse refuses a token of the authorization server. It is no soft logout.
-func inactive(text string) *refusal {
-	no := refuse(http.StatusUnauthorized, "M_UNKNOWN_TOKEN", "%s", text)
-	no.more = object{"soft_logout": false}
-	return no
 }
 
 // provisioned is the body of the authorization server's own requests.

@@ -22,6 +22,7 @@ type request struct {
 	query  url.Values
 	body   []byte
 	device *device // whose it is, nil where the route does not ask
+	token  string  // by which that is known
 }
 
 func (r *request) room() id.RoomID   { return id.RoomID(r.vars["room"]) }
@@ -228,8 +229,11 @@ func (s *Server) authenticate(r *request) (err error) {
 		return refuse(http.StatusUnauthorized, "M_MISSING_TOKEN", "missing access token")
 	}
 	s.mu.Lock()
-	delegation := s.delegation
-	if r.device = s.tokens[token]; r.device == nil {
+	delegation, known := s.delegation, s.tokens[token]
+	r.token = token
+	if known != nil {
+		r.device, err = known.device, s.use(known)
+	} else {
 		r.device, err = s.masquerade(token, r)
 	}
 	s.mu.Unlock()
@@ -238,7 +242,7 @@ func (s *Server) authenticate(r *request) (err error) {
 	case delegation != nil:
 		r.device, err = s.introspected(r.Context(), delegation, token)
 	default:
-		err = refuse(http.StatusUnauthorized, "M_UNKNOWN_TOKEN", "unknown access token")
+		err = s.unknownToken("unknown access token", false)
 	}
 	return err
 }

@@ -43,7 +43,7 @@ func (s *Server) masquerade(token string, r *request) (*device, error) {
 	}
 	named := id.DeviceID("of " + token)
 	if own.devices[named] == nil {
-		own.devices[named] = &device{user: own, id: named, token: token, done: map[string]any{}}
+		own.devices[named] = &device{user: own, id: named, done: map[string]any{}}
 	}
 	return own.devices[named], nil
 }

@@ -53,6 +53,7 @@ const (
 	defaultLag    = 3 * time.Millisecond
 	defaultSpread = time.Millisecond
 	defaultUpload = 50 << 20
+	defaultLife   = 5 * time.Minute // Synapse's refreshable_access_token_lifetime
 )
 
 // Server is a homeserver in memory. It is an [http.RoundTripper] and an [http.Handler]. Its methods are safe for concurrent use, but for
@@ -72,7 +73,9 @@ type Server struct {
 	settled  int64         // the place up to which events are listed whatever their lag
 
 	users    map[id.UserID]*user
-	tokens   map[string]*device
+	tokens   map[string]*access
+	renewals map[string]*renewal  // by refresh token
+	life     time.Duration        // of an access token that has a refresh token
 	services map[string]id.UserID // senders of application services, by token
 	rooms    map[id.RoomID]*room
 	named    map[id.UserID]map[*room]bool // the rooms with a member event of a user
@@ -93,19 +96,21 @@ type Server struct {
 // New makes a server.
 func New(options Options) *Server {
 	s := &Server{
-		mode:    options.Mode,
-		name:    options.Name,
-		lag:     options.Lag,
-		spread:  options.Spread,
-		rng:     rand.New(rand.NewPCG(options.Seed, 0x66616b656873)),
-		changed: make(chan struct{}),
-		users:   map[id.UserID]*user{},
-		tokens:  map[string]*device{},
-		rooms:   map[id.RoomID]*room{},
-		named:   map[id.UserID]map[*room]bool{},
-		aliases: map[id.RoomAlias]id.RoomID{},
-		media:   map[string]upload{},
-		upload:  options.UploadSize,
+		mode:     options.Mode,
+		name:     options.Name,
+		lag:      options.Lag,
+		spread:   options.Spread,
+		rng:      rand.New(rand.NewPCG(options.Seed, 0x66616b656873)),
+		changed:  make(chan struct{}),
+		users:    map[id.UserID]*user{},
+		tokens:   map[string]*access{},
+		renewals: map[string]*renewal{},
+		life:     defaultLife,
+		rooms:    map[id.RoomID]*room{},
+		named:    map[id.UserID]map[*room]bool{},
+		aliases:  map[id.RoomAlias]id.RoomID{},
+		media:    map[string]upload{},
+		upload:   options.UploadSize,
 	}
 	if s.name == "" {
 		s.name = defaultName

@@ -31,7 +31,6 @@ type device struct {
 	user  *user
 	id    id.DeviceID
 	name  string
-	token string
 	done  map[string]any // what was answered to requests with a transaction ID
 	keys  deviceKeys
 	inbox []toDevice
@@ -79,12 +78,13 @@ func (s *Server) confirm(auth authData, stage string) error {
 func (s *Server) register(r *request) (any, error) {
 	var asked struct {
 		authData
-		Type      string      `json:"type"`
-		Username  string      `json:"username"`
-		Password  string      `json:"password"`
-		Device    id.DeviceID `json:"device_id"`
-		Name      string      `json:"initial_device_display_name"`
-		NoDevices bool        `json:"inhibit_login"`
+		Type        string      `json:"type"`
+		Username    string      `json:"username"`
+		Password    string      `json:"password"`
+		Device      id.DeviceID `json:"device_id"`
+		Name        string      `json:"initial_device_display_name"`
+		NoDevices   bool        `json:"inhibit_login"`
+		Refreshable bool        `json:"refresh_token"`
 	}
 	if err := r.read(&asked); err != nil {
 		return nil, err
@@ -106,7 +106,7 @@ func (s *Server) register(r *request) (any, error) {
 	if asked.NoDevices {
 		return object{"user_id": user}, nil
 	}
-	return s.loggedIn(s.addDevice(own, asked.Device, asked.Name)), nil
+	return s.loggedIn(s.addDevice(own, asked.Device, asked.Name), asked.Refreshable), nil
 }
 
 func (s *Server) addUser(name id.UserID, password string) *user {
@@ -116,7 +116,7 @@ func (s *Server) addUser(name id.UserID, password string) *user {
 	return own
 }
 
-// addDevice logs in. A device that is there already gets a new token.
+// addDevice logs in. The tokens of a device that is there already end.
 func (s *Server) addDevice(own *user, name id.DeviceID, called string) *device {
 	if name == "" {
 		name = id.DeviceID(s.text(10, upperCase))
@@ -126,14 +126,15 @@ func (s *Server) addDevice(own *user, name id.DeviceID, called string) *device {
 		known = &device{user: own, id: name, name: called, done: map[string]any{}}
 		own.devices[name] = known
 	}
-	delete(s.tokens, known.token)
-	known.token = "token_" + s.text(32, letters)
-	s.tokens[known.token] = known
+	s.endTokens(known)
 	return known
 }
 
-func (s *Server) loggedIn(d *device) object {
-	return object{"user_id": d.user.id, "access_token": d.token, "device_id": d.id, "home_server": s.name}
+// loggedIn is the answer to who has logged in.
+func (s *Server) loggedIn(d *device, refreshable bool) object {
+	answer := s.issue(d, refreshable)
+	answer["user_id"], answer["device_id"], answer["home_server"] = d.user.id, d.id, s.name
+	return answer
 }
 
 func (s *Server) login(r *request) (any, error) {
@@ -143,10 +144,11 @@ func (s *Server) login(r *request) (any, error) {
 			Type string `json:"type"`
 			User string `json:"user"`
 		} `json:"identifier"`
-		User     string      `json:"user"`
-		Password string      `json:"password"`
-		Device   id.DeviceID `json:"device_id"`
-		Name     string      `json:"initial_device_display_name"`
+		User        string      `json:"user"`
+		Password    string      `json:"password"`
+		Device      id.DeviceID `json:"device_id"`
+		Name        string      `json:"initial_device_display_name"`
+		Refreshable bool        `json:"refresh_token"`
 	}
 	if err := r.read(&asked); err != nil {
 		return nil, err
@@ -162,7 +164,7 @@ func (s *Server) login(r *request) (any, error) {
 	if asked.Type != "m.login.password" || own == nil || own.password != asked.Password {
 		return nil, forbid("Invalid username or password")
 	}
-	return s.loggedIn(s.addDevice(own, asked.Device, asked.Name)), nil
+	return s.loggedIn(s.addDevice(own, asked.Device, asked.Name), asked.Refreshable), nil
 }
 
 func (s *Server) whoami(r *request) (any, error) {
@@ -182,7 +184,7 @@ func (s *Server) logoutAll(r *request) (any, error) {
 }
 
 func (s *Server) removeDevice(d *device) {
-	delete(s.tokens, d.token)
+	s.endTokens(d)
 	delete(d.user.devices, d.id)
 	s.devicesChanged(d.user)
 }

@@ -25,6 +25,9 @@ func judge(client *mautrix.Client, err error) retry.Verdict {
 		return retry.Verdict{}
 	}
 	verdict := retry.Verdict{Why: Describe(err)}
+	if isFinal(err) {
+		return verdict
+	}
 	if failed.Response == nil {
 		verdict.Again = true
 		if errors.Is(failed.WrappedError, context.Canceled) { // by the client's RequestRetryTrigger, which asks for another at once
@@ -57,6 +60,13 @@ func isPassing(status int) bool {
 // isBroken tells whether an answer could not be read to its end, for another reason than its size.
 func isBroken(err error) bool {
 	return err != nil && !errors.Is(err, mautrix.ErrBodyReadReachedLimit) && !errors.Is(err, mautrix.ErrResponseTooLong)
+}
+
+// isFinal tells whether the client's transport has said that no other request can do better. Package session's says so when the homeserver has ended
+// the client's session.
+func isFinal(err error) bool {
+	var final interface{ Final() bool }
+	return errors.As(err, &final) && final.Final()
 }
 
 // retryAfter is how long the homeserver asks to wait. Synapse says so in a header, in whole seconds, and in the body, in milliseconds;
@@ -95,6 +105,8 @@ func Describe(err error) string {
 		return interrupted.Error()
 	case !errors.As(err, &failed):
 		return err.Error()
+	case isFinal(err):
+		return inner(failed.WrappedError)
 	case failed.WrappedError != nil && failed.Response == nil:
 		return "no answer: " + inner(failed.WrappedError)
 	case failed.WrappedError != nil && (isBroken(failed.WrappedError) || failed.Response.StatusCode < 300):

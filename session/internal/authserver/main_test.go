@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -15,7 +16,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"maunium.net/go/mautrix"
-	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/internal/fakehs"
@@ -40,6 +40,15 @@ var shared world
 
 func TestMain(m *testing.M) {
 	slog.SetDefault(slog.New(slog.DiscardHandler)) // op logs each request that is refused
+	if args := os.Args; len(args) == 5 && args[1] == writes {
+		if err := write(args[2], id.RoomID(args[3]), args[4]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	flag.Parse()
+	_ = flag.Set("test.parallel", "8") // tests wait most of the time
 	code := 1
 	end, err := shared.start()
 	if err == nil {
@@ -151,7 +160,6 @@ func works(t *testing.T, tokens oauth.Tokens, user string) {
 	client.UserID = who.UserID
 	room, err := client.CreateRoom(t.Context(), &mautrix.ReqCreateRoom{})
 	require.NoError(t, err)
-	kind := event.Type{Type: "com.example.kind", Class: event.StateEventType}
 	_, err = client.SendStateEvent(t.Context(), room.RoomID, kind, "", map[string]any{"a": 1})
 	require.NoError(t, err)
 }

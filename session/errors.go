@@ -1,0 +1,52 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/roomkv/roomkv/session/internal/tokens"
+)
+
+// The errors of this package, for [errors.Is]. Each error's text adds what can be done. Where the homeserver refused something, mautrix's error is found
+// beneath too, where there is one. No error's text holds a password, a token or a key.
+var (
+	// ErrInvalidConfig: the [Config], or the environment that [FromEnv] reads, contradicts itself, lacks something, or contradicts what [Config.Dir] keeps.
+	ErrInvalidConfig = errors.New("invalid configuration")
+
+	// ErrHomeserver: no homeserver was found at [Config.Homeserver], or what answers there is none.
+	ErrHomeserver = errors.New("no homeserver")
+
+	// ErrWrongPassword: the homeserver does not take the password, or has no such user.
+	ErrWrongPassword = tokens.ErrWrongPassword
+
+	// ErrSignedOut: the homeserver has ended the bot's session, and the bot cannot sign in again by itself. Every request fails with it at once, and so does
+	// [Bot.Run]. With a password in [Config], and where that has changed with the new one, the next [Open] signs in again.
+	ErrSignedOut = tokens.ErrSignedOut
+
+	// ErrInUse: another process uses [Config.Dir].
+	ErrInUse = errors.New("folder is in use")
+
+	// ErrRecoveryKeyNeeded: the account has secret storage, and its recovery key was not given. It is also the error of a bot that has encryption, no
+	// [Config.Dir] and no recovery key.
+	ErrRecoveryKeyNeeded = errors.New("recovery key is needed")
+
+	// ErrWrongRecoveryKey: the recovery key is not that of the account's secret storage, or none at all.
+	ErrWrongRecoveryKey = errors.New("wrong recovery key")
+
+	// ErrCrossSigning: the account has cross-signing keys whose private parts are not in its secret storage, so that the bot's device cannot be signed.
+	ErrCrossSigning = errors.New("no private cross-signing keys")
+
+	// ErrNoDevice: the access token has no device, or one whose keys are not in [Config.Dir], so that nothing can be encrypted with it.
+	ErrNoDevice = errors.New("no device to encrypt with")
+
+	// ErrFilter: [Config.Filter] hides what a store needs.
+	ErrFilter = errors.New("filter hides the store's events")
+
+	// ErrClosed: the bot was closed.
+	ErrClosed = errors.New("bot was closed")
+)
+
+// fail makes an error of kind, a sentinel of this file.
+func fail(kind error, format string, args ...any) error {
+	return fmt.Errorf("session: %w: "+format, append([]any{kind}, args...)...)
+}
