@@ -36,7 +36,7 @@ import (
 // Dendrite, or on the server that ROOMKV_HOMESERVER names. Each row has users and a room of its own, uses the public API and a client
 // or two, and expects exactly one result. Where homeservers differ the row says how.
 var conformance = slices.Concat(
-	serverRows, serverListRows, serverRoomRows, readRows, writeRows, conditionalRows, transactRows, subRows, listRows, requestRows, encryptedRows,
+	serverRows, serverListRows, serverRoomRows, serverSessionRows, readRows, writeRows, conditionalRows, transactRows, subRows, listRows, requestRows, encryptedRows,
 	errorRows, watchRows, historyRows, transferRows, expiryRows, shardRows,
 )
 
@@ -44,6 +44,7 @@ var conformance = slices.Concat(
 type accounts interface {
 	Register(ctx context.Context, prefix string) (*mautrix.Client, error)
 	NewDevice(ctx context.Context, user id.UserID) (*mautrix.Client, error)
+	Password(user id.UserID) (string, error)
 }
 
 // subject is a homeserver that the table runs on.

@@ -35,7 +35,9 @@ func status(status int) func(*http.Request, fakehs.Next) (*http.Response, error)
 	}
 }
 
-func lost(*http.Request, fakehs.Next) (*http.Response, error) { return nil, errors.New("connection reset") }
+func lost(*http.Request, fakehs.Next) (*http.Response, error) {
+	return nil, errors.New("connection reset")
+}
 
 // troubles are what happens to a bot's session while it writes. None of it loses a write.
 var troubles = []struct {

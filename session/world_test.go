@@ -112,11 +112,11 @@ func (w *world) open(t *testing.T, config Config) *Bot {
 }
 
 // has asserts that another device reads all those keys.
-func (w *world) has(t *testing.T, keys []string) {
+func (w *world) has(t *testing.T, keys []string, options ...roomkv.Option) {
 	t.Helper()
 	client, err := w.server.NewDevice(t.Context(), w.user)
 	require.NoError(t, err)
-	store, err := roomkv.New(client, w.room.String())
+	store, err := roomkv.New(client, w.room.String(), options...)
 	require.NoError(t, err)
 	there, err := store.Keys(t.Context())
 	require.NoError(t, err)

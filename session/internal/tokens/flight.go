@@ -141,6 +141,11 @@ func (k *Keeper) obtainNew(ctx context.Context, why cause, from session) (sessio
 	case k.config.Password == nil:
 		return session{}, k.signOut(from.withoutTokens(), &signedOut{"the homeserver has ended the session, and there is no password: sign in again", refused})
 	}
+	// A login ends the device's other tokens. A process that dies before it has kept the new one must not find the old one, for the homeserver would
+	// seem to have logged out the device.
+	if err := Save(k.config.Files, from.withoutTokens()); err != nil {
+		return session{}, err
+	}
 	next, err := k.config.Password.Login(ctx, from.withoutTokens())
 	switch {
 	case errors.Is(err, ErrWrongPassword), errors.Is(err, errRefused):
