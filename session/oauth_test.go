@@ -40,6 +40,12 @@ type authority struct {
 
 func newAuthority(t *testing.T) *authority {
 	a := &authority{t: t, homeserver: fakehs.New(fakehs.Options{Mode: fakehs.Forking}), user: "bot", life: 300, access: map[string]time.Time{}, asked: map[string]int{}}
+	a.delegate()
+	return a
+}
+
+// delegate has the homeserver ask, and forget what it has asked for.
+func (a *authority) delegate() {
 	a.homeserver.Delegate(fakehs.Delegation{
 		Secret: "secret",
 		Metadata: func(context.Context) (json.RawMessage, error) {
@@ -53,7 +59,14 @@ func newAuthority(t *testing.T) *authority {
 			return fakehs.Introspection{Active: left > 0, Scope: a.scope, Username: a.user, ExpiresIn: &left}, nil
 		},
 	})
-	return a
+}
+
+// end ends all access tokens.
+func (a *authority) end() {
+	a.mu.Lock()
+	clear(a.access)
+	a.mu.Unlock()
+	a.delegate()
 }
 
 // RoundTrip implements [http.RoundTripper].
@@ -139,9 +152,7 @@ func TestOAuth(t *testing.T) {
 	kept, err := os.ReadFile(filepath.Join(config.Dir, "token.json"))
 	require.NoError(t, err)
 	assert.Contains(t, string(kept), "SECRET-refresh-1")
-	a.homeserver.Delegate(fakehs.Delegation{Secret: "secret", Introspect: func(_ context.Context, token string) (fakehs.Introspection, error) {
-		return fakehs.Introspection{Active: token == "SECRET-access-2", Scope: a.scope, Username: a.user}, nil
-	}})
+	a.end()
 	_, err = bot.Client.Whoami(t.Context())
 	require.NoError(t, err)
 	kept, err = os.ReadFile(filepath.Join(config.Dir, "token.json"))
@@ -150,9 +161,7 @@ func TestOAuth(t *testing.T) {
 
 	// A session that was revoked is a named error at once, and a person approves again at the next start.
 	a.refuses = true
-	a.homeserver.Delegate(fakehs.Delegation{Secret: "secret", Introspect: func(_ context.Context, token string) (fakehs.Introspection, error) {
-		return fakehs.Introspection{Active: token == "SECRET-access-4", Scope: a.scope, Username: a.user}, nil
-	}})
+	a.end()
 	_, err = bot.Client.Whoami(t.Context())
 	require.ErrorIs(t, err, ErrSignedOut)
 	assert.NotContains(t, err.Error(), "SECRET")

@@ -189,7 +189,7 @@ func TestDeviceCode(t *testing.T) {
 		})
 		require.NoError(t, err)
 		works(t, tokens, name)
-		fresh, err := oauth.Refresh(t.Context(), web, tokens)
+		fresh, err := refresh(t, tokens)
 		require.NoError(t, err)
 		works(t, fresh, name)
 	})

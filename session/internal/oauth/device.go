@@ -35,15 +35,6 @@ const (
 	longestWait  = 30 * time.Minute // for approval, whatever the server says
 )
 
-// seconds is a number of seconds, or otherwise where there is none.
-func seconds(number json.Number, otherwise time.Duration) time.Duration {
-	value, err := number.Float64()
-	if err != nil || value <= 0 {
-		return otherwise
-	}
-	return time.Duration(min(value, longestLife) * float64(time.Second))
-}
-
 // ByDeviceCode signs in with a person's browser anywhere (RFC 8628). It has show give the person a code, and asks the server until the person has
 // approved or denied. It returns [ErrDenied] and [ErrExpired].
 func (s *Server) ByDeviceCode(ctx context.Context, who Who, show func(ctx context.Context, code UserCode) error) (Tokens, error) {

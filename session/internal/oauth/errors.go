@@ -23,8 +23,8 @@ var (
 	// ErrExpired means that nobody answered in time.
 	ErrExpired = errors.New("the sign-in was not approved in time: begin again")
 
-	// ErrRefused means that the server takes the code or the refresh token no longer. Only a new sign-in helps.
-	ErrRefused = errors.New("the authorization server takes that token no longer: sign in again")
+	// ErrRefused means that the server takes the code no longer, or does not know the client.
+	ErrRefused = errors.New("the authorization server takes the code or the client no longer: begin again")
 )
 
 // Error is what an authorization server answered in place of what it was asked for.

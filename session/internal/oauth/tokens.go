@@ -1,7 +1,6 @@
 package oauth
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -35,45 +34,41 @@ type tokenAnswer struct {
 	Scope     string      `json:"scope"`
 }
 
-// longestLife is more than any token lives, in seconds.
+// longestLife is more than anything lives here, in seconds.
 const longestLife = 10 * 365 * 24 * 60 * 60
 
-// token asks a token endpoint. What it gives has no client, device and endpoint yet.
-func token(ctx context.Context, client *http.Client, endpoint string, form url.Values) (tokens Tokens, scope string, err error) {
-	if err := checkAddress("the token endpoint", endpoint); err != nil {
-		return Tokens{}, "", err
+// seconds is a number of seconds, or otherwise where there is none.
+func seconds(number json.Number, otherwise time.Duration) time.Duration {
+	value, err := number.Float64()
+	if err != nil || value <= 0 {
+		return otherwise
 	}
-	start := time.Now() // a token is never thought to live longer than it does
-	var answer tokenAnswer
-	asked := ask{what: "tokens", method: http.MethodPost, url: endpoint, form: form, secret: true}
-	if err := asked.do(ctx, client, &answer); err != nil {
-		return Tokens{}, "", err
-	}
-	if answer.Access == "" || !strings.EqualFold(answer.Type, "Bearer") {
-		return Tokens{}, "", &Error{Asked: "tokens", Status: http.StatusOK, Code: "no_bearer_token"}
-	}
-	tokens = Tokens{Access: answer.Access, Refresh: answer.Refresh}
-	if seconds, err := answer.ExpiresIn.Float64(); err == nil && seconds > 0 {
-		tokens.Expires = start.Add(time.Duration(min(seconds, longestLife) * float64(time.Second)))
-	}
-	return tokens, answer.Scope, nil
+	return time.Duration(min(value, longestLife) * float64(time.Second))
 }
 
 // first gets the first tokens of a sign-in.
 func (s *Server) first(ctx context.Context, who Who, form url.Values) (Tokens, error) {
 	form.Set("client_id", who.ClientID)
-	tokens, scope, err := token(ctx, s.http, s.metadata.Token, form)
-	if err != nil {
+	start := time.Now() // a token is never thought to live longer than it does
+	var answer tokenAnswer
+	asked := ask{what: "tokens", method: http.MethodPost, url: s.metadata.Token, form: form, secret: true}
+	if err := asked.do(ctx, s.http, &answer); err != nil {
 		return Tokens{}, err
 	}
-	granted := strings.Fields(scope)
+	if answer.Access == "" || !strings.EqualFold(answer.Type, "Bearer") {
+		return Tokens{}, &Error{Asked: asked.what, Status: http.StatusOK, Code: "no_bearer_token"}
+	}
+	granted := strings.Fields(answer.Scope)
 	for _, wanted := range s.scopes(who.Device) {
-		if scope != "" && !slices.Contains(granted, wanted) { // RFC 6749, section 5.1: without one, all that was asked for is granted
+		if len(granted) > 0 && !slices.Contains(granted, wanted) { // RFC 6749, section 5.1: without one, all that was asked for is granted
 			return Tokens{}, fmt.Errorf("the authorization server has not granted the scope %s: %w", wanted, ErrUnsupported)
 		}
 	}
-	tokens.ClientID, tokens.Device = who.ClientID, who.Device
-	tokens.TokenEndpoint, tokens.RevocationEndpoint = s.metadata.Token, s.metadata.Revocation
+	tokens := Tokens{Access: answer.Access, Refresh: answer.Refresh, ClientID: who.ClientID, Device: who.Device,
+		TokenEndpoint: s.metadata.Token, RevocationEndpoint: s.metadata.Revocation}
+	if life := seconds(answer.ExpiresIn, 0); life > 0 {
+		tokens.Expires = start.Add(life)
+	}
 	return tokens, nil
 }
 
@@ -89,21 +84,6 @@ func (w Who) hint(form url.Values) {
 	if w.User != "" {
 		form.Set("login_hint", "mxid:"+string(w.User))
 	}
-}
-
-// Refresh gets new tokens for old ones. It returns [ErrRefused] where the server takes the refresh token no longer. After any other error the old tokens
-// may still be good, and it is called again. A server that has answered takes the old refresh token no longer, so new tokens are kept before they are used.
-func Refresh(ctx context.Context, client *http.Client, old Tokens) (Tokens, error) {
-	fresh, _, err := token(ctx, client, old.TokenEndpoint, url.Values{
-		"grant_type": {"refresh_token"}, "refresh_token": {old.Refresh}, "client_id": {old.ClientID},
-	})
-	if err != nil {
-		return Tokens{}, err
-	}
-	fresh.Refresh = cmp.Or(fresh.Refresh, old.Refresh) // RFC 6749, section 6: without a new one the old one stays
-	fresh.ClientID, fresh.Device = old.ClientID, old.Device
-	fresh.TokenEndpoint, fresh.RevocationEndpoint = old.TokenEndpoint, old.RevocationEndpoint
-	return fresh, nil
 }
 
 // Revoke signs the device out: its tokens end, and the homeserver removes it. Tokens that have ended already are no error (RFC 7009, section 2.2).

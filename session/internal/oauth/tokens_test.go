@@ -1,7 +1,6 @@
 package oauth
 
 import (
-	"errors"
 	"testing"
 	"time"
 
@@ -11,51 +10,17 @@ import (
 
 var held = Tokens{Access: "SECRETacc", Refresh: "SECRETref", ClientID: "client", Device: "DEV", TokenEndpoint: issuer + "token", RevocationEndpoint: issuer + "revoke"}
 
-func TestRefresh(t *testing.T) {
-	for _, c := range []struct {
-		name    string
-		answer  reply
-		refresh string // the refresh token afterwards
-		refused bool
-		fails   bool
-	}{
-		{name: "with a new refresh token", answer: reply{status: 200, body: goodTokens}, refresh: "ref"},
-		{name: "with the old one", answer: reply{status: 200, body: `{"access_token":"acc","token_type":"Bearer","expires_in":"300"}`}, refresh: "SECRETref"},
-		{name: "refused", answer: no("invalid_grant"), refused: true},
-		{name: "client unknown", answer: reply{status: 401, body: `{"error":"invalid_client"}`}, refused: true},
-		{name: "server in trouble", answer: reply{status: 503, body: `{"error":"server_error"}`}, fails: true},
-		{name: "limited", answer: reply{status: 429}, fails: true},
-		{name: "a proxy in between", answer: reply{status: 400, body: "<html>"}, fails: true},
-		{name: "not reached", answer: reply{err: errors.New("connection refused")}, fails: true},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			s := &stub{answers: map[string][]reply{"/token": {c.answer}}}
-			fresh, err := Refresh(t.Context(), s.client(), held)
-			form := s.of("/token")[0].form
-			assert.Equal(t, []string{"refresh_token", "SECRETref", "client"}, []string{form.Get("grant_type"), form.Get("refresh_token"), form.Get("client_id")})
-			if c.refused || c.fails {
-				require.Error(t, err)
-				assert.Equal(t, c.refused, errors.Is(err, ErrRefused), err)
-				assert.NotContains(t, err.Error(), "SECRET")
-				return
-			}
-			require.NoError(t, err)
-			assert.WithinDuration(t, time.Now().Add(300*time.Second), fresh.Expires, 10*time.Second)
-			fresh.Expires = time.Time{}
-			want := held
-			want.Access, want.Refresh = "acc", c.refresh
-			assert.Equal(t, want, fresh)
-		})
+func TestLife(t *testing.T) {
+	for text, want := range map[string]time.Duration{`300`: 300 * time.Second, `"300"`: 300 * time.Second, `1.5`: 1500 * time.Millisecond, `0`: 0, `-1`: 0, `null`: 0,
+		`1e30`: longestLife * time.Second} {
+		_, tokens, err := by(t, reply{status: 200, body: `{"access_token":"acc","token_type":"Bearer","expires_in":` + text + `}`})
+		require.NoError(t, err, text)
+		if want == 0 {
+			assert.True(t, tokens.Expires.IsZero(), text)
+		} else {
+			assert.WithinDuration(t, time.Now().Add(want), tokens.Expires, 10*time.Second, text)
+		}
 	}
-}
-
-func TestRefreshInsecurely(t *testing.T) {
-	s := &stub{answers: map[string][]reply{"/token": {{status: 200, body: goodTokens}}}}
-	old := held
-	old.TokenEndpoint = "http://auth.example.org/token"
-	_, err := Refresh(t.Context(), s.client(), old)
-	require.ErrorIs(t, err, ErrInsecure)
-	assert.Empty(t, s.asked)
 }
 
 func TestRevoke(t *testing.T) {
