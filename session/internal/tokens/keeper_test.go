@@ -87,6 +87,35 @@ func TestManyRequestsWaitForOneRefresh(t *testing.T) {
 	assert.Equal(t, 50, w.requests("whoami"), "no request was made with the old token")
 }
 
+// A request that was sent with the old token, and is refused when there is a new one, does not renew that.
+func TestARequestIsRefusedLate(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, time.Minute)
+	k, client := w.keeper(t, w.files, nil)
+	require.NoError(t, w.server.EndAccess(w.client.UserID))
+	first := make(chan struct{}, 1)
+	first <- struct{}{}
+	w.answer("whoami", func(req *http.Request) (*http.Response, error) {
+		select {
+		case <-first: // waits until another request has renewed the token
+			for k.Token().AccessToken == w.start.AccessToken {
+				time.Sleep(time.Millisecond)
+			}
+		default:
+		}
+		return w.server.RoundTrip(req)
+	})
+	late := make(chan error)
+	go func() {
+		_, err := w.whoami(t.Context(), client)
+		late <- err
+	}()
+	require.Eventually(t, func() bool { return w.requests("whoami") == 1 }, time.Minute, time.Millisecond)
+	w.good(t, client)
+	require.NoError(t, <-late)
+	assert.Equal(t, 1, w.requests("refresh"))
+}
+
 // A request that gives up does not take the refresh with it, for the homeserver may have done that.
 func TestARequestGivesUp(t *testing.T) {
 	t.Parallel()
@@ -166,6 +195,7 @@ func TestARefreshTokenIsRefused(t *testing.T) {
 	w.after(9*time.Minute + 50*time.Second)
 	for range 5 {
 		w.good(t, client)
+		require.NoError(t, landed(t.Context(), k))
 	}
 	w.after(11 * time.Minute) // and the homeserver's clock is behind
 	w.good(t, client)
@@ -176,6 +206,18 @@ func TestARefreshTokenIsRefused(t *testing.T) {
 	assert.Equal(t, 2, w.requests("login"))
 	assert.Equal(t, w.start.DeviceID, k.Token().DeviceID)
 	require.NoError(t, k.Err())
+}
+
+// landed waits until nothing is on its way.
+func landed(ctx context.Context, k *Keeper) error {
+	k.mu.Lock()
+	f := k.flight
+	k.mu.Unlock()
+	if f == nil {
+		return nil
+	}
+	_, err := f.wait(ctx)
+	return err
 }
 
 // ending is a folder in which a process dies, or fails, before or after it writes.
