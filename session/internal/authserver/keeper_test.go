@@ -96,6 +96,7 @@ func TestRotationWithTwoProcesses(t *testing.T) {
 	name := user()
 	shared.auth.SetLife(name, 3*time.Second)
 	dir, given := kept(t, name)
+	shared.auth.Delay(given.ClientID, 4*writeEvery) // so that each process wants a token while the other gets one
 	client := matrix(t, given.Access)
 	client.UserID = id.NewUserID(name, shared.name)
 	room, err := client.CreateRoom(t.Context(), &mautrix.ReqCreateRoom{})

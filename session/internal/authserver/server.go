@@ -34,8 +34,9 @@ type Server struct {
 	storage  *storage
 
 	mu      sync.Mutex
-	faults  map[string]*fault // of the token endpoint, by client
-	refused map[string]bool   // localparts of users who say no
+	faults  map[string]*fault        // of the token endpoint, by client
+	delays  map[string]time.Duration // of the token endpoint, by client
+	refused map[string]bool          // localparts of users who say no
 }
 
 // fault is what the token endpoint answers a client instead of tokens.
@@ -52,7 +53,8 @@ func Start(address, homeserverURL, secret string) (*Server, error) {
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
-	s := &Server{URL: "http://" + listener.Addr().String(), storage: storage, faults: map[string]*fault{}, refused: map[string]bool{}}
+	s := &Server{URL: "http://" + listener.Addr().String(), storage: storage, faults: map[string]*fault{}, delays: map[string]time.Duration{},
+		refused: map[string]bool{}}
 	config := &op.Config{
 		CodeMethodS256:        true,
 		GrantTypeRefreshToken: true,
@@ -135,7 +137,7 @@ func (s *Server) introspect(w http.ResponseWriter, req *http.Request) {
 	s.provider.ServeHTTP(w, req)
 }
 
-// token fails where a test wants it.
+// token takes its time, and fails, where a test wants it.
 func (s *Server) token(w http.ResponseWriter, req *http.Request) {
 	own := req.PostFormValue("client_id")
 	s.mu.Lock()
@@ -144,7 +146,9 @@ func (s *Server) token(w http.ResponseWriter, req *http.Request) {
 		fault.times--
 		status = fault.status
 	}
+	delay := s.delays[own]
 	s.mu.Unlock()
+	time.Sleep(delay)
 	if status != 0 {
 		http.Error(w, "the server is in trouble", status)
 		return
@@ -157,6 +161,13 @@ func (s *Server) Fail(client string, status, times int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults[client] = &fault{status, times}
+}
+
+// Delay has the token endpoint take so long for each of the client's requests.
+func (s *Server) Delay(client string, delay time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.delays[client] = delay
 }
 
 // Refuse has a user, given by the localpart, say no from now on.
