@@ -77,6 +77,8 @@ func (c Config) checkSignIn() error {
 		return fail(ErrInvalidConfig, "none of Password, AccessToken and OAuth is given, and there is no Dir that keeps a session")
 	case c.OAuth != nil && c.Dir == "":
 		return fail(ErrInvalidConfig, "OAuth needs a Dir, for what it signs in cannot be signed in again without a person")
+	case c.OAuth != nil:
+		return c.OAuth.check()
 	}
 	return nil
 }

@@ -192,6 +192,9 @@ func (s *Server) answer(req *http.Request, body []byte) answer {
 		}
 		return encode(nil, refuse(status, "M_UNRECOGNIZED", "Unrecognized request"))
 	}
+	if err := s.closed(route); err != nil {
+		return encode(nil, err)
+	}
 	r := &request{Request: req, vars: vars, query: req.URL.Query(), body: body}
 	if !route.open {
 		err := s.authenticate(r)
@@ -226,14 +229,20 @@ func (s *Server) authenticate(r *request) (err error) {
 		return refuse(http.StatusUnauthorized, "M_MISSING_TOKEN", "missing access token")
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	delegation, known := s.delegation, s.tokens[token]
 	r.token = token
-	if known := s.tokens[token]; known != nil {
-		r.device = known.device
+	if known != nil {
+		r.device, err = known.device, s.use(known)
 		r.device.seen = s.now()
-		return s.use(known)
+	} else {
+		r.device, err = s.masquerade(token, r)
 	}
-	if r.device, err = s.masquerade(token, r); r.device == nil && err == nil {
+	s.mu.Unlock()
+	switch {
+	case r.device != nil || err != nil:
+	case delegation != nil:
+		r.device, err = s.introspected(r.Context(), delegation, token)
+	default:
 		err = s.unknownToken("unknown access token", false)
 	}
 	return err

@@ -9,7 +9,7 @@ import (
 // route is an endpoint.
 type route struct {
 	method string
-	path   []string // after /_matrix/; a part in braces stands for any
+	path   []string // after /_matrix/, or after /_ for what is Synapse's own; a part in braces stands for any
 	open   bool     // whether it needs no access token
 	quick  handler  // is called under the server's lock
 	slow   handler  // is not
@@ -19,11 +19,15 @@ type handler func(s *Server, r *request) (any, error)
 
 // match finds the endpoint of a request, or tells whether there is one for another method.
 func match(method, path string) (found *route, vars map[string]string, other bool) {
-	path, ok := strings.CutPrefix(path, "/_matrix/")
+	rest, ok := strings.CutPrefix(path, "/_matrix/")
+	if !ok {
+		rest, ok = strings.CutPrefix(path, "/_")
+		ok = ok && strings.HasPrefix(rest, "synapse/")
+	}
 	if !ok {
 		return nil, nil, false
 	}
-	parts := strings.Split(path, "/")
+	parts := strings.Split(rest, "/")
 	if len(parts) > 1 && parts[0] == "client" && parts[1] == "r0" {
 		parts[1] = "v3"
 	}
@@ -73,6 +77,11 @@ func slow(method, path string, slow handler) route {
 	return route{method: method, path: strings.Split(path, "/"), slow: slow}
 }
 
+// openSlow makes an endpoint that needs no access token, and whose handler takes the lock itself.
+func openSlow(method, path string, handler handler) route {
+	return route{method: method, path: strings.Split(path, "/"), open: true, slow: handler}
+}
+
 const (
 	get    = http.MethodGet
 	put    = http.MethodPut
@@ -90,6 +99,11 @@ func init() {
 		public(post, "client/v3/login", (*Server).login),
 		public(post, "client/v3/register", (*Server).register),
 		public(post, "client/v3/refresh", (*Server).refresh),
+		openSlow(get, "client/v1/auth_metadata", (*Server).authMetadata),
+		openSlow(get, "client/unstable/org.matrix.msc2965/auth_metadata", (*Server).authMetadata),
+		public(post, "synapse/mas/provision_user", (*Server).provisionUser),
+		public(post, "synapse/mas/upsert_device", (*Server).upsertDevice),
+		public(post, "synapse/mas/delete_device", (*Server).deleteProvisioned),
 		quick(get, "client/v3/account/whoami", (*Server).whoami),
 		quick(post, "client/v3/account/password", (*Server).changePassword),
 		quick(post, "client/v3/logout", (*Server).logout),

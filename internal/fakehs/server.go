@@ -84,6 +84,8 @@ type Server struct {
 	upload   int64
 	backups  int // how many key backups were made
 
+	delegation *delegation // nil where the server signs users in itself
+
 	intercept  []*interceptor
 	beforeSend func(Write)
 	together   *together

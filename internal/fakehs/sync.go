@@ -53,7 +53,7 @@ func (s *Server) sync(r *request) (any, error) {
 			full: token == "" || r.query.Get("full_state") == "true", afterward: r.query.Get("use_state_after") == "true"}
 		y.collect()
 		text, err := json.Marshal(y.resp)
-		changed, gone := s.changed, s.tokens[r.token] == nil && s.services[r.token] == ""
+		changed, gone := s.changed, !s.signedIn(r)
 		done := y.news || y.full || expired || err != nil
 		if done && s.mode == Forking && y.upTo != y.since {
 			r.device.syncs.add(asked, text)
@@ -73,6 +73,14 @@ func (s *Server) sync(r *request) (any, error) {
 			return nil, r.Context().Err()
 		}
 	}
+}
+
+// signedIn tells whether the device of a request is there still. The caller has the lock.
+func (s *Server) signedIn(r *request) bool {
+	if s.delegation != nil {
+		return r.device.user.devices[r.device.id] == r.device
+	}
+	return s.tokens[r.token] != nil || s.services[r.token] != ""
 }
 
 // collect makes the response.
