@@ -47,7 +47,7 @@ func (p *Password) Login(ctx context.Context, token Token) (Token, error) {
 		return Token{}, fmt.Errorf("session: signing in as %s: the homeserver has signed in another user, %s", p.User, resp.UserID)
 	}
 	token.UserID, token.DeviceID, token.AccessToken, token.RefreshToken = resp.UserID, resp.DeviceID, resp.AccessToken, resp.RefreshToken
-	token.expiresIn(start, resp.ExpiresInMS)
+	token.expiresIn(start, number(resp.ExpiresInMS))
 	return token, nil
 }
 

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -56,19 +58,33 @@ func (o oauth) Refresh(ctx context.Context, token Token) (Token, error) {
 	if err != nil {
 		return Token{}, refusedFor(err, "invalid_grant", "invalid_client", "unauthorized_client")
 	}
-	return given.renew(token, start, given.Seconds*1000)
+	return given.renew(token, start, 1000*given.Seconds)
 }
 
 // given is what a server gives for a refresh token.
 type given struct {
 	AccessToken  string `json:"access_token"`
 	RefreshToken string `json:"refresh_token"`
-	Milliseconds int64  `json:"expires_in_ms"`
-	Seconds      int64  `json:"expires_in"`
+	Milliseconds number `json:"expires_in_ms"`
+	Seconds      number `json:"expires_in"`
+}
+
+// number is a number that a server may write with a fraction, or as a string. What is no number is 0, for the server may have used up the refresh token already,
+// so that an answer is not refused for what it says beside the tokens.
+type number float64
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (n *number) UnmarshalJSON(text []byte) error {
+	read, err := strconv.ParseFloat(strings.Trim(string(text), `"`), 64)
+	if err != nil || math.IsNaN(read) {
+		read = 0
+	}
+	*n = number(read)
+	return nil
 }
 
 // renew makes a session of another one and of what was given for it. Where no other refresh token was given, the old one stays.
-func (g given) renew(token Token, start time.Time, milliseconds int64) (Token, error) {
+func (g given) renew(token Token, start time.Time, milliseconds number) (Token, error) {
 	if g.AccessToken == "" {
 		return Token{}, &Answer{Status: http.StatusOK, Problem: "which has no access token"}
 	}

@@ -41,10 +41,10 @@ func (t Token) String() string {
 func (t Token) GoString() string { return t.String() }
 
 // expiresIn sets when the access token ends, so many milliseconds after start. Where the homeserver does not say, it does not end.
-func (t *Token) expiresIn(start time.Time, milliseconds int64) {
+func (t *Token) expiresIn(start time.Time, milliseconds number) {
 	t.Expires = time.Time{}
 	if milliseconds > 0 {
-		t.Expires = start.Add(time.Duration(min(milliseconds, longestLife.Milliseconds())) * time.Millisecond)
+		t.Expires = start.Add(time.Duration(min(float64(milliseconds)*float64(time.Millisecond), float64(longestLife))))
 	}
 }
 
