@@ -29,24 +29,26 @@ type Config struct {
 	// OAuth signs in by OAuth 2.
 	OAuth *OAuth
 
-	// RecoveryKey is the account's, as Element shows it where secret storage was set up. For an account that has neither secret storage
+	// RecoveryKey is the account's, as Element has shown it when secret storage was set up. For an account that has neither secret storage
 	// nor cross-signing, it is the key that they are set up with, which [NewRecoveryKey] makes. "" is the key that Dir keeps. Where Dir has none
 	// either, a new account is set up with a new key.
 	RecoveryKey string
 
 	// OnRecoveryKey gets the recovery key that this package has made. The key is kept in Dir until OnRecoveryKey has returned nil, and for ever
-	// where OnRecoveryKey is nil. It is called again at the next start after an error, which [Open] returns.
+	// where OnRecoveryKey is nil. Once it has returned nil, each start needs the key as RecoveryKey. It is called again at the next start after an
+	// error, which [Open] returns.
 	OnRecoveryKey func(ctx context.Context, key string) error
 
 	// Dir is the folder in which the bot keeps its token, its keys and how far it has read. It is made where it does not exist. One process
-	// at a time uses it, except with NoEncryption. Without a folder, each start makes a new device.
+	// at a time uses it. Another one fails with [ErrInUse] after 10 seconds: in [Open], or with NoEncryption in [Bot.Run]. Without a folder, each start
+	// makes a new device.
 	Dir string
 
 	// PickleKey encrypts the keys in Dir. nil is a random key that Dir keeps as well.
 	PickleKey []byte
 
 	// DeviceName is how people see the bot's device. "" is "roomkv bot". Bots of one account that run without a folder at the same time need
-	// different names, for each start removes the devices that earlier starts have left under its name.
+	// different names, for each start removes the devices that earlier starts have left under its name, but for the newest of them.
 	DeviceName string
 
 	// NoEncryption leaves encryption out: the bot has neither keys nor a backup, and reads and writes rooms that are not encrypted.

@@ -14,7 +14,8 @@ var (
 	// ErrInvalidConfig: the [Config], or the environment that [FromEnv] reads, contradicts itself, lacks something, or contradicts what [Config.Dir] keeps.
 	ErrInvalidConfig = errors.New("invalid configuration")
 
-	// ErrHomeserver: no homeserver was found at [Config.Homeserver], or what answers there is none.
+	// ErrHomeserver: no homeserver was found at [Config.Homeserver], what answers there is none, or it refuses to sync. At a bot's first start it is also
+	// the error where nothing answers, which may pass.
 	ErrHomeserver = errors.New("no homeserver")
 
 	// ErrWrongPassword: the homeserver does not take the password, or has no such user.
@@ -24,7 +25,7 @@ var (
 	// [Bot.Run]. With a password in [Config], and where that has changed with the new one, the next [Open] signs in again.
 	ErrSignedOut = tokens.ErrSignedOut
 
-	// ErrInUse: another process uses [Config.Dir].
+	// ErrInUse: another process uses [Config.Dir], and has not ended within 10 seconds.
 	ErrInUse = secure.ErrInUse
 
 	// ErrRecoveryKeyNeeded: the account has secret storage, and its recovery key was not given. It is also the error of a bot that has encryption, no
@@ -43,7 +44,7 @@ var (
 	// ErrFilter: [Config.Filter] hides what a store needs.
 	ErrFilter = errors.New("filter hides the store's events")
 
-	// ErrClosed: the bot was closed.
+	// ErrClosed: the bot was closed, or [Bot.Run] was called a second time.
 	ErrClosed = errors.New("bot was closed")
 )
 

@@ -15,7 +15,8 @@ import (
 // Open signs the bot in, or goes on with the session that [Config.Dir] keeps, and sets its encryption up. [Bot.Run] then runs it. Open can be called
 // again after any error, and after the process was killed at any moment: it goes on from where it was.
 //
-// The error is one of this package's where a person must mend something. Any other, for example that the homeserver does not answer, may pass.
+// The error is one of this package's where a person must mend something. Others may pass, for example that the homeserver does not answer a bot that has
+// signed in before. One that comes again at each start says in its text what to do.
 func Open(ctx context.Context, config Config) (*Bot, error) {
 	base, err := config.transport()
 	if err != nil {
