@@ -136,7 +136,7 @@ func (b *Bot) noteUndecryptable() {
 func (b *Bot) keeps(ctx context.Context, room id.RoomID) bool {
 	for _, store := range b.storesNow() {
 		info, err := store.Info(ctx)
-		if errors.Is(err, roomkv.ErrNoRoom) {
+		if errors.Is(err, roomkv.ErrNoRoom) || errors.Is(err, roomkv.ErrNotJoined) { // then it is not this room, in which the bot is
 			continue
 		}
 		if err != nil || info.Room == room {

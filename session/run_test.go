@@ -161,6 +161,10 @@ func TestInvitedAndLeftAlone(t *testing.T) {
 	config.Invites = Invites{Allow: []string{other.UserID.String()}}
 	config.LeaveEmpty = true
 	r := w.run(t, config)
+	elsewhere, err := other.CreateRoom(t.Context(), &mautrix.ReqCreateRoom{Preset: "private_chat"})
+	require.NoError(t, err)
+	_, err = r.bot.Store(elsewhere.RoomID.String())
+	require.NoError(t, err, "the bot may join later")
 	made, err := other.CreateRoom(t.Context(), &mautrix.ReqCreateRoom{Preset: "private_chat", Invite: []id.UserID{w.user}})
 	require.NoError(t, err)
 	is := func() []id.RoomID {
