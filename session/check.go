@@ -17,11 +17,14 @@ const (
 	defaultTimeout    = time.Minute
 )
 
+// longestTimeout is more than a request takes. A sync's time is added to it, which would overflow otherwise.
+const longestTimeout = 24 * time.Hour
+
 // withDefaults fills in what is not given.
 func (c Config) withDefaults() Config {
 	c.DeviceName = cmp.Or(c.DeviceName, defaultDeviceName)
 	c.Presence = cmp.Or(c.Presence, event.PresenceOnline)
-	c.Timeout = cmp.Or(c.Timeout, defaultTimeout)
+	c.Timeout = min(cmp.Or(c.Timeout, defaultTimeout), longestTimeout)
 	if c.Homeserver == "" {
 		_, c.Homeserver, _ = id.UserID(c.User).ParseAndDecode()
 	}

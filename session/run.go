@@ -53,14 +53,6 @@ func (b *Bot) Run(ctx context.Context) error {
 	b.ran = ran
 	b.mu.Unlock()
 	defer close(ran)
-	unlock, err := b.lockInbox(ctx)
-	switch {
-	case err != nil && ctx.Err() != nil:
-		return nil
-	case err != nil:
-		return err
-	}
-	defer unlock()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {
@@ -72,6 +64,16 @@ func (b *Bot) Run(ctx context.Context) error {
 		case <-ran:
 		}
 	}()
+	unlock, err := b.lockInbox(ctx)
+	switch {
+	case err != nil && errors.Is(context.Cause(ctx), ErrSignedOut):
+		return context.Cause(ctx)
+	case err != nil && ctx.Err() != nil:
+		return nil
+	case err != nil:
+		return err
+	}
+	defer unlock()
 	b.noteUndecryptable()
 	runner := run.Runner{
 		Client: b.Client, Inbox: b.inbox, Rooms: b.rooms, Presence: b.config.Presence, Timeout: b.config.Timeout, Log: b.Client.Log,

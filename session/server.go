@@ -22,7 +22,7 @@ func findServer(ctx context.Context, client tokens.Doer, named string) (string, 
 	}
 	found, err := baseURL(named)
 	if err != nil {
-		return "", fail(ErrHomeserver, "Homeserver %q is not the URL of a homeserver, as https://matrix.example.org: %w", named, err)
+		return "", fail(ErrHomeserver, "Homeserver is not the URL of a homeserver, as https://matrix.example.org: %w", err) // it can hold a password
 	}
 	if err := checkServer(ctx, client, found); err != nil {
 		return "", fail(ErrHomeserver, "what answers at %s is no Matrix homeserver: %w", found, err)
@@ -33,6 +33,9 @@ func findServer(ctx context.Context, client tokens.Doer, named string) (string, 
 // lookUp asks the server's .well-known file.
 func lookUp(ctx context.Context, client tokens.Doer, name string) (string, error) {
 	if at, err := url.Parse("https://" + name); err != nil || at.Host != name || at.Hostname() == "" {
+		if strings.Contains(name, "@") {
+			name = "…" + name[strings.LastIndex(name, "@"):] // before it can be a password
+		}
 		return "", fail(ErrHomeserver, "Homeserver %q is neither a server's name, as example.org, nor a URL", name)
 	}
 	var file mautrix.ClientWellKnown
@@ -56,10 +59,14 @@ func lookUp(ctx context.Context, client tokens.Doer, name string) (string, error
 		err = checkServer(ctx, client, found)
 	}
 	if err != nil {
-		return "", fail(ErrHomeserver, "the .well-known file of %s says that its homeserver is at %q, which is not so: %w; give the homeserver's URL", name, file.Homeserver.BaseURL, err)
+		text := file.Homeserver.BaseURL[:min(len(file.Homeserver.BaseURL), longestURL)]
+		return "", fail(ErrHomeserver, "the .well-known file of %s says that its homeserver is at %q, which is not so: %w; give the homeserver's URL", name, text, err)
 	}
 	return found, nil
 }
+
+// longestURL is how much of a server's text an error has, in bytes.
+const longestURL = 200
 
 // baseURL is the URL without what paths are not added to.
 func baseURL(text string) (string, error) {

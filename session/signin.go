@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"net/http"
+	"strings"
 	"time"
 
 	"maunium.net/go/mautrix/id"
@@ -38,6 +39,9 @@ func (s *signingIn) signIn(ctx context.Context) (tokens.Token, error) {
 		}
 	}
 	if kept.Homeserver == "" || kept.Server != s.config.Homeserver {
+		if err := s.moves(kept); err != nil {
+			return tokens.Token{}, err
+		}
 		if kept.Homeserver, err = findServer(ctx, s.client, s.config.Homeserver); err != nil {
 			return tokens.Token{}, err
 		}
@@ -101,6 +105,14 @@ func (s *signingIn) fits(token tokens.Token) error {
 		return fail(ErrInvalidConfig, "the AccessToken is one of %s, and User is %s", token.UserID, s.config.User)
 	}
 	return fail(ErrInvalidConfig, "Dir keeps a session of %s, and User is %s: give each bot a folder of its own", token.UserID, s.config.User)
+}
+
+// moves makes sure that what is kept goes to another server only where the configuration says that this is the same user's.
+func (s *signingIn) moves(kept tokens.Token) error {
+	if kept.AccessToken == "" || strings.HasPrefix(s.config.User, "@") || strings.EqualFold(s.config.Homeserver, kept.UserID.Homeserver()) {
+		return nil
+	}
+	return fail(ErrInvalidConfig, "Dir keeps a session of %s, and Homeserver is another one than before: give User in full where it is the same account, else a folder of its own", kept.UserID)
 }
 
 // newDevice is the ID of a new device. Without a folder it says which bot has made the device, and when.

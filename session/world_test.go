@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -40,7 +41,8 @@ type world struct {
 
 func newWorld(t *testing.T, mode fakehs.Mode) *world {
 	t.Helper()
-	w := &world{server: fakehstest.New(t, fakehs.Options{Mode: mode, Seed: 1}), asked: map[string]int{}, secrets: map[string]bool{}}
+	// Stores of one process share locks by room ID. Worlds of tests that run beside each other have rooms of their own.
+	w := &world{server: fakehstest.New(t, fakehs.Options{Mode: mode, Seed: rand.Uint64()}), asked: map[string]int{}, secrets: map[string]bool{}}
 	owner, err := w.server.Register(t.Context(), "owner")
 	require.NoError(t, err)
 	made, err := owner.CreateRoom(t.Context(), &mautrix.ReqCreateRoom{Preset: "public_chat", PowerLevelOverride: &event.PowerLevelsEventContent{

@@ -8,12 +8,16 @@ import (
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
+
+	"github.com/roomkv/roomkv/session/internal/syncing"
 )
 
 // gap is what a response of the sync has left out of a room's timeline, for it was too much.
 type gap struct{ from, to string }
 
 const longestRetry = time.Minute
+
+var errNull = errors.New("the homeserver's answer is null")
 
 // bridge asks for the events of a gap, and tells them. It tells whether that was done.
 func (i *Inbox) bridge(it *item) bool {
@@ -54,6 +58,9 @@ func (i *Inbox) missing(it *item) (events []*event.Event, ok bool) {
 	wait := i.limits.Retry
 	for from := it.gap.from; len(events) < i.limits.Gap; {
 		page, err := i.config.Page(i.ctx, it.room, from, it.gap.to)
+		if err == nil && page == nil {
+			err = errNull
+		}
 		if err != nil {
 			var failed mautrix.HTTPError
 			if errors.As(err, &failed) && failed.Response != nil && isRefusal(failed.Response.StatusCode) {
@@ -69,7 +76,7 @@ func (i *Inbox) missing(it *item) (events []*event.Event, ok bool) {
 			continue
 		}
 		wait = i.limits.Retry
-		for _, evt := range page.Chunk {
+		for _, evt := range syncing.Events(page.Chunk) {
 			if i.joins(evt) {
 				return events, true
 			}

@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -246,14 +248,22 @@ func (r *Rooms) try(ctx context.Context, name string, do func(ctx context.Contex
 	}
 }
 
-// once does a task when it is its turn.
-func (r *Rooms) once(ctx context.Context, do func(ctx context.Context) error) error {
+var errPanicked = errors.New("panicked")
+
+// once does a task when it is its turn. A panic is an error: of Accept, or of mautrix for an answer that is null. The log does not have with which value.
+func (r *Rooms) once(ctx context.Context, do func(ctx context.Context) error) (err error) {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
 	case r.slots <- struct{}{}:
 	}
-	defer func() { <-r.slots }()
+	defer func() {
+		<-r.slots
+		if panicked := recover(); panicked != nil {
+			r.Log.Error().Str("panic", fmt.Sprintf("%T", panicked)).Str("stack", string(debug.Stack())).Msg("A task of a room has panicked")
+			err = errPanicked
+		}
+	}()
 	return do(ctx)
 }
 

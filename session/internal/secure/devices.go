@@ -46,6 +46,9 @@ func ownPrefix(name string) string {
 // be that of a process that this one replaces. It removes no other device. The homeserver asks for the password.
 func RemoveOldDevices(ctx context.Context, client *mautrix.Client, name, password string) error {
 	all, err := client.GetDevicesInfo(ctx)
+	if err == nil && all == nil {
+		err = errNull
+	}
 	if err != nil {
 		return fmt.Errorf("listing the account's devices: %w", err)
 	}

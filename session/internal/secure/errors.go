@@ -3,6 +3,9 @@ package secure
 import "errors"
 
 // The errors of this package, for [errors.Is]. No error's text holds a key or a password.
+// errNull is for an answer that is null, where mautrix gives nil.
+var errNull = errors.New("the homeserver's answer is null")
+
 var (
 	// ErrInUse: another process has the crypto store open.
 	ErrInUse = errors.New("the folder is in use")

@@ -179,6 +179,9 @@ type published struct {
 func (c *Crypto) published(ctx context.Context) (*published, error) {
 	user, device := c.client.UserID, c.client.DeviceID
 	found, err := c.client.QueryKeys(ctx, &mautrix.ReqQueryKeys{DeviceKeys: mautrix.DeviceKeysRequest{user: mautrix.DeviceIDList{device}}})
+	if err == nil && found == nil {
+		err = errNull
+	}
 	if err != nil {
 		return nil, fmt.Errorf("asking for the account's keys: %w", err)
 	}
