@@ -396,11 +396,11 @@ func serverListsWhatASyncHasSkipped(t *testing.T, e *env) {
 	require.NoError(t, err)
 	timeline := next.Rooms.Join[e.room].Timeline
 	require.True(t, timeline.Limited)
-	for from, pages := timeline.PrevBatch, 0; from != "" && pages < 10; pages++ {
-		page, err := e.client.Messages(t.Context(), e.room, from, ask.Since, mautrix.DirectionBackward, nil, 3)
+	for from, pages := ask.Since, 0; from != "" && pages < 10; pages++ {
+		page, err := e.client.Messages(t.Context(), e.room, from, timeline.PrevBatch, mautrix.DirectionForward, nil, 3)
 		require.NoError(t, err)
 		for _, evt := range page.Chunk {
-			if evt.Type.Type == database.Type { // Dendrite can have the room's first event once more at the end
+			if !slices.Contains(got, evt.ID) { // Dendrite begins a page with the last event of the one before it
 				got = append(got, evt.ID)
 			}
 		}
@@ -408,7 +408,6 @@ func serverListsWhatASyncHasSkipped(t *testing.T, e *env) {
 			break
 		}
 	}
-	slices.Reverse(got)
 	assert.Equal(t, want[:7], got)
 }
 

@@ -101,7 +101,7 @@ func (b *Bot) receive() {
 	config := inbox.Config{
 		Self: b.Client.UserID, OwnEvents: b.config.OwnMessages, OldEvents: b.config.OldMessages, Storage: b.files, Log: b.Client.Log,
 		Page: func(ctx context.Context, room id.RoomID, from, to string) (*mautrix.RespMessages, error) {
-			return b.Client.Messages(ctx, room, from, to, mautrix.DirectionBackward, nil, 100)
+			return b.Client.Messages(ctx, room, from, to, mautrix.DirectionForward, nil, 100)
 		},
 	}
 	if !b.config.NoEncryption {

@@ -151,7 +151,7 @@ func (s *Server) forkingPage(r *request, listed []*pdu, from position, backward 
 		if len(chunk) == limit {
 			break
 		}
-		if side := from.compare(evt); backward && side < 0 || !backward && side >= 0 || !wanted.wants(evt) {
+		if from.isAfter(evt) != backward || !wanted.wants(evt) {
 			continue
 		}
 		chunk = append(chunk, evt.show(s, r.device, inList))
@@ -176,7 +176,7 @@ func (s *Server) linearPage(r *request, listed []*pdu, from position, backward b
 		if len(page) == limit {
 			break
 		}
-		if side := from.compare(evt); backward && side < 0 || !backward && side >= 0 {
+		if from.isAfter(evt) != backward {
 			continue
 		}
 		page = append(page, evt)

@@ -3,19 +3,22 @@ package inbox
 import (
 	"errors"
 	"net/http"
-	"slices"
 	"time"
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv/session/internal/syncing"
 )
 
-// gap is what a response of the sync has left out of a room's timeline, for it was too much.
-type gap struct{ from, to string }
+// gap is what a response of the sync has left out of a room's timeline, for it was too much. It is what came after the token since, up to the token until.
+type gap struct{ since, until string }
 
 const longestRetry = time.Minute
+
+// mostGaps is how many times as many events are read of a gap as handlers are told of.
+const mostGaps = 10
 
 var errNull = errors.New("the homeserver's answer is null")
 
@@ -52,12 +55,19 @@ func (i *Inbox) bridge(it *item) bool {
 }
 
 // missing are the events of a gap, the oldest first. It is not ok where the inbox was stopped.
+//
+// It reads forward from the sync's token. Backward Dendrite 0.15.2 does not stop there: it goes on with older events, which handlers have been told of.
 func (i *Inbox) missing(it *item) (events []*event.Event, ok bool) {
-	defer func() { slices.Reverse(events) }()
 	log := i.config.Log.With().Stringer("room_id", it.room).Logger()
-	wait := i.limits.Retry
-	for from := it.gap.from; len(events) < i.limits.Gap; {
-		page, err := i.config.Page(i.ctx, it.room, from, it.gap.to)
+	wait, seen := i.limits.Retry, map[id.EventID]bool{}
+	defer func() {
+		if len(events) > i.limits.Gap {
+			events = events[len(events)-i.limits.Gap:]
+			log.Warn().Int("events", len(events)).Msg("The sync has left out more events than handlers are told of. Older ones are missed.")
+		}
+	}()
+	for from := it.gap.since; len(seen) < mostGaps*i.limits.Gap; {
+		page, err := i.config.Page(i.ctx, it.room, from, it.gap.until)
 		if err == nil && page == nil {
 			err = errNull
 		}
@@ -76,18 +86,22 @@ func (i *Inbox) missing(it *item) (events []*event.Event, ok bool) {
 			continue
 		}
 		wait = i.limits.Retry
+		before := len(seen)
 		for _, evt := range syncing.Events(page.Chunk) {
-			if i.joins(evt) {
-				return events, true
+			if seen[evt.ID] { // Dendrite begins a page with the last event of the one before it
+				continue
 			}
-			events = append(events, evt)
+			seen[evt.ID] = true
+			if events = append(events, evt); i.joins(evt) {
+				events = nil // what was there before the user came
+			}
 		}
-		if len(page.Chunk) == 0 || page.End == "" || page.End == from {
+		if len(seen) == before || page.End == "" || page.End == from {
 			return events, true
 		}
 		from = page.End
 	}
-	log.Warn().Int("events", len(events)).Msg("The sync has left out more events than handlers are told of. Older ones are missed.")
+	log.Warn().Int("events", len(seen)).Msg("The sync has left out more events than are read. Newer ones are missed.")
 	return events, true
 }
 

@@ -108,7 +108,7 @@ func start(t *testing.T, client *mautrix.Client, storage *files, handle mautrix.
 	config := inbox.Config{
 		Self: client.UserID, Storage: storage, Log: zerolog.Nop(),
 		Page: func(ctx context.Context, room id.RoomID, from, to string) (*mautrix.RespMessages, error) {
-			return client.Messages(ctx, room, from, to, mautrix.DirectionBackward, nil, 3)
+			return client.Messages(ctx, room, from, to, mautrix.DirectionForward, nil, 3)
 		},
 	}
 	if client.Crypto != nil {

@@ -74,7 +74,7 @@ func (i *Inbox) take(b *batch, at id.RoomID, timeline *mautrix.SyncTimeline, sin
 		}
 	}
 	if timeline.Limited && since != "" && !joins && len(i.handlers) > 0 {
-		i.add(&item{room: at, batch: b, gap: &gap{from: timeline.PrevBatch, to: since}})
+		i.add(&item{room: at, batch: b, gap: &gap{since: since, until: timeline.PrevBatch}})
 	}
 	for _, evt := range events {
 		if i.wants(evt, at, b) {
