@@ -43,12 +43,16 @@ type Bot struct {
 // Store is the memory of a room, which is given as to [roomkv.New]. It follows the bot's sync, and has the bot's key backup; options come after that.
 // [Bot.Run] closes it when it ends, and so does [Bot.Close].
 //
-// Store fails with [ErrFilter] where [Config.Filter] hides the store's events, with [ErrClosed] after Close, and as roomkv.New does.
+// It is called before [Bot.Run], and fails with [ErrRunning] after that, for mautrix's Syncer takes nothing new while it syncs. It fails with [ErrFilter] where
+// [Config.Filter] hides the store's events, with [ErrClosed] after Close, and as roomkv.New does.
 func (b *Bot) Store(room string, options ...roomkv.Option) (*roomkv.Store, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.isClosed() {
 		return nil, fail(ErrClosed, "it has no store for %s any more", room)
+	}
+	if b.ran != nil {
+		return nil, fail(ErrRunning, "make the store of %s before Run, or take WithRoom of another store", room)
 	}
 	var own []roomkv.Option
 	if b.secured != nil {

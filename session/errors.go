@@ -44,6 +44,9 @@ var (
 	// ErrFilter: [Config.Filter] hides what a store needs.
 	ErrFilter = errors.New("filter hides the store's events")
 
+	// ErrRunning: [Bot.Store] was called after [Bot.Run]. WithRoom of a store that was made before gives the memory of another room.
+	ErrRunning = errors.New("bot runs already")
+
 	// ErrClosed: the bot was closed, or [Bot.Run] was called a second time.
 	ErrClosed = errors.New("bot was closed")
 )

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -79,12 +80,13 @@ func TestRunOfAHostileHomeserver(t *testing.T) {
 }
 
 // null answers a request for an endpoint with null, so many times.
-func null(w *world, last string, times int) (remove func()) {
+func null(w *world, last string, times int64) (remove func()) {
+	var left atomic.Int64
+	left.Store(times)
 	return w.server.Intercept(func(req *http.Request, next fakehs.Next) (*http.Response, error) {
-		if times == 0 || !strings.HasSuffix(req.URL.Path, "/"+last) {
+		if !strings.HasSuffix(req.URL.Path, "/"+last) || left.Add(-1) < 0 {
 			return next(req)
 		}
-		times--
 		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("null")), Request: req}, nil
 	})
 }

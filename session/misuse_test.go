@@ -51,7 +51,7 @@ func TestOnMessageAfterRunAndStoreAfterClose(t *testing.T) {
 		assert.Equal(t, "late", <-heard)
 		assert.ErrorIs(t, r.bot.Run(t.Context()), ErrClosed)
 		_, err := r.bot.Store(w.room.String())
-		require.NoError(t, err)
+		assert.ErrorIs(t, err, ErrRunning)
 		assert.NoError(t, r.bot.Close())
 		assert.NoError(t, <-r.over)
 		r.over <- nil

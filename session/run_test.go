@@ -29,13 +29,17 @@ type running struct {
 	heard []string
 }
 
-// run runs a bot that counts messages in its room, as the package's example does.
-func (w *world) run(t *testing.T, config Config) *running {
+// run runs a bot that counts messages in its room, as the package's example does, and has stores of other rooms too.
+func (w *world) run(t *testing.T, config Config, others ...id.RoomID) *running {
 	t.Helper()
 	r := &running{bot: w.open(t, config), over: make(chan error, 1)}
 	r.bot.signals = nil
 	store, err := r.bot.Store(w.room.String())
 	require.NoError(t, err)
+	for _, other := range others {
+		_, err := r.bot.Store(other.String())
+		require.NoError(t, err)
+	}
 	r.bot.OnMessage(store.InEventRoom(func(ctx context.Context, evt *event.Event, room *roomkv.Store) {
 		err := roomkv.Update(ctx, room, "messages", func(n int, _ bool) (int, error) { return n + 1, nil })
 		r.mu.Lock()
@@ -160,11 +164,9 @@ func TestInvitedAndLeftAlone(t *testing.T) {
 	config := w.config("")
 	config.Invites = Invites{Allow: []string{other.UserID.String()}}
 	config.LeaveEmpty = true
-	r := w.run(t, config)
 	elsewhere, err := other.CreateRoom(t.Context(), &mautrix.ReqCreateRoom{Preset: "private_chat"})
 	require.NoError(t, err)
-	_, err = r.bot.Store(elsewhere.RoomID.String())
-	require.NoError(t, err, "the bot may join later")
+	r := w.run(t, config, elsewhere.RoomID) // in which the bot is not, and which it may join later
 	made, err := other.CreateRoom(t.Context(), &mautrix.ReqCreateRoom{Preset: "private_chat", Invite: []id.UserID{w.user}})
 	require.NoError(t, err)
 	is := func() []id.RoomID {

@@ -122,6 +122,9 @@ func encode(result any, err error) answer {
 
 // RoundTrip implements [http.RoundTripper]. What a request does goes on when its context has ended, as on a real server.
 func (s *Server) RoundTrip(req *http.Request) (*http.Response, error) {
+	if err := req.Context().Err(); err != nil { // such a request is not sent, as with [http.Transport]
+		return nil, err
+	}
 	body, err := readAll(req.Body)
 	if err != nil {
 		return nil, err
