@@ -146,9 +146,15 @@ func (p *pushed) hears(t *testing.T) (wait func(key string)) {
 // eachPushed runs a test in both modes and layouts.
 func eachPushed(t *testing.T, maxAge time.Duration, test func(t *testing.T, p *pushed)) {
 	t.Parallel()
-	eachMemory(t, fakehs.Options{}, func(t *testing.T, server *fakehs.Server, layout roomkv.Option) {
-		test(t, newPushed(t, server, maxAge, layout))
-	})
+	for _, mode := range fakehs.Modes {
+		for _, layout := range []string{"single", "perkey"} {
+			t.Run(mode.String()+"/"+layout, func(t *testing.T) {
+				t.Parallel()
+				server := fakehstest.New(t, fakehs.Options{Mode: mode, Seed: 1, Name: serverName(t)})
+				test(t, newPushed(t, server, maxAge, layouts[layout]))
+			})
+		}
+	}
 }
 
 // Without a maxAge each read asks, and needs no event to see what others have written.

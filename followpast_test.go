@@ -38,9 +38,8 @@ func (w *heldStore) isFollowed(t *testing.T, key string, want int) {
 // has brought it meanwhile, and much else.
 func TestSlowSyncIsFollowedAgain(t *testing.T) {
 	t.Parallel()
-	eachMemory(t, fakehs.Options{Spread: -1}, func(t *testing.T, server *fakehs.Server, layout roomkv.Option) {
+	eachHeld(t, fakehs.Options{Spread: -1}, func(t *testing.T, w *heldStore) {
 		ctx := t.Context()
-		w := newHeld(t, server, layout)
 		w.client.Syncer.(*mautrix.DefaultSyncer).FilterJSON = &mautrix.Filter{Room: &mautrix.RoomFilter{Timeline: &mautrix.FilterPart{Limit: 3000}}}
 		elsewhere := hstest.Room(t, w.client)
 		w.follow(t)
@@ -50,7 +49,7 @@ func TestSlowSyncIsFollowedAgain(t *testing.T) {
 		token := w.client.AccessToken
 		listing, release := make(chan bool), make(chan bool)
 		var held atomic.Bool
-		server.Intercept(func(req *http.Request, next fakehs.Next) (*http.Response, error) {
+		w.server.Intercept(func(req *http.Request, next fakehs.Next) (*http.Response, error) {
 			resp, err := next(req)
 			if strings.HasSuffix(req.URL.Path, "/messages") && strings.HasSuffix(req.Header.Get("Authorization"), token) && !held.Swap(true) {
 				close(listing)
@@ -58,7 +57,7 @@ func TestSlowSyncIsFollowedAgain(t *testing.T) {
 			}
 			return resp, err
 		})
-		w.gate.Lock()
+		w.hold()
 		put := make(chan error)
 		go func() { put <- w.store.Put(ctx, "k", 2) }()
 		<-listing
@@ -84,13 +83,12 @@ func TestSlowSyncIsFollowedAgain(t *testing.T) {
 // What the homeserver lists, and its sync leaves out for good, does not keep the room from being followed.
 func TestSyncThatLeavesOutAnEvent(t *testing.T) {
 	t.Parallel()
-	eachMemory(t, fakehs.Options{Spread: -1}, func(t *testing.T, server *fakehs.Server, layout roomkv.Option) {
+	eachHeld(t, fakehs.Options{Spread: -1}, func(t *testing.T, w *heldStore) {
 		ctx := t.Context()
-		w := newHeld(t, server, layout)
 		w.follow(t)
 		require.NoError(t, w.store.Put(ctx, "k", 1))
 		w.isFollowed(t, "k", 1)
-		remove := server.Intercept(func(req *http.Request, next fakehs.Next) (*http.Response, error) {
+		remove := w.server.Intercept(func(req *http.Request, next fakehs.Next) (*http.Response, error) {
 			resp, err := next(req)
 			if err != nil || !strings.HasSuffix(req.URL.Path, "/sync") {
 				return resp, err
@@ -113,9 +111,8 @@ func TestSyncThatLeavesOutAnEvent(t *testing.T) {
 // What was known before the store followed is not believed: the sync has gone on without it.
 func TestFollowAfterTheSyncBegan(t *testing.T) {
 	t.Parallel()
-	eachMemory(t, fakehs.Options{}, func(t *testing.T, server *fakehs.Server, layout roomkv.Option) {
+	eachHeld(t, fakehs.Options{}, func(t *testing.T, w *heldStore) {
 		ctx := t.Context()
-		w := newHeld(t, server, layout)
 		responses := make(chan bool, 100)
 		w.client.Syncer.(mautrix.ExtensibleSyncer).OnSync(func(context.Context, *mautrix.RespSync, string) bool {
 			responses <- true
@@ -124,7 +121,7 @@ func TestFollowAfterTheSyncBegan(t *testing.T) {
 		fakehstest.Sync(t, w.client)
 		require.NoError(t, w.store.Put(ctx, "k", 1))
 		require.NoError(t, w.other.Put(ctx, "k", 2))
-		server.Settle()
+		w.server.Settle()
 		w.talk(t, 1)
 		for quiet := false; !quiet; {
 			select {
@@ -147,41 +144,40 @@ func TestFollowAfterTheSyncBegan(t *testing.T) {
 // A handler before the store's can keep a response from it. Nothing that this can have changed is believed: values, encryption, upgrades.
 func TestFollowerMissesAResponse(t *testing.T) {
 	t.Parallel()
-	eachMemory(t, fakehs.Options{}, func(t *testing.T, server *fakehs.Server, layout roomkv.Option) {
-		for name, what := range map[string]struct {
-			change func(ctx context.Context, w *heldStore) error
-			check  func(ctx context.Context, t *testing.T, w *heldStore)
-		}{
-			"value": {
-				func(ctx context.Context, w *heldStore) error { return w.other.Put(ctx, "k", 2) },
-				func(ctx context.Context, t *testing.T, w *heldStore) {
-					got, err := roomkv.Get[int](ctx, w.store, "k")
-					require.NoError(t, err)
-					assert.Equal(t, 2, got)
-				},
+	for name, what := range map[string]struct {
+		change func(ctx context.Context, w *heldStore) error
+		check  func(ctx context.Context, t *testing.T, w *heldStore)
+	}{
+		"value": {
+			func(ctx context.Context, w *heldStore) error { return w.other.Put(ctx, "k", 2) },
+			func(ctx context.Context, t *testing.T, w *heldStore) {
+				got, err := roomkv.Get[int](ctx, w.store, "k")
+				require.NoError(t, err)
+				assert.Equal(t, 2, got)
 			},
-			"encryption": {
-				func(ctx context.Context, w *heldStore) error {
-					_, err := w.device.SendStateEvent(ctx, w.room, event.StateEncryption, "", map[string]string{"algorithm": "m.megolm.v1.aes-sha2"})
-					return err
-				},
-				func(ctx context.Context, t *testing.T, w *heldStore) {
-					assert.ErrorIs(t, w.store.Put(ctx, "k", 3), roomkv.ErrNoCrypto)
-				},
+		},
+		"encryption": {
+			func(ctx context.Context, w *heldStore) error {
+				_, err := w.device.SendStateEvent(ctx, w.room, event.StateEncryption, "", map[string]string{"algorithm": "m.megolm.v1.aes-sha2"})
+				return err
 			},
-			"upgrade": {
-				func(ctx context.Context, w *heldStore) error {
-					_, err := w.device.SendStateEvent(ctx, w.room, event.StateTombstone, "", map[string]string{"replacement_room": "!other:fakehs"})
-					return err
-				},
-				func(ctx context.Context, t *testing.T, w *heldStore) {
-					assert.ErrorIs(t, w.store.Put(ctx, "k", 3), roomkv.ErrRoomUpgraded)
-				},
+			func(ctx context.Context, t *testing.T, w *heldStore) {
+				assert.ErrorIs(t, w.store.Put(ctx, "k", 3), roomkv.ErrNoCrypto)
 			},
-		} {
-			t.Run(name, func(t *testing.T) {
+		},
+		"upgrade": {
+			func(ctx context.Context, w *heldStore) error {
+				_, err := w.device.SendStateEvent(ctx, w.room, event.StateTombstone, "", map[string]string{"replacement_room": "!other:fakehs"})
+				return err
+			},
+			func(ctx context.Context, t *testing.T, w *heldStore) {
+				assert.ErrorIs(t, w.store.Put(ctx, "k", 3), roomkv.ErrRoomUpgraded)
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachHeld(t, fakehs.Options{}, func(t *testing.T, w *heldStore) {
 				ctx := t.Context()
-				w := newHeld(t, server, layout)
 				var swallows, responses atomic.Int64
 				w.client.Syncer.(mautrix.ExtensibleSyncer).OnSync(func(context.Context, *mautrix.RespSync, string) bool {
 					responses.Add(1)
@@ -204,6 +200,6 @@ func TestFollowerMissesAResponse(t *testing.T) {
 				time.Sleep(50 * time.Millisecond)
 				what.check(ctx, t, w)
 			})
-		}
-	})
+		})
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -21,19 +22,25 @@ import (
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
 )
 
-// eachMemory runs a test in both modes of a homeserver in memory and in both layouts.
-func eachMemory(t *testing.T, options fakehs.Options, test func(t *testing.T, server *fakehs.Server, layout roomkv.Option)) {
+// eachHeld runs a test in virtual time, in both modes of a homeserver in memory and in both layouts. Each homeserver has a name of its own, for the
+// stores of a process share locks by room.
+func eachHeld(t *testing.T, options fakehs.Options, test func(t *testing.T, w *heldStore)) {
 	t.Helper()
 	for _, mode := range fakehs.Modes {
 		for _, layout := range []string{"single", "perkey"} {
 			t.Run(mode.String()+"/"+layout, func(t *testing.T) {
 				t.Parallel()
 				options := options
-				options.Mode, options.Seed = mode, 1
-				test(t, fakehstest.New(t, options), layouts[layout])
+				options.Mode, options.Seed, options.Name = mode, 1, serverName(t)
+				synctest.Test(t, func(t *testing.T) { test(t, newHeld(t, fakehstest.New(t, options), layouts[layout])) })
 			})
 		}
 	}
+}
+
+// serverName is one that no other test's server has.
+func serverName(t *testing.T) string {
+	return strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name()))
 }
 
 // heldStore is a store of a client whose sync can be held up, and of another process that writes the same memory.
@@ -46,17 +53,22 @@ type heldStore struct {
 	other  *roomkv.Store
 
 	requests atomic.Int64 // but for syncs
-	gate     sync.RWMutex // held while no response of a sync gets through
+	gate     chan bool    // holds one element, which somebody has while no response of a sync gets through
 	mu       sync.Mutex
 	told     []string
 }
 
 func newHeld(t *testing.T, server *fakehs.Server, opts ...roomkv.Option) *heldStore {
 	t.Helper()
-	w := &heldStore{server: server, client: fakehstest.Client(t, server)}
+	w := &heldStore{server: server, client: fakehstest.Client(t, server), gate: make(chan bool, 1)}
+	w.gate <- true
 	w.room = hstest.Room(t, w.client)
 	w.device = fakehstest.Device(t, server, w.client)
 	w.store, w.other = open(t, w.client, w.room, opts...), open(t, w.device, w.room, opts...)
+	t.Cleanup(func() {
+		assert.NoError(t, w.store.Close(context.Background()))
+		assert.NoError(t, w.other.Close(context.Background()))
+	})
 	token := w.client.AccessToken
 	server.Intercept(func(req *http.Request, next fakehs.Next) (*http.Response, error) {
 		if !strings.HasSuffix(req.Header.Get("Authorization"), " "+token) {
@@ -64,8 +76,11 @@ func newHeld(t *testing.T, server *fakehs.Server, opts ...roomkv.Option) *heldSt
 		}
 		if strings.HasSuffix(req.URL.Path, "/sync") && req.URL.Query().Get("since") != "" {
 			resp, err := next(req)
-			w.gate.RLock()
-			defer w.gate.RUnlock()
+			select {
+			case <-w.gate:
+				w.gate <- true
+			case <-req.Context().Done():
+			}
 			return resp, err
 		}
 		defer w.requests.Add(1)
@@ -74,10 +89,13 @@ func newHeld(t *testing.T, server *fakehs.Server, opts ...roomkv.Option) *heldSt
 	return w
 }
 
+// hold keeps the sync back.
+func (w *heldStore) hold() { <-w.gate }
+
 // release lets the sync go on, with all that there is at once: what comes in pieces can be without a gap.
 func (w *heldStore) release() {
 	w.server.Settle()
-	w.gate.Unlock()
+	w.gate <- true
 }
 
 // follow makes the store follow its client's sync.
@@ -91,7 +109,6 @@ func (w *heldStore) follow(t *testing.T) {
 // watch begins a watch, and returns when it has made its first requests.
 func (w *heldStore) watch(t *testing.T, opts ...roomkv.WatchOption) {
 	t.Helper()
-	before := w.requests.Load()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan bool)
 	go func() {
@@ -110,23 +127,11 @@ func (w *heldStore) watch(t *testing.T, opts ...roomkv.WatchOption) {
 		cancel()
 		<-ended
 	})
-	w.idle(t, before)
+	w.idle()
 }
 
-// idle waits until there were requests, and are no more.
-func (w *heldStore) idle(t *testing.T, before int64) {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for last := before; ; {
-		time.Sleep(100 * time.Millisecond)
-		now := w.requests.Load()
-		if now == last && now > before {
-			return
-		}
-		require.True(t, time.Now().Before(deadline), "%d requests since %d", now, before)
-		last = now
-	}
-}
+// idle waits until everything that is going on has ended: virtual time goes on only when all goroutines wait.
+func (w *heldStore) idle() { time.Sleep(time.Second) }
 
 // talk has the other process say something, so many times. A sync brings at most 50 of that at once, and one is on its way.
 func (w *heldStore) talk(t *testing.T, times int) {
@@ -137,27 +142,20 @@ func (w *heldStore) talk(t *testing.T, times int) {
 	}
 }
 
-// tells waits for the last of the changes, and then for one too many.
+// tells compares what the watch has told.
 func (w *heldStore) tells(t *testing.T, want ...string) {
 	t.Helper()
-	told := func() []string {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		return append([]string{}, w.told...)
-	}
-	for deadline := time.Now().Add(5 * time.Second); len(told()) < len(want) && time.Now().Before(deadline); {
-		time.Sleep(5 * time.Millisecond)
-	}
-	time.Sleep(100 * time.Millisecond)
-	assert.Equal(t, append([]string{}, want...), told())
+	w.idle()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	assert.Equal(t, append([]string{}, want...), append([]string{}, w.told...))
 }
 
 // The memory is old, others have talked since for longer than a page of events is, and the sync skips events.
 func TestWatchTellsNothingThatWasThere(t *testing.T) {
 	t.Parallel()
-	eachMemory(t, fakehs.Options{Spread: -1}, func(t *testing.T, server *fakehs.Server, layout roomkv.Option) {
+	eachHeld(t, fakehs.Options{Spread: -1}, func(t *testing.T, w *heldStore) {
 		ctx := t.Context()
-		w := newHeld(t, server, layout)
 		for n := range 24 {
 			require.NoError(t, w.other.Put(ctx, "k", n))
 		}
@@ -168,15 +166,14 @@ func TestWatchTellsNothingThatWasThere(t *testing.T) {
 		w.follow(t)
 		w.watch(t)
 
-		before := w.requests.Load()
-		w.gate.Lock()
+		w.hold()
 		w.talk(t, 110)
 		w.release()
-		w.idle(t, before)
+		w.idle()
 		require.NoError(t, w.other.Put(ctx, "a", 1))
 		w.tells(t, "a: 0 -> 1")
 
-		w.gate.Lock()
+		w.hold()
 		require.NoError(t, w.other.Put(ctx, "k", "now"))
 		require.NoError(t, w.other.Delete(ctx, "b"))
 		require.NoError(t, w.other.Put(ctx, "new", 1))
@@ -189,13 +186,12 @@ func TestWatchTellsNothingThatWasThere(t *testing.T) {
 // What a slow sync brings was there before the watch began, however much that is.
 func TestWatchOfASlowSync(t *testing.T) {
 	t.Parallel()
-	eachMemory(t, fakehs.Options{Spread: -1}, func(t *testing.T, server *fakehs.Server, layout roomkv.Option) {
+	eachHeld(t, fakehs.Options{Spread: -1}, func(t *testing.T, w *heldStore) {
 		ctx := t.Context()
-		w := newHeld(t, server, layout)
 		w.client.Syncer.(*mautrix.DefaultSyncer).FilterJSON = &mautrix.Filter{Room: &mautrix.RoomFilter{Timeline: &mautrix.FilterPart{Limit: 1000}}}
 		require.NoError(t, w.other.Put(ctx, "k", "first"))
 		w.follow(t)
-		w.gate.Lock()
+		w.hold()
 		for n := range 150 {
 			require.NoError(t, w.other.Put(ctx, "k", n))
 		}
@@ -211,13 +207,12 @@ func TestWatchOfASlowSync(t *testing.T) {
 // What was there is told as it was when the watch began, and each change once after it, however slow the loop and the sync are.
 func TestWatchInitialOfASlowLoop(t *testing.T) {
 	t.Parallel()
-	eachMemory(t, fakehs.Options{Spread: -1}, func(t *testing.T, server *fakehs.Server, layout roomkv.Option) {
+	eachHeld(t, fakehs.Options{Spread: -1}, func(t *testing.T, w *heldStore) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		w := newHeld(t, server, layout)
 		require.NoError(t, w.other.PutAll(ctx, map[string]any{"a": 0, "b": 0, "c": 0}))
 		w.follow(t)
-		w.gate.Lock()
+		w.hold()
 		require.NoError(t, w.other.Put(ctx, "b", "late"), "what the sync has yet to bring was there too")
 		const waiting = 120 // more than a response of the sync has
 		now, initial, ended := map[string]string{}, map[string]string{}, false
@@ -252,9 +247,8 @@ func TestWatchInitialOfASlowLoop(t *testing.T) {
 // A revision can be newer than what the homeserver lists.
 func TestWatchFromWhatIsNotListedYet(t *testing.T) {
 	t.Parallel()
-	eachMemory(t, fakehs.Options{Lag: 200 * time.Millisecond}, func(t *testing.T, server *fakehs.Server, layout roomkv.Option) {
+	eachHeld(t, fakehs.Options{Lag: 200 * time.Millisecond}, func(t *testing.T, w *heldStore) {
 		ctx := t.Context()
-		w := newHeld(t, server, layout)
 		require.NoError(t, w.other.Put(ctx, "k", 1))
 		w.follow(t)
 		require.NoError(t, w.other.Put(ctx, "k", 2))
@@ -270,7 +264,11 @@ func TestWatchFromWhatIsNotListedYet(t *testing.T) {
 // tells nothing that was stored before.
 func TestWatchOfWhatIsListedLate(t *testing.T) {
 	t.Parallel()
-	server := fakehstest.New(t, fakehs.Options{Mode: fakehs.Forking, Seed: 1})
+	synctest.Test(t, listedLate)
+}
+
+func listedLate(t *testing.T) {
+	server := fakehstest.New(t, fakehs.Options{Mode: fakehs.Forking, Seed: 1, Name: serverName(t)})
 	ctx := t.Context()
 	w := newHeld(t, server, roomkv.WithPerKeyState())
 	require.NoError(t, w.other.Put(ctx, "k", 0))
@@ -292,7 +290,7 @@ func TestWatchOfWhatIsListedLate(t *testing.T) {
 	}
 	told := []string{"k: 0 -> 1", "k: 1 -> 2", "k: 2 -> 3", "k: 3 -> 4", "k: 4 -> 5"}
 	w.tells(t, told...)
-	w.gate.Lock()
+	w.hold()
 	close(release)
 	require.NoError(t, <-put)
 	server.BeforeStore(nil)
@@ -311,9 +309,8 @@ func TestWatchOfWhatIsListedLate(t *testing.T) {
 // What has not changed since the revision is known too when it changes later.
 func TestResumedWatchKnowsWhatHasNotChanged(t *testing.T) {
 	t.Parallel()
-	eachMemory(t, fakehs.Options{Spread: -1}, func(t *testing.T, server *fakehs.Server, layout roomkv.Option) {
+	eachHeld(t, fakehs.Options{Spread: -1}, func(t *testing.T, w *heldStore) {
 		ctx := t.Context()
-		w := newHeld(t, server, layout)
 		require.NoError(t, w.other.Put(ctx, "old", 1))
 		w.talk(t, 200)
 		require.NoError(t, w.other.Put(ctx, "k", 1))
@@ -332,18 +329,17 @@ func TestResumedWatchKnowsWhatHasNotChanged(t *testing.T) {
 // skips events the watch looks back as far as that, and no further.
 func TestWatchOfAQuietMemory(t *testing.T) {
 	t.Parallel()
-	eachMemory(t, fakehs.Options{Spread: -1}, func(t *testing.T, server *fakehs.Server, layout roomkv.Option) {
-		w := newHeld(t, server, layout)
+	eachHeld(t, fakehs.Options{Spread: -1}, func(t *testing.T, w *heldStore) {
 		require.NoError(t, w.other.Put(t.Context(), "k", 1))
 		w.talk(t, 2500)
 		w.follow(t)
 		w.watch(t)
 		for range 3 {
 			before := w.requests.Load()
-			w.gate.Lock()
+			w.hold()
 			w.talk(t, 110)
 			w.release()
-			w.idle(t, before)
+			w.idle()
 			assert.LessOrEqual(t, w.requests.Load()-before, int64(15), "a few looks back, for each response can have a gap: one as far as the first event would take 50 requests")
 		}
 		w.tells(t)
