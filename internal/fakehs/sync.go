@@ -58,6 +58,7 @@ func (s *Server) sync(r *request) (any, error) {
 		if done && s.mode == Forking && y.upTo != y.since {
 			r.device.syncs.add(asked, text)
 		}
+		s.park(r.device, !done && !gone, y.upTo)
 		s.mu.Unlock()
 		switch {
 		case gone:
@@ -70,6 +71,9 @@ func (s *Server) sync(r *request) (any, error) {
 		case <-timeout.C:
 			expired = true
 		case <-r.Context().Done():
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.park(r.device, false, 0)
 			return nil, r.Context().Err()
 		}
 	}
