@@ -2,17 +2,24 @@ package roomkvtest_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"net/http"
 	"strings"
-	"sync/atomic"
+
+	"maunium.net/go/mautrix"
 
 	"github.com/roomkv/roomkv"
 	"github.com/roomkv/roomkv/roomkvtest"
 )
 
-// An answer is lost on its way, and the update counts once all the same.
+// writesState tells whether a request writes the room's state, and so its memory.
+func writesState(req *http.Request) bool {
+	return req.Method == http.MethodPut && strings.Contains(req.URL.Path, "/state/")
+}
+
+// The homeserver refuses to store the memory, and later takes it.
 func ExampleServer_Fail() {
 	ctx := context.Background()
 	server := roomkvtest.New(nil, roomkvtest.Forking)
@@ -22,17 +29,16 @@ func ExampleServer_Fail() {
 		log.Fatal(err)
 	}
 
-	var writes atomic.Int64
-	defer server.Fail(func(req *http.Request) error {
-		if req.Method == http.MethodPut && strings.Contains(req.URL.Path, "/state/") && writes.Add(1) == 1 {
-			return roomkvtest.ErrLostAnswer
+	stop := server.Fail(func(req *http.Request) error {
+		if writesState(req) {
+			return mautrix.MForbidden
 		}
 		return nil
-	})()
-	if err := roomkv.Update(ctx, store, "visits", func(n int, _ bool) (int, error) { return n + 1, nil }); err != nil {
-		log.Fatal(err)
-	}
-	visits, err := roomkv.Get[int](ctx, store, "visits")
-	fmt.Println(visits, err)
-	// Output: 1 <nil>
+	})
+	fmt.Println(errors.Is(store.Put(ctx, "greeting", "Hello!"), roomkv.ErrForbidden))
+	stop()
+	fmt.Println(store.Put(ctx, "greeting", "Hello!"))
+	// Output:
+	// true
+	// <nil>
 }

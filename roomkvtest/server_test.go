@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -123,16 +122,28 @@ func TestVirtualTime(t *testing.T) {
 	})
 }
 
+// A lease is renewed in the background until its store is closed. A bubble waits for that.
+func TestLeaseInVirtualTime(t *testing.T) {
+	inBoth(t, func(t *testing.T, server *roomkvtest.Server) {
+		bot := server.Client("bot")
+		store := open(t, bot, server.Room(bot))
+		lease, err := store.Lease(t.Context(), "reminders", time.Minute)
+		require.NoError(t, err)
+		time.Sleep(5 * time.Minute)
+		select {
+		case <-lease.Done():
+			t.Error("the lease is lost")
+		default:
+		}
+		require.NoError(t, store.Close(t.Context()))
+	})
+}
+
 func TestEncryptedRoom(t *testing.T) {
 	inBoth(t, func(t *testing.T, server *roomkvtest.Server) {
 		bot := server.Client("bot")
 		require.ErrorIs(t, open(t, bot, server.EncryptedRoom(bot)).Put(t.Context(), "k", 1), roomkv.ErrNoCrypto)
 	})
-}
-
-// state tells whether a request writes state.
-func state(req *http.Request) bool {
-	return req.Method == http.MethodPut && strings.Contains(req.URL.Path, "/state/")
 }
 
 func TestFail(t *testing.T) {
@@ -157,13 +168,13 @@ func TestFail(t *testing.T) {
 			require.NoError(t, err)
 			var failed, arrived atomic.Int64
 			innermost := server.Fail(func(req *http.Request) error {
-				if state(req) {
+				if writesState(req) {
 					arrived.Add(1)
 				}
 				return nil
 			})
 			stop := server.Fail(func(req *http.Request) error {
-				if state(req) && failed.Add(1) == 1 {
+				if writesState(req) && failed.Add(1) == 1 {
 					return c.err
 				}
 				return nil
