@@ -14,9 +14,9 @@
 //
 // # It is a fake
 //
-// The server imitates what a bot with a memory meets: accounts and devices, rooms, their state and messages, power levels, invites, syncs with filters,
-// account data, media, keys of devices, key backups, redactions and room upgrades. It does so in two modes, because homeservers differ where several
-// processes write at once:
+// The server imitates what a bot with a memory meets: accounts and devices, rooms, their state and messages, power levels, invites, and syncs with filters.
+// It has account data, media, keys of devices, key backups, redactions and room upgrades too. It has two modes, because homeservers differ where
+// several processes write at once:
 //
 //   - [Linear] is what Dendrite 0.15.2 does. A user's writes to a room come one after the other, and those of two users can fork. What was acknowledged is
 //     in lists and in the sync 3 milliseconds later.

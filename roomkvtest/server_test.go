@@ -76,6 +76,23 @@ func TestSettleWaitsForHandlers(t *testing.T) {
 	})
 }
 
+// A bot that is stopped and started again has what was sent meanwhile once Sync returns.
+func TestSyncAgain(t *testing.T) {
+	inBoth(t, func(t *testing.T, server *roomkvtest.Server) {
+		bot, alice := server.Client("bot"), server.Client("alice")
+		room := server.Room(bot, alice)
+		store := counting(t, bot, room)
+		for want := 1; want <= 20; want++ {
+			says(t, alice, room, "Hello")
+			stop := server.Sync(bot)
+			seen, err := roomkv.Get[int](t.Context(), store, "@alice:example.org")
+			require.NoError(t, err)
+			require.Equal(t, want, seen)
+			stop()
+		}
+	})
+}
+
 func TestSettleListsWhatWasSent(t *testing.T) {
 	inBoth(t, func(t *testing.T, server *roomkvtest.Server) {
 		alice := server.Client("alice")

@@ -13,8 +13,8 @@ import (
 // settleWithin is how long a sync may take to bring what there is. Only handlers that do not return take long.
 const settleWithin = 30 * time.Second
 
-// Sync runs the client's sync until the test ends or stop is called, which returns when the sync has ended. Register handlers before. Sync returns once
-// the handlers have had what the client's rooms have. The test fails if the sync ends by itself with an error.
+// Sync runs the client's sync until the test ends or stop is called. Register handlers before. Sync returns once the handlers have returned for what there
+// was, and stop once the sync has ended. The test fails if the sync ends by itself with an error.
 func (s *Server) Sync(client *mautrix.Client) (stop func()) {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())

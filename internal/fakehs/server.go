@@ -69,7 +69,7 @@ type Server struct {
 	offset   time.Duration // what the server's clock is ahead
 	pos      int64         // the place of what was stored last
 	changed  chan struct{} // closed when there is something new for a sync
-	parked   chan struct{} // closed when a sync begins or ends to wait
+	parked   chan struct{} // closed when a sync begins to wait
 	unlisted []*pdu        // that are too new for lists
 	settled  int64         // the place up to which events are listed whatever their lag
 

@@ -58,7 +58,11 @@ func (s *Server) sync(r *request) (any, error) {
 		if done && s.mode == Forking && y.upTo != y.since {
 			r.device.syncs.add(asked, text)
 		}
-		s.park(r.device, !done && !gone, y.upTo)
+		if done || gone {
+			s.waited(r)
+		} else {
+			s.waits(r, y.upTo)
+		}
 		s.mu.Unlock()
 		switch {
 		case gone:
@@ -73,7 +77,7 @@ func (s *Server) sync(r *request) (any, error) {
 		case <-r.Context().Done():
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			s.park(r.device, false, 0)
+			s.waited(r)
 			return nil, r.Context().Err()
 		}
 	}

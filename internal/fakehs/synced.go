@@ -21,7 +21,7 @@ func (s *Server) Synced(ctx context.Context, name id.UserID, called id.DeviceID)
 	s.settled = s.pos
 	s.tell()
 	for {
-		parked, there := s.parked, d.waits && d.heard >= upTo
+		parked, there := s.parked, d.settled(upTo)
 		s.mu.Unlock()
 		if there {
 			return nil
@@ -35,9 +35,21 @@ func (s *Server) Synced(ctx context.Context, name id.UserID, called id.DeviceID)
 	}
 }
 
-// park notes whether a sync of the device waits, and up to which place there is nothing for it. The caller has the lock.
-func (s *Server) park(d *device, waits bool, upTo int64) {
-	d.waits, d.heard = waits, upTo
+// waits notes that a sync waits, and up to which place there is nothing for it. The caller has the lock.
+func (s *Server) waits(r *request, upTo int64) {
+	r.device.waits, r.device.heard = r, upTo
 	close(s.parked)
 	s.parked = make(chan struct{})
+}
+
+// waited notes that a sync waits no more. Another one of its device can wait by then. The caller has the lock.
+func (s *Server) waited(r *request) {
+	if r.device.waits == r {
+		r.device.waits = nil
+	}
+}
+
+// settled tells whether a sync of the device waits, and there is nothing for it up to a place. A sync whose client has gone does not count.
+func (d *device) settled(upTo int64) bool {
+	return d.waits != nil && d.waits.Context().Err() == nil && d.heard >= upTo
 }
