@@ -58,6 +58,11 @@ func (s *Server) sync(r *request) (any, error) {
 		if done && s.mode == Forking && y.upTo != y.since {
 			r.device.syncs.add(asked, text)
 		}
+		if done || gone {
+			s.waited(r)
+		} else {
+			s.waits(r, y.upTo)
+		}
 		s.mu.Unlock()
 		switch {
 		case gone:
@@ -70,6 +75,9 @@ func (s *Server) sync(r *request) (any, error) {
 		case <-timeout.C:
 			expired = true
 		case <-r.Context().Done():
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.waited(r)
 			return nil, r.Context().Err()
 		}
 	}
