@@ -46,7 +46,7 @@ var order = []string{
 
 // forTests are packages that only tests and programs of the repository import.
 var forTests = []string{
-	"docs", "internal/architecture", "internal/bench", "internal/fakehs", "internal/faults", "internal/homeserver", "internal/hostile", "internal/mutants", "examples",
+	"docs", "internal/architecture", "internal/bench", "internal/fakehs", "internal/faults", "internal/homeserver", "internal/hostile", "internal/mutants", "internal/release", "examples",
 }
 
 func isForTests(pkg string) bool {
