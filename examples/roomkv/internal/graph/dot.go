@@ -36,7 +36,7 @@ func DOT(out io.Writer, events []Event) error {
 			for _, e := range d.edges {
 				fmt.Fprintf(&text, "\te%d -> e%d%s\n", first+e.to.row, first+d.row, style)
 			}
-			if d.Cut {
+			if d.older {
 				fmt.Fprintf(&text, "\to%d [label=older, shape=plaintext]\n\to%d -> e%d [style=dotted]\n", first+d.row, first+d.row, first+d.row)
 			}
 		}

@@ -42,6 +42,7 @@ type drawn struct {
 	row, lane int
 	children  int
 	edges     []edge // to its parents
+	older     bool   // whether some of its parents are not drawn
 }
 
 // edge leads from an event to one that it was made from, in a lane that no other edge has meanwhile.
@@ -93,8 +94,11 @@ func (p *part) order() {
 	}
 	waiting := map[*drawn]int{} // how many children of an event have no row yet
 	for _, d := range p.events {
+		d.older = d.Cut
 		for _, parent := range d.Parents {
-			if to := byID[parent]; to != nil && to != d && !slices.ContainsFunc(d.edges, func(e edge) bool { return e.to == to }) {
+			to := byID[parent]
+			d.older = d.older || to == nil
+			if to != nil && to != d && !slices.ContainsFunc(d.edges, func(e edge) bool { return e.to == to }) {
 				d.edges = append(d.edges, edge{to: to})
 				waiting[to]++
 			}

@@ -72,6 +72,22 @@ func TestForkAndMergeAreVisible(t *testing.T) {
 	assert.Equal(t, []int{0, 0, 0, 1, 0, 0}, lanes, "the rivals are beside each other")
 }
 
+func TestOlderEventsAreNotDrawn(t *testing.T) {
+	for _, cut := range []int{3, 6, 7} { // before the fork, and not at all
+		events := forked()[:cut]
+		events = append(events[:2:2], events[3:]...)
+		older := 0
+		for _, d := range layOut(events)[0].events {
+			if d.older {
+				older++
+			}
+		}
+		assert.Equal(t, map[int]int{3: 1, 6: 1, 7: 0}[cut], older, "the first %d", cut)
+		assert.Equal(t, older, strings.Count(draw(t, DOT, events), "label=older"))
+		assert.Equal(t, older, strings.Count(draw(t, SVG, events), `stroke-dasharray="1 3"`))
+	}
+}
+
 // No edge goes through an event that it does not lead to, or along another edge.
 func TestLanesAreFree(t *testing.T) {
 	var events []Event
@@ -151,7 +167,7 @@ func TestHostileText(t *testing.T) {
 				elements[start.Name.Local]++
 			}
 		}
-		assert.Equal(t, map[string]int{"svg": 1, "title": 2, "rect": 1, "text": 4, "g": 1, "path": 1}, elements, "%.20q", evil)
+		assert.Equal(t, map[string]int{"svg": 1, "title": 2, "rect": 1, "text": 4, "g": 1, "path": 1, "polyline": 1}, elements, "%.20q", evil)
 		strings, rest := dotStrings(dot)
 		assert.Len(t, strings, 3, "%.20q", evil)
 		assert.Equal(t, 1, countOf(rest, "label=@\n"), "%.20q", evil)

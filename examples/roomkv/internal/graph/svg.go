@@ -31,7 +31,7 @@ func legend(parts []*part) string {
 		{"diamond: merge", (*drawn).isMerge},
 		{"hollow: not readable", (*drawn).isEmpty},
 		{"dashed: it names no parents", func(d *drawn) bool { return d.Guessed && len(d.edges) > 0 }},
-		{"dotted: older ones are not here", func(d *drawn) bool { return d.Cut }},
+		{"dotted: older ones are not here", func(d *drawn) bool { return d.older }},
 	} {
 		if slices.ContainsFunc(parts, func(p *part) bool { return slices.ContainsFunc(p.events, sign.there) }) {
 			said = append(said, sign.text)
@@ -111,7 +111,7 @@ func (d *drawn) drawEdges(text *strings.Builder, top float64) {
 		}
 		fmt.Fprintf(text, `<polyline points="%s %.0f,%.0f" fill="none" stroke="#777777" stroke-width="1.5"%s/>`+"\n", points, toX, toY, dashed)
 	}
-	if d.Cut {
+	if d.older {
 		fmt.Fprintf(text, `<polyline points="%.0f,%.0f %.0f,%.0f" fill="none" stroke="#777777" stroke-width="1.5" stroke-dasharray="1 3"/>`+"\n", x, y, x, y+rowHeight/2)
 	}
 }
