@@ -49,17 +49,15 @@ A file that is there already stays unless --force is given.`,
 			if err != nil {
 				return err
 			}
-			events, err := eventsOf(cmd.Context(), store.session.client, store.room, &a.memory, limit)
+			events, err := eventsOf(cmd.Context(), store.session.client, store.room, &a.memory, limit, values)
 			if err != nil {
 				return err
 			}
 			if len(events) == 0 {
 				return fmt.Errorf("%w: there is no event of the memory in %s", roomkv.ErrNotFound, store.room)
 			}
-			if values {
-				if err := addValues(cmd.Context(), store.Store, events); err != nil {
-					return err
-				}
+			if err := addValues(cmd.Context(), store.Store, events); err != nil {
+				return err
 			}
 			if output == "" || output == "-" {
 				return draw(cmd.OutOrStdout(), events)

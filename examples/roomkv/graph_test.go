@@ -29,6 +29,7 @@ import (
 	"github.com/roomkv/roomkv/internal/fakehs"
 	"github.com/roomkv/roomkv/internal/fakehs/fakehstest"
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
+	"github.com/roomkv/roomkv/keybackup"
 )
 
 var draws = flag.Bool("draw", false, "draw docs/fork.svg anew")
@@ -179,6 +180,8 @@ func TestGraph(t *testing.T) {
 			sh.ok("put", key, "--string", "secret value")
 		}
 		sh.ok("rm", "</svg>")
+		sh.ok("put", "long", strings.Repeat("secret value", 5000))
+		assert.Contains(t, sh.ok("graph", "--limit", "1", "--values"), "long: (large)")
 		text := sh.ok("graph")
 		assert.Contains(t, text, "&lt;/svg&gt; (removed)")
 		assert.Equal(t, 1, strings.Count(text, "</svg>"))
@@ -203,7 +206,7 @@ func TestGraphOfALostWrite(t *testing.T) {
 		return nil
 	}
 	f := fork(t, create, create)
-	events, err := eventsOf(t.Context(), f.a, f.room, &memory{eventType: roomkv.DefaultEventType}, 10)
+	events, err := eventsOf(t.Context(), f.a, f.room, &memory{eventType: roomkv.DefaultEventType}, 10, false)
 	require.NoError(t, err)
 	var counted, lost int
 	for _, evt := range events {
@@ -255,7 +258,7 @@ func TestGraphOfSealedKeys(t *testing.T) {
 	require.NoError(t, store.Put(t.Context(), "combination", "12-34-56"))
 	require.NoError(t, store.Close(t.Context()))
 	server.Settle()
-	events, err := eventsOf(t.Context(), f.a, f.room, &memory{eventType: roomkv.DefaultEventType}, 10)
+	events, err := eventsOf(t.Context(), f.a, f.room, &memory{eventType: roomkv.DefaultEventType}, 10, true)
 	require.NoError(t, err)
 	require.NoError(t, addValues(t.Context(), store, events))
 	require.Len(t, events, 1)
@@ -270,7 +273,7 @@ func TestGraphOfSealedKeys(t *testing.T) {
 func TestPictureOfAFork(t *testing.T) {
 	const picture = "../../docs/fork.svg"
 	f := putsAtOnce(t)
-	events, err := eventsOf(t.Context(), f.a, f.room, &memory{eventType: roomkv.DefaultEventType}, 10)
+	events, err := eventsOf(t.Context(), f.a, f.room, &memory{eventType: roomkv.DefaultEventType}, 10, false)
 	require.NoError(t, err)
 	require.Len(t, events, 4)
 	if events[1].Sender == f.a.UserID.String() { // either can be listed first
@@ -295,4 +298,39 @@ func TestPictureOfAFork(t *testing.T) {
 	there, err := os.ReadFile(picture)
 	require.NoError(t, err)
 	assert.Equal(t, string(there), drawn.String(), "if it should be so: go test -tags goolm -run PictureOfAFork . -draw")
+}
+
+// A client without the values' keys has them from the store's key backup.
+func TestGraphOfEncryptedValues(t *testing.T) {
+	server := fakehstest.New(t, fakehs.Options{Seed: 1})
+	f := &forked{server: server, a: fakehstest.Client(t, server)}
+	f.room = hstest.EncryptedRoom(t, f.a)
+	_, backup, err := keybackup.SetUp(t.Context(), hstest.Crypto(t, f.a).Machine(), "")
+	require.NoError(t, err)
+	store, err := roomkv.New(f.a, f.room.String(), roomkv.WithKeyBackup(backup))
+	require.NoError(t, err)
+	require.NoError(t, store.Put(t.Context(), "combination", "12-34"))
+	require.NoError(t, store.Put(t.Context(), "combination", "56-78"))
+	require.NoError(t, store.Delete(t.Context(), "combination"))
+	server.Settle()
+
+	other := fakehstest.Device(t, server, f.a)
+	hstest.Crypto(t, other)
+	flags := &memory{eventType: roomkv.DefaultEventType}
+	values := func(client *mautrix.Client) (found []string) {
+		events, err := eventsOf(t.Context(), client, f.room, flags, 10, true)
+		require.NoError(t, err)
+		if client == other {
+			require.NoError(t, addValues(t.Context(), store, events))
+		}
+		for _, evt := range events {
+			found = append(found, evt.Changes[0].Value)
+		}
+		return found
+	}
+	assert.Equal(t, []string{"", `"56-78"`, `"12-34"`}, values(f.a))
+	without, err := eventsOf(t.Context(), other, f.room, flags, 10, true)
+	require.NoError(t, err)
+	assert.Equal(t, unreadable, without[1].Changes[0].Value)
+	assert.Equal(t, []string{"", `"56-78"`, `"12-34"`}, values(other))
 }

@@ -20,8 +20,8 @@ import (
 // beyond is how many events are read beyond those that are drawn: what the oldest of these were made from.
 const beyond = 20
 
-// eventsOf are the latest events of the memory, the newest first, as they are drawn without values.
-func eventsOf(ctx context.Context, client *mautrix.Client, room id.RoomID, m *memory, limit int) ([]graph.Event, error) {
+// eventsOf are the latest events of the memory, the newest first, as they are drawn: with values, as far as the client can read them, or without.
+func eventsOf(ctx context.Context, client *mautrix.Client, room id.RoomID, m *memory, limit int, values bool) ([]graph.Event, error) {
 	settings := internal.Settings{EventType: m.eventType, Layout: internal.OneDict{Key: m.stateKey}}
 	switch {
 	case m.perKey:
@@ -55,9 +55,23 @@ func eventsOf(ctx context.Context, client *mautrix.Client, room id.RoomID, m *me
 	}
 	events := make([]graph.Event, 0, limit)
 	for _, evt := range listed[:min(len(listed), limit)] {
-		events = append(events, byStateKey[*evt.StateKey].drawn(in.Parsed(evt), *evt.StateKey))
+		read := in.Parsed(evt)
+		value := func(name, stored string) string {
+			if !values {
+				return ""
+			}
+			entry, err := in.Reader().KeysOnly().Entry(ctx, &internal.Record{Name: name, Stored: []byte(stored), Event: evt.ID})
+			switch {
+			case err != nil:
+				return unreadable
+			case len(entry.JSON) == 0:
+				return "(large)" // in the media repository, and left there
+			}
+			return string(entry.JSON)
+		}
+		events = append(events, byStateKey[*evt.StateKey].drawn(read, *evt.StateKey, value))
 	}
-	return events, nil
+	return events, ctx.Err()
 }
 
 // lineage is the events of one state key.
@@ -87,8 +101,8 @@ func (l *lineage) findLost() {
 	}
 }
 
-// drawn is an event as it is drawn.
-func (l *lineage) drawn(evt merge.Event, stateKey string) graph.Event {
+// drawn is an event as it is drawn. Value reads what is stored under the name of a key that is not sealed.
+func (l *lineage) drawn(evt merge.Event, stateKey string, value func(name, stored string) string) graph.Event {
 	parents := l.parentsOf(evt.ID)
 	d := graph.Event{
 		ID: evt.ID.String(), StateKey: stateKey, Sender: evt.Sender.String(), Time: internal.Time(evt.Time).UTC(), Parents: []string{}, Changes: []graph.Change{},
@@ -121,11 +135,14 @@ func (l *lineage) drawn(evt merge.Event, stateKey string) graph.Event {
 		if !plain && !wire.IsSealed(name) || l.history.Origin(evt.ID, name) != evt.ID {
 			continue
 		}
-		if !plain {
-			key = hashOf(name)
+		c := graph.Change{Key: key, Sealed: !plain, Removed: !there, Lost: l.lost[change{evt.ID, name}] || l.lost[change{evt.ID, ""}]}
+		switch {
+		case !plain:
+			c.Key = hashOf(name)
+		case there:
+			c.Value = value(name, stored)
 		}
-		d.Changes = append(d.Changes, graph.Change{Key: key, Sealed: !plain, Removed: !there,
-			Lost: l.lost[change{evt.ID, name}] || l.lost[change{evt.ID, ""}]})
+		d.Changes = append(d.Changes, c)
 	}
 	slices.SortFunc(d.Changes, func(a, b graph.Change) int { return strings.Compare(a.Key, b.Key) })
 	return d
@@ -146,36 +163,36 @@ func (l *lineage) parentsOf(event id.EventID) (parents []*merge.Event) {
 // hashOf is the hash that a sealed name shows.
 func hashOf(name string) string { return name[strings.LastIndex(name, ".")+1:] }
 
-// addValues has the events tell the values of the keys that are not sealed.
+// unreadable is in place of a value.
+const unreadable = "(unreadable)"
+
+// addValues looks for the values that the client could not read: the store can have a key backup.
 func addValues(ctx context.Context, store *roomkv.Store, events []graph.Event) error {
-	wanted := map[string]int{} // by key, how many of its changes are drawn
+	wanted := map[string]map[string]*graph.Change{} // by key and event
 	for _, evt := range events {
-		for _, c := range evt.Changes {
-			if !c.Sealed {
-				wanted[c.Key]++
+		for i := range evt.Changes {
+			if c := &evt.Changes[i]; c.Value == unreadable {
+				if wanted[c.Key] == nil {
+					wanted[c.Key] = map[string]*graph.Change{}
+				}
+				wanted[c.Key][evt.ID] = c
 			}
 		}
 	}
-	for key, left := range wanted {
-		values := map[string]string{} // by event
+	for key, changes := range wanted {
 		for entry, err := range store.History(ctx, key) {
 			if err != nil && entry.Revision == "" {
 				return err
 			}
-			value := string(entry.Value)
-			if err != nil {
-				value = "(unreadable)"
+			c := changes[string(entry.Revision)]
+			if c == nil {
+				continue
 			}
-			values[string(entry.Revision)] = value
-			if left--; left == 0 {
+			if err == nil {
+				c.Value = string(entry.Value)
+			}
+			if delete(changes, string(entry.Revision)); len(changes) == 0 {
 				break
-			}
-		}
-		for _, evt := range events {
-			for i, c := range evt.Changes {
-				if c.Key == key {
-					evt.Changes[i].Value = values[evt.ID]
-				}
 			}
 		}
 	}
