@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path/filepath"
 	"slices"
 )
@@ -66,7 +67,7 @@ func moduleProblems(modules []module, version string) (wrong []string) {
 		}
 	}
 	for _, m := range modules {
-		for _, path := range sorted(m.require) {
+		for _, path := range slices.Sorted(maps.Keys(m.require)) {
 			folder, ours := folders[path]
 			if !ours {
 				continue
@@ -78,20 +79,11 @@ func moduleProblems(modules []module, version string) (wrong []string) {
 				wrong = append(wrong, fmt.Sprintf("%s/go.mod must replace %s by its folder, %s", m.folder, path, folder))
 			}
 		}
-		for _, path := range sorted(m.replace) {
+		for _, path := range slices.Sorted(maps.Keys(m.replace)) {
 			if _, ours := folders[path]; !ours && slices.Contains(published, m.folder) {
 				wrong = append(wrong, fmt.Sprintf("%s/go.mod replaces %s, which does not count for those who import it", m.folder, path))
 			}
 		}
 	}
 	return wrong
-}
-
-func sorted(m map[string]string) []string {
-	var keys []string
-	for key := range m {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	return keys
 }
