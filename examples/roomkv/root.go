@@ -68,7 +68,7 @@ Colour is for terminals only; NO_COLOR=1 turns it off there too.`,
 	)
 	root.AddCommand(
 		a.getCommand(), a.putCommand(), a.rmCommand(), a.lsCommand(), a.infoCommand(), a.watchCommand(),
-		a.historyCommand(), a.restoreCommand(),
+		a.historyCommand(), a.restoreCommand(), a.graphCommand(),
 		a.exportCommand(), a.importCommand(), a.copyCommand(),
 		a.loginCommand(), a.logoutCommand(),
 	)

@@ -48,7 +48,7 @@ var order = []string{
 
 // forTests are packages that only tests and programs of the repository import.
 var forTests = []string{
-	"docs", "internal/architecture", "internal/bench", "internal/fakehs/fakehstest", "internal/faults", "internal/homeserver", "internal/hostile", "internal/mutants", "examples",
+	"docs", "internal/architecture", "internal/bench", "internal/fakehs/fakehstest", "internal/faults", "internal/homeserver", "internal/hostile", "internal/mutants", "internal/release", "examples",
 }
 
 func isForTests(pkg string) bool {
