@@ -14,6 +14,7 @@ import (
 	"github.com/roomkv/roomkv/session/internal/inbox"
 	"github.com/roomkv/roomkv/session/internal/rooms"
 	"github.com/roomkv/roomkv/session/internal/run"
+	"github.com/roomkv/roomkv/session/internal/syncing"
 )
 
 // OnMessage has handle called with each message, as [Bot.OnEvent] does. Left out are notices (m.notice), for a bot that answers those of another bot would
@@ -101,7 +102,7 @@ func (b *Bot) receive() {
 	config := inbox.Config{
 		Self: b.Client.UserID, OwnEvents: b.config.OwnMessages, OldEvents: b.config.OldMessages, Storage: b.files, Log: b.Client.Log,
 		Page: func(ctx context.Context, room id.RoomID, from, to string) (*mautrix.RespMessages, error) {
-			return b.Client.Messages(ctx, room, from, to, mautrix.DirectionForward, nil, 100)
+			return syncing.Page(ctx, b.Client, room, from, to)
 		},
 	}
 	if !b.config.NoEncryption {
