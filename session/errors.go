@@ -15,7 +15,7 @@ var (
 	ErrInvalidConfig = errors.New("invalid configuration")
 
 	// ErrHomeserver: no homeserver was found at [Config.Homeserver], what answers there is none, or it refuses to sync. At a bot's first start it is also
-	// the error where nothing answers, which may pass.
+	// the error where nothing answers, which may pass. It is not the error where what answers says that it is in trouble (HTTP 5xx) or limits requests (429).
 	ErrHomeserver = errors.New("no homeserver")
 
 	// ErrWrongPassword: the homeserver does not take the password, or has no such user.
