@@ -147,7 +147,7 @@ func (r *Rooms) join(invite Invite) {
 		if r.Accept == nil || !r.Accept(ctx, invite) {
 			return nil
 		}
-		_, err := r.Client.JoinRoom(ctx, invite.Room.String(), &mautrix.ReqJoinRoom{Via: []string{invite.Inviter.Homeserver()}})
+		_, err := r.Client.JoinRoom(single(ctx), invite.Room.String(), &mautrix.ReqJoinRoom{Via: []string{invite.Inviter.Homeserver()}})
 		return err
 	})
 }
@@ -176,7 +176,7 @@ func (r *Rooms) leave(room id.RoomID) {
 			return ctx.Err()
 		case <-time.After(settles):
 		}
-		members, err := r.Client.Members(ctx, room, mautrix.ReqMembers{NotMembership: event.MembershipLeave})
+		members, err := r.Client.Members(single(ctx), room, mautrix.ReqMembers{NotMembership: event.MembershipLeave})
 		if err != nil {
 			return err
 		}
@@ -193,7 +193,7 @@ func (r *Rooms) leave(room id.RoomID) {
 		if others > 0 || r.Keep != nil && r.Keep(ctx, room) {
 			return nil
 		}
-		_, err = r.Client.LeaveRoom(ctx, room)
+		_, err = r.Client.LeaveRoom(single(ctx), room)
 		return err
 	})
 }
@@ -235,6 +235,9 @@ func (r *Rooms) forget(name string) {
 	delete(r.begun, name)
 	r.Tasks.EndTask(name)
 }
+
+// single has a request sent once, for try sends it again.
+func single(ctx context.Context) context.Context { return mautrix.WithMaxRetries(ctx, 0) }
 
 // try does a task until it succeeds.
 func (r *Rooms) try(ctx context.Context, name string, do func(ctx context.Context) error) {
