@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/roomkv/roomkv/session/internal/folder"
 	"github.com/roomkv/roomkv/session/internal/secure"
 	"github.com/roomkv/roomkv/session/internal/tokens"
 )
@@ -40,6 +41,10 @@ var (
 
 	// ErrNoDevice: the access token has no device, or one whose keys are not in [Config.Dir], so that nothing can be encrypted with it.
 	ErrNoDevice = secure.ErrNoDevice
+
+	// ErrDamaged: a file in [Config.Dir] is not as this package has written it. The text says which, and what to remove so that the bot goes on. Without
+	// pickle.key, crypto.db is as good as damaged.
+	ErrDamaged = folder.ErrDamaged
 
 	// ErrFilter: [Config.Filter] hides what a store needs.
 	ErrFilter = errors.New("filter hides the store's events")

@@ -42,8 +42,8 @@ func (b *Bot) OnEvent(eventType event.Type, handle mautrix.EventHandler) {
 // and closes the bot's stores, in up to 9 seconds. It returns nil where all that was done; a second signal ends the process at once.
 //
 // The network and the homeserver may fail: Run tries again after 1 to 75 seconds, or after as long as the homeserver says. It returns an error for
-// what a person must mend: [ErrSignedOut], [ErrHomeserver] where the homeserver refuses to sync, and [ErrInUse] where another process runs with
-// [Config.Dir]. It can be called once, and is [ErrClosed] else.
+// what a person must mend: [ErrSignedOut], [ErrHomeserver] where the homeserver refuses to sync, [ErrInUse] where another process runs with
+// [Config.Dir], and [ErrDamaged] where that does not have how far the bot has read. It can be called once, and is [ErrClosed] else.
 func (b *Bot) Run(ctx context.Context) error {
 	b.mu.Lock()
 	if b.isClosed() || b.ran != nil {
