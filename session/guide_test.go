@@ -415,7 +415,7 @@ func eventually(t *testing.T, what string, is func() bool) {
 	require.Eventually(t, is, time.Minute, 10*time.Millisecond, what)
 }
 
-// counted waits until the memory of a room has so many messages.
+// counted waits until the memory of a room has so many messages. It may have more later.
 func (g *guided) counted(t *testing.T, room id.RoomID, want int) {
 	t.Helper()
 	store, err := roomkv.New(g.alice, room.String())
@@ -454,9 +454,6 @@ func TestGuide(t *testing.T) {
 		send(t, g.alice, g.room, text("before its first start"))
 		bot := g.run(t, first, dir, nil)
 		send(t, g.alice, g.room, text("one"))
-		notice := text("a notice")
-		notice.MsgType = event.MsgNotice
-		send(t, g.alice, g.room, notice)
 		send(t, g.alice, g.room, text("two"))
 		g.counted(t, g.room, 2)
 		bot.stops(t)
@@ -473,6 +470,30 @@ func TestGuide(t *testing.T) {
 		another.exits(t, 1)
 		assert.Contains(t, another.out.String(), ErrInUse.Error())
 		again.stops(t)
+	})
+	t.Run("handlers", func(t *testing.T) {
+		t.Parallel()
+		g, dir := newGuided(t, false), t.TempDir()
+		send(t, g.alice, g.room, text("before its first start"))
+		bot := g.run(t, all, dir, nil, "dir", "count", "welcome")
+		notice, edit, own := text("a notice"), text("edited"), text("its own")
+		notice.MsgType = event.MsgNotice
+		send(t, g.alice, g.room, notice)
+		edit.SetEdit(send(t, g.alice, g.room, text("one")))
+		send(t, g.alice, g.room, edit)
+		client, err := g.server.Login(t.Context(), "bot", "secret")
+		require.NoError(t, err)
+		send(t, client, g.room, own)
+		for n, name := range []string{"carol", "dave"} { // whose join is the last event that is handled
+			_, err = g.user(t, name).JoinRoomByID(t.Context(), g.room)
+			require.NoError(t, err)
+			eventually(t, "somebody is welcome", func() bool { return g.said(t, "Welcome, @"+name+":example.org") == 1 })
+			bot.stops(t)
+			g.counted(t, g.room, 1+n)
+			send(t, g.alice, g.room, text("while it is away"))
+			bot = g.run(t, all, dir, nil, "dir", "count", "welcome")
+		}
+		bot.stops(t)
 	})
 	t.Run("configuration", func(t *testing.T) {
 		t.Parallel()
