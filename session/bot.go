@@ -20,7 +20,8 @@ import (
 // Bot is a bot that is signed in. Its methods are safe for concurrent use.
 type Bot struct {
 	// Client is the bot's. Its HTTP client puts the current access token into each request, so that a program can make requests with it as usual. Its
-	// AccessToken, Client, Syncer, Store and Crypto are this package's to set.
+	// AccessToken, Client, Syncer, Store and Crypto are this package's to set. What the homeserver limits (HTTP 429) or does not answer is sent again up to 3 times,
+	// as its DefaultHTTPRetries says. [mautrix.WithMaxRetries] sets another number for a context.
 	Client *mautrix.Client
 
 	config  Config

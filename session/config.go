@@ -79,7 +79,7 @@ type Config struct {
 	// Proxy is the URL of an HTTP or SOCKS5 proxy. "" is what HTTPS_PROXY says.
 	Proxy string
 
-	// Timeout bounds each request but the sync, which has half a minute more. 0 is one minute.
+	// Timeout bounds each request but the sync, which has half a minute more, and each time that a request is sent again. 0 is one minute.
 	Timeout time.Duration
 
 	// Logger gets mautrix's log and this package's. At most one of Logger and Slog is given. Without one, nothing is logged. No secret is logged at

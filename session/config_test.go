@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -158,5 +159,22 @@ func TestFindServer(t *testing.T) {
 		_, err := findServer(t.Context(), client, named)
 		require.ErrorIs(t, err, ErrHomeserver, named)
 		assert.ErrorContains(t, err, says, named)
+	}
+}
+
+// A homeserver that is in trouble for the moment is not a wrong one.
+func TestFindServerInTrouble(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable} {
+		for _, asked := range []string{"example.org", "https://example.org"} {
+			client := &http.Client{Transport: transporting(func(req *http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("<html>secret")), Request: req}, nil
+			})}
+			_, err := findServer(t.Context(), client, asked)
+			require.ErrorContains(t, err, "HTTP "+strconv.Itoa(status))
+			require.ErrorContains(t, err, "example.org")
+			require.NotErrorIs(t, err, ErrHomeserver)
+			assert.NotContains(t, err.Error(), "secret")
+		}
 	}
 }

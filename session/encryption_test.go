@@ -22,17 +22,6 @@ func (w *world) encrypted(dir, recoveryKey string) Config {
 	return config
 }
 
-// all is how many requests there were since the last call.
-func (w *world) all() (count int) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, of := range w.asked {
-		count += of
-	}
-	clear(w.asked)
-	return count
-}
-
 func TestAnEncryptedBotStartsAgainWithFewRequests(t *testing.T) {
 	for _, mode := range fakehs.Modes {
 		t.Run(mode.String(), func(t *testing.T) {

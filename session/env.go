@@ -31,6 +31,17 @@ const (
 	EnvTimeout      = "ROOMKV_TIMEOUT"       // Timeout, as 90s or 2m
 )
 
+// The environment variables of OAuth. [EnvOAuth] has it used, and the others need that. What a person is shown goes to standard error, and the address that they
+// paste is read from standard input. A program can put callbacks of its own in the place of these.
+const (
+	EnvOAuth            = "ROOMKV_OAUTH"              // OAuth.Flow: browser, paste or device-code
+	EnvOAuthClientID    = "ROOMKV_OAUTH_CLIENT_ID"    // OAuth.ClientID
+	EnvOAuthClientName  = "ROOMKV_OAUTH_CLIENT_NAME"  // OAuth.ClientName
+	EnvOAuthClientURI   = "ROOMKV_OAUTH_CLIENT_URI"   // OAuth.ClientURI
+	EnvOAuthRedirect    = "ROOMKV_OAUTH_REDIRECT"     // OAuth.Redirect
+	EnvOAuthMetadataURL = "ROOMKV_OAUTH_METADATA_URL" // OAuth.MetadataURL
+)
+
 // FromEnv is the configuration that environment variables give: [EnvUser], [EnvPassword] and the others. What they do not name is as in an empty [Config].
 // It fails with [ErrInvalidConfig] where a variable cannot be read, or where two contradict each other. What is missing is an error of [Open], so that a
 // program can add it.
@@ -56,8 +67,11 @@ func FromEnv() (Config, error) {
 	if key := e.secret(EnvPickleKey); key != "" {
 		config.PickleKey = []byte(key)
 	}
-	if config.Password != "" && config.AccessToken != "" {
-		e.wrong("%s and %s are both set, and one is used", EnvPassword, EnvAccessToken)
+	config.OAuth = e.oauth()
+	for _, both := range [][2]string{{EnvPassword, EnvAccessToken}, {EnvPassword, EnvOAuth}, {EnvAccessToken, EnvOAuth}} {
+		if isSet(both[0]) && isSet(both[1]) {
+			e.wrong("%s and %s are both set, and one is used", both[0], both[1])
+		}
 	}
 	if e.err != nil {
 		return Config{}, e.err
@@ -67,6 +81,42 @@ func FromEnv() (Config, error) {
 
 // environment reads variables, and has the first error.
 type environment struct{ err error }
+
+// isSet tells whether a variable has a value, or names a file that has it.
+func isSet(name string) bool { return os.Getenv(name) != "" || os.Getenv(name+"_FILE") != "" }
+
+// oauth reads the variables of OAuth, nil where [EnvOAuth] is not set.
+func (e *environment) oauth() *OAuth {
+	o := &OAuth{
+		ClientID:    os.Getenv(EnvOAuthClientID),
+		ClientName:  os.Getenv(EnvOAuthClientName),
+		ClientURI:   os.Getenv(EnvOAuthClientURI),
+		Redirect:    os.Getenv(EnvOAuthRedirect),
+		MetadataURL: os.Getenv(EnvOAuthMetadataURL),
+	}
+	person := terminal{os.Stdin, os.Stderr}
+	switch flow := os.Getenv(EnvOAuth); flow {
+	case "browser":
+		o.Flow, o.ShowURL = OAuthBrowser, person.showURL
+	case "paste":
+		o.Flow, o.AskURL = OAuthPaste, person.askURL
+	case "device-code":
+		o.Flow, o.ShowCode = OAuthDeviceCode, person.showCode
+	case "":
+		for _, name := range []string{EnvOAuthClientID, EnvOAuthClientName, EnvOAuthClientURI, EnvOAuthRedirect, EnvOAuthMetadataURL} {
+			if isSet(name) {
+				e.wrong("%s is set, and %s is not, which says how a person approves the bot: browser, paste or device-code", name, EnvOAuth)
+			}
+		}
+		return nil
+	default:
+		e.wrong("%s is %q, and none of browser, paste and device-code", EnvOAuth, flow)
+	}
+	if o.Flow == OAuthDeviceCode && o.Redirect != "" {
+		e.wrong("%s is set, and %s is device-code, which needs none", EnvOAuthRedirect, EnvOAuth)
+	}
+	return o
+}
 
 // secret reads a variable, or the file that another one names.
 func (e *environment) secret(name string) string {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/roomkv/roomkv/session/internal/folder"
 	"github.com/roomkv/roomkv/session/internal/secure"
 	"github.com/roomkv/roomkv/session/internal/tokens"
 )
@@ -15,7 +16,7 @@ var (
 	ErrInvalidConfig = errors.New("invalid configuration")
 
 	// ErrHomeserver: no homeserver was found at [Config.Homeserver], what answers there is none, or it refuses to sync. At a bot's first start it is also
-	// the error where nothing answers, which may pass.
+	// the error where nothing answers, which may pass. It is not the error where what answers says that it is in trouble (HTTP 5xx) or limits requests (429).
 	ErrHomeserver = errors.New("no homeserver")
 
 	// ErrWrongPassword: the homeserver does not take the password, or has no such user.
@@ -40,6 +41,10 @@ var (
 
 	// ErrNoDevice: the access token has no device, or one whose keys are not in [Config.Dir], so that nothing can be encrypted with it.
 	ErrNoDevice = secure.ErrNoDevice
+
+	// ErrDamaged: a file in [Config.Dir] is not as this package has written it. The text says which, and what to remove so that the bot goes on. Without
+	// pickle.key, crypto.db is as good as damaged.
+	ErrDamaged = folder.ErrDamaged
 
 	// ErrFilter: [Config.Filter] hides what a store needs.
 	ErrFilter = errors.New("filter hides the store's events")

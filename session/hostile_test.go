@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -72,7 +73,8 @@ func TestRunOfAHostileHomeserver(t *testing.T) {
 				default:
 				}
 				r.mu.Lock()
-				assert.Equal(t, []string{"wake", "between", "still here"}, r.heard)
+				heard := slices.DeleteFunc(r.heard, func(text string) bool { return strings.Contains(text, "!a:b") }) // where the bot is not
+				assert.Equal(t, []string{"wake", "between", "still here"}, heard)
 				r.mu.Unlock()
 			})
 		})

@@ -65,6 +65,9 @@ func straight(req *http.Request, via []*http.Request) error {
 	return nil
 }
 
+// retries is how often the client sends a request again, as stores do by themselves. mautrix's encryption does not try again what was limited.
+const retries = 3
+
 // newBot makes a bot with a client that has no token yet.
 func newBot(config Config, files *folder.Folder, token tokens.Token) (*Bot, error) {
 	client, err := mautrix.NewClient(token.Homeserver, token.UserID, "")
@@ -74,6 +77,7 @@ func newBot(config Config, files *folder.Folder, token tokens.Token) (*Bot, erro
 	client.DeviceID = token.DeviceID
 	client.Log = config.log()
 	client.SyncPresence = config.Presence
+	client.DefaultHTTPRetries = retries
 	if config.Filter != nil {
 		client.Syncer.(*mautrix.DefaultSyncer).FilterJSON = config.Filter
 	}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/roomkv/roomkv"
 	"github.com/roomkv/roomkv/internal/fakehs"
+	"github.com/roomkv/roomkv/internal/homeserver/hstest"
 )
 
 var soak = flag.Bool("soak", false, "run what takes long")
@@ -86,6 +87,10 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(envKilled); dir != "" {
 		fmt.Fprintln(os.Stderr, beKilled(dir))
 		os.Exit(1)
+	}
+	flag.Parse()
+	if *onReal {
+		hstest.Main(m)
 	}
 	os.Exit(m.Run())
 }

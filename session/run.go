@@ -14,6 +14,7 @@ import (
 	"github.com/roomkv/roomkv/session/internal/inbox"
 	"github.com/roomkv/roomkv/session/internal/rooms"
 	"github.com/roomkv/roomkv/session/internal/run"
+	"github.com/roomkv/roomkv/session/internal/syncing"
 )
 
 // OnMessage has handle called with each message, as [Bot.OnEvent] does. Left out are notices (m.notice), for a bot that answers those of another bot would
@@ -41,8 +42,8 @@ func (b *Bot) OnEvent(eventType event.Type, handle mautrix.EventHandler) {
 // and closes the bot's stores, in up to 9 seconds. It returns nil where all that was done; a second signal ends the process at once.
 //
 // The network and the homeserver may fail: Run tries again after 1 to 75 seconds, or after as long as the homeserver says. It returns an error for
-// what a person must mend: [ErrSignedOut], [ErrHomeserver] where the homeserver refuses to sync, and [ErrInUse] where another process runs with
-// [Config.Dir]. It can be called once, and is [ErrClosed] else.
+// what a person must mend: [ErrSignedOut], [ErrHomeserver] where the homeserver refuses to sync, [ErrInUse] where another process runs with
+// [Config.Dir], and [ErrDamaged] where that does not have how far the bot has read. It can be called once, and is [ErrClosed] else.
 func (b *Bot) Run(ctx context.Context) error {
 	b.mu.Lock()
 	if b.isClosed() || b.ran != nil {
@@ -101,7 +102,7 @@ func (b *Bot) receive() {
 	config := inbox.Config{
 		Self: b.Client.UserID, OwnEvents: b.config.OwnMessages, OldEvents: b.config.OldMessages, Storage: b.files, Log: b.Client.Log,
 		Page: func(ctx context.Context, room id.RoomID, from, to string) (*mautrix.RespMessages, error) {
-			return b.Client.Messages(ctx, room, from, to, mautrix.DirectionForward, nil, 100)
+			return syncing.Page(ctx, b.Client, room, from, to)
 		},
 	}
 	if !b.config.NoEncryption {

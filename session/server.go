@@ -15,8 +15,17 @@ import (
 )
 
 // findServer finds the URL of a homeserver's client API, for a server's name or such a URL, and makes sure that a homeserver answers there (Client-Server API,
-// server discovery). An error is an [ErrHomeserver].
+// server discovery). An error is an [ErrHomeserver], unless what answers says that its trouble may pass.
 func findServer(ctx context.Context, client tokens.Doer, named string) (string, error) {
+	found, err := find(ctx, client, named)
+	var answer *tokens.Answer
+	if errors.As(err, &answer) && answer.Passing() {
+		return "", fmt.Errorf("session: looking for the homeserver at %s, which is in trouble or limits requests: %w", named, answer)
+	}
+	return found, err
+}
+
+func find(ctx context.Context, client tokens.Doer, named string) (string, error) {
 	if !strings.Contains(named, "://") {
 		return lookUp(ctx, client, named)
 	}

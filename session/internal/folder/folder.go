@@ -24,6 +24,9 @@ type Folder struct {
 	locks map[string]chan struct{}
 }
 
+// ErrDamaged is the kind of an error of a file that is there, and is not as it was written.
+var ErrDamaged = errors.New("damaged file")
+
 const (
 	ending   = ".new"    // of a file that Write has not finished
 	leftover = time.Hour // after which nobody finishes it

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/session/internal/folder"
 )
 
 // Storage keeps files. Read of one that is not there fails with [fs.ErrNotExist]. Write replaces a file as a whole, or fails and leaves it as it was.
@@ -49,7 +51,7 @@ func (i *Inbox) load() error {
 	defer i.mu.Unlock()
 	var was state
 	if err := json.Unmarshal(text, &was); err != nil {
-		return fmt.Errorf("the file %s is damaged; the bot begins with what is new where it is removed", file)
+		return fmt.Errorf("%w: %s does not have how far the bot has read: remove it, and the bot begins with what is new", folder.ErrDamaged, file)
 	}
 	if was.User != i.config.Self {
 		return nil

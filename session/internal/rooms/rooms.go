@@ -63,9 +63,12 @@ type Rooms struct {
 	ends   sync.WaitGroup
 
 	mu     sync.Mutex
-	begun  map[string]context.CancelFunc // tasks by name
-	others map[id.RoomID]int             // at least so many others were in the room
+	begun  map[string]*task  // by name
+	others map[id.RoomID]int // at least so many others were in the room
 }
+
+// task is one that goes on. Another one of its name can take its place.
+type task struct{ cancel context.CancelFunc }
 
 // Names of tasks.
 const (
@@ -77,7 +80,7 @@ const (
 func (r *Rooms) Start(ctx context.Context) {
 	r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	r.slots = make(chan struct{}, atOnce)
-	r.begun, r.others = map[string]context.CancelFunc{}, map[id.RoomID]int{}
+	r.begun, r.others = map[string]*task{}, map[id.RoomID]int{}
 	for name, task := range r.Tasks.Tasks() {
 		if room, is := strings.CutPrefix(name, join); is {
 			var invite Invite
@@ -113,11 +116,6 @@ func (r *Rooms) Take(resp *mautrix.RespSync) {
 		if !ok {
 			continue
 		}
-		text, err := json.Marshal(invite)
-		if err != nil {
-			continue
-		}
-		r.Tasks.SetTask(join+room.String(), text)
 		r.join(invite)
 	}
 }
@@ -141,11 +139,15 @@ func (r *Rooms) read(room id.RoomID, state []*event.Event) (invite Invite, ok bo
 
 // join joins the room of an invite, where that is to be accepted.
 func (r *Rooms) join(invite Invite) {
-	r.begin(join+invite.Room.String(), func(ctx context.Context) error {
+	text, err := json.Marshal(invite)
+	if err != nil {
+		return
+	}
+	r.begin(join+invite.Room.String(), text, func(ctx context.Context) error {
 		if r.Accept == nil || !r.Accept(ctx, invite) {
 			return nil
 		}
-		_, err := r.Client.JoinRoom(ctx, invite.Room.String(), &mautrix.ReqJoinRoom{Via: []string{invite.Inviter.Homeserver()}})
+		_, err := r.Client.JoinRoom(single(ctx), invite.Room.String(), &mautrix.ReqJoinRoom{Via: []string{invite.Inviter.Homeserver()}})
 		return err
 	})
 }
@@ -163,19 +165,18 @@ func (r *Rooms) Left(_ context.Context, evt *event.Event) {
 	if others > 0 {
 		return
 	}
-	r.Tasks.SetTask(leave+evt.RoomID.String(), json.RawMessage("{}"))
 	r.leave(evt.RoomID)
 }
 
 // leave leaves a room after a while, where nobody else is in it and nobody is invited.
 func (r *Rooms) leave(room id.RoomID) {
-	r.begin(leave+room.String(), func(ctx context.Context) error {
+	r.begin(leave+room.String(), json.RawMessage("{}"), func(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(settles):
 		}
-		members, err := r.Client.Members(ctx, room, mautrix.ReqMembers{NotMembership: event.MembershipLeave})
+		members, err := r.Client.Members(single(ctx), room, mautrix.ReqMembers{NotMembership: event.MembershipLeave})
 		if err != nil {
 			return err
 		}
@@ -192,38 +193,51 @@ func (r *Rooms) leave(room id.RoomID) {
 		if others > 0 || r.Keep != nil && r.Keep(ctx, room) {
 			return nil
 		}
-		_, err = r.Client.LeaveRoom(ctx, room)
+		_, err = r.Client.LeaveRoom(single(ctx), room)
 		return err
 	})
 }
 
-// begin does a task in the background, until it is done or was tried too often. One of that name that goes on ends.
-func (r *Rooms) begin(name string, do func(ctx context.Context) error) {
+// begin keeps a task and does it in the background, until it is done or was tried too often. One of that name that goes on ends, and does not end this one.
+func (r *Rooms) begin(name string, kept json.RawMessage, do func(ctx context.Context) error) {
 	ctx, cancel := context.WithCancel(r.ctx)
+	own := &task{cancel}
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	if before := r.begun[name]; before != nil {
-		before()
+		before.cancel()
 	}
-	r.begun[name] = cancel
-	r.mu.Unlock()
+	r.begun[name] = own
+	r.Tasks.SetTask(name, kept)
 	r.ends.Go(func() {
 		defer cancel()
-		if r.try(ctx, name, do); ctx.Err() == nil {
-			r.end(name)
+		r.try(ctx, name, do)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.begun[name] == own && ctx.Err() == nil {
+			r.forget(name)
 		}
 	})
 }
 
-// end ends a task that is done, or that there is no need for any more.
+// end ends a task that there is no need for any more.
 func (r *Rooms) end(name string) {
 	r.mu.Lock()
-	if cancel := r.begun[name]; cancel != nil {
-		cancel()
-		delete(r.begun, name)
+	defer r.mu.Unlock()
+	if going := r.begun[name]; going != nil {
+		going.cancel()
 	}
-	r.mu.Unlock()
+	r.forget(name)
+}
+
+// forget has the next start not do a task. The caller has the lock.
+func (r *Rooms) forget(name string) {
+	delete(r.begun, name)
 	r.Tasks.EndTask(name)
 }
+
+// single has a request sent once, for try sends it again.
+func single(ctx context.Context) context.Context { return mautrix.WithMaxRetries(ctx, 0) }
 
 // try does a task until it succeeds.
 func (r *Rooms) try(ctx context.Context, name string, do func(ctx context.Context) error) {

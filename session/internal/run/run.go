@@ -93,11 +93,7 @@ func (r *Runner) Run(ctx context.Context) error {
 func (r *Runner) ask(ctx context.Context, since string, hold time.Duration) (*mautrix.RespSync, error) {
 	ctx, cancel := context.WithTimeout(ctx, hold+r.Timeout)
 	defer cancel()
-	resp, err := r.Client.FullSyncRequest(ctx, mautrix.ReqSync{Timeout: int(hold.Milliseconds()), Since: since, FilterID: r.filter, SetPresence: r.Presence})
-	if err == nil {
-		err = syncing.Whole(resp)
-	}
-	return resp, err
+	return syncing.Sync(ctx, r.Client, mautrix.ReqSync{Timeout: int(hold.Milliseconds()), Since: since, FilterID: r.filter, SetPresence: r.Presence})
 }
 
 // take hands out a response. A handler that panics, of those that were given to the client's syncer, keeps those after it from that response.

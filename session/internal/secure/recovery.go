@@ -13,6 +13,8 @@ import (
 	"maunium.net/go/mautrix/crypto/ssss"
 	"maunium.net/go/mautrix/crypto/utils"
 	"maunium.net/go/mautrix/event"
+
+	"github.com/roomkv/roomkv/session/internal/folder"
 )
 
 // NewRecoveryKey makes a recovery key (Client-Server API, recovery key).
@@ -37,6 +39,9 @@ func (c *Crypto) recoveryKey(ctx context.Context, there *published) (*ssss.Key, 
 		text = made
 	}
 	raw := utils.DecodeBase58RecoveryKey(strings.Join(strings.Fields(text), ""))
+	if raw == nil && c.config.RecoveryKey == "" {
+		return nil, fmt.Errorf("%w: %s has no recovery key: remove it, and give the key of %s", folder.ErrDamaged, recoveryFile, c.client.UserID)
+	}
 	if raw == nil {
 		return nil, fmt.Errorf("%w: a recovery key is 48 letters and digits in groups of four, and its last byte is a check on the others", ErrWrongRecoveryKey)
 	}

@@ -54,7 +54,7 @@ func Open(ctx context.Context, config Config) (opened *Crypto, err error) {
 		return nil, fmt.Errorf("%w: the access token has no device; sign in with a password, or leave encryption out", ErrNoDevice)
 	}
 	if err := c.open(ctx); err != nil {
-		return nil, errors.Join(err, c.Close())
+		return nil, errors.Join(asDamaged(err), c.Close())
 	}
 	return c, nil
 }

@@ -11,13 +11,17 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"go.mau.fi/util/dbutil"
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/crypto"
 	"maunium.net/go/mautrix/id"
 	"maunium.net/go/mautrix/sqlstatestore"
-	_ "modernc.org/sqlite" // pure Go, so that a bot needs no C compiler
+	"modernc.org/sqlite" // pure Go, so that a bot needs no C compiler
+	sqlitelib "modernc.org/sqlite/lib"
+
+	"github.com/roomkv/roomkv/session/internal/folder"
 )
 
 // Folder is where a bot keeps what outlives its process, or a folder in memory.
@@ -60,6 +64,18 @@ func (c *Crypto) openStore(ctx context.Context) (err error) {
 		return fmt.Errorf("opening %s: %w", dbFile, err)
 	}
 	return nil
+}
+
+// anew is how a bot goes on without what its crypto store had.
+const anew = "remove " + dbFile + " and token.json, and start with the password and the recovery key: the bot makes another device, and reads its values by the key backup"
+
+// asDamaged makes an error one of kind [folder.ErrDamaged] where SQLite says that the file is no database, or not a whole one.
+func asDamaged(err error) error {
+	var said *sqlite.Error
+	if errors.As(err, &said) && slices.Contains([]int{sqlitelib.SQLITE_CORRUPT, sqlitelib.SQLITE_NOTADB}, said.Code()&0xff) {
+		return fmt.Errorf("%w: %s: %w", folder.ErrDamaged, anew, err)
+	}
+	return err
 }
 
 // lock keeps other processes out, for two that encrypted with one device at once would use the same key twice.
@@ -151,16 +167,16 @@ func openFile(name string) (*sql.DB, error) {
 func (c *Crypto) reconcile(ctx context.Context, there *published) error {
 	account, err := c.store.GetAccount(ctx)
 	if err != nil {
-		return fmt.Errorf("reading the device's keys: %w (is the pickle key another one than before?)", err)
+		return fmt.Errorf("%w: the device's keys in %s cannot be read with the pickle key: give the one from before (without one it is in %s), or %s: %w", folder.ErrDamaged, dbFile, pickleFile, anew, err)
 	}
 	if account == nil {
 		if there.device != nil {
-			return fmt.Errorf("%w: the keys of device %s were lost with the folder in which they were; sign in anew, which makes another device", ErrNoDevice, c.client.DeviceID)
+			return fmt.Errorf("%w: the keys of device %s are not in %s; sign in as another device: remove token.json, and give a password or OAuth in place of an access token", ErrNoDevice, c.client.DeviceID, dbFile)
 		}
 		return nil // mautrix makes one, and keeps it before it uploads
 	}
 	if there.device != nil && there.device.Keys.GetEd25519(c.client.DeviceID) != account.SigningKey() {
-		return fmt.Errorf("%w: device %s has other keys on the homeserver than in %s; sign in anew, which makes another device", ErrNoDevice, c.client.DeviceID, dbFile)
+		return fmt.Errorf("%w: device %s has other keys on the homeserver than in %s; sign in as another device: %s", ErrNoDevice, c.client.DeviceID, dbFile, anew)
 	}
 	shared := there.device != nil // not so where the device was removed, and signed in again under its ID
 	if account.Shared == shared {

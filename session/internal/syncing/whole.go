@@ -12,8 +12,8 @@ import (
 // ErrNoToken is the error for a response without a token. With it the sync would begin anew, and miss what came in between.
 var ErrNoToken = errors.New("the response of the sync has no next_batch")
 
-// Whole removes what is null in a response, where mautrix and others expect rooms and events. A response without a token is an [ErrNoToken].
-func Whole(resp *mautrix.RespSync) error {
+// whole removes what is null in a response, where mautrix and others expect rooms and events. A response without a token is an [ErrNoToken].
+func whole(resp *mautrix.RespSync) error {
 	if resp == nil || resp.NextBatch == "" {
 		return ErrNoToken
 	}

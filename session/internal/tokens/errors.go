@@ -65,5 +65,5 @@ func (a *Answer) Error() string {
 	return text
 }
 
-// passing tells whether the answer is that of a fault that may pass.
-func (a *Answer) passing() bool { return a.Status == http.StatusTooManyRequests || a.Status >= 500 }
+// Passing tells whether the answer is that of a fault that may pass.
+func (a *Answer) Passing() bool { return a.Status == http.StatusTooManyRequests || a.Status >= 500 }

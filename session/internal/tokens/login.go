@@ -35,7 +35,7 @@ func (p *Password) Login(ctx context.Context, token Token) (Token, error) {
 	}, &resp)
 	var answer *Answer
 	switch {
-	case errors.As(err, &answer) && !answer.passing() && answer.Code == mautrix.MForbidden.ErrCode:
+	case errors.As(err, &answer) && !answer.Passing() && answer.Code == mautrix.MForbidden.ErrCode:
 		return Token{}, fmt.Errorf("session: %w: the homeserver does not let %s in with it: %w", ErrWrongPassword, p.User, err)
 	case errors.As(err, &answer) && (answer.Status == http.StatusNotFound || answer.Status == http.StatusBadRequest || answer.Status == http.StatusForbidden):
 		return Token{}, fmt.Errorf("session: the homeserver lets nobody in with a password, or %s not: %w: %w", p.User, errRefused, err)

@@ -99,7 +99,7 @@ func (g given) renew(token Token, start time.Time, milliseconds number) (Token, 
 // refusedFor makes an error one of kind errRefused where the server has answered with one of the codes, and not for the moment.
 func refusedFor(err error, codes ...string) error {
 	var answer *Answer
-	if errors.As(err, &answer) && !answer.passing() {
+	if errors.As(err, &answer) && !answer.Passing() {
 		for _, code := range codes {
 			if answer.Code == code {
 				return fmt.Errorf("%w: %w", errRefused, err)

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/session/internal/folder"
 )
 
 // Token is a bot's session. One without an access token says with which device the bot is to sign in.
@@ -78,7 +80,7 @@ func Load(files Files) (token Token, found bool, err error) {
 		return Token{}, false, fmt.Errorf("session: reading the kept session: %w", err)
 	}
 	if json.Unmarshal(content, &token) != nil { // whose error could quote a token
-		return Token{}, false, fmt.Errorf("session: %s is damaged: remove it, and sign in again", fileName)
+		return Token{}, false, fmt.Errorf("session: %w: %s has no session: remove it, and sign in again", folder.ErrDamaged, fileName)
 	}
 	return token, true, nil
 }

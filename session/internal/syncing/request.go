@@ -1,0 +1,87 @@
+package syncing
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+)
+
+// Sync asks once what is new, as [mautrix.Client.FullSyncRequest] does, and leaves out events that cannot be read: one of them would fail the whole response,
+// at each try again. A member of a room or a server that invites may have made them.
+func Sync(ctx context.Context, client *mautrix.Client, req mautrix.ReqSync) (resp *mautrix.RespSync, err error) {
+	err = get(ctx, client, client.BuildURLWithQuery(mautrix.ClientURLPath{"v3", "sync"}, req.BuildQuery()), &resp)
+	if err == nil {
+		err = whole(resp)
+	}
+	return resp, err
+}
+
+// Page asks once for a page of a room's events between two tokens, the oldest first. It leaves out what [Sync] does.
+func Page(ctx context.Context, client *mautrix.Client, room id.RoomID, from, to string) (resp *mautrix.RespMessages, err error) {
+	query := map[string]string{"dir": string(mautrix.DirectionForward), "from": from, "limit": strconv.Itoa(pageSize)}
+	if to != "" {
+		query["to"] = to
+	}
+	err = get(ctx, client, client.BuildURLWithQuery(mautrix.ClientURLPath{"v3", "rooms", room, "messages"}, query), &resp)
+	return resp, err
+}
+
+const pageSize = 100 // events
+
+// get reads an answer that has events.
+func get(ctx context.Context, client *mautrix.Client, address string, into any) error {
+	body, err := client.MakeFullRequest(ctx, mautrix.FullRequest{Method: http.MethodGet, URL: address, MaxAttempts: 1})
+	if err != nil {
+		return err
+	}
+	if json.Unmarshal(body, into) == nil {
+		return nil
+	}
+	readable, left, err := readable(body)
+	if err == nil {
+		err = json.Unmarshal(readable, into)
+	}
+	if err != nil {
+		return fmt.Errorf("the homeserver's answer cannot be read: %w", err) // whose text has types and no values
+	}
+	client.Log.Warn().Int("events", left).Msg("Events cannot be read, and are left out")
+	return nil
+}
+
+// readable is an object without the events that mautrix cannot read, which are in lists of these names, and how many those are.
+func readable(text []byte) (_ []byte, left int, err error) {
+	var object map[string]json.RawMessage
+	if err := json.Unmarshal(text, &object); err != nil {
+		return nil, 0, err
+	}
+	for name, value := range object {
+		switch {
+		case value[0] == '[' && (name == "events" || name == "chunk"):
+			var events []json.RawMessage
+			if err := json.Unmarshal(value, &events); err != nil {
+				return nil, 0, err
+			}
+			all := len(events)
+			events = slices.DeleteFunc(events, func(evt json.RawMessage) bool { return json.Unmarshal(evt, new(event.Event)) != nil })
+			left += all - len(events)
+			if object[name], err = json.Marshal(events); err != nil {
+				return nil, 0, err
+			}
+		case value[0] == '{':
+			inner, less, err := readable(value)
+			if err != nil {
+				return nil, 0, err
+			}
+			object[name], left = inner, left+less
+		}
+	}
+	text, err = json.Marshal(object)
+	return text, left, err
+}
