@@ -283,6 +283,9 @@ func (y *syncing) previous(at *room, timeline []*pdu) string {
 	if len(timeline) == 0 {
 		return y.token(position{end.depth, y.upTo})
 	}
+	if y.mode == Linear {
+		return y.token(before(timeline[0]))
+	}
 	return y.token(position{timeline[0].depth, timeline[0].pos - 1})
 }
 
