@@ -16,6 +16,7 @@ import (
 type Policy struct {
 	Allow   func(user id.UserID) bool
 	Compare func(ctx context.Context, shown SAS) (same bool, err error) // nil takes all for the same
+	Done    func(user id.UserID, device id.DeviceID, verified bool)     // is told when a verification has ended; nil is told of none
 }
 
 // SAS is what both sides of a verification show (Client-Server API, short authentication string).
@@ -161,10 +162,15 @@ func (v *Verifier) peer(txn id.VerificationTransactionID) (peer, bool) {
 	return found, ok
 }
 
-func (v *Verifier) leave(txn id.VerificationTransactionID) {
+// leave forgets a verification that has ended, and tells the policy.
+func (v *Verifier) leave(txn id.VerificationTransactionID, verified bool) {
 	v.mu.Lock()
-	defer v.mu.Unlock()
+	from, known := v.peers[txn]
 	delete(v.peers, txn)
+	v.mu.Unlock()
+	if known && v.policy.Done != nil {
+		v.running.Go(func() { v.policy.Done(from.user, from.device, verified) })
+	}
 }
 
 // step goes on with a verification.
@@ -250,14 +256,14 @@ func (c callbacks) VerificationCancelled(_ context.Context, txn id.VerificationT
 	if from, ok := c.v.peer(txn); ok {
 		c.v.log.Info().Stringer("user", from.user).Stringer("device", from.device).Str("code", string(code)).Msg("A verification was cancelled")
 	}
-	c.v.leave(txn)
+	c.v.leave(txn, false)
 }
 
 func (c callbacks) VerificationDone(_ context.Context, txn id.VerificationTransactionID, _ event.VerificationMethod) {
 	if from, ok := c.v.peer(txn); ok {
 		c.v.log.Info().Stringer("user", from.user).Stringer("device", from.device).Msg("Verified")
 	}
-	c.v.leave(txn)
+	c.v.leave(txn, true)
 }
 
 // compare has the policy compare, and tells the other side.
@@ -272,10 +278,10 @@ func (v *Verifier) compare(txn id.VerificationTransactionID, shown SAS) {
 	case err != nil:
 		v.note(err, "What a verification shows could not be compared")
 		err = v.helper.CancelVerification(v.ctx, txn, event.VerificationCancelCodeUser, "The bot could not compare.")
-		v.leave(txn)
+		v.leave(txn, false)
 	case !same:
 		err = v.helper.CancelVerification(v.ctx, txn, event.VerificationCancelCodeSASMismatch, "What the bot shows is something else.")
-		v.leave(txn)
+		v.leave(txn, false)
 	default:
 		err = v.helper.ConfirmSAS(v.ctx, txn)
 	}

@@ -142,8 +142,14 @@ func TestTheBotComparesWhatIsShown(t *testing.T) {
 	each(t, func(t *testing.T, server server) {
 		bot, alice, mallory := newAccount(t, server), newPerson(t, server), newPerson(t, server)
 		same, txn := false, id.VerificationTransactionID("")
+		done := make(chan bool, 9)
 		opened, _ := verifiable(t, bot, secure.Policy{
 			Allow: func(id.UserID) bool { return true },
+			Done: func(user id.UserID, device id.DeviceID, verified bool) {
+				assert.Equal(t, alice.UserID, user)
+				assert.Equal(t, alice.DeviceID, device)
+				done <- verified
+			},
 			Compare: func(ctx context.Context, shown secure.SAS) (bool, error) {
 				assert.Equal(t, alice.UserID, shown.User)
 				assert.Equal(t, alice.DeviceID, shown.Device)
@@ -173,6 +179,12 @@ func TestTheBotComparesWhatIsShown(t *testing.T) {
 			}
 			assert.Equal(t, same, trusts(t, alice.machine, bot.user))
 			assert.Equal(t, same, trusts(t, opened.Machine(), alice.UserID))
+			select {
+			case verified := <-done:
+				assert.Equal(t, same, verified)
+			case <-time.After(20 * time.Second):
+				t.Error("nobody is told of the end")
+			}
 		}
 	})
 }
