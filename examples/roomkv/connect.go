@@ -23,6 +23,7 @@ type login struct {
 	config   session.Config
 	bot      *session.Bot // without encryption
 	secure   *session.Bot // with it, nil until it is needed
+	made     bool         // whether opening that has made a recovery key
 }
 
 // connect logs in as the account says: with an access token, else with the kept login, else by OAuth where that is not nil, else with the password. Two
@@ -123,14 +124,23 @@ func (a *app) encrypted(ctx context.Context, l *login, recoveryKey string, adapt
 		return nil, err
 	}
 	l.secure = opened
-	if _, err := os.Stat(made); err == nil && errors.Is(before, fs.ErrNotExist) {
-		fmt.Fprintf(os.Stderr, "%s had no key backup, and has one now. The recovery key is in %s.\n"+
-			"Keep a copy in another place: without it, what is encrypted is lost with this computer.\n", opened.Client.UserID, made)
+	if _, err := os.Stat(made); err == nil {
+		l.made = errors.Is(before, fs.ErrNotExist)
 	}
 	if adapt == nil {
 		return opened, opened.FetchKeys(ctx)
 	}
 	return opened, nil
+}
+
+// tellOfKey tells the person of a recovery key that was made on the way.
+func (l *login) tellOfKey() {
+	if !l.made {
+		return
+	}
+	fmt.Fprintf(os.Stderr, "%s had no key backup, and has one now. The recovery key is in %s.\n"+
+		"Keep a copy in another place: without it, what is encrypted is lost with this computer.\n", l.bot.Client.UserID, l.recoveryFile())
+	l.made = false
 }
 
 // keysDir is where the keys of the device are.

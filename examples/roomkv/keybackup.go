@@ -83,10 +83,11 @@ func (a *app) keybackupSaveAll() *cobra.Command {
 		Example: "  roomkv keybackup save-all",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, bot, err := a.withBackup(cmd)
+			login, bot, err := a.withBackup(cmd)
 			if err != nil {
 				return err
 			}
+			login.tellOfKey()
 			saved, err := bot.Backup().SaveAll(cmd.Context())
 			if a.json {
 				return errors.Join(json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]int{"saved": saved}), err)

@@ -126,7 +126,7 @@ Values in encrypted rooms stay readable with the account's recovery key. Where t
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "Logged out %s.\n", kept.kept.User)
 			if key != "" {
-				fmt.Fprintf(cmd.ErrOrStderr(), "The account's recovery key is in %s. Without it, encrypted values cannot be read again: give it as --recovery-key-file.\n", key)
+				fmt.Fprintf(cmd.ErrOrStderr(), "The account's recovery key is in %s.\nWithout it, encrypted values cannot be read again: give it as --recovery-key-file.\n", key)
 			}
 			return nil
 		},

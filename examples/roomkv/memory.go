@@ -111,6 +111,7 @@ func (a *app) botFor(ctx context.Context, m *memory, login *login, room id.RoomI
 		return nil, err
 	}
 	bot, err := a.encrypted(ctx, login, recoveryKey, nil)
+	login.tellOfKey()
 	if errors.Is(err, session.ErrRecoveryKeyNeeded) && !m.encrypt {
 		return login.bot, nil
 	}

@@ -30,6 +30,7 @@ func TestRawFilesComeBack(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, file, string(rawOf(text)), name)
 	}
+	assert.IsType(t, rawBytes{}, valueOfRaw("a\x00b"), "not every homeserver stores such a text")
 	for value, want := range map[string]string{ // of others
 		`"Hello!"`: "Hello!", `5`: "5", `{"base64":5}`: `{"base64":5}`, `{"base64":null}`: `{"base64":null}`, `{"base64":"!"}`: `{"base64":"!"}`,
 		`{"base64":"QQ==","more":1}`: `{"base64":"QQ==","more":1}`, `{"base64":""}`: "", `[1]`: "[1]", `{"Base64":"QQ=="}`: `{"Base64":"QQ=="}`,

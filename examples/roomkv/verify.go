@@ -91,10 +91,11 @@ func (a *app) verify(cmd *cobra.Command, login *login, with id.UserID, yes bool)
 			},
 		}
 	})
+	login.tellOfKey()
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "Waiting for %s to verify %s, device %s. Ctrl-C ends that.\n", with, bot.Client.UserID, bot.Client.DeviceID)
+	fmt.Fprintf(out, "Waiting for %s to verify %s, device %s.\nCtrl-C ends that.\n", with, bot.Client.UserID, bot.Client.DeviceID)
 	over := make(chan error, 1)
 	go func() { over <- bot.Run(ctx) }()
 	select {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 
@@ -22,6 +23,7 @@ type person struct {
 	machine *crypto.OlmMachine
 	helper  *verificationhelper.VerificationHelper
 	agrees  bool
+	ready   id.VerificationTransactionID // shows emojis, and has no answer yet; the sync alone uses it
 	shown   chan []rune
 	ended   chan event.VerificationCancelCode // "" where all went well
 }
@@ -33,6 +35,7 @@ func newPerson(t *testing.T, agrees bool) *person {
 	require.NoError(t, err)
 	p.helper = verificationhelper.NewVerificationHelper(p.Client, p.machine, nil, p, false, false, true)
 	require.NoError(t, p.helper.Init(t.Context()))
+	p.Syncer = &answering{DefaultSyncer: p.Syncer.(*mautrix.DefaultSyncer), p: p, t: t}
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	over := make(chan struct{})
 	go func() {
@@ -46,6 +49,45 @@ func newPerson(t *testing.T, agrees bool) *person {
 	return p
 }
 
+// answering confirms what the person is shown once a response of the sync was processed, for mautrix's helper works on a copy of what it knows. The other
+// side's MAC waits for that: the helper compares the wrong keys otherwise (v0.32.0).
+type answering struct {
+	*mautrix.DefaultSyncer
+	p         *person
+	t         *testing.T
+	confirmed bool
+	macs      []*event.Event
+}
+
+// ProcessResponse implements [mautrix.Syncer].
+func (a *answering) ProcessResponse(ctx context.Context, resp *mautrix.RespSync, since string) error {
+	rest := *resp
+	rest.ToDevice.Events = nil
+	for _, evt := range resp.ToDevice.Events {
+		if evt.Type.Type == event.ToDeviceVerificationMAC.Type {
+			a.macs = append(a.macs, evt)
+		} else {
+			rest.ToDevice.Events = append(rest.ToDevice.Events, evt)
+		}
+	}
+	err := a.DefaultSyncer.ProcessResponse(ctx, &rest, since)
+	txn := a.p.ready
+	switch a.p.ready = ""; {
+	case txn == "":
+	case a.p.agrees:
+		assert.NoError(a.t, a.p.helper.ConfirmSAS(ctx, txn))
+		a.confirmed = true
+	default:
+		assert.NoError(a.t, a.p.helper.CancelVerification(ctx, txn, event.VerificationCancelCodeSASMismatch, ""))
+	}
+	if a.confirmed && len(a.macs) > 0 {
+		late := mautrix.RespSync{NextBatch: resp.NextBatch, DeviceOTKCount: resp.DeviceOTKCount}
+		late.ToDevice.Events, a.macs = a.macs, nil
+		err = errors.Join(err, a.DefaultSyncer.ProcessResponse(ctx, &late, since))
+	}
+	return err
+}
+
 func (p *person) VerificationRequested(context.Context, id.VerificationTransactionID, id.UserID, id.DeviceID) {
 }
 
@@ -54,16 +96,9 @@ func (p *person) VerificationReady(ctx context.Context, txn id.VerificationTrans
 	go func() { _ = p.helper.StartSAS(ctx, txn) }() // which waits for this callback
 }
 
-func (p *person) ShowSAS(ctx context.Context, txn id.VerificationTransactionID, emojis []rune, _ []string, _ []int) {
+func (p *person) ShowSAS(_ context.Context, txn id.VerificationTransactionID, emojis []rune, _ []string, _ []int) {
 	p.shown <- emojis
-	ctx = context.WithoutCancel(ctx)
-	go func() {
-		if p.agrees {
-			_ = p.helper.ConfirmSAS(ctx, txn)
-		} else {
-			_ = p.helper.CancelVerification(ctx, txn, event.VerificationCancelCodeSASMismatch, "")
-		}
-	}()
+	p.ready = txn
 }
 
 func (p *person) VerificationCancelled(_ context.Context, _ id.VerificationTransactionID, code event.VerificationCancelCode, _ string) {
