@@ -83,5 +83,6 @@ Colour is for terminals only; NO_COLOR=1 turns it off there too.`,
 		a.verifyCommand(),
 		a.keybackupCommand(),
 	)
+	completeInBash(root)
 	return root
 }
