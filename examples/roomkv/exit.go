@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"maunium.net/go/mautrix"
@@ -57,6 +58,10 @@ func hint(verb *cobra.Command, code int, err error) string {
 		return "Wait for the other command, or log in beside it with another --profile"
 	case errors.Is(err, session.ErrNoDevice):
 		return "A login of its own has keys of its own: roomkv login, in another --profile"
+	case errors.Is(err, session.ErrCrossSigning) && strings.Contains(err.Error(), "asks for the password"):
+		return "Give it once: --password-file, or " + envPassword
+	case strings.Contains(err.Error(), "lets nobody in with a password"):
+		return "Approve the login in a browser: roomkv login --oauth, or --device-code"
 	case errors.Is(err, mautrix.MUnknownToken):
 		return "The login, or the access token that was given, is no longer valid. Log in again with: roomkv login"
 	case errors.Is(err, roomkv.ErrRoomUpgraded):

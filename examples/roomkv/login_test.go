@@ -226,6 +226,11 @@ func TestLoginByOAuth(t *testing.T) {
 
 func TestLoginUsage(t *testing.T) {
 	t.Parallel()
+	modern := newAuthority(t).shell()
+	modern.set(envPassword, "anything")
+	refused := modern.run("login")
+	assert.Equal(t, exitError, refused.code)
+	assert.Contains(t, refused.err, "roomkv login --oauth")
 	sh := newShell(t)
 	assert.Equal(t, exitUsage, sh.run("login", "--oauth", "--device-code").code)
 	here := sh.run("login", "--oauth")
