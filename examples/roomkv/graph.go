@@ -49,7 +49,7 @@ A file that is there already stays unless --force is given.`,
 			if err != nil {
 				return err
 			}
-			events, err := eventsOf(cmd.Context(), store.session.client, store.room, &a.memory, limit, values)
+			events, err := eventsOf(cmd.Context(), store.bot.Client, store.room, &a.memory, limit, values)
 			if err != nil {
 				return err
 			}

@@ -142,8 +142,14 @@ func TestTheBotComparesWhatIsShown(t *testing.T) {
 	each(t, func(t *testing.T, server server) {
 		bot, alice, mallory := newAccount(t, server), newPerson(t, server), newPerson(t, server)
 		same, txn := false, id.VerificationTransactionID("")
+		done := make(chan bool, 9)
 		opened, _ := verifiable(t, bot, secure.Policy{
 			Allow: func(id.UserID) bool { return true },
+			Done: func(user id.UserID, device id.DeviceID, verified bool) {
+				assert.Equal(t, alice.UserID, user)
+				assert.Equal(t, alice.DeviceID, device)
+				done <- verified
+			},
 			Compare: func(ctx context.Context, shown secure.SAS) (bool, error) {
 				assert.Equal(t, alice.UserID, shown.User)
 				assert.Equal(t, alice.DeviceID, shown.Device)
@@ -173,7 +179,41 @@ func TestTheBotComparesWhatIsShown(t *testing.T) {
 			}
 			assert.Equal(t, same, trusts(t, alice.machine, bot.user))
 			assert.Equal(t, same, trusts(t, opened.Machine(), alice.UserID))
+			select {
+			case verified := <-done:
+				assert.Equal(t, same, verified)
+			case <-time.After(20 * time.Second):
+				t.Error("nobody is told of the end")
+			}
 		}
+	})
+}
+
+// A person is often faster than whoever compares for the bot.
+func TestTheOtherSideConfirmsFirst(t *testing.T) {
+	each(t, func(t *testing.T, server server) {
+		bot, alice, mallory := newAccount(t, server), newPerson(t, server), newPerson(t, server)
+		var verifier *secure.Verifier
+		ended := make(chan bool, 1)
+		opened, made := verifiable(t, bot, secure.Policy{
+			Allow: func(id.UserID) bool { return true },
+			Compare: func(ctx context.Context, shown secure.SAS) (bool, error) {
+				assert.Eventually(t, func() bool { return string(alice.emojis()) == string(shown.Emojis) }, 5*time.Second, 5*time.Millisecond)
+				// Alice confirms in her sync, which this wakes.
+				_, err := mallory.SendToDevice(ctx, event.ToDeviceDummy, &mautrix.ReqSendToDevice{
+					Messages: map[id.UserID]map[id.DeviceID]*event.Content{alice.UserID: {alice.DeviceID: {Parsed: &event.DummyEventContent{}}}},
+				})
+				assert.Eventually(t, func() bool { return verifier.Held() == 1 }, 20*time.Second, 5*time.Millisecond, "alice has confirmed")
+				return true, err
+			},
+			Done: func(_ id.UserID, _ id.DeviceID, verified bool) { ended <- verified },
+		})
+		verifier = made
+		fakehstest.Sync(t, alice.Client)
+		assert.Equal(t, event.VerificationCancelCode(""), alice.verifies(t, bot.user))
+		assert.True(t, <-ended)
+		assert.True(t, trusts(t, alice.machine, bot.user))
+		assert.True(t, trusts(t, opened.Machine(), alice.UserID))
 	})
 }
 
