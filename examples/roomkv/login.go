@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -45,7 +46,7 @@ Another --profile is another login beside it: of another account, or a second de
 			case deviceCode:
 				oauth = &session.OAuth{Flow: session.OAuthDeviceCode, ShowCode: showCode(errs)}
 			}
-			login, err := a.connect(cmd.Context(), a.account, oauth)
+			login, err := a.signIn(cmd.Context(), oauth)
 			if err != nil {
 				return err
 			}
@@ -68,6 +69,23 @@ Another --profile is another login beside it: of another account, or a second de
 	cmd.Flags().BoolVar(&deviceCode, "device-code", false, "approve the login with a code, in a browser anywhere")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	return cmd
+}
+
+// signIn logs in, also where the homeserver has ended the kept login.
+func (a *app) signIn(ctx context.Context, oauth *session.OAuth) (*login, error) {
+	login, err := a.connect(ctx, a.account, oauth)
+	if err != nil {
+		return nil, err
+	}
+	_, err = login.bot.Client.Whoami(ctx)
+	if errors.Is(err, session.ErrSignedOut) && !login.borrowed {
+		err = a.close()
+		a.logins = nil
+		if err == nil {
+			login, err = a.connect(ctx, a.account, oauth)
+		}
+	}
+	return login, err
 }
 
 // loginLine is what --json prints of a login.

@@ -268,6 +268,25 @@ func TestLoginIsRefreshed(t *testing.T) {
 	assert.Contains(t, got.err, "roomkv login")
 	sh.set(envPassword, password)
 	sh.ok("rooms")
+
+	require.NoError(t, server.LogOut(bot.UserID))
+	assert.Contains(t, sh.run("login").err, "Logged in as "+bot.UserID.String(), "it looks whether the kept login is good")
+	sh.ok("rooms")
+}
+
+// Ctrl-C ends what waits for somebody.
+func TestWaitingIsInterrupted(t *testing.T) {
+	t.Parallel()
+	login := newAuthority(t).shell().start("login", "--oauth")
+	login.waitFor(t, `^  (http\S+)$`)
+	require.NoError(t, login.cmd.Process.Signal(os.Interrupt))
+	assert.Equal(t, exitInterrupted, login.end(), login.said.String())
+
+	verify := newShell(t).start("verify", "@alice:example.org", "--yes")
+	verify.waitFor(t, `^Ctrl-C ends that`)
+	require.NoError(t, verify.cmd.Process.Signal(os.Interrupt))
+	assert.Equal(t, exitInterrupted, verify.end(), verify.said.String())
+	assert.NotContains(t, verify.said.String(), "Verified")
 }
 
 func TestVersion(t *testing.T) {

@@ -188,8 +188,7 @@ func (r *reader) reads(block []typed, columns int, alice *person) {
 	reply, names := r.reply, r.names
 	if alice != nil {
 		reply = append(reply[:len(reply):len(reply)], reaction{shows: regexp.MustCompile(`(?m)^Waiting for `), do: func([]string) string {
-			_, err := alice.helper.StartVerification(r.t.Context(), id.UserID(r.value(envUser)))
-			assert.NoError(r.t, err)
+			alice.asks(r.t, id.UserID(r.value(envUser)))
 			return ""
 		}})
 		names = strings.NewReplacer(alice.UserID.String(), "@alice:example.org", r.value(envUser), "@bot:example.org")

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -100,7 +99,11 @@ func (a *app) verify(cmd *cobra.Command, login *login, with id.UserID, yes bool)
 	go func() { over <- bot.Run(ctx) }()
 	select {
 	case err := <-over:
-		return cmp.Or(err, cmd.Context().Err())
+		if err == nil { // Run has seen the signal that ends this context too
+			<-cmd.Context().Done()
+			err = cmd.Context().Err()
+		}
+		return err
 	case done := <-ended:
 		stop()
 		return a.printVerified(cmd, done, <-over)

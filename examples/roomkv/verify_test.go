@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -23,6 +24,7 @@ type person struct {
 	machine *crypto.OlmMachine
 	helper  *verificationhelper.VerificationHelper
 	agrees  bool
+	turn    sync.Mutex                   // is held while the helper works, which works on a copy of what it knows
 	ready   id.VerificationTransactionID // shows emojis, and has no answer yet; the sync alone uses it
 	shown   chan []rune
 	ended   chan event.VerificationCancelCode // "" where all went well
@@ -49,8 +51,8 @@ func newPerson(t *testing.T, agrees bool) *person {
 	return p
 }
 
-// answering confirms what the person is shown once a response of the sync was processed, for mautrix's helper works on a copy of what it knows. The other
-// side's MAC waits for that: the helper compares the wrong keys otherwise (v0.32.0).
+// answering confirms what the person is shown once a response of the sync was processed. The other side's MAC waits for that: mautrix's helper compares the
+// wrong keys otherwise (v0.32.0).
 type answering struct {
 	*mautrix.DefaultSyncer
 	p         *person
@@ -61,10 +63,12 @@ type answering struct {
 
 // ProcessResponse implements [mautrix.Syncer].
 func (a *answering) ProcessResponse(ctx context.Context, resp *mautrix.RespSync, since string) error {
+	a.p.turn.Lock()
+	defer a.p.turn.Unlock()
 	rest := *resp
 	rest.ToDevice.Events = nil
 	for _, evt := range resp.ToDevice.Events {
-		if evt.Type.Type == event.ToDeviceVerificationMAC.Type {
+		if evt.Type.Type == event.ToDeviceVerificationMAC.Type && !a.confirmed {
 			a.macs = append(a.macs, evt)
 		} else {
 			rest.ToDevice.Events = append(rest.ToDevice.Events, evt)
@@ -93,7 +97,19 @@ func (p *person) VerificationRequested(context.Context, id.VerificationTransacti
 
 func (p *person) VerificationReady(ctx context.Context, txn id.VerificationTransactionID, _ id.DeviceID, _, _ bool, _ *verificationhelper.QRCode) {
 	ctx = context.WithoutCancel(ctx)
-	go func() { _ = p.helper.StartSAS(ctx, txn) }() // which waits for this callback
+	go func() {
+		p.turn.Lock() // once this callback has returned
+		defer p.turn.Unlock()
+		_ = p.helper.StartSAS(ctx, txn)
+	}()
+}
+
+// asks begins to verify a user.
+func (p *person) asks(t *testing.T, user id.UserID) {
+	p.turn.Lock()
+	defer p.turn.Unlock()
+	_, err := p.helper.StartVerification(t.Context(), user)
+	assert.NoError(t, err)
 }
 
 func (p *person) ShowSAS(_ context.Context, txn id.VerificationTransactionID, emojis []rune, _ []string, _ []int) {
@@ -118,8 +134,7 @@ func TestVerify(t *testing.T) {
 		alice := newPerson(t, agrees)
 		verify := sh.start("verify", alice.UserID.String(), "--yes")
 		verify.waitFor(t, `^Waiting for `)
-		_, err := alice.helper.StartVerification(t.Context(), sh.bot.UserID)
-		require.NoError(t, err)
+		alice.asks(t, sh.bot.UserID)
 		code := verify.end()
 		emojis := <-alice.shown
 		for _, emoji := range emojis {

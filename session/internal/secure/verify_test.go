@@ -28,6 +28,7 @@ type person struct {
 	helper  *verificationhelper.VerificationHelper
 	ended   chan event.VerificationCancelCode // "" where all went well
 
+	starts    sync.Mutex // held while the person asks, for mautrix's helper sends that before it keeps it
 	mu        sync.Mutex
 	shown     []rune
 	ready     id.VerificationTransactionID // shows emojis that are to be confirmed
@@ -49,6 +50,8 @@ func newPerson(t *testing.T, server server) *person {
 // takesTurns confirms in the person's sync, for mautrix's helper works on a copy of what it knows. The bot's MAC waits for that: mautrix 0.32 compares the
 // wrong master keys where it has that first.
 func (p *person) takesTurns(ctx context.Context, resp *mautrix.RespSync, _ string) bool {
+	p.starts.Lock()
+	defer p.starts.Unlock()
 	p.mu.Lock()
 	ready := p.ready
 	p.ready = ""
@@ -101,9 +104,16 @@ func (p *person) VerificationDone(context.Context, id.VerificationTransactionID,
 
 // verifies asks the bot, and waits for the end.
 func (p *person) verifies(t *testing.T, bot id.UserID) event.VerificationCancelCode {
-	_, err := p.helper.StartVerification(t.Context(), bot)
-	require.NoError(t, err)
+	p.asks(t, bot)
 	return p.waits(t)
+}
+
+func (p *person) asks(t *testing.T, bot id.UserID) id.VerificationTransactionID {
+	p.starts.Lock()
+	defer p.starts.Unlock()
+	txn, err := p.helper.StartVerification(t.Context(), bot)
+	require.NoError(t, err)
+	return txn
 }
 
 func (p *person) waits(t *testing.T) event.VerificationCancelCode {
@@ -188,9 +198,7 @@ func TestTheBotComparesWhatIsShown(t *testing.T) {
 		})
 		fakehstest.Sync(t, alice.Client)
 		for _, same = range []bool{false, true} {
-			var err error
-			txn, err = alice.helper.StartVerification(t.Context(), bot.user)
-			require.NoError(t, err)
+			txn = alice.asks(t, bot.user)
 			code := alice.waits(t)
 			if same {
 				assert.Equal(t, event.VerificationCancelCode(""), code)
