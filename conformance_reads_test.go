@@ -30,6 +30,7 @@ var readRows = []row{
 	{name: "Get gives back values that an event cannot hold", in: "perkey perkey/encrypted single/following", run: getSomeValues},
 	{name: "Get finds any key", in: layouts4 + " " + secretly, run: getAnyKey},
 	{name: "Get reads what opsdroid writes", in: "single custom perkey", run: getOpsdroids},
+	{name: "Get reads what opsdroid writes over a key whose name it does not see", in: "single custom perkey", run: getOpsdroidsOverEscaped},
 	{name: "Get reads the oldest opsdroid's format", in: "perkey", run: getOldestOpsdroids},
 	{name: "Entry tells revision, sender and time", in: inAll, run: entryTells},
 	{name: "Entry tells who has written", in: each + " " + followed, run: entryOfOthers},
@@ -203,6 +204,24 @@ func getOpsdroids(t *testing.T, e *env) {
 	assert.Equal(t, map[string]string{"n": "7", "d": `{"a":["b",null]}`, "empty": "{}"}, memoryOf(t, e.store))
 	require.NoError(t, e.store.Put(ctx, "n", 8))
 	assert.InDelta(t, 8, e.raw(t, "n")["n"], 0, "which opsdroid reads")
+}
+
+// roomkv has this key under an escaped name. opsdroid looks for the key itself, and copies the rest.
+func getOpsdroidsOverEscaped(t *testing.T, e *env) {
+	ctx := t.Context()
+	const key = "m.mentions" // Synapse takes only an object with fields of its own under it
+	require.NoError(t, e.store.Put(ctx, key, map[string]bool{"ours": true}))
+	var content map[string]any // with the field that names what the writer had merged
+	require.NoError(t, e.client.StateEvent(ctx, e.room, database, e.stateKey(key), &content))
+	content[key] = map[string]bool{"room": true}
+	e.sendRaw(t, key, content)
+	e.reads(t, key, `{"room":true}`)
+	require.NoError(t, e.store.Put(ctx, "other", 1))
+	for _, store := range []*roomkv.Store{e.store, e.another(t)} {
+		var got json.RawMessage
+		require.NoError(t, store.Get(ctx, key, &got))
+		assert.JSONEq(t, `{"room":true}`, string(got))
+	}
 }
 
 func getOldestOpsdroids(t *testing.T, e *env) {

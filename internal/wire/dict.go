@@ -22,16 +22,14 @@ type Dict struct {
 	ParentsText string
 }
 
-// ParseDict reads the content of the single-state-key layout. Where a key stands under its escaped name and its plain
-// one too, as after opsdroid wrote it, the escaped one counts. The error is ErrFormat, for a content that is no object.
+// ParseDict reads the content of the single-state-key layout. Where a key stands under its escaped name and its plain one too, the plain one counts:
+// opsdroid has written it over the other, which it does not see, and no writer of roomkv leaves it. The error is ErrFormat, for a content that is no object.
 func ParseDict(content json.RawMessage) (Dict, error) {
 	dict, expires, err := parse(content)
 	for name, stored := range dict.Names {
 		if key, ok := KeyOf(name); ok && name != Name(key) {
 			delete(dict.Names, name)
-			if _, escaped := dict.Names[Name(key)]; !escaped {
-				dict.Names[Name(key)] = stored
-			}
+			dict.Names[Name(key)] = stored
 		}
 	}
 	dict.mend()
@@ -79,6 +77,9 @@ func (d *Dict) keep(stateKey string) error {
 	})
 	if len(names) == 0 || stateKey == "" {
 		return nil
+	}
+	if _, plain := names[stateKey]; plain && Name(stateKey) != stateKey {
+		delete(names, Name(stateKey)) // as in ParseDict
 	}
 	if len(names) == 1 {
 		for name, stored := range names {
