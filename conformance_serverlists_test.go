@@ -17,6 +17,7 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
+	"github.com/roomkv/roomkv/internal/homeserver/hstest"
 	"github.com/roomkv/roomkv/internal/matrix"
 )
 
@@ -377,12 +378,17 @@ func serverSyncIsLimited(t *testing.T, e *env) {
 	assert.False(t, brought["old"])
 }
 
-// Package session's bot tells handlers of what a sync has skipped.
+// Package session's bot tells handlers of what a sync has skipped. It asks backward for one event before the sync's token, and then forward from the
+// start of that page. Forward from the sync's token itself, Dendrite leaves out the first event unless the last thing that the sync saw is in this room.
 func serverListsWhatASyncHasSkipped(t *testing.T, e *env) {
 	for i := range 3 {
 		e.put(t, e.client, "old", fmt.Sprintf(`{"v":%d}`, i)).event(t)
 	}
 	e.listed(t, 3)
+	elsewhere := *e
+	elsewhere.room = hstest.Room(t, e.client)
+	elsewhere.put(t, e.client, "elsewhere", `{"v":1}`).event(t)
+	elsewhere.listed(t, 1)
 	ask := mautrix.ReqSync{FilterID: `{"room":{"timeline":{"limit":3}}}`}
 	first, err := e.client.FullSyncRequest(t.Context(), ask)
 	require.NoError(t, err)
@@ -396,7 +402,9 @@ func serverListsWhatASyncHasSkipped(t *testing.T, e *env) {
 	require.NoError(t, err)
 	timeline := next.Rooms.Join[e.room].Timeline
 	require.True(t, timeline.Limited)
-	for from, pages := ask.Since, 0; from != "" && pages < 10; pages++ {
+	before, err := e.client.Messages(t.Context(), e.room, ask.Since, "", mautrix.DirectionBackward, nil, 1)
+	require.NoError(t, err)
+	for from, pages := before.Start, 0; from != "" && pages < 10; pages++ {
 		page, err := e.client.Messages(t.Context(), e.room, from, timeline.PrevBatch, mautrix.DirectionForward, nil, 3)
 		require.NoError(t, err)
 		for _, evt := range page.Chunk {

@@ -273,12 +273,12 @@ func shardsWatch(t *testing.T, e *env) {
 	require.NoError(t, e.another(t).Put(ctx, "{u}/b", 20))
 	require.NoError(t, e.another(t).Delete(ctx, "{u}/c"))
 	e.settle(t)
-	changes := e.watch(t, 2, roomkv.WatchFrom(entry.Revision))
+	changes := e.resume(t, 2, entry.Revision)
 	assert.Equal(t, []string{"{u}/b: 2 -> 20", "{u}/c: 3 -> "}, changes())
 	require.NoError(t, e.another(t).Put(ctx, "{late}", 5)) // the first of an event, for which the watch lists further back
 	require.NoError(t, e.another(t).Put(ctx, "{late}", 6))
 	e.settle(t)
-	changes = e.watch(t, 5, roomkv.WatchFrom(entry.Revision))
+	changes = e.resume(t, 5, entry.Revision)
 	require.NoError(t, e.store.Put(ctx, "live", 4))
 	assert.Equal(t, []string{"{u}/b: 2 -> 20", "{u}/c: 3 -> ", "{late}:  -> 5", "{late}: 5 -> 6", "live:  -> 4"}, changes())
 }

@@ -7,7 +7,6 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	mathrand "math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -26,10 +25,10 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv"
-	"github.com/roomkv/roomkv/internal/fakehs"
 	"github.com/roomkv/roomkv/internal/homeserver"
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
 	"github.com/roomkv/roomkv/internal/wire"
+	"github.com/roomkv/roomkv/roomkvtest"
 )
 
 // The table of conformance says what roomkv does, and what a homeserver does that roomkv relies on. It runs on any homeserver: on a
@@ -46,6 +45,20 @@ type accounts interface {
 	NewDevice(ctx context.Context, user id.UserID) (*mautrix.Client, error)
 	Password(user id.UserID) (string, error)
 }
+
+// testServer is a server for bots' authors. The table runs on it so that what package roomkvtest has is what is held against real homeservers.
+type testServer struct{ *roomkvtest.Server }
+
+func (s testServer) Register(_ context.Context, prefix string) (*mautrix.Client, error) {
+	return s.Client(prefix + "-" + strings.ToLower(rand.Text())), nil
+}
+
+func (s testServer) NewDevice(_ context.Context, user id.UserID) (*mautrix.Client, error) {
+	return s.Client(user.Localpart()), nil
+}
+
+// Password implements accounts. See [roomkvtest.Server.ServeHTTP].
+func (s testServer) Password(user id.UserID) (string, error) { return user.Localpart(), nil }
 
 // subject is a homeserver that the table runs on.
 type subject struct {
@@ -405,9 +418,7 @@ func subjects(t *testing.T) []*subject {
 	hstest.Real(t)
 	server := hstest.Server(t)
 	if os.Getenv(homeserver.EnvURL) == "" {
-		inMemory := func(mode fakehs.Mode) *fakehs.Server { // with IDs of its own: this process remembers those of account data
-			return fakehs.New(fakehs.Options{Mode: mode, Seed: mathrand.Uint64()})
-		}
+		inMemory := func(mode roomkvtest.Mode) accounts { return testServer{roomkvtest.New(t, mode)} }
 		second, err := homeserver.Start(t.Context())
 		require.NoError(t, err)
 		t.Cleanup(func() { assert.NoError(t, second.Close()) })
@@ -416,8 +427,8 @@ func subjects(t *testing.T) []*subject {
 			linear, forking = forking, linear
 		}
 		return []*subject{
-			{servers: []accounts{inMemory(fakehs.Linear)}, name: "memory, as Dendrite", like: dendrite, half: linear},
-			{servers: []accounts{inMemory(fakehs.Forking)}, name: "memory, as Synapse", like: synapse, half: forking},
+			{servers: []accounts{inMemory(roomkvtest.Linear)}, name: "memory, as Dendrite", like: dendrite, half: linear},
+			{servers: []accounts{inMemory(roomkvtest.Forking)}, name: "memory, as Synapse", like: synapse, half: forking},
 			{servers: []accounts{server, second}, name: "dendrite", like: dendrite, most: 1},
 		}
 	}

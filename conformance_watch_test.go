@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -37,25 +38,49 @@ var watchRows = []row{
 // watched are the settings in which a store can watch.
 const watched = followed + " single/encrypted/following perkey/encrypted/following"
 
-// watch collects changes until there are as many as wanted. It has begun when a change of the key "begun" was told, which it leaves out.
-func (e *env) watch(t *testing.T, want int, opts ...roomkv.WatchOption) (changes func() []string) {
-	t.Helper()
+// watch collects changes of an empty memory, from now on, until there are as many as wanted. It leaves out those of the key "begun".
+func (e *env) watch(t *testing.T, want int) (changes func() []string) {
+	begun, changes := e.collect(t, want)
+	for n := 0; ; n++ {
+		require.NoError(t, e.store.Put(t.Context(), "begun", n))
+		select {
+		case <-begun:
+			return changes
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// watchSome is watch with options.
+func (e *env) watchSome(t *testing.T, want int, opts ...roomkv.WatchOption) (changes func() []string) {
+	begun, changes := e.collect(t, want, append(opts, roomkv.WatchInitial())...)
+	<-begun
+	return changes
+}
+
+// resume is watch from a revision on.
+func (e *env) resume(t *testing.T, want int, from roomkv.Revision) (changes func() []string) {
+	_, changes = e.collect(t, want, roomkv.WatchFrom(from))
+	return changes
+}
+
+// collect collects changes until there are as many as wanted. It has begun when a change of the key "begun" was told or the end of what is there, and it
+// leaves out both, or when it has ended.
+func (e *env) collect(t *testing.T, want int, opts ...roomkv.WatchOption) (begun <-chan bool, changes func() []string) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	begun, done := make(chan bool), make(chan bool)
+	begins, done := make(chan bool), make(chan bool)
+	begin := sync.OnceFunc(func() { close(begins) })
 	var got []roomkv.Change
 	go func() {
 		defer close(done)
+		defer begin()
 		defer cancel()
-		begins := true
 		for change, err := range e.store.Watch(ctx, opts...) {
 			if !assert.NoError(t, err, "after %v", spell(got)) {
 				return
 			}
-			if change.Key == "begun" {
-				if begins {
-					close(begun)
-				}
-				begins = false
+			if change.Key == "begun" || change.EndOfInitial {
+				begin()
 				continue
 			}
 			assert.NotEmpty(t, change.Revision)
@@ -65,19 +90,7 @@ func (e *env) watch(t *testing.T, want int, opts ...roomkv.WatchOption) (changes
 			}
 		}
 	}()
-	if len(opts) == 0 {
-		for n := 0; ; n++ {
-			require.NoError(t, e.store.Put(t.Context(), "begun", n))
-			select {
-			case <-begun:
-			case <-done:
-			case <-time.After(50 * time.Millisecond):
-				continue
-			}
-			break
-		}
-	}
-	return func() []string {
+	return begins, func() []string {
 		<-done
 		return spell(got)
 	}
@@ -103,10 +116,9 @@ func watchTells(t *testing.T, e *env) {
 
 func watchSome(t *testing.T, e *env) {
 	ctx := t.Context()
-	key := e.watch(t, 2, roomkv.WatchKey("a"))
-	prefix := e.watch(t, 2, roomkv.WatchPrefix("b"))
+	key := e.watchSome(t, 2, roomkv.WatchKey("a"))
+	prefix := e.watchSome(t, 2, roomkv.WatchPrefix("b"))
 	all := e.watch(t, 5)
-	time.Sleep(100 * time.Millisecond) // until the first two have begun, for the last one has
 	require.NoError(t, e.store.Put(ctx, "a", 1))
 	require.NoError(t, e.store.Put(ctx, "b1", 2))
 	require.NoError(t, e.store.Put(ctx, "c", 3))
@@ -119,9 +131,8 @@ func watchSome(t *testing.T, e *env) {
 
 func watchAny(t *testing.T, e *env) {
 	ctx := t.Context()
-	some := e.watch(t, 4, roomkv.WatchPrefix("a", "b"), roomkv.WatchKey("c"), roomkv.WatchPrefix("d"))
+	some := e.watchSome(t, 4, roomkv.WatchPrefix("a", "b"), roomkv.WatchKey("c"), roomkv.WatchPrefix("d"))
 	all := e.watch(t, 6)
-	time.Sleep(100 * time.Millisecond) // until the first has begun, for the last one has
 	for n, key := range []string{"a1", "other", "b1", "cc", "c", "d1"} {
 		require.NoError(t, e.store.Put(ctx, key, n))
 	}
@@ -204,7 +215,7 @@ func watchInitialThenFrom(t *testing.T, e *env) {
 			break
 		}
 	}
-	changes := e.watch(t, 2, roomkv.WatchFrom(end))
+	changes := e.resume(t, 2, end)
 	require.NoError(t, e.store.Put(ctx, "c", 3))
 	require.NoError(t, e.store.Delete(ctx, "a"))
 	assert.Equal(t, []string{"c:  -> 3", "a: 1 -> "}, changes())
@@ -304,7 +315,7 @@ func watchResumes(t *testing.T, e *env) {
 	require.NoError(t, other.Put(ctx, "j", 3))
 	e.reads(t, "j", "3")
 	e.settle(t)
-	changes := e.watch(t, 4, roomkv.WatchFrom(entry.Revision))
+	changes := e.resume(t, 4, entry.Revision)
 	require.NoError(t, e.store.Put(ctx, "live", 4))
 	assert.Equal(t, []string{"k: 1 -> 2", "k: 2 -> ", "j:  -> 3", "live:  -> 4"}, changes())
 }

@@ -73,6 +73,10 @@
 // [WithObserver] tells of each operation how long it took, its requests, retries and merges, and what kind of error it had; the module in examples/otel
 // makes metrics and spans of that.
 //
+// # Tests
+//
+// Package roomkvtest has a homeserver in memory for the tests of a bot. The examples here run on it.
+//
 // # Rate limits
 //
 // While the homeserver limits the account, writes wait and rooms take turns. With [WithFlushEvery] nobody waits for that: writes are done in memory and

@@ -7,11 +7,14 @@ import (
 	"log"
 
 	"github.com/roomkv/roomkv"
+	"github.com/roomkv/roomkv/roomkvtest"
 )
 
 func ExampleWithShards() {
 	ctx := context.Background()
-	client, room := botAndRoom()
+	server := roomkvtest.New(nil, roomkvtest.Linear)
+	client := server.Client("bot")
+	room := server.Room(client)
 	store, err := roomkv.New(client, room.String(), roomkv.WithShards(64))
 	if err != nil {
 		log.Fatal(err)

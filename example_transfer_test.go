@@ -8,11 +8,14 @@ import (
 	"strings"
 
 	"github.com/roomkv/roomkv"
+	"github.com/roomkv/roomkv/roomkvtest"
 )
 
 func ExampleStore_Import() {
 	ctx := context.Background()
-	client, room := botAndRoom()
+	server := roomkvtest.New(nil, roomkvtest.Linear)
+	client := server.Client("bot")
+	room := server.Room(client)
 	store, err := roomkv.New(client, room.String())
 	if err != nil {
 		log.Fatal(err)
@@ -34,7 +37,9 @@ func ExampleStore_Import() {
 // A bot that has kept its settings in account data moves them into the room's state when it first starts with roomkv.
 func ExampleStore_ImportAccountData() {
 	ctx := context.Background()
-	client, room := botAndRoom()
+	server := roomkvtest.New(nil, roomkvtest.Linear)
+	client := server.Client("bot")
+	room := server.Room(client)
 	store, err := roomkv.New(client, room.String())
 	if err != nil {
 		log.Fatal(err)

@@ -10,20 +10,10 @@ import (
 
 // Follow makes the store, and all others that come from the same [New], keep copies of memories in this process, which the client's sync keeps current.
 // A Get of a memory that was read before, or that the first response of an initial sync has brought, then takes no request. It sees all
-// that this process has written, and what others have as soon as the sync brings it. A write waits for the sync to bring it back, which takes the place
-// of one request. One that changes nothing, or fails for what is there, asks the homeserver what is current before it does so.
+// that this process has written, and what others have as soon as the sync brings it. A write waits for the sync to bring it back.
 //
 // Call it once for each [New], after cryptohelper's Init, before the client's Sync and before other handlers of whole responses are registered
-// with the syncer, such as mautrix's DontProcessOldEvents, for these can keep responses from those after them. The
-// client's Syncer must be a [mautrix.ExtensibleSyncer], as mautrix's own are, and its filter must let the store's events
-// through.
-//
-// If an initial sync does not list the last change of a memory together with what came before it, the first write takes one more request, or two on
-// Dendrite. These look for a write that its writer did not merge before it died. A read does not look for that, with Follow or without.
-// If the events that an initial sync lists of a room span one second or less, the store asks the homeserver at the first read: Synapse's sync can lack
-// what was sent at the same moment as the last event. The store does not ask where the sync lists the room from its first event on. What an initial
-// sync does not show is believed half a second later: that a key is not there, that a room is not encrypted, that it was not upgraded.
-// Where the sync begins with a token that was kept, it brings only what is new, and a memory is read when it is first asked for.
+// with the syncer, such as mautrix's DontProcessOldEvents, for these can keep responses from those after them.
 //
 // In a handler of the sync, use the handler's context or one made from it: the sync brings nothing while a handler runs,
 // so a write looks back with a request of its own. With another context it first waits 0.3 seconds in vain.
@@ -33,11 +23,8 @@ import (
 // sync has said nothing for 40 seconds. Then everything is as without Follow. After [mautrix.Client.StopSync] a Get can return a value
 // that others have replaced, for up to 40 seconds.
 //
-// While following, a memory that was changed in two places at once, for example by two homeservers that could not
-// reach each other, is merged when that comes to light, which takes a moment and a write.
-//
 // A second call does nothing. Follow fails with [ErrInvalidOption] where the store was closed or follows events, where the client's Syncer is no
-// [mautrix.ExtensibleSyncer], and where its filter leaves these events out.
+// [mautrix.ExtensibleSyncer], as mautrix's own are, and where its filter leaves the store's events out.
 func (s *Store) Follow() error { return s.core.Follower.Start() }
 
 // FollowEvents is [Store.Follow] for a client that does not sync, such as an intent of an application service. It calls on to register handlers of events: pass

@@ -176,38 +176,21 @@ func WithMaxValue(bytes int64) Option {
 
 // WithRoomUpgrades follows a room that was upgraded to its replacement: the store joins that, moves the memory there, and from
 // then on reads and writes there, whatever name of the room it was given. Any number of bots and processes may do so at once.
-// A write that is acknowledged while the room is being upgraded is in the new room.
+// A write that is acknowledged while the room is being upgraded is in the new room. Without the option a write to a room that was upgraded is
+// [ErrRoomUpgraded]: at once where a sync tells, else within 10 seconds.
 //
-// The tombstone's replacement is followed only where its create event names the old room as predecessor, and where it is
-// encrypted if the old one is. A replacement that was opened by its own name, an alias that has moved for example, gets the
-// memory too, if the old room's tombstone names it. Where the store cannot follow, because it is not invited, may not
-// write there, or the replacement is none, each write is [ErrRoomUpgraded] with the reason beneath, reads go on in the old
-// room, and it tries again after 0.3 to 10 seconds, more each time. A room that does not name the old one is left again, and joined no
-// more until there is another tombstone. Whoever may send a tombstone decides where the memory goes.
+// Whoever may send a tombstone decides where the memory goes. The replacement is followed only where its create event names the old room as
+// predecessor, and where it is encrypted if the old one is. Where the store cannot follow, because it is not invited, may not write there, or the
+// replacement is none, each write is [ErrRoomUpgraded] with the reason beneath, reads go on in the old room, and the store tries again after 0.3 to 10
+// seconds.
 //
-// Whoever comes first moves what it can read, encrypted anew, so that the new room's members can read it and [Entry] names who moved
-// it. Nothing is deleted from the old room. What somebody has written to the new room before stays as it is. A value that cannot be read
-// ([ErrUndecryptable], [ErrUntrusted], [ErrTooLarge], [ErrMissingMedia], [ErrCorrupt], or with WithEncryption(false) one that
-// is encrypted) stays in the old room, and the log says how many do. In the new room its key is there, reading it is [ErrCorrupt] or
-// [ErrUndecryptable], and Put and Delete do as with any other. With [WithSealedKeys] such a key cannot be told, nor deleted, and
-// [Store.Keys] has an error for it. Any other error that keeps a value from being read keeps the memory from being moved for as long as
-// it lasts.
-//
-// What was left is moved by the first use of the room in another process, or by another store from [New], that can read it, unless
-// somebody has put or deleted that key since, or the new room was upgraded too. (With one state key and [WithSealedKeys] a key that was put and
-// deleted again since comes back: nobody can tell its name before it is read.) One that cannot read it waits once for the keys that it
-// lacks, as a read does.
-//
-// It takes one request more after each write, which asks whether the room was upgraded meanwhile. The first use of a room takes two more, and reads take
-// one more every 10 seconds where no sync tells.
-// With [WithPerKeyState] whoever moves the memory lists what was last written within 20 seconds, and reads by itself each key that was
-// changed at the same time by several and not merged. Without this option a write
-// to a room that was upgraded is [ErrRoomUpgraded]: at once where a sync tells, else within 10 seconds.
+// Whoever comes first moves what it can read, encrypted anew. Nothing is deleted from the old room. A value that cannot be read stays there, and the log
+// says how many do. In the new room its key is there, and reading it is [ErrCorrupt] or [ErrUndecryptable]. A bot that can read it moves it later.
 //
 // A [Store.Watch] of the old room ends with ErrRoomUpgraded, and the next one is of the new room.
 //
 // While a room is being upgraded an [Update] or [Store.Transact] can be applied twice, and [Store.Create], [Store.CompareAndPut] and [Store.Pop] fail
-// with ErrRoomUpgraded where they may have been done in the old room.
+// with ErrRoomUpgraded where they may have been done in the old room. docs/operations.md in the repository has the details.
 func WithRoomUpgrades() Option {
 	return func(s *settings) { s.followUpgrades = true }
 }

@@ -275,13 +275,13 @@ var operations = map[string]func(t *testing.T, r *sealedRun){
 		entry, err := r.store.Entry(t.Context(), r.key(0))
 		require.NoError(t, err)
 		for n := range 2 { // one after the other: what is overwritten can be redacted before the watch reads it
-			told := watching(t, r.store, 1, roomkv.WatchKey(r.key(0)), roomkv.WatchFrom(entry.Revision))
+			told := resuming(t, r.store, 1, roomkv.WatchKey(r.key(0)), roomkv.WatchFrom(entry.Revision))
 			require.NoError(t, r.seed.Put(t.Context(), r.key(0), r.value(10+n)))
 			assert.Len(t, told(), 1)
 			entry, err = r.seed.Entry(t.Context(), r.key(0))
 			require.NoError(t, err)
 		}
-		assert.Len(t, watching(t, r.store, 2, roomkv.WatchInitial(), roomkv.WatchKey(r.key(0)))(), 2)
+		assert.Len(t, resuming(t, r.store, 2, roomkv.WatchInitial(), roomkv.WatchKey(r.key(0)))(), 2)
 	},
 	"Store.FollowEvents": func(t *testing.T, r *sealedRun) {
 		store := open(t, r.client, r.room, r.opts...)

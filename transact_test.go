@@ -83,7 +83,8 @@ func TestTransactOfOneKeyInAccountData(t *testing.T) {
 }
 
 // Each process moves amounts between some of ten counters. No amount is made or lost, and each transfer that was acknowledged is there: each
-// process adds up its own in a key that it changes in the same Transact.
+// process adds up its own in a key that it changes in the same Transact. A Transact fails where one of its requests was lost four times in a row,
+// as one request in 50,000 is: whether its transfer was done is then open.
 func TestTransfersOfProcesses(t *testing.T) {
 	hstest.Parallel(t)
 	processes, each := 4, 10
@@ -100,6 +101,7 @@ func TestTransfersOfProcesses(t *testing.T) {
 	}
 	require.NoError(t, open(t, client, room).PutAll(ctx, values))
 	var wait sync.WaitGroup
+	failed := make([]int, processes)
 	for process := range processes {
 		same := twin(t, client)
 		same.DefaultHTTPBackoff = 100 * time.Millisecond
@@ -123,13 +125,16 @@ func TestTransfersOfProcesses(t *testing.T) {
 					to = "0"
 					from = "1"
 				}
-				assert.NoError(t, store.Transact(ctx, func(tx *roomkv.Tx) error {
+				if err := store.Transact(ctx, func(tx *roomkv.Tx) error {
 					done := 0
 					if err := tx.Get(fmt.Sprint("done ", process), &done); err != nil && !errors.Is(err, roomkv.ErrNotFound) {
 						return err
 					}
 					return errors.Join(transfer(from, to, n)(tx), tx.Put(fmt.Sprint("done ", process), done+1))
-				}))
+				}); err != nil {
+					assert.ErrorContains(t, err, "was lost")
+					failed[process]++
+				}
 			}
 		})
 	}
@@ -144,8 +149,11 @@ func TestTransfersOfProcesses(t *testing.T) {
 	for process := range processes {
 		done, err := roomkv.Get[int](ctx, reader, fmt.Sprint("done ", process))
 		require.NoError(t, err)
-		assert.Equal(t, each, done)
+		assert.LessOrEqual(t, done, each)
+		assert.GreaterOrEqual(t, done, each-failed[process])
+		assert.LessOrEqual(t, failed[process], 1+each/50)
 	}
+	t.Logf("calls of each process that failed: %v", failed)
 }
 
 // inOneEvent has the functions make Transacts that wait for a write and so share the next event.

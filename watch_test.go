@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,24 +17,43 @@ import (
 	"github.com/roomkv/roomkv/internal/homeserver/hstest"
 )
 
-// watching collects changes until there are as many as wanted.
+// watching collects changes until there are as many as wanted. It returns when the watch has begun, and leaves out what was there then.
 func watching(t testing.TB, store *roomkv.Store, want int, opts ...roomkv.WatchOption) (changes func() []roomkv.Change) {
-	t.Helper()
+	begun, changes := collecting(t, store, want, true, append(opts, roomkv.WatchInitial())...)
+	<-begun
+	return changes
+}
+
+// resuming is watching from a revision on.
+func resuming(t testing.TB, store *roomkv.Store, want int, opts ...roomkv.WatchOption) (changes func() []roomkv.Change) {
+	_, changes = collecting(t, store, want, false, opts...)
+	return changes
+}
+
+func collecting(t testing.TB, store *roomkv.Store, want int, initial bool, opts ...roomkv.WatchOption) (begun <-chan bool, changes func() []roomkv.Change) {
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	var got []roomkv.Change
-	done := make(chan struct{})
+	begins, done := make(chan bool), make(chan bool)
+	begin := sync.OnceFunc(func() { close(begins) })
 	go func() {
 		defer close(done)
+		defer begin()
 		for change, err := range store.Watch(ctx, opts...) {
 			if !assert.NoError(t, err, "after %d of %d", len(got), want) {
 				return
+			}
+			if initial {
+				if initial = !change.EndOfInitial; !initial {
+					begin()
+				}
+				continue
 			}
 			if got = append(got, change); len(got) == want {
 				return
 			}
 		}
 	}()
-	return func() []roomkv.Change {
+	return begins, func() []roomkv.Change {
 		<-done
 		cancel()
 		return got
@@ -59,7 +79,6 @@ func TestWatch(t *testing.T) {
 		all := watching(t, store, 6)
 		one := watching(t, store, 3, roomkv.WatchKey("a"))
 		prefix := watching(t, store, 2, roomkv.WatchPrefix("b"))
-		time.Sleep(500 * time.Millisecond) // until they have begun
 
 		require.NoError(t, other.Put(ctx, "a", 1))
 		require.NoError(t, other.Put(ctx, "a", 1), "which changes nothing")
@@ -81,7 +100,7 @@ func TestWatch(t *testing.T) {
 		require.NoError(t, other.Put(ctx, "late", 7))
 		restarted := again(t, client)
 		store, _ = follow(t, restarted, room, layout)
-		later := watching(t, store, 6, roomkv.WatchFrom(seen[1].Revision))
+		later := resuming(t, store, 6, roomkv.WatchFrom(seen[1].Revision))
 		require.NoError(t, other.Put(ctx, "live", 8))
 		assert.Equal(t, append(want[2:], "late:  -> 7", "live:  -> 8"), spell(later()))
 
@@ -116,7 +135,6 @@ func TestWatchUnderLoad(t *testing.T) {
 	client, j := shared(t)
 	store, _ := follow(t, client, j.Room)
 	changes := watching(t, store, processes*puts)
-	time.Sleep(500 * time.Millisecond)
 	var jobs []job
 	for i := range processes {
 		j.Name, j.Do, j.Times = fmt.Sprint(i), "put", puts
@@ -156,6 +174,7 @@ func TestWatchOfAnUpgradedRoom(t *testing.T) {
 				require.NoError(t, err)
 				var seen []roomkv.Change
 				ended := make(chan error)
+				begun := make(chan bool)
 				watch := func(opts ...roomkv.WatchOption) {
 					seen = nil
 					for change, err := range store.Watch(ctx, opts...) {
@@ -163,11 +182,14 @@ func TestWatchOfAnUpgradedRoom(t *testing.T) {
 							ended <- err
 							return
 						}
-						seen = append(seen, change)
+						if seen = append(seen, change); change.EndOfInitial {
+							seen = nil
+							close(begun)
+						}
 					}
 				}
-				go watch()
-				time.Sleep(500 * time.Millisecond) // until it has begun
+				go watch(roomkv.WatchInitial())
+				<-begun
 				require.NoError(t, store.Put(ctx, "k", 2))
 				successor := upgradeRoom(t, admin, room, client)
 				err = <-ended
@@ -207,15 +229,18 @@ func TestWatchOfAnUpgradedRoomThatTheSyncDoesNotTellOf(t *testing.T) {
 	without := &mautrix.FilterPart{NotTypes: []event.Type{event.StateTombstone}}
 	client.Syncer.(*mautrix.DefaultSyncer).FilterJSON = &mautrix.Filter{Room: &mautrix.RoomFilter{Timeline: without, State: without}}
 	store, _ := follow(t, client, room, roomkv.WithRoomUpgrades())
-	ended := make(chan error)
+	begun, ended := make(chan bool), make(chan error)
 	go func() {
-		for _, err := range store.Watch(ctx) {
+		for change, err := range store.Watch(ctx, roomkv.WatchInitial()) {
 			if err != nil {
 				ended <- err
 			}
+			if change.EndOfInitial {
+				close(begun)
+			}
 		}
 	}()
-	time.Sleep(500 * time.Millisecond) // until it has begun
+	<-begun
 	upgradeRoom(t, admin, room, client)
 	require.NoError(t, store.Put(ctx, "k", 1))
 	require.ErrorIs(t, <-ended, roomkv.ErrRoomUpgraded)

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv"
@@ -344,4 +345,54 @@ func TestWatchOfAQuietMemory(t *testing.T) {
 		}
 		w.tells(t)
 	})
+}
+
+// What was put before the room was upgraded is told before the watch ends, whenever the watch hears of the upgrade: here while the loop gets what was
+// there, and while the watch looks back.
+func TestWatchTellsAllBeforeAnUpgrade(t *testing.T) {
+	t.Parallel()
+	changes := func(ctx context.Context, t *testing.T, w *heldStore) {
+		require.NoError(t, w.other.Put(ctx, "k", "last"))
+		_, err := w.device.SendStateEvent(ctx, w.room, event.StateTombstone, "", map[string]string{"replacement_room": "!other:fakehs"})
+		require.NoError(t, err)
+		w.idle()
+	}
+	for name, during := range map[string]func(ctx context.Context, t *testing.T, w *heldStore){
+		"initial": changes,
+		"look back": func(ctx context.Context, t *testing.T, w *heldStore) {
+			var looked atomic.Bool
+			w.server.Intercept(func(req *http.Request, next fakehs.Next) (*http.Response, error) {
+				resp, err := next(req)
+				if strings.HasSuffix(req.URL.Path, "/messages") && !looked.Swap(true) {
+					changes(ctx, t, w)
+				}
+				return resp, err
+			})
+			w.hold()
+			w.talk(t, 110)
+			w.release()
+			w.idle()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachHeld(t, fakehs.Options{Spread: -1}, func(t *testing.T, w *heldStore) {
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+				defer cancel()
+				require.NoError(t, w.other.Put(ctx, "k", "first"))
+				w.follow(t)
+				var told []string
+				for change, err := range w.store.Watch(ctx, roomkv.WatchInitial()) {
+					if err != nil {
+						assert.ErrorIs(t, err, roomkv.ErrRoomUpgraded)
+						told = append(told, "upgraded")
+						break
+					}
+					if told = append(told, spell([]roomkv.Change{change})...); change.EndOfInitial {
+						during(ctx, t, w)
+					}
+				}
+				assert.Equal(t, []string{`k:  -> "first"`, ":  -> ", `k: "first" -> "last"`, "upgraded"}, told)
+			})
+		})
+	}
 }

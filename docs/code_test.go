@@ -34,9 +34,12 @@ var (
 	evt                        *event.Event
 	user, password, recoveryKey string
 	pickleKey                  []byte
+	t                          *testing.T
 )
 
 func remind(context.Context, *roomkv.Lease) error { panic("") }
+
+func start(*mautrix.Client, id.RoomID) error { panic("") }
 `
 
 // declaredIn is what blocks of a module use beside that.
@@ -62,9 +65,11 @@ func handle(context.Context, *event.Event, *roomkv.Store) { panic("") }
 // imported are the packages that blocks use, by the name that they have there.
 var imported = map[string]string{
 	"context": "context", "errors": "errors", "fmt": "fmt", "io": "io", "http": "net/http", "log": "log", "os": "os", "time": "time",
+	"filepath": "path/filepath", "strings": "strings", "testing": "testing", "synctest": "testing/synctest", "httptest": "net/http/httptest",
 	"mautrix": "maunium.net/go/mautrix", "event": "maunium.net/go/mautrix/event", "id": "maunium.net/go/mautrix/id",
 	"appservice": "maunium.net/go/mautrix/appservice", "cryptohelper": "maunium.net/go/mautrix/crypto/cryptohelper",
 	"roomkv": "github.com/roomkv/roomkv", "keybackup": "github.com/roomkv/roomkv/keybackup", "session": "github.com/roomkv/roomkv/session",
+	"roomkvtest": "github.com/roomkv/roomkv/roomkvtest",
 	"roomkvotel": "github.com/roomkv/roomkv/examples/otel",
 	"otel":       "go.opentelemetry.io/otel", "otelhttp": "go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp",
 }
@@ -79,9 +84,10 @@ func (b block) module() string {
 	return "."
 }
 
-func (b block) program() bool { return strings.HasPrefix(b.text, "package main\n") }
+func (b block) program() bool  { return strings.HasPrefix(b.text, "package main\n") }
+func (b block) function() bool { return strings.HasPrefix(b.text, "func ") }
 
-// file is a block as a Go file: a program as it stands, anything else as the body of a function.
+// file is a block as a Go file: a program and a function as they stand, anything else as the body of a function.
 func (b block) file(page string) string {
 	line := "//line " + page + ":" + strconv.Itoa(b.line) + "\n"
 	if b.program() {
@@ -95,7 +101,12 @@ func (b block) file(page string) string {
 			source.WriteString("import " + name + " " + strconv.Quote(imported[name]) + "\n")
 		}
 	}
-	source.WriteString(free + "\nfunc _() error {\n" + line + b.text + "\nreturn nil\n}\n")
+	source.WriteString(free)
+	if b.function() {
+		source.WriteString("\n" + line + b.text)
+		return source.String()
+	}
+	source.WriteString("\nfunc _() error {\n" + line + b.text + "\nreturn nil\n}\n")
 	return source.String()
 }
 

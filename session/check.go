@@ -66,7 +66,7 @@ func (c Config) checkSignIn() error {
 	_, server, err := id.UserID(c.User).Parse()
 	full := strings.HasPrefix(c.User, "@")
 	switch {
-	case c.User == "":
+	case c.User == "" && c.AccessToken == "":
 		return fail(ErrInvalidConfig, "User is not given; it is the bot's user ID, or the part of it before the server's name")
 	case full && (err != nil || server == ""):
 		return fail(ErrInvalidConfig, "User %q begins with @ and is no user ID, as @bot:example.org", c.User)

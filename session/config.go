@@ -10,14 +10,14 @@ import (
 	"maunium.net/go/mautrix/event"
 )
 
-// Config says who the bot is, how it signs in, and what it keeps. The zero value of each field but User is a safe default. [FromEnv] reads one from the
+// Config says who the bot is, how it signs in, and what it keeps. The zero value of each field but User and a way to sign in is a safe default. [FromEnv] reads one from the
 // environment.
 type Config struct {
 	// Homeserver is the name of a server, as it stands in user IDs, or the URL of its client API. "" is the server in User. A name is looked up in
 	// the server's .well-known file (Client-Server API, server discovery).
 	Homeserver string
 
-	// User is the bot's user ID, or the part of it before the server's name.
+	// User is the bot's user ID, or the part of it before the server's name. With AccessToken it can be "", for the token says whose it is.
 	User string
 
 	// Password, AccessToken and OAuth are ways to sign in. One of them is given. What [Config.Dir] keeps comes first.

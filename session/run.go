@@ -101,8 +101,8 @@ func (b *Bot) lockInbox(ctx context.Context) (unlock func(), err error) {
 func (b *Bot) receive() {
 	config := inbox.Config{
 		Self: b.Client.UserID, OwnEvents: b.config.OwnMessages, OldEvents: b.config.OldMessages, Storage: b.files, Log: b.Client.Log,
-		Page: func(ctx context.Context, room id.RoomID, from, to string) (*mautrix.RespMessages, error) {
-			return syncing.Page(ctx, b.Client, room, from, to)
+		Page: func(ctx context.Context, room id.RoomID, from, to string, dir mautrix.Direction, limit int) (*mautrix.RespMessages, error) {
+			return syncing.Page(ctx, b.Client, room, from, to, dir, limit)
 		},
 	}
 	if !b.config.NoEncryption {

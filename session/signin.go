@@ -99,7 +99,7 @@ func (s *signingIn) password() *tokens.Password {
 // fits makes sure that a session is the configured user's.
 func (s *signingIn) fits(token tokens.Token) error {
 	switch {
-	case token.UserID == "" || tokens.IsUser(s.config.User, token.UserID):
+	case token.UserID == "" || s.config.User == "" || tokens.IsUser(s.config.User, token.UserID):
 		return nil
 	case s.config.AccessToken != "" && token.AccessToken == s.config.AccessToken:
 		return fail(ErrInvalidConfig, "the AccessToken is one of %s, and User is %s", token.UserID, s.config.User)

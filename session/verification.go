@@ -20,6 +20,9 @@ type Verification struct {
 	// ends with [Bot.Close]. After an error, or where it is not the same, the verification is cancelled. nil takes all for the same:
 	// the other side can be sure of the bot then, and the bot believes the homeserver.
 	Compare func(ctx context.Context, shown SAS) (same bool, err error)
+
+	// Done is told of each verification that has ended, and whether it has succeeded. It is not called in the sync. nil is told of none.
+	Done func(user id.UserID, device id.DeviceID, verified bool)
 }
 
 // SAS is the short authentication string that both sides of a verification show: emojis, or numbers where the other side has none.
@@ -36,7 +39,7 @@ func NewRecoveryKey() string { return secure.NewRecoveryKey() }
 
 // policy is that of package secure.
 func (v *Verification) policy() secure.Policy {
-	policy := secure.Policy{Allow: func(user id.UserID) bool { return slices.Contains(v.Users, user) || v.Allow != nil && v.Allow(user) }}
+	policy := secure.Policy{Allow: func(user id.UserID) bool { return slices.Contains(v.Users, user) || v.Allow != nil && v.Allow(user) }, Done: v.Done}
 	if v.Compare != nil {
 		policy.Compare = func(ctx context.Context, shown secure.SAS) (bool, error) { return v.Compare(ctx, SAS(shown)) }
 	}

@@ -34,7 +34,7 @@ does after its own migration.`,
   roomkv copy --from-event-type dev.opsdroid.database          # opsdroid's memory of the same room
   roomkv copy --to-shards 16 --to-event-type com.example.big   # when one event is too small
   roomkv copy --to-user other --to-profile other --to-room '#other:example.net'`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		PreRun: func(cmd *cobra.Command, _ []string) {
 			inherit(cmd.Flags(), "from-")
 			inherit(cmd.Flags(), "to-")
@@ -73,8 +73,8 @@ does after its own migration.`,
 			return err
 		},
 	}
-	from.register(cmd.Flags(), "from-")
-	to.register(cmd.Flags(), "to-")
+	from.register(cmd.Flags(), "from-", sourceMemory, sourceLogin)
+	to.register(cmd.Flags(), "to-", targetMemory, targetLogin)
 	cmd.Flags().BoolVar(&overwrite, "overwrite", false, "replace other values that are there under the same keys")
 	cmd.Flags().BoolVar(&redact, "redact-source", false, "redact the source when all of it is copied")
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")

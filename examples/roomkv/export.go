@@ -27,7 +27,7 @@ the exit code is 1.`,
   roomkv export memory.jsonl --history         # with all that was there before
   roomkv export | gzip >memory.jsonl.gz
   roomkv export | jq -r .key`,
-		Args: cobra.MaximumNArgs(1),
+		Args: atMost("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 || args[0] == "-" {
 				_, err := a.export(cmd, cmd.OutOrStdout(), history)

@@ -23,7 +23,7 @@ the exit code is 3.`,
 		Example: `  roomkv history greeting
   roomkv history greeting --limit 3
   roomkv history greeting --json | jq -r 'select(.sender == "@alice:example.org") | .value'`,
-		Args: cobra.ExactArgs(1),
+		Args: exactly("KEY"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if limit < 0 {
 				return usagef("--limit is %d, and nothing has fewer revisions than 0", limit)

@@ -46,7 +46,7 @@ it is. Where there is none the exit code is 3.`,
   roomkv import settings.json --format json --dry-run
   roomkv import com.example.mybot --format account-data --of-room '#lobby:example.org'
   gunzip <memory.jsonl.gz | roomkv import -`,
-		Args: cobra.ExactArgs(1),
+		Args: exactly("FILE or TYPE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case !slices.Contains(importFormats, i.format):

@@ -40,7 +40,7 @@ func (a *app) infoCommand() *cobra.Command {
 and what keeps the user from writing.`,
 		Example: `  roomkv info
   roomkv info --json | jq .more`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			store, err := a.open(cmd.Context(), &a.memory)
 			if err != nil {

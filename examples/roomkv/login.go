@@ -1,273 +1,168 @@
 package main
 
 import (
-	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"strings"
+	"io"
+	"time"
 
-	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-	"maunium.net/go/mautrix"
-	"maunium.net/go/mautrix/id"
+
+	"github.com/roomkv/roomkv/session"
 )
-
-// The environment variables that complete a login, and name a memory. Flags come first.
-const (
-	envHomeserver  = "ROOMKV_HOMESERVER"
-	envUser        = "ROOMKV_USER"
-	envPassword    = "ROOMKV_PASSWORD"
-	envToken       = "ROOMKV_ACCESS_TOKEN"
-	envProfile     = "ROOMKV_PROFILE"
-	envConfigDir   = "ROOMKV_CONFIG_DIR"
-	envRoom        = "ROOMKV_ROOM"
-	envSecret      = "ROOMKV_SEALED_SECRET"
-	envRecoveryKey = "ROOMKV_RECOVERY_KEY"
-)
-
-// account is what the flags say about who logs in, and where.
-type account struct {
-	homeserver, user        string
-	passwordFile, tokenFile string
-	profile                 string
-}
-
-// register adds the flags, with a prefix for one of two accounts.
-func (c *account) register(flags *pflag.FlagSet, prefix string) {
-	flags.StringVar(&c.homeserver, prefix+"homeserver", "", "`URL` of the homeserver, or its name ($"+envHomeserver+")")
-	flags.StringVar(&c.user, prefix+"user", "", "user `ID` or its first part ($"+envUser+")")
-	flags.StringVar(&c.passwordFile, prefix+"password-file", "", "`FILE` with the password (else $"+envPassword+", else asked for)")
-	flags.StringVar(&c.tokenFile, prefix+"access-token-file", "", "`FILE` with an access token instead (else $"+envToken+")")
-	flags.StringVar(&c.profile, prefix+"profile", "", "`NAME` of the kept login, where there are several ($"+envProfile+")")
-}
 
 func (a *app) loginCommand() *cobra.Command {
-	return &cobra.Command{
+	var browser, deviceCode bool
+	cmd := &cobra.Command{
 		Use:     "login",
 		Short:   "Log in, and keep the login",
 		GroupID: groupAccount,
 		Long: `Log in, and keep the login for the commands that follow.
 
-Every other verb logs in by itself where that is needed. What is kept, until "roomkv logout", is the access token and in
-encrypted rooms the keys, in files that only you can read, under ` + configDirText() + ` or $` + envConfigDir + `.
+Every other verb logs in by itself where a password is given or can be asked for. Where the homeserver has no passwords, --oauth shows the address
+of a page on which you approve the login, in a browser on this computer, and --device-code a code for a browser anywhere.
+
+What is kept, until "roomkv logout", are the access token, which is refreshed when it ends, and in encrypted rooms the keys. They are in files that
+only you can read, under ` + configDirText() + ` or $` + envConfigDir + `.
 An access token that is given is not kept, only tried.
 Another --profile is another login beside it: of another account, or a second device of the same.`,
 		Example: `  roomkv login --homeserver example.org --user bot
+  roomkv login --user @bot:example.org --oauth
+  roomkv login --user @bot:example.org --device-code
   roomkv login --user @other:example.org --profile other
   roomkv login --password-file /run/secrets/bot     # nobody is asked`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			session, err := a.session(cmd.Context(), a.account)
+			if browser && deviceCode {
+				return usagef("--oauth and --device-code exclude each other")
+			}
+			var oauth *session.OAuth
+			errs := cmd.ErrOrStderr()
+			switch {
+			case browser:
+				oauth = &session.OAuth{Flow: session.OAuthBrowser, ShowURL: showURL(errs)}
+			case deviceCode:
+				oauth = &session.OAuth{Flow: session.OAuthDeviceCode, ShowCode: showCode(errs)}
+			}
+			login, err := a.signIn(cmd.Context(), oauth)
 			if err != nil {
 				return err
 			}
-			if session.borrowed {
-				fmt.Fprintf(cmd.ErrOrStderr(), "The access token is one of %s on %s, device %s. It is not kept: each command needs it.\n",
-					session.client.UserID, session.client.HomeserverURL, session.client.DeviceID)
+			if login.borrowed && oauth != nil {
+				return usagef("an access token is given, so that there is nothing to log in: leave out --access-token-file and %s", envToken)
+			}
+			client := login.bot.Client
+			if a.json {
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(loginLine{client.UserID.String(), client.DeviceID.String(), client.HomeserverURL.String(), !login.borrowed})
+			}
+			if login.borrowed {
+				fmt.Fprintf(errs, "The access token is one of %s on %s, device %s. It is not kept: each command needs it.\n", client.UserID, client.HomeserverURL, client.DeviceID)
 				return nil
 			}
-			fmt.Fprintf(cmd.ErrOrStderr(), "Logged in as %s on %s, device %s.\n", session.client.UserID, session.client.HomeserverURL, session.client.DeviceID)
+			fmt.Fprintf(errs, "Logged in as %s on %s, device %s.\n", client.UserID, client.HomeserverURL, client.DeviceID)
 			return nil
 		},
+	}
+	cmd.Flags().BoolVar(&browser, "oauth", false, "approve the login on a page in a browser on this computer")
+	cmd.Flags().BoolVar(&deviceCode, "device-code", false, "approve the login with a code, in a browser anywhere")
+	cmd.ValidArgsFunction = cobra.NoFileCompletions
+	return cmd
+}
+
+// signIn logs in, also where the homeserver has ended the kept login.
+func (a *app) signIn(ctx context.Context, oauth *session.OAuth) (*login, error) {
+	login, err := a.connect(ctx, a.account, oauth)
+	if err != nil {
+		return nil, err
+	}
+	_, err = login.bot.Client.Whoami(ctx)
+	if errors.Is(err, session.ErrSignedOut) && !login.borrowed {
+		err = a.close()
+		a.logins = nil
+		if err == nil {
+			login, err = a.connect(ctx, a.account, oauth)
+		}
+	}
+	return login, err
+}
+
+// loginLine is what --json prints of a login.
+type loginLine struct {
+	User       string `json:"user"`
+	Device     string `json:"device"`
+	Homeserver string `json:"homeserver"`
+	Kept       bool   `json:"kept"`
+}
+
+func showURL(out io.Writer) func(context.Context, string) error {
+	return func(_ context.Context, url string) error {
+		_, err := fmt.Fprintf(out, "Open this page in a browser on this computer, and approve the login:\n\n  %s\n\n", plain(url, out))
+		return err
+	}
+}
+
+func showCode(out io.Writer) func(context.Context, session.UserCode) error {
+	return func(_ context.Context, code session.UserCode) error {
+		address, action := code.URL, "enter"
+		if code.FullURL != "" {
+			address, action = code.FullURL, "compare"
+		}
+		_, err := fmt.Fprintf(out, "Open this page in a browser, and %s the code %s, until %s:\n\n  %s\n\n",
+			action, plain(code.Code, out), code.Expires.Local().Format(time.TimeOnly), plain(address, out))
+		return err
 	}
 }
 
 func (a *app) logoutCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:     "logout",
 		Short:   "End the kept login",
 		GroupID: groupAccount,
 		Long: `End the kept login: the homeserver forgets the device, and this computer its token and its keys.
 
-Values in encrypted rooms that were written here stay readable for the account's other devices that were logged in then,
-and where a recovery key was given for all.`,
+Values in encrypted rooms stay readable with the account's recovery key. Where this command has made that key, it stays in a file, which logout names.`,
 		Example: "  roomkv logout\n  roomkv logout --profile other",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			kept, err := loadProfile(a.profile)
 			if err != nil {
 				return err
 			}
-			if kept.Token == "" {
+			if kept.kept.User == "" {
 				return fmt.Errorf("there is no kept login in the profile %q", kept.name)
 			}
-			client, err := kept.client(cmd.Context())
+			if kept.kept.SignedIn {
+				if err := kept.signOut(cmd.Context()); err != nil {
+					return fmt.Errorf("the homeserver does not log %s out: %w", kept.kept.User, err)
+				}
+			}
+			key, err := kept.forget()
 			if err != nil {
 				return err
 			}
-			if _, err := client.Logout(cmd.Context()); err != nil && !errors.Is(err, mautrix.MUnknownToken) {
-				return fmt.Errorf("the homeserver does not log %s out: %w", kept.User, err)
+			fmt.Fprintf(cmd.ErrOrStderr(), "Logged out %s.\n", kept.kept.User)
+			if key != "" {
+				fmt.Fprintf(cmd.ErrOrStderr(), "The account's recovery key is in %s.\nWithout it, encrypted values cannot be read again: give it as --recovery-key-file.\n", key)
 			}
-			if err := kept.forget(); err != nil {
-				return err
-			}
-			fmt.Fprintf(cmd.ErrOrStderr(), "Logged out %s.\n", kept.User)
 			return nil
 		},
 	}
+	cmd.ValidArgsFunction = cobra.NoFileCompletions
+	return cmd
 }
 
-// session logs in as the account says: with an access token, else with the kept login, else with the password. Two memories
-// of one account share a session.
-func (a *app) session(ctx context.Context, who account) (*session, error) {
-	token, err := secret(envToken, who.tokenFile)
+// signOut has the homeserver forget the device.
+func (p *profile) signOut(ctx context.Context) error {
+	config, err := p.config(ctx, account{}, "", nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	kept, err := loadProfile(who.profile)
+	config.Password = "" // a session that has ended is not to begin again
+	bot, err := session.Open(ctx, config)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	name := kept.name
-	if token != "" {
-		name = "token " + token
-	}
-	if opened, ok := a.sessions[name]; ok {
-		return opened, nil
-	}
-	who.homeserver = cmp.Or(who.homeserver, os.Getenv(envHomeserver))
-	who.user = cmp.Or(who.user, os.Getenv(envUser))
-
-	var client *mautrix.Client
-	switch {
-	case token != "":
-		client, err = who.withToken(ctx, token)
-	case kept.Token != "":
-		if err = kept.check(ctx, who); err == nil {
-			client, err = kept.client(ctx)
-		}
-	default:
-		client, err = who.withPassword(ctx, kept)
-	}
-	if err != nil {
-		return nil, err
-	}
-	opened := &session{client: client, dir: kept.dir, borrowed: token != ""}
-	if a.sessions == nil {
-		a.sessions = map[string]*session{}
-	}
-	a.sessions[name] = opened
-	return opened, nil
-}
-
-// withToken finds out whose the token is.
-func (c account) withToken(ctx context.Context, token string) (*mautrix.Client, error) {
-	url, err := c.url(ctx)
-	if err != nil {
-		return nil, err
-	}
-	client, err := newClient(ctx, url)
-	if err != nil {
-		return nil, err
-	}
-	client.AccessToken = token
-	self, err := client.Whoami(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("%s does not take the access token: %w", url, err)
-	}
-	client.UserID, client.DeviceID = self.UserID, self.DeviceID
-	return client, nil
-}
-
-// withPassword makes a device, and keeps it in the profile.
-func (c account) withPassword(ctx context.Context, kept *profile) (*mautrix.Client, error) {
-	password, err := secret(envPassword, c.passwordFile)
-	if err != nil {
-		return nil, err
-	}
-	if attended() && c.user == "" {
-		if c.user, err = ask(ctx, "User: "); err != nil {
-			return nil, err
-		}
-	}
-	if c.user == "" {
-		return nil, usagef("who are you? Give --user or %s, and see: roomkv login --help", envUser)
-	}
-	if attended() && c.homeserver == "" && !strings.HasPrefix(c.user, "@") {
-		if c.homeserver, err = ask(ctx, "Homeserver: "); err != nil {
-			return nil, err
-		}
-	}
-	url, err := c.url(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if password == "" && attended() {
-		if password, err = askSecret(ctx, fmt.Sprintf("Password of %s on %s: ", c.user, url)); err != nil {
-			return nil, err
-		}
-	}
-	if password == "" {
-		return nil, usagef("no password for %s, and nobody to ask: set %s or %s, or give --password-file", c.user, envPassword, envToken)
-	}
-	client, err := newClient(ctx, url)
-	if err != nil {
-		return nil, err
-	}
-	_, err = client.Login(ctx, &mautrix.ReqLogin{
-		Type:                     mautrix.AuthTypePassword,
-		Identifier:               mautrix.UserIdentifier{Type: mautrix.IdentifierTypeUser, User: c.user},
-		Password:                 password,
-		InitialDeviceDisplayName: "roomkv command",
-		StoreCredentials:         true,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("logging in as %s on %s: %w", c.user, url, err)
-	}
-	if err := kept.keep(client); err != nil {
-		_, logoutErr := client.Logout(ctx)
-		return nil, errors.Join(fmt.Errorf("keeping the login: %w; set %s to a folder that can be written", err, envConfigDir), logoutErr)
-	}
-	return client, nil
-}
-
-// url is the homeserver's base URL, looked up where only the server's name is known.
-func (c account) url(ctx context.Context) (string, error) {
-	server := c.homeserver
-	if server == "" && strings.HasPrefix(c.user, "@") {
-		server = id.UserID(c.user).Homeserver()
-	}
-	if server == "" {
-		return "", usagef("which homeserver? Give --homeserver or %s", envHomeserver)
-	}
-	if strings.Contains(server, "://") {
-		return strings.TrimRight(server, "/"), nil
-	}
-	found, err := mautrix.DiscoverClientAPI(ctx, server)
-	if err != nil {
-		return "", fmt.Errorf("looking for the homeserver of %s: %w", server, err)
-	}
-	if found == nil || found.Homeserver.BaseURL == "" {
-		return "https://" + server, nil
-	}
-	return strings.TrimRight(found.Homeserver.BaseURL, "/"), nil
-}
-
-// newClient logs where --verbose asks for it, and nowhere else.
-func newClient(ctx context.Context, url string) (*mautrix.Client, error) {
-	client, err := mautrix.NewClient(url, "", "")
-	if err != nil {
-		return nil, usagef("%s cannot be a homeserver's URL: %w", url, err)
-	}
-	client.Log = *zerolog.Ctx(ctx)
-	return client, nil
-}
-
-// secret is what the file holds, or else the environment variable, without the newline that editors add.
-func secret(env, file string) (string, error) {
-	if file == "" {
-		return os.Getenv(env), nil
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return "", err
-	}
-	found := strings.TrimRight(string(text), "\r\n")
-	if found == "" {
-		return "", fmt.Errorf("%s is empty", file)
-	}
-	return found, nil
+	return bot.SignOut(ctx)
 }

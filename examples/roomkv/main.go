@@ -4,8 +4,8 @@
 //	go build -tags goolm -o roomkv .
 //
 // Each verb is a function in the file of its name that calls one method of the library; what is around it is the same for
-// all: login.go and profile.go log in, crypto.go makes encrypted rooms readable, memory.go opens the store, terminal.go,
-// style.go and progress.go are for the person at the terminal.
+// all: connect.go and profile.go log in with package session, memory.go opens the store, say.go and usage.go have the words for what is
+// wrong, terminal.go, style.go, output.go and progress.go are for the person at the terminal.
 package main
 
 import (
@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 )
 
@@ -37,7 +36,7 @@ func run() int {
 		fmt.Fprintln(os.Stderr, "roomkv: interrupted")
 	default:
 		style := styleFor(os.Stderr)
-		fmt.Fprintln(os.Stderr, style.red("roomkv:"), plain(strings.TrimPrefix(err.Error(), "roomkv: "), os.Stderr))
+		fmt.Fprintln(os.Stderr, style.red("roomkv:"), plain(say(err), os.Stderr))
 		if hint := hint(verb, code, err); hint != "" {
 			fmt.Fprintln(os.Stderr, style.dim(hint))
 		}

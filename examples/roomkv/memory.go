@@ -16,6 +16,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv"
+	"github.com/roomkv/roomkv/session"
 )
 
 // memory is what the flags say about a memory: which room's, how it is kept there, and who reads it.
@@ -30,10 +31,16 @@ type memory struct {
 	secretFile      string
 	recoveryKeyFile string
 	followUpgrades  bool
+	accountData     bool
 }
 
-// register adds the flags, with a prefix for one of two memories.
-func (m *memory) register(flags *pflag.FlagSet, prefix string) {
+// register adds the flags, under two headings, and with a prefix for one of two memories.
+func (m *memory) register(flags *pflag.FlagSet, prefix, memoryHeading, loginHeading string) {
+	registerIn(flags, memoryHeading, func(flags *pflag.FlagSet) { m.registerMemory(flags, prefix) })
+	registerIn(flags, loginHeading, func(flags *pflag.FlagSet) { m.account.register(flags, prefix) })
+}
+
+func (m *memory) registerMemory(flags *pflag.FlagSet, prefix string) {
 	flags.StringVar(&m.room, prefix+"room", "", "`ROOM` with the memory: an ID (!…) or an alias (#…) ($"+envRoom+")")
 	flags.StringVar(&m.eventType, prefix+"event-type", roomkv.DefaultEventType, "event `TYPE` of the memory; opsdroid's is dev.opsdroid.database")
 	flags.BoolVar(&m.perKey, prefix+"per-key", false, "each key is in a state event of its own")
@@ -43,10 +50,10 @@ func (m *memory) register(flags *pflag.FlagSet, prefix string) {
 	flags.StringVar(&m.secretFile, prefix+"sealed-secret-file", "", "`FILE` with the secret of sealed keys (else $"+envSecret+")")
 	flags.StringVar(&m.recoveryKeyFile, prefix+"recovery-key-file", "", "`FILE` with the key backup's recovery key (else $"+envRecoveryKey+")")
 	flags.BoolVar(&m.followUpgrades, prefix+"follow-upgrades", false, "where the room was upgraded, join its replacement and move the memory there")
-	m.account.register(flags, prefix)
+	flags.BoolVar(&m.accountData, prefix+"account-data-fallback", false, "where the user may not write to the room's state, use the user's own account data")
 }
 
-// open logs in and opens the memory. In an encrypted room it also opens the crypto store; any other room needs none.
+// open logs in and opens the memory. In an encrypted room it also opens the keys; any other room needs none.
 func (a *app) open(ctx context.Context, m *memory) (*opened, error) {
 	layout, err := m.layout()
 	if err != nil {
@@ -59,17 +66,20 @@ func (a *app) open(ctx context.Context, m *memory) (*opened, error) {
 	if room[0] != '!' && room[0] != '#' {
 		return nil, usagef("%q is neither a room ID (!…) nor an alias (#…)", room)
 	}
-	session, err := a.session(ctx, m.account)
+	login, err := a.connect(ctx, m.account, nil)
 	if err != nil {
 		return nil, err
 	}
-	roomID, err := resolve(ctx, session.client, room)
+	roomID, err := resolve(ctx, login.bot.Client, room)
 	if err != nil {
 		return nil, err
 	}
 	options := []roomkv.Option{roomkv.WithEventType(m.eventType), roomkv.WithEncryption(m.encrypt), layout}
 	if m.followUpgrades {
 		options = append(options, roomkv.WithRoomUpgrades())
+	}
+	if m.accountData {
+		options = append(options, roomkv.WithAccountDataFallback())
 	}
 	secretText, err := secret(envSecret, m.secretFile)
 	if err != nil {
@@ -78,27 +88,34 @@ func (a *app) open(ctx context.Context, m *memory) (*opened, error) {
 	if secretText != "" {
 		options = append(options, roomkv.WithSealedKeys([]byte(secretText)))
 	}
+	bot, err := a.botFor(ctx, m, login, roomID)
+	if err != nil {
+		return nil, err
+	}
+	store, err := bot.Store(roomID.String(), options...)
+	if err != nil {
+		return nil, err
+	}
+	return &opened{store, bot, roomID}, nil
+}
+
+// botFor is the bot with encryption where the room is encrypted. Without a recovery key that the account asks for, it is the one without where values are not to
+// be encrypted.
+func (a *app) botFor(ctx context.Context, m *memory, login *login, room id.RoomID) (*session.Bot, error) {
+	encrypted, err := isEncrypted(ctx, login.bot.Client, room)
+	if err != nil || !encrypted {
+		return login.bot, err
+	}
 	recoveryKey, err := secret(envRecoveryKey, m.recoveryKeyFile)
 	if err != nil {
 		return nil, err
 	}
-	encrypted, err := isEncrypted(ctx, session.client, roomID)
-	if err != nil {
-		return nil, err
+	bot, err := a.encrypted(ctx, login, recoveryKey, nil)
+	login.tellOfKey()
+	if errors.Is(err, session.ErrRecoveryKeyNeeded) && !m.encrypt {
+		return login.bot, nil
 	}
-	if encrypted {
-		if err := session.encrypt(ctx, recoveryKey); err != nil {
-			return nil, err
-		}
-		if session.backup != nil {
-			options = append(options, roomkv.WithKeyBackup(session.backup))
-		}
-	}
-	store, err := roomkv.New(session.client, roomID.String(), options...)
-	if err != nil {
-		return nil, err
-	}
-	return &opened{store, session, roomID}, nil
+	return bot, err
 }
 
 // layout is what the flags say of it. At most one of them is given.
@@ -117,8 +134,8 @@ func (m *memory) layout() (roomkv.Option, error) {
 // opened is a memory that can be used.
 type opened struct {
 	*roomkv.Store
-	session *session
-	room    id.RoomID
+	bot  *session.Bot
+	room id.RoomID
 }
 
 func resolve(ctx context.Context, client *mautrix.Client, room string) (id.RoomID, error) {
@@ -154,7 +171,7 @@ func (a *app) completeKeys(cmd *cobra.Command, _ []string, _ string) ([]string, 
 	const none = cobra.ShellCompDirectiveNoFileComp
 	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 	defer cancel()
-	if kept, err := loadProfile(a.memory.profile); err != nil || kept.Token == "" { // the shell can ask for no password
+	if kept, err := loadProfile(a.memory.profile); err != nil || !kept.kept.SignedIn { // the shell can ask for no password
 		return nil, none
 	}
 	store, err := a.open(ctx, &a.memory)

@@ -1,14 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 
+	"github.com/rivo/uniseg"
 	"maunium.net/go/mautrix/id"
 
 	"github.com/roomkv/roomkv"
@@ -25,12 +24,16 @@ type line struct {
 	Encrypted   bool            `json:"encrypted"`
 	EncryptedBy id.UserID       `json:"encrypted_by,omitempty"`
 	Trust       string          `json:"trust,omitempty"`
+	Place       string          `json:"place,omitempty"` // missing for a room's state
 }
 
 func lineOf(e roomkv.Entry) line {
 	l := line{Key: e.Key, Value: e.Value, Deleted: e.Deleted, Revision: e.Revision, Sender: e.Sender, Time: e.Time.UTC(), Encrypted: e.Encrypted}
 	if e.Encrypted {
 		l.EncryptedBy, l.Trust = e.EncryptedBy, e.Trust.String()
+	}
+	if e.Place == roomkv.InAccountData {
+		l.Place = e.Place.String()
 	}
 	return l
 }
@@ -56,7 +59,7 @@ func printChange(out io.Writer, c roomkv.Change) error {
 	return err
 }
 
-// maxBrief is how much of a value a line has room for, in characters.
+// maxBrief is how much of a value a line has room for, in cells of a terminal.
 const maxBrief = 60
 
 // brief is a value in a line, cut where it is long.
@@ -64,12 +67,15 @@ func brief(value json.RawMessage) string {
 	if value == nil {
 		return "∅"
 	}
-	shown := []rune(oneLine(string(value)))
-	if len(shown) > maxBrief {
-		shown = append(shown[:maxBrief-1], '…')
-	}
-	return string(shown)
+	return cut(beginning(value), maxBrief)
 }
+
+// beginning is more of a value than fits into a line, without what would take long to prepare.
+func beginning(value json.RawMessage) string {
+	return oneLine(strings.ToValidUTF8(string(value[:min(len(value), longestLine)]), ""))
+}
+
+const longestLine = 4096 // bytes, more than a terminal's line shows
 
 // text is a value as a person reads it: text without quotes, all else as JSON.
 func text(value json.RawMessage) string {
@@ -113,33 +119,67 @@ func sizeOf(value json.RawMessage) string {
 
 func timeOf(t time.Time) string { return t.Local().Format(time.DateTime) }
 
-// table aligns its columns, with the head in bold on a terminal.
+// table aligns its columns, with the head in bold on a terminal. There the last column is cut to what the terminal has left of a line.
 type table struct {
-	out   io.Writer
-	text  bytes.Buffer
-	align *tabwriter.Writer
-	rows  int
+	out  io.Writer
+	head []string
+	rows [][]string
 }
 
-func newTable(out io.Writer, head ...string) *table {
-	t := &table{out: out}
-	t.align = tabwriter.NewWriter(&t.text, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t.align, strings.Join(head, "\t"))
-	return t
-}
+func newTable(out io.Writer, head ...string) *table { return &table{out: out, head: head} }
 
-func (t *table) row(cells ...string) {
-	fmt.Fprintln(t.align, strings.Join(cells, "\t"))
-	t.rows++
-}
+func (t *table) row(cells ...string) { t.rows = append(t.rows, cells) }
+
+const (
+	columnGap  = 2 // between two columns, in cells of the terminal
+	leastShown = 8 // of the last column, also where the terminal is too narrow for that
+)
 
 func (t *table) print() error {
-	if err := t.align.Flush(); err != nil {
-		return err
+	rows := append([][]string{t.head}, t.rows...)
+	widths := make([]int, len(t.head)-1) // but that of the last one
+	before := 0
+	for i := range widths {
+		for _, row := range rows {
+			widths[i] = max(widths[i], uniseg.StringWidth(row[i]))
+		}
+		before += widths[i] + columnGap
 	}
-	head, rows, _ := strings.Cut(t.text.String(), "\n")
-	_, err := fmt.Fprintf(t.out, "%s\n%s", styleFor(t.out).bold(head), rows)
+	left := widthOf(t.out) - before
+	var text strings.Builder
+	for n, row := range rows {
+		var line strings.Builder
+		for i, width := range widths {
+			line.WriteString(row[i] + strings.Repeat(" ", width+columnGap-uniseg.StringWidth(row[i])))
+		}
+		last := row[len(widths)]
+		if isTerminal(t.out) {
+			last = cut(last, max(left, leastShown))
+		}
+		line.WriteString(last)
+		if n == 0 {
+			text.WriteString(styleFor(t.out).bold(line.String()) + "\n")
+		} else {
+			text.WriteString(line.String() + "\n")
+		}
+	}
+	_, err := io.WriteString(t.out, text.String())
 	return err
+}
+
+// cut is the beginning of a text that a terminal shows in so many cells.
+func cut(text string, cells int) string {
+	if uniseg.StringWidth(text) <= cells {
+		return text
+	}
+	var shown strings.Builder
+	for clusters := uniseg.NewGraphemes(text); clusters.Next(); {
+		if cells -= clusters.Width(); cells < 1 { // for the ellipsis
+			break
+		}
+		shown.WriteString(clusters.Str())
+	}
+	return shown.String() + "…"
 }
 
 // count is a number with its noun.

@@ -2,8 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,18 +9,13 @@ import (
 	"path/filepath"
 	"strings"
 
-	"maunium.net/go/mautrix"
-	"maunium.net/go/mautrix/id"
+	"github.com/roomkv/roomkv/session"
 )
 
-// profile is a login that is kept in a folder of its own, together with the device's crypto store.
+// profile is a folder that package session keeps a login in, together with the device's keys.
 type profile struct {
 	name, dir string
-
-	Homeserver string      `json:"homeserver"` // base URL
-	User       id.UserID   `json:"user"`
-	Device     id.DeviceID `json:"device"`
-	Token      string      `json:"access_token"` // "" where nobody has logged in
+	kept      session.Kept
 }
 
 const defaultProfile = "default"
@@ -38,67 +31,69 @@ func loadProfile(name string) (*profile, error) {
 		return nil, err
 	}
 	p := &profile{name: name, dir: filepath.Join(dir, name)}
-	text, err := os.ReadFile(p.file())
-	if errors.Is(err, fs.ErrNotExist) {
-		return p, nil
-	}
-	if err != nil {
+	if err := p.adopt(); err != nil {
 		return nil, err
 	}
-	if json.Unmarshal(text, p) != nil || p.Token == "" { // the error would show the token
-		return nil, fmt.Errorf("%s is damaged; remove it, and log in again", p.file())
-	}
-	return p, nil
-}
-
-func (p *profile) file() string { return filepath.Join(p.dir, "login.json") }
-
-// client is logged in already. It sends nothing.
-func (p *profile) client(ctx context.Context) (*mautrix.Client, error) {
-	client, err := newClient(ctx, p.Homeserver)
-	if err != nil {
-		return nil, err
-	}
-	client.UserID, client.DeviceID, client.AccessToken = p.User, p.Device, p.Token
-	return client, nil
+	p.kept, err = session.ReadDir(p.dir)
+	return p, err
 }
 
 // check makes sure that the kept login is that of the account that is asked for.
-func (p *profile) check(ctx context.Context, who account) error {
+func (p *profile) check(who account) error {
 	instead := fmt.Sprintf("end it with \"roomkv logout --profile %s\", or log in beside it with another --profile", p.name)
-	if user := who.user; user != "" && user != p.User.String() && user != p.User.Localpart() {
-		return usagef("the profile %q is %s, not %s: %s", p.name, p.User, user, instead)
+	kept := p.kept
+	if user := who.user; user != "" && user != kept.User.String() && user != kept.User.Localpart() {
+		return usagef("the profile %q is %s, not %s: %s", p.name, kept.User, user, instead)
 	}
-	if who.homeserver == "" || who.homeserver == p.User.Homeserver() {
+	switch server := strings.TrimRight(who.homeserver, "/"); server {
+	case "", kept.User.Homeserver(), strings.TrimRight(kept.Homeserver, "/"), kept.URL:
 		return nil
+	default:
+		return usagef("the profile %q is on %s, not %s: %s", p.name, kept.URL, server, instead)
 	}
-	url, err := who.url(ctx)
-	if err == nil && url != p.Homeserver {
-		err = usagef("the profile %q is on %s, not %s: %s", p.name, p.Homeserver, url, instead)
-	}
-	return err
 }
 
-func (p *profile) keep(client *mautrix.Client) error {
-	p.Homeserver = strings.TrimRight(client.HomeserverURL.String(), "/")
-	p.User, p.Device, p.Token = client.UserID, client.DeviceID, client.AccessToken
-	text, err := json.MarshalIndent(p, "", "  ")
-	if err != nil {
-		return err
+// recoveryFile is where package session keeps a recovery key that it has made, in the folder with the keys.
+const recoveryFile = "recovery.key"
+
+// forget removes the login and its keys. A recovery key that the profile keeps can be the only copy, so that it stays, in the file that forget names.
+func (p *profile) forget() (keptKey string, err error) {
+	text, err := os.ReadFile(filepath.Join(p.dir, recoveryFile))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", os.RemoveAll(p.dir)
+	case err != nil:
+		return "", err
 	}
-	if err := os.MkdirAll(p.dir, 0o700); err != nil {
-		return err
+	if keptKey, err = p.saveKey(text); err != nil {
+		return "", err
 	}
-	file, err := newFile(p.file(), true)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(append(text, '\n'))
-	return file.close(err)
+	return keptKey, os.RemoveAll(p.dir)
 }
 
-// forget removes the login and the crypto stores beside it.
-func (p *profile) forget() error { return os.RemoveAll(p.dir) }
+// saveKey puts the recovery key beside the profiles, in a file that has none of another account or time.
+func (p *profile) saveKey(text []byte) (name string, err error) {
+	of := strings.Map(func(r rune) rune {
+		if strings.ContainsRune("/\\:*?\"<>|", r) {
+			return '_'
+		}
+		return r
+	}, strings.TrimPrefix(p.kept.User.String(), "@"))
+	for n := 1; ; n++ {
+		name = filepath.Join(filepath.Dir(p.dir), fmt.Sprintf("recovery-key-%d-of-%s", n, of))
+		if there, err := os.ReadFile(name); err == nil && string(there) == string(text) {
+			return name, nil
+		} else if err == nil {
+			continue
+		}
+		file, err := newFile(name, false)
+		if err != nil {
+			return "", err
+		}
+		_, err = file.Write(text)
+		return name, file.close(err)
+	}
+}
 
 func configDir() (string, error) {
 	if dir := os.Getenv(envConfigDir); dir != "" {

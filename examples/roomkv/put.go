@@ -13,7 +13,7 @@ import (
 )
 
 func (a *app) putCommand() *cobra.Command {
-	var asString, create bool
+	var asString, raw, create bool
 	var revision string
 	cmd := &cobra.Command{
 		Use:     "put KEY VALUE",
@@ -22,17 +22,24 @@ func (a *app) putCommand() *cobra.Command {
 		Long: `Store a value under a key, whatever was there.
 
 A value that is JSON is stored as that: 5 is a number, true a boolean. Anything else is text in UTF-8, and so is everything with
---string. The value "-" is read from standard input. Before a value that begins with a dash put "--".`,
+--string. The value "-" is read from standard input. Before a value that begins with a dash put "--".
+
+With --raw the value is a file, whose bytes get --raw gives back: one that is text is stored as that, and any other as {"base64": …}. What is too
+large for an event of the room goes to the homeserver's media repository.`,
 		Example: `  roomkv put greeting 'Hello!'
   roomkv put settings '{"volume": 0.8}'
   roomkv put postcode --string 01067
   roomkv put notes - <notes.txt
+  roomkv put photo --raw - <photo.png
   roomkv put lock --create "$HOSTNAME"         # fails where the key is there
   roomkv put temperature -- -5`,
-		Args: cobra.ExactArgs(2),
+		Args: exactly("KEY", "VALUE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if create && revision != "" {
 				return usagef("--create and --if-revision exclude each other")
+			}
+			if raw && asString {
+				return usagef("--raw and --string exclude each other")
 			}
 			key, given := args[0], args[1]
 			if given == "-" {
@@ -42,9 +49,12 @@ A value that is JSON is stored as that: 5 is a number, true a boolean. Anything 
 				}
 				given = read
 			}
-			value, err := valueOf(given, asString)
-			if err != nil {
-				return err
+			value := valueOfRaw(given)
+			if !raw {
+				var err error
+				if value, err = valueOf(given, asString); err != nil {
+					return err
+				}
 			}
 			store, err := a.open(cmd.Context(), &a.memory)
 			if err != nil {
@@ -60,6 +70,7 @@ A value that is JSON is stored as that: 5 is a number, true a boolean. Anything 
 		},
 	}
 	cmd.Flags().BoolVar(&asString, "string", false, "the value is text, also where it looks like JSON")
+	cmd.Flags().BoolVar(&raw, "raw", false, "the value is a file, whatever is in it")
 	cmd.Flags().BoolVar(&create, "create", false, "fail where the key is there already")
 	cmd.Flags().StringVar(&revision, "if-revision", "", "fail where the key has changed since `REVISION`, which get --json shows")
 	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, start string) ([]string, cobra.ShellCompDirective) {

@@ -31,7 +31,7 @@ What is there now stays in the history, so that a restore can be undone by anoth
 		Example: `  roomkv restore --at 2h --dry-run              # two hours ago
   roomkv restore --at '2026-11-21 14:30'        # local time; also 14:30, 2026-11-21, and RFC 3339
   roomkv restore --at '$event' --yes            # a revision`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			moment, err := momentOf(at, time.Now())
 			if err != nil {

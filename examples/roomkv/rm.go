@@ -23,7 +23,7 @@ ever held one is redacted, and with it the past of other keys that the same even
 		Example: `  roomkv rm greeting
   roomkv rm 'score @alice:example.org' 'score @bob:example.org'
   roomkv rm --purge password                   # asks before, on a terminal; elsewhere it needs --yes`,
-		Args: cobra.MinimumNArgs(1),
+		Args: atLeast("KEY"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if purge {
 				question := fmt.Sprintf("Redact every event that ever held %s?", count(len(args), "key"))

@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // app is one run of the command: what the flags of all verbs say, and who has logged in.
@@ -12,7 +13,7 @@ type app struct {
 	verbose bool
 	started bool // whether a verb has begun
 
-	sessions map[string]*session // by profile, or by "token" and its file
+	logins map[string]*login // by profile, or by "token" and the token
 }
 
 // The groups in which the help shows the verbs.
@@ -39,12 +40,15 @@ The first command asks for the password, without showing it. The login is then k
 read, until "roomkv logout". Scripts set ROOMKV_PASSWORD or ROOMKV_ACCESS_TOKEN, or name a file with --password-file
 or --access-token-file. No password is ever an argument, where other users of the machine could see it.
 
+Where the homeserver has no passwords, "roomkv login --oauth" signs in with a browser.
+
   roomkv put greeting 'Hello!'
   roomkv get greeting
   roomkv ls
 
 Exit codes: 0 done, 1 error, 2 wrong usage, 3 key not found, 130 interrupted (a watch: 0).
 Colour is for terminals only; NO_COLOR=1 turns it off there too.`,
+		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRun: func(cmd *cobra.Command, _ []string) {
@@ -57,9 +61,13 @@ Colour is for terminals only; NO_COLOR=1 turns it off there too.`,
 			}
 		},
 	}
-	a.memory.register(root.PersistentFlags(), "")
-	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON, one object a line")
-	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "show each request on standard error; values are not shown")
+	a.memory.register(root.PersistentFlags(), "", globalMemory, globalLogin)
+	registerIn(root.PersistentFlags(), globalOutput, func(flags *pflag.FlagSet) {
+		flags.BoolVar(&a.json, "json", false, "print JSON, one object a line")
+		flags.BoolVarP(&a.verbose, "verbose", "v", false, "show each request on standard error; values are not shown")
+	})
+	root.SetFlagErrorFunc(flagError)
+	root.SetUsageTemplate(usageTemplate)
 	root.AddGroup(
 		&cobra.Group{ID: groupValues, Title: "Values:"},
 		&cobra.Group{ID: groupHistory, Title: "The past:"},
@@ -68,9 +76,13 @@ Colour is for terminals only; NO_COLOR=1 turns it off there too.`,
 	)
 	root.AddCommand(
 		a.getCommand(), a.putCommand(), a.rmCommand(), a.lsCommand(), a.infoCommand(), a.watchCommand(),
-		a.historyCommand(), a.restoreCommand(),
+		a.historyCommand(), a.restoreCommand(), a.graphCommand(),
 		a.exportCommand(), a.importCommand(), a.copyCommand(),
+		a.roomsCommand(),
 		a.loginCommand(), a.logoutCommand(),
+		a.verifyCommand(),
+		a.keybackupCommand(),
 	)
+	completeInBash(root)
 	return root
 }

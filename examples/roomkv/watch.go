@@ -32,7 +32,7 @@ In an encrypted room the watch keeps this login's keys to itself, so that other 
   roomkv watch --prefix 'score ' --json | jq -r '"\(.key) \(.new)"'
   roomkv watch --initial --prefix poll/ --prefix quiz/   # what is there, and then what changes
   roomkv watch --from '$event'                 # also what came after that revision`,
-		Args: cobra.MaximumNArgs(1),
+		Args: atMost("KEY"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case len(args) == 1 && len(prefixes) > 0:
@@ -57,7 +57,7 @@ In an encrypted room the watch keeps this login's keys to itself, so that other 
 			if len(args) == 1 {
 				options = append(options, roomkv.WatchKey(args[0]))
 			}
-			ctx := follow(cmd.Context(), store.session.client, store.room)
+			ctx := follow(cmd.Context(), store.bot.Client, store.room)
 			out := cmd.OutOrStdout()
 			lines := json.NewEncoder(out)
 			for change, err := range store.Watch(ctx, options...) {

@@ -42,11 +42,13 @@ var order = []string{
 	"internal/purge",      // keys taken out of the past
 	"",                    // package roomkv
 	"keybackup",           // Megolm sessions in the key backup
+	"internal/fakehs",     // a homeserver in memory
+	"roomkvtest",          // that one for the tests of bots
 }
 
 // forTests are packages that only tests and programs of the repository import.
 var forTests = []string{
-	"docs", "internal/architecture", "internal/bench", "internal/fakehs", "internal/faults", "internal/homeserver", "internal/hostile", "internal/mutants", "examples",
+	"docs", "internal/architecture", "internal/bench", "internal/fakehs/fakehstest", "internal/faults", "internal/homeserver", "internal/hostile", "internal/mutants", "internal/release", "examples",
 }
 
 func isForTests(pkg string) bool {
@@ -106,11 +108,15 @@ func TestOrder(t *testing.T) {
 	assert.Equal(t, []string{"internal/merge imports internal/fakehs", "internal/new has no place in the order", "internal/wire imports internal/matrix"}, wrong(all))
 }
 
-// The root is imported by bots that bring no Olm.
+// The root and roomkvtest are imported by bots that bring no Olm.
 func TestRootBringsNoCrypto(t *testing.T) {
-	list := exec.CommandContext(t.Context(), "go", "list", "-deps", module)
-	list.Stderr = t.Output()
-	text, err := list.Output()
-	require.NoError(t, err)
-	assert.NotContains(t, strings.Fields(string(text)), "maunium.net/go/mautrix/crypto")
+	for _, pkg := range []string{module, module + "/roomkvtest"} {
+		list := exec.CommandContext(t.Context(), "go", "list", "-deps", pkg)
+		list.Stderr = t.Output()
+		text, err := list.Output()
+		require.NoError(t, err)
+		for _, crypto := range []string{"maunium.net/go/mautrix/crypto", "maunium.net/go/mautrix/crypto/goolm", "maunium.net/go/mautrix/crypto/libolm"} {
+			assert.NotContains(t, strings.Fields(string(text)), crypto, pkg)
+		}
+	}
 }

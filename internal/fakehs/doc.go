@@ -13,7 +13,8 @@
 // [Server.Push] gives events to an application service in the order in which they were stored, as both do.
 //
 // What it does was measured on the two real servers. The table of behaviours in the conformance tests runs on it and on them, and keeps it
-// honest: whoever changes something here adds a line there.
+// honest: whoever changes something here adds a line there. Package roomkvtest hands it to the authors of bots: what its comment says of the server
+// must stay true.
 //
 // A request that the server does not know is answered with 404 M_UNRECOGNIZED, and [Server.Complaints] has it.
 package fakehs

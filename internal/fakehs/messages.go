@@ -108,10 +108,17 @@ func (s *Server) messages(r *request) (any, error) {
 		from = position{at.deepest(), at.log[len(at.log)-1].pos}
 	}
 	listed := s.listing(at, r)
+	if s.mode == Linear {
+		from = nearest(listed, from, backward)
+	}
 	if token := r.query.Get("to"); token != "" {
 		to, err := positionOf(token)
 		if err != nil {
 			return nil, err
+		}
+		if s.mode == Linear && !backward {
+			to = nearest(listed, to, true)
+			to.pos = math.MaxInt64 // of one depth it has all
 		}
 		listed = slices.DeleteFunc(listed, func(evt *pdu) bool { return to.isAfter(evt) == backward })
 	}
@@ -122,6 +129,30 @@ func (s *Server) messages(r *request) (any, error) {
 		return s.linearPage(r, listed, from, backward, wanted), nil
 	}
 	return s.forkingPage(r, listed, from, backward, wanted), nil
+}
+
+// nearest is the position in a list that Dendrite takes for one of a sync: that of the last event before it, or of the first event from it on where the
+// list goes forward. A list that goes forward leaves out events of the depth from which it begins, so that it has not the first event after a position of a
+// sync unless the event at that position is in this room (StreamToTopologicalPosition and SelectEventIDsInRange in Dendrite's syncapi).
+func nearest(listed []*pdu, p position, backward bool) position {
+	if p.depth != math.MaxInt64 || p.pos == math.MaxInt64 {
+		return p
+	}
+	if backward {
+		depth := int64(0)
+		for _, evt := range listed {
+			if evt.pos <= p.pos {
+				depth = max(depth, evt.depth)
+			}
+		}
+		return position{depth, p.pos}
+	}
+	for _, evt := range listed {
+		if evt.pos >= p.pos {
+			return position{evt.depth, p.pos}
+		}
+	}
+	return end
 }
 
 // deepest is the greatest depth of the room's events. The one that was stored last can have a smaller one.
@@ -176,7 +207,7 @@ func (s *Server) linearPage(r *request, listed []*pdu, from position, backward b
 		if len(page) == limit {
 			break
 		}
-		if from.isAfter(evt) != backward {
+		if backward && !from.isAfter(evt) || !backward && evt.depth <= from.depth {
 			continue
 		}
 		page = append(page, evt)
@@ -191,13 +222,7 @@ func (s *Server) linearPage(r *request, listed []*pdu, from position, backward b
 		return shown
 	}
 	last := page[len(page)-1]
-	at := position{last.depth, last.pos}
-	switch {
-	case backward && at.depth > 1:
-		at = position{at.depth - 1, at.pos + 1000} // as TopologyToken.Decrement in Dendrite's syncapi/types
-	case backward:
-		at.pos--
-	}
+	at := before(last) // also forward, so that the next page has the event again
 	slices.SortStableFunc(page, func(a, b *pdu) int {
 		order := cmp.Compare(a.depth, b.depth)
 		if backward {
@@ -215,6 +240,14 @@ func (s *Server) linearPage(r *request, listed []*pdu, from position, backward b
 		shown["end"] = s.token(at)
 	}
 	return shown
+}
+
+// before is the position that Dendrite has for what comes before an event (TopologyToken.Decrement in its syncapi/types).
+func before(evt *pdu) position {
+	if evt.depth <= 1 {
+		return position{1, evt.pos - 1}
+	}
+	return position{evt.depth - 1, evt.pos + 1000}
 }
 
 // shuffle is the order of two events of one depth within a page of Dendrite: the wrong way round.

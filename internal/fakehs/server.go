@@ -69,6 +69,7 @@ type Server struct {
 	offset   time.Duration // what the server's clock is ahead
 	pos      int64         // the place of what was stored last
 	changed  chan struct{} // closed when there is something new for a sync
+	parked   chan struct{} // closed when a sync begins to wait
 	unlisted []*pdu        // that are too new for lists
 	settled  int64         // the place up to which events are listed whatever their lag
 
@@ -102,6 +103,7 @@ func New(options Options) *Server {
 		spread:   options.Spread,
 		rng:      rand.New(rand.NewPCG(options.Seed, 0x66616b656873)),
 		changed:  make(chan struct{}),
+		parked:   make(chan struct{}),
 		users:    map[id.UserID]*user{},
 		tokens:   map[string]*access{},
 		renewals: map[string]*renewal{},

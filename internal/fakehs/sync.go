@@ -58,6 +58,11 @@ func (s *Server) sync(r *request) (any, error) {
 		if done && s.mode == Forking && y.upTo != y.since {
 			r.device.syncs.add(asked, text)
 		}
+		if done || gone {
+			s.waited(r)
+		} else {
+			s.waits(r, y.upTo)
+		}
 		s.mu.Unlock()
 		switch {
 		case gone:
@@ -70,6 +75,9 @@ func (s *Server) sync(r *request) (any, error) {
 		case <-timeout.C:
 			expired = true
 		case <-r.Context().Done():
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.waited(r)
 			return nil, r.Context().Err()
 		}
 	}
@@ -274,6 +282,9 @@ func (y *syncing) showAll(events []*pdu, where place) []object {
 func (y *syncing) previous(at *room, timeline []*pdu) string {
 	if len(timeline) == 0 {
 		return y.token(position{end.depth, y.upTo})
+	}
+	if y.mode == Linear {
+		return y.token(before(timeline[0]))
 	}
 	return y.token(position{timeline[0].depth, timeline[0].pos - 1})
 }

@@ -37,6 +37,8 @@ type device struct {
 	keys  deviceKeys
 	inbox []toDevice
 	syncs syncCache // of a Forking server
+	waits *request  // the sync that waits for something new, nil where none does
+	heard int64     // the place up to which there was nothing for it
 }
 
 func (s *Server) versions(*request) (any, error) {

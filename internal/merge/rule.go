@@ -52,7 +52,7 @@ func (r *rule) choose(lines []line) line {
 	lines = withoutDoubles(lines, r.name)
 	all := pathsOf(lines...)
 	paths := all
-	for i := 0; len(paths) > 1; i++ {
+	for i := shared(all); len(paths) > 1; i++ {
 		longer := only(paths, func(p path) bool { return len(p.changes) > i })
 		if len(longer) == 0 {
 			break // they are one change
@@ -63,6 +63,17 @@ func (r *rule) choose(lines []line) line {
 		r.lose(all, paths[0])
 	}
 	return paths[0].line
+}
+
+// shared is how many changes the paths begin with that are the same, which is most of them in a long history.
+func shared(paths []path) (n int) {
+	for ; ; n++ {
+		for _, p := range paths {
+			if n >= len(p.changes) || p.changes[n] != paths[0].changes[n] {
+				return n
+			}
+		}
+	}
 }
 
 // withoutDoubles leaves, where all lines end where the name's time was over, one of those that took the same away. Two that took away different

@@ -169,6 +169,20 @@ type reach struct {
 	until id.EventID // what is listed before this event is told when it is noticed; empty where nobody notices events
 }
 
+// catchUpBefore is catchUp, also of account data, before the watch ends with an error, unless that is nil. The caller has heard of an upgrade of the room
+// first, so that what was written before the upgrade is listed.
+func (w *Watch) catchUpBefore(ctx context.Context, ends error, back reach, yield func(Change, error) bool) (left bool, err error) {
+	if left, err = w.catchUp(ctx, back, false, yield); left || err != nil {
+		return left, err
+	}
+	if w.Account != nil { // news of it can have been dropped
+		if left, err = w.tellAccount(ctx, w.Account.Version(), yield); left || err != nil {
+			return left, err
+		}
+	}
+	return false, ends
+}
+
 // catchUp tells what has happened since the last event that was told. A watch that resumes knows of nothing yet.
 func (w *Watch) catchUp(ctx context.Context, back reach, resumes bool, yield func(Change, error) bool) (left bool, err error) {
 	events, missed, err := w.listed(ctx, back, resumes)

@@ -24,10 +24,11 @@ type Notice struct {
 func (w *Watch) notice(ctx context.Context, of Notice, yield func(Change, error) bool) (left bool, err error) {
 	switch {
 	case of.Event == "":
+		replaced := w.Upgraded(ctx, w.Policy.AnswerFor)
 		if left, err = w.catchUpTo(ctx, "", yield); left || err != nil {
 			return left, err
 		}
-		return false, w.Upgraded(ctx, w.Policy.AnswerFor)
+		return false, replaced
 	case of.Redacted:
 		for stateKey, d := range w.dicts {
 			if d.history.IsHead(of.Event) {

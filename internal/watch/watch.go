@@ -98,8 +98,11 @@ func (w *Watch) Run(ctx context.Context, queues *Queues, yield func(Change, erro
 	if left {
 		return nil
 	}
-	if err == nil {
-		err = w.Upgraded(ctx, 0) // the sync may have told of it before the watch began
+	if err == nil { // the sync may have told of an upgrade already
+		if replaced := w.Upgraded(ctx, 0); replaced != nil {
+			_, err = w.catchUpBefore(ctx, replaced, reach{}, yield)
+			return err
+		}
 	}
 	for err == nil {
 		all, since, ended := queue.take(ctx, w.untilExpiry(ctx))
@@ -115,13 +118,7 @@ func (w *Watch) Run(ctx context.Context, queues *Queues, yield func(Change, erro
 			case some.closed:
 				return fault.Of(fault.ErrNotFollowing, nil, "the store was closed")
 			case some == news{}:
-				left, err = w.catchUp(ctx, reach{since: since}, false, yield)
-				if !left && err == nil && w.Account != nil { // news of it can have been dropped
-					left, err = w.tellAccount(ctx, w.Account.Version(), yield)
-				}
-				if !left && err == nil {
-					err = w.Upgraded(ctx, w.Policy.AnswerFor)
-				}
+				left, err = w.catchUpBefore(ctx, w.Upgraded(ctx, w.Policy.AnswerFor), reach{since: since}, yield)
 			case some.account != nil:
 				left, err = w.tellAccount(ctx, *some.account, yield)
 			case some.notice != nil:

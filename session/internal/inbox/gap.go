@@ -1,6 +1,7 @@
 package inbox
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"time"
@@ -17,8 +18,12 @@ type gap struct{ since, until string }
 
 const longestRetry = time.Minute
 
-// mostGaps is how many times as many events are read of a gap as handlers are told of.
-const mostGaps = 10
+const (
+	pageSize = 100 // events
+
+	// mostGaps is how many times as many events are read of a gap as handlers are told of.
+	mostGaps = 10
+)
 
 var errNull = errors.New("the homeserver's answer is null")
 
@@ -56,7 +61,9 @@ func (i *Inbox) bridge(it *item) bool {
 
 // missing are the events of a gap, the oldest first. It is not ok where the inbox was stopped.
 //
-// It reads forward from the sync's token. Backward Dendrite 0.15.2 does not stop there: it goes on with older events, which handlers have been told of.
+// It reads forward. Backward, Dendrite 0.15.2 does not stop at the sync's token: it goes on with older events, which handlers have been told of. It begins
+// where a page that goes back from the sync's token starts. The specification says that this is the same token. Dendrite makes it one of the last event
+// before, and goes on with the next one. Forward from the sync's own token Dendrite leaves out the first event of the gap, unless the last thing that the sync saw is in this room.
 func (i *Inbox) missing(it *item) (events []*event.Event, ok bool) {
 	log := i.config.Log.With().Stringer("room_id", it.room).Logger()
 	wait, seen := i.limits.Retry, map[id.EventID]bool{}
@@ -66,8 +73,14 @@ func (i *Inbox) missing(it *item) (events []*event.Event, ok bool) {
 			log.Warn().Int("events", len(events)).Msg("The sync has left out more events than handlers are told of. Older ones are missed.")
 		}
 	}()
-	for from := it.gap.since; len(seen) < mostGaps*i.limits.Gap; {
-		page, err := i.config.Page(i.ctx, it.room, from, it.gap.until)
+	for from := ""; len(seen) < mostGaps*i.limits.Gap; {
+		var page *mautrix.RespMessages
+		var err error
+		if from == "" {
+			page, err = i.config.Page(i.ctx, it.room, it.gap.since, "", mautrix.DirectionBackward, 1)
+		} else {
+			page, err = i.config.Page(i.ctx, it.room, from, it.gap.until, mautrix.DirectionForward, pageSize)
+		}
 		if err == nil && page == nil {
 			err = errNull
 		}
@@ -86,6 +99,10 @@ func (i *Inbox) missing(it *item) (events []*event.Event, ok bool) {
 			continue
 		}
 		wait = i.limits.Retry
+		if from == "" {
+			from = cmp.Or(page.Start, it.gap.since)
+			continue
+		}
 		before := len(seen)
 		for _, evt := range syncing.Events(page.Chunk) {
 			if seen[evt.ID] { // Dendrite begins a page with the last event of the one before it

@@ -32,8 +32,8 @@ type Config struct {
 	// Decrypt decrypts an event that the sync did not bring. It is nil where the client has no keys. Then encrypted events are told as they are.
 	Decrypt func(ctx context.Context, evt *event.Event) (*event.Event, error)
 
-	// Page asks for a page of the room's events between two tokens, the oldest first.
-	Page func(ctx context.Context, room id.RoomID, from, to string) (*mautrix.RespMessages, error)
+	// Page asks for a page of at most limit of the room's events, from a token in a direction, up to the token to unless that is empty.
+	Page func(ctx context.Context, room id.RoomID, from, to string, dir mautrix.Direction, limit int) (*mautrix.RespMessages, error)
 
 	Limits Limits
 }

@@ -107,8 +107,8 @@ func start(t *testing.T, client *mautrix.Client, storage *files, handle mautrix.
 	t.Helper()
 	config := inbox.Config{
 		Self: client.UserID, Storage: storage, Log: zerolog.Nop(),
-		Page: func(ctx context.Context, room id.RoomID, from, to string) (*mautrix.RespMessages, error) {
-			return client.Messages(ctx, room, from, to, mautrix.DirectionForward, nil, 3)
+		Page: func(ctx context.Context, room id.RoomID, from, to string, dir mautrix.Direction, limit int) (*mautrix.RespMessages, error) {
+			return client.Messages(ctx, room, from, to, dir, nil, min(limit, 3))
 		},
 	}
 	if client.Crypto != nil {

@@ -17,6 +17,18 @@ func (v *Verifier) Expect(txn id.VerificationTransactionID, user id.UserID, room
 
 func (v *Verifier) Helper() *verificationhelper.VerificationHelper { return v.helper }
 
+// Held is how many verifications have the other side's MAC and not the bot's.
+func (v *Verifier) Held() (count int) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, from := range v.peers {
+		if from.mac != nil {
+			count++
+		}
+	}
+	return count
+}
+
 // Peers is how many verifications go on.
 func (v *Verifier) Peers() int {
 	v.mu.Lock()

@@ -16,6 +16,7 @@ import (
 type Policy struct {
 	Allow   func(user id.UserID) bool
 	Compare func(ctx context.Context, shown SAS) (same bool, err error) // nil takes all for the same
+	Done    func(user id.UserID, device id.DeviceID, verified bool)     // is told when a verification has ended; nil is told of none
 }
 
 // SAS is what both sides of a verification show (Client-Server API, short authentication string).
@@ -63,6 +64,9 @@ type peer struct {
 	device id.DeviceID
 	room   id.RoomID // "" where messages go from device to device
 	until  time.Time
+
+	confirmed bool         // whether the bot has sent its MAC
+	mac       *event.Event // of the other side, which waits for that
 }
 
 // NewVerifier answers from now on. The client's sync must not have begun.
@@ -127,14 +131,14 @@ func (v *Verifier) request(ctx context.Context, evt *event.Event, asked *event.V
 	if asked.TransactionID == "" || sent.Before(now.Add(-maxAge)) || sent.After(now.Add(maxAhead)) {
 		return
 	}
-	from := peer{evt.Sender, asked.FromDevice, evt.RoomID, sent.Add(maxAge)}
+	from := peer{user: evt.Sender, device: asked.FromDevice, room: evt.RoomID, until: sent.Add(maxAge)}
 	if !v.policy.Allow(from.user) {
 		v.log.Info().Stringer("user", from.user).Stringer("device", from.device).Msg("Refused a verification")
 		v.refuse(from, asked.TransactionID)
 		return
 	}
 	if v.enter(asked.TransactionID, from, now) {
-		v.pass(ctx, evt)
+		v.pass(ctx, asked.TransactionID, evt)
 	}
 }
 
@@ -161,10 +165,15 @@ func (v *Verifier) peer(txn id.VerificationTransactionID) (peer, bool) {
 	return found, ok
 }
 
-func (v *Verifier) leave(txn id.VerificationTransactionID) {
+// leave forgets a verification that has ended, and tells the policy.
+func (v *Verifier) leave(txn id.VerificationTransactionID, verified bool) {
 	v.mu.Lock()
-	defer v.mu.Unlock()
+	from, known := v.peers[txn]
 	delete(v.peers, txn)
+	v.mu.Unlock()
+	if known && v.policy.Done != nil {
+		v.running.Go(func() { v.policy.Done(from.user, from.device, verified) })
+	}
 }
 
 // step goes on with a verification.
@@ -185,14 +194,49 @@ func (v *Verifier) step(ctx context.Context, evt *event.Event) {
 		named.ID = id.EventID(txn)
 		evt = &named
 	}
-	v.pass(ctx, evt)
+	v.pass(ctx, txn, evt)
 }
 
 // pass gives an event to the helper.
-func (v *Verifier) pass(ctx context.Context, evt *event.Event) {
+func (v *Verifier) pass(ctx context.Context, txn id.VerificationTransactionID, evt *event.Event) {
 	v.turn.Lock()
 	defer v.turn.Unlock()
+	if (evt.Type == event.ToDeviceVerificationMAC || evt.Type == event.InRoomVerificationMAC) && v.hold(txn, evt) {
+		return
+	}
 	v.handlers[evt.Type](ctx, evt)
+}
+
+// hold keeps the other side's MAC until the bot has sent its own. The helper's ConfirmSAS otherwise compares the bot's master key with the other side's
+// (v0.32.0), so that a verification failed whenever the other side was the first to confirm.
+func (v *Verifier) hold(txn id.VerificationTransactionID, mac *event.Event) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	from, known := v.peers[txn]
+	if !known || from.confirmed {
+		return false
+	}
+	from.mac = mac
+	v.peers[txn] = from
+	return true
+}
+
+// confirm sends the bot's MAC, and then gives the helper the other side's where that has come already. The caller has the turn.
+func (v *Verifier) confirm(txn id.VerificationTransactionID) error {
+	if err := v.helper.ConfirmSAS(v.ctx, txn); err != nil {
+		return err
+	}
+	v.mu.Lock()
+	from, known := v.peers[txn]
+	mac := from.mac
+	if from.confirmed, from.mac = true, nil; known {
+		v.peers[txn] = from
+	}
+	v.mu.Unlock()
+	if mac != nil {
+		v.handlers[mac.Type](v.ctx, mac)
+	}
+	return nil
 }
 
 // refuse tells that the user may not, unless that many are told already.
@@ -250,14 +294,14 @@ func (c callbacks) VerificationCancelled(_ context.Context, txn id.VerificationT
 	if from, ok := c.v.peer(txn); ok {
 		c.v.log.Info().Stringer("user", from.user).Stringer("device", from.device).Str("code", string(code)).Msg("A verification was cancelled")
 	}
-	c.v.leave(txn)
+	c.v.leave(txn, false)
 }
 
 func (c callbacks) VerificationDone(_ context.Context, txn id.VerificationTransactionID, _ event.VerificationMethod) {
 	if from, ok := c.v.peer(txn); ok {
 		c.v.log.Info().Stringer("user", from.user).Stringer("device", from.device).Msg("Verified")
 	}
-	c.v.leave(txn)
+	c.v.leave(txn, true)
 }
 
 // compare has the policy compare, and tells the other side.
@@ -272,12 +316,14 @@ func (v *Verifier) compare(txn id.VerificationTransactionID, shown SAS) {
 	case err != nil:
 		v.note(err, "What a verification shows could not be compared")
 		err = v.helper.CancelVerification(v.ctx, txn, event.VerificationCancelCodeUser, "The bot could not compare.")
-		v.leave(txn)
+		v.leave(txn, false)
 	case !same:
 		err = v.helper.CancelVerification(v.ctx, txn, event.VerificationCancelCodeSASMismatch, "What the bot shows is something else.")
-		v.leave(txn)
+		v.leave(txn, false)
 	default:
-		err = v.helper.ConfirmSAS(v.ctx, txn)
+		if err = v.confirm(txn); err != nil {
+			v.leave(txn, false)
+		}
 	}
 	v.note(err, "A verification failed")
 }

@@ -23,16 +23,14 @@ func Sync(ctx context.Context, client *mautrix.Client, req mautrix.ReqSync) (res
 	return resp, err
 }
 
-// Page asks once for a page of a room's events between two tokens, the oldest first. It leaves out what [Sync] does.
-func Page(ctx context.Context, client *mautrix.Client, room id.RoomID, from, to string) (*mautrix.RespMessages, error) {
-	query := map[string]string{"dir": string(mautrix.DirectionForward), "from": from, "limit": strconv.Itoa(pageSize)}
+// Page asks once for a page of a room's events, as [mautrix.Client.Messages] does, and leaves out what [Sync] does.
+func Page(ctx context.Context, client *mautrix.Client, room id.RoomID, from, to string, dir mautrix.Direction, limit int) (*mautrix.RespMessages, error) {
+	query := map[string]string{"dir": string(dir), "from": from, "limit": strconv.Itoa(limit)}
 	if to != "" {
 		query["to"] = to
 	}
 	return get[mautrix.RespMessages](ctx, client, client.BuildURLWithQuery(mautrix.ClientURLPath{"v3", "rooms", room, "messages"}, query))
 }
-
-const pageSize = 100 // events
 
 var errUnreadable = errors.New("the homeserver's answer is not the JSON that was asked for")
 
