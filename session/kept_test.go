@@ -33,7 +33,7 @@ func TestReadDir(t *testing.T) {
 
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "token.json"), []byte("{"), 0o600))
 	_, err = ReadDir(dir)
-	require.ErrorContains(t, err, "token.json is damaged")
+	require.ErrorIs(t, err, ErrDamaged)
 	require.NoError(t, os.Chmod(dir, 0o755))
 	_, err = ReadDir(dir)
 	require.ErrorIs(t, err, ErrInvalidConfig)

@@ -175,7 +175,7 @@ func TestOpenKeepsWhereTheHomeserverIs(t *testing.T) {
 	config.Homeserver = "example.org"
 	first, err := open(t.Context(), config, base)
 	require.NoError(t, err)
-	assert.Equal(t, "https://fakehs.invalid", first.Client.HomeserverURL.String())
+	assert.Equal(t, strings.Replace(w.server.URL(), "http:", "https:", 1), first.Client.HomeserverURL.String())
 	again, err := open(t.Context(), config, w.server)
 	require.NoError(t, err, "nothing is looked up")
 	assert.Equal(t, first.Client.DeviceID, again.Client.DeviceID)

@@ -245,9 +245,7 @@ func TestRealPutsWhileTheSessionIsRenewed(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			r := newReal(t)
 			dir := filepath.Join(t.TempDir(), "bot")
-			config := r.config(dir)
-			config.NoEncryption = true
-			bot := r.open(t, config)
+			bot := r.open(t, r.config(dir))
 			if !refreshable(bot) {
 				require.NoError(t, bot.Close())
 				t.Skip("the homeserver's access tokens do not end within seconds")

@@ -2,7 +2,6 @@ package session
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"sync"
 	"testing"
@@ -31,8 +30,7 @@ type world struct {
 
 func newWorld(t *testing.T, mode fakehs.Mode) *world {
 	t.Helper()
-	// Stores of one process share locks by room ID. Worlds of tests that run beside each other have rooms of their own.
-	w := &world{server: fakehstest.New(t, fakehs.Options{Mode: mode, Seed: rand.Uint64()}), seen: newSeen()}
+	w := &world{server: fakehstest.New(t, fakehs.Options{Mode: mode, Name: fakehstest.Name()}), seen: newSeen()}
 	owner, err := w.server.Register(t.Context(), "owner")
 	require.NoError(t, err)
 	made, err := owner.CreateRoom(t.Context(), &mautrix.ReqCreateRoom{Preset: "public_chat", PowerLevelOverride: &event.PowerLevelsEventContent{

@@ -4,7 +4,9 @@ package fakehstest
 
 import (
 	"context"
+	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -21,6 +23,12 @@ func New(t testing.TB, options fakehs.Options) *fakehs.Server {
 	t.Cleanup(func() { assert.Empty(t, server.Complaints(), "requests that the server in memory does not know") })
 	return server
 }
+
+var named atomic.Int64
+
+// Name is a server's name that no other server of this process has. The IDs of rooms that end with it are those of no other server either. Stores of one
+// process share locks by these IDs.
+func Name() string { return fmt.Sprintf("hs%d", named.Add(1)) }
 
 // Each runs a test in both modes, in parallel, each with a server of its own.
 func Each(t *testing.T, test func(t *testing.T, server *fakehs.Server)) {

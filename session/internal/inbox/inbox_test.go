@@ -177,8 +177,9 @@ func each(t *testing.T, test func(t *testing.T, server *fakehs.Server, self, oth
 	t.Helper()
 	for _, mode := range fakehs.Modes {
 		t.Run(mode.String(), func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				server := fakehstest.New(t, fakehs.Options{Mode: mode, Seed: 1})
+				server := fakehstest.New(t, fakehs.Options{Mode: mode, Name: fakehstest.Name()})
 				test(t, server, fakehstest.Client(t, server), fakehstest.Client(t, server))
 			})
 		})

@@ -87,8 +87,9 @@ func start(t *testing.T, r *run.Runner) (end context.CancelFunc, ended <-chan er
 
 func virtual(t *testing.T, test func(t *testing.T, server *fakehs.Server, self, other *mautrix.Client)) {
 	t.Helper()
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		server := fakehstest.New(t, fakehs.Options{Mode: fakehs.Forking, Seed: 1})
+		server := fakehstest.New(t, fakehs.Options{Mode: fakehs.Forking, Name: fakehstest.Name()})
 		test(t, server, fakehstest.Client(t, server), fakehstest.Client(t, server))
 	})
 }
@@ -331,7 +332,7 @@ func TestSignal(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("it cannot send signals")
 	}
-	server := fakehstest.New(t, fakehs.Options{Mode: fakehs.Forking, Seed: 1})
+	server := fakehstest.New(t, fakehs.Options{Mode: fakehs.Forking, Name: fakehstest.Name()})
 	self, other := fakehstest.Client(t, server), fakehstest.Client(t, server)
 	room := together(t, other, self)
 	store, err := roomkv.New(self, room.String(), roomkv.WithFlushEvery(time.Hour))

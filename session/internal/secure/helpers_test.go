@@ -42,7 +42,13 @@ type server interface {
 
 // each runs a test on the homeservers in memory, and on a real one where the flag says so.
 func each(t *testing.T, test func(t *testing.T, server server)) {
-	fakehstest.Each(t, func(t *testing.T, server *fakehs.Server) { test(t, server) })
+	t.Parallel()
+	for _, mode := range fakehs.Modes {
+		t.Run(mode.String(), func(t *testing.T) {
+			t.Parallel()
+			test(t, fakehstest.New(t, fakehs.Options{Mode: mode, Name: fakehstest.Name()}))
+		})
+	}
 	if *onReal {
 		t.Run("real", func(t *testing.T) { test(t, hstest.Server(t)) })
 	}

@@ -3,7 +3,7 @@ package syncing
 import (
 	"context"
 	"encoding/json"
-	"fmt"
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -16,7 +16,7 @@ import (
 // Sync asks once what is new, as [mautrix.Client.FullSyncRequest] does, and leaves out events that cannot be read: one of them would fail the whole response,
 // at each try again. A member of a room or a server that invites may have made them.
 func Sync(ctx context.Context, client *mautrix.Client, req mautrix.ReqSync) (resp *mautrix.RespSync, err error) {
-	err = get(ctx, client, client.BuildURLWithQuery(mautrix.ClientURLPath{"v3", "sync"}, req.BuildQuery()), &resp)
+	resp, err = get[mautrix.RespSync](ctx, client, client.BuildURLWithQuery(mautrix.ClientURLPath{"v3", "sync"}, req.BuildQuery()))
 	if err == nil {
 		err = whole(resp)
 	}
@@ -24,33 +24,35 @@ func Sync(ctx context.Context, client *mautrix.Client, req mautrix.ReqSync) (res
 }
 
 // Page asks once for a page of a room's events, as [mautrix.Client.Messages] does, and leaves out what [Sync] does.
-func Page(ctx context.Context, client *mautrix.Client, room id.RoomID, from, to string, dir mautrix.Direction, limit int) (resp *mautrix.RespMessages, err error) {
+func Page(ctx context.Context, client *mautrix.Client, room id.RoomID, from, to string, dir mautrix.Direction, limit int) (*mautrix.RespMessages, error) {
 	query := map[string]string{"dir": string(dir), "from": from, "limit": strconv.Itoa(limit)}
 	if to != "" {
 		query["to"] = to
 	}
-	err = get(ctx, client, client.BuildURLWithQuery(mautrix.ClientURLPath{"v3", "rooms", room, "messages"}, query), &resp)
-	return resp, err
+	return get[mautrix.RespMessages](ctx, client, client.BuildURLWithQuery(mautrix.ClientURLPath{"v3", "rooms", room, "messages"}, query))
 }
 
-// get reads an answer that has events.
-func get(ctx context.Context, client *mautrix.Client, address string, into any) error {
+var errUnreadable = errors.New("the homeserver's answer is not the JSON that was asked for")
+
+// get reads an answer that has events, nil where it is null.
+func get[T any](ctx context.Context, client *mautrix.Client, address string) (*T, error) {
 	body, err := client.MakeFullRequest(ctx, mautrix.FullRequest{Method: http.MethodGet, URL: address, MaxAttempts: 1})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if json.Unmarshal(body, into) == nil {
-		return nil
+	var whole, rest *T
+	if json.Unmarshal(body, &whole) == nil {
+		return whole, nil
 	}
 	readable, left, err := readable(body)
 	if err == nil {
-		err = json.Unmarshal(readable, into)
+		err = json.Unmarshal(readable, &rest)
 	}
-	if err != nil {
-		return fmt.Errorf("the homeserver's answer cannot be read: %w", err) // whose text has types and no values
+	if err != nil { // whose text can have a value
+		return nil, errUnreadable
 	}
 	client.Log.Warn().Int("events", left).Msg("Events cannot be read, and are left out")
-	return nil
+	return rest, nil
 }
 
 // readable is an object without the events that mautrix cannot read, which are in lists of these names, and how many those are.

@@ -38,7 +38,7 @@ func (s *seen) RoundTrip(req *http.Request) (*http.Response, error) {
 		req = req.Clone(req.Context())
 		req.Body = io.NopCloser(bytes.NewReader(body))
 	}
-	if req.URL.Host != "fakehs.invalid" {
+	if req.URL.Host != strings.TrimPrefix(s.w.server.URL(), "http://") {
 		return says(200, "")(req)
 	}
 	return s.w.server.RoundTrip(req)
@@ -57,7 +57,7 @@ func TestOnlyTheHomeserverGetsTheToken(t *testing.T) {
 		{w.server.URL() + "/_matrix/client/versions", "Basic x", "Basic x"},
 		{strings.Replace(w.server.URL(), "http:", "https:", 1) + "/_matrix/client/versions", "Bearer " + own, ""},
 		{w.server.URL() + ":8008/_matrix/client/versions", "Bearer " + own, ""},
-		{"http://sub.fakehs.invalid/_matrix/client/versions", "Bearer " + own, ""},
+		{strings.Replace(w.server.URL(), "http://", "http://sub.", 1) + "/_matrix/client/versions", "Bearer " + own, ""},
 		{"http://example.org/", "Bearer another's", "Bearer another's"},
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, test.address, nil)

@@ -35,7 +35,7 @@ type world struct {
 
 func newWorld(t *testing.T, life time.Duration) *world {
 	t.Helper()
-	w := &world{server: fakehstest.New(t, fakehs.Options{Mode: fakehs.Forking, Seed: 1}), began: time.Now(), asked: map[string]int{}, answers: map[string]func(*http.Request) (*http.Response, error){}}
+	w := &world{server: fakehstest.New(t, fakehs.Options{Mode: fakehs.Forking, Name: fakehstest.Name()}), began: time.Now(), asked: map[string]int{}, answers: map[string]func(*http.Request) (*http.Response, error){}}
 	w.server.SetTokenLife(life)
 	w.client = fakehstest.Client(t, w.server)
 	secret, err := w.server.Password(w.client.UserID)
