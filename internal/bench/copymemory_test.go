@@ -22,7 +22,11 @@ import (
 // BenchmarkCopyMemory copies up to 10,000 entries in the per-key layout. peak-MB is how far the live heap grows. A real homeserver
 // takes a second for some ten of them, so it is a stand-in, in this process, that keeps next to nothing.
 func BenchmarkCopyMemory(b *testing.B) {
-	for _, n := range []int{1_000, 3_000, 10_000} {
+	sizes := []int{1_000, 3_000, 10_000}
+	if testing.Short() {
+		sizes = sizes[:1]
+	}
+	for _, n := range sizes {
 		b.Run(fmt.Sprintf("entries=%d", n), func(b *testing.B) {
 			var peak uint64
 			for b.Loop() {

@@ -31,7 +31,11 @@ import (
 // Algorithm synced is a bare client whose sync runs, and brings what it has sent. A pace says what lies between two Puts: rested, longer than
 // homeservers take for an event; rapid, nothing but the raw call.
 func BenchmarkPutCost(b *testing.B) {
-	for _, keys := range []int{10, 100, 1000} {
+	sizes := []int{10, 100, 1000}
+	if testing.Short() {
+		sizes = sizes[:2]
+	}
+	for _, keys := range sizes {
 		for _, algorithm := range []string{"roomkv", "following", "raw", "synced"} {
 			for _, pace := range []string{"rested", "rapid"} {
 				b.Run(fmt.Sprintf("keys=%d/algorithm=%s/pace=%s", keys, algorithm, pace), func(b *testing.B) {
