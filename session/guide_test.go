@@ -332,7 +332,8 @@ func (g *guided) listen(t *testing.T) {
 	}))
 	t.Cleanup(proxy.Close)
 	g.proxy = strings.TrimPrefix(proxy.URL, "http://")
-	g.env = append(os.Environ(), "SSL_CERT_FILE="+file, "NO_PROXY=")
+	inherited := slices.DeleteFunc(os.Environ(), func(variable string) bool { return strings.HasPrefix(variable, "ROOMKV_") })
+	g.env = append(inherited, "SSL_CERT_FILE="+file, "NO_PROXY=")
 }
 
 // certified makes a certificate for the name, and a file that makes programs trust it.
