@@ -42,7 +42,7 @@ func get(ctx context.Context, client *mautrix.Client, address string, into any) 
 	if json.Unmarshal(body, into) == nil {
 		return nil
 	}
-	readable, left, err := readable(body)
+	readable, left, err := readable(body, deepest)
 	if err == nil {
 		err = json.Unmarshal(readable, into)
 	}
@@ -53,15 +53,19 @@ func get(ctx context.Context, client *mautrix.Client, address string, into any) 
 	return nil
 }
 
+// deepest is how many objects there are around a list of events: the answer, rooms, join, a room and its timeline. What is deeper is not looked into, for each
+// level is read anew.
+const deepest = 5
+
 // readable is an object without the events that mautrix cannot read, which are in lists of these names, and how many those are.
-func readable(text []byte) (_ []byte, left int, err error) {
+func readable(text []byte, levels int) (_ []byte, left int, err error) {
 	var object map[string]json.RawMessage
 	if err := json.Unmarshal(text, &object); err != nil {
 		return nil, 0, err
 	}
 	for name, value := range object {
 		switch {
-		case value[0] == '[' && (name == "events" || name == "chunk"):
+		case value[0] == '[' && (name == "events" || name == "chunk" || name == "state"):
 			var events []json.RawMessage
 			if err := json.Unmarshal(value, &events); err != nil {
 				return nil, 0, err
@@ -72,8 +76,8 @@ func readable(text []byte) (_ []byte, left int, err error) {
 			if object[name], err = json.Marshal(events); err != nil {
 				return nil, 0, err
 			}
-		case value[0] == '{':
-			inner, less, err := readable(value)
+		case value[0] == '{' && levels > 1:
+			inner, less, err := readable(value, levels-1)
 			if err != nil {
 				return nil, 0, err
 			}
