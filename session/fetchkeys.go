@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
@@ -44,6 +45,10 @@ func (b *Bot) FetchKeys(ctx context.Context) error {
 	since := string(kept)
 	for range mostFetches {
 		resp, err := syncing.Sync(ctx, b.Client, mautrix.ReqSync{Since: since, FilterID: fetchFilter, SetPresence: event.PresenceOffline})
+		if since != "" && isBadRequest(err) {
+			since = "" // a token that the homeserver does not know, where it has lost its data
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("session: fetching keys: %w", err)
 		}
@@ -57,4 +62,9 @@ func (b *Bot) FetchKeys(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+func isBadRequest(err error) bool {
+	var failed mautrix.HTTPError
+	return errors.As(err, &failed) && failed.IsStatus(http.StatusBadRequest)
 }

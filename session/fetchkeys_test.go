@@ -1,6 +1,7 @@
 package session
 
 import (
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -40,6 +41,13 @@ func TestFetchKeys(t *testing.T) {
 	require.NoError(t, bot.Close())
 	require.ErrorIs(t, bot.FetchKeys(ctx), ErrClosed)
 	bot = w.open(t, config)
+	w.all()
+	require.NoError(t, bot.FetchKeys(ctx))
+	assert.Equal(t, 1, w.all())
+
+	// What the homeserver does not understand does not keep it from fetching: it begins anew.
+	require.NoError(t, os.WriteFile(filepath.Join(config.Dir, fetchFile), []byte("no token"), 0o600))
+	require.NoError(t, bot.FetchKeys(ctx))
 	w.all()
 	require.NoError(t, bot.FetchKeys(ctx))
 	assert.Equal(t, 1, w.all())

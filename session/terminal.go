@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
 )
 
 // terminal is where a person approves a sign-in by OAuth that the environment asks for.
@@ -14,8 +15,18 @@ type terminal struct {
 	out io.Writer
 }
 
+// visible is a server's text without what would move the cursor of a terminal.
+func visible(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, text)
+}
+
 func (t terminal) showURL(_ context.Context, url string) error {
-	_, err := fmt.Fprintf(t.out, "Open this address in a browser on this machine, to approve the bot:\n%s\n", url)
+	_, err := fmt.Fprintf(t.out, "Open this address in a browser on this machine, to approve the bot:\n%s\n", visible(url))
 	return err
 }
 
@@ -24,12 +35,12 @@ func (t terminal) showCode(_ context.Context, code UserCode) error {
 	if url == "" {
 		url = code.URL
 	}
-	_, err := fmt.Fprintf(t.out, "Open this address in a browser, and approve the bot with the code %s:\n%s\n", code.Code, url)
+	_, err := fmt.Fprintf(t.out, "Open this address in a browser, and approve the bot with the code %s:\n%s\n", visible(code.Code), visible(url))
 	return err
 }
 
 func (t terminal) askURL(ctx context.Context, url string) (string, error) {
-	_, err := fmt.Fprintf(t.out, "Open this address in a browser, to approve the bot. Then paste the address at which the browser has ended:\n%s\n", url)
+	_, err := fmt.Fprintf(t.out, "Open this address in a browser, to approve the bot. Then paste the address at which the browser has ended:\n%s\n", visible(url))
 	if err != nil {
 		return "", err
 	}

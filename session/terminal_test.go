@@ -107,3 +107,18 @@ func TestOpenByOAuthFromEnv(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, bot.Close())
 }
+
+// A server must not move the cursor of the person's terminal. C1 controls are part of what can be a URL.
+func TestTheTerminalShowsNoControls(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	person := terminal{strings.NewReader("https://x.example/\n"), &out}
+	const evil = "https://x.example/\u009b2J\x1b]0;evil\x07"
+	require.NoError(t, person.showURL(t.Context(), evil))
+	require.NoError(t, person.showCode(t.Context(), UserCode{Code: "A\x1b[2J", URL: evil}))
+	_, err := person.askURL(t.Context(), evil)
+	require.NoError(t, err)
+	for _, control := range []string{"\x1b", "\u009b", "\x07"} {
+		assert.NotContains(t, out.String(), control)
+	}
+}

@@ -16,12 +16,13 @@ type Verification struct {
 	Users []id.UserID
 	Allow func(user id.UserID) bool
 
-	// Compare tells whether the other side shows the same, for example after asking somebody. It is not called in the sync, and its context
-	// ends with [Bot.Close]. After an error, or where it is not the same, the verification is cancelled. nil takes all for the same:
-	// the other side can be sure of the bot then, and the bot believes the homeserver.
+	// Compare tells whether the other side shows the same, for example after asking somebody. It is not called in the sync. Its context ends with
+	// [Bot.Close], which waits for it and which it must not call. After an error, or where it is not the same, the verification is cancelled. nil takes all for
+	// the same: the other side can be sure of the bot then, and the bot believes the homeserver.
 	Compare func(ctx context.Context, shown SAS) (same bool, err error)
 
-	// Done is told of each verification that has ended, and whether it has succeeded. It is not called in the sync. nil is told of none.
+	// Done is told of each verification that has ended, and whether it has succeeded. It is not called in the sync, and may call [Bot.Close]. nil is told of
+	// none.
 	Done func(user id.UserID, device id.DeviceID, verified bool)
 }
 

@@ -139,7 +139,7 @@ func (l *login) tellOfKey() {
 		return
 	}
 	fmt.Fprintf(os.Stderr, "%s had no key backup, and has one now. The recovery key is in %s.\n"+
-		"Keep a copy in another place: without it, what is encrypted is lost with this computer.\n", l.bot.Client.UserID, l.recoveryFile())
+		"Keep a copy in another place: without it, what is encrypted is lost with this computer.\n", oneLine(l.bot.Client.UserID.String()), l.recoveryFile())
 	l.made = false
 }
 

@@ -57,7 +57,7 @@ the account has secret storage already, give its recovery key. What is there sta
 			if a.json {
 				return json.NewEncoder(cmd.OutOrStdout()).Encode(setUp{bot.Client.UserID.String(), version, made})
 			}
-			fmt.Fprintf(cmd.ErrOrStderr(), "%s has key backup %s, and this login is signed.\n", bot.Client.UserID, version)
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s has key backup %s, and this login is signed.\n", oneLine(bot.Client.UserID.String()), oneLine(version))
 			if made == "" {
 				return nil
 			}
@@ -114,7 +114,7 @@ recovery key, given or in the profile, it shows whether that opens the backup.`,
 			if a.json {
 				return json.NewEncoder(cmd.OutOrStdout()).Encode(status)
 			}
-			table := newTable(cmd.OutOrStdout(), "ACCOUNT", status.User)
+			table := newTable(cmd.OutOrStdout(), "ACCOUNT", oneLine(status.User))
 			if status.Version == "" {
 				table.row("KEY BACKUP", "none; roomkv keybackup setup makes one")
 			} else {

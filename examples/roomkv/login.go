@@ -58,10 +58,10 @@ Another --profile is another login beside it: of another account, or a second de
 				return json.NewEncoder(cmd.OutOrStdout()).Encode(loginLine{client.UserID.String(), client.DeviceID.String(), client.HomeserverURL.String(), !login.borrowed})
 			}
 			if login.borrowed {
-				fmt.Fprintf(errs, "The access token is one of %s on %s, device %s. It is not kept: each command needs it.\n", client.UserID, client.HomeserverURL, client.DeviceID)
+				fmt.Fprintf(errs, "The access token is one of %s on %s, device %s. It is not kept: each command needs it.\n", oneLine(client.UserID.String()), client.HomeserverURL, oneLine(client.DeviceID.String()))
 				return nil
 			}
-			fmt.Fprintf(errs, "Logged in as %s on %s, device %s.\n", client.UserID, client.HomeserverURL, client.DeviceID)
+			fmt.Fprintf(errs, "Logged in as %s on %s, device %s.\n", oneLine(client.UserID.String()), client.HomeserverURL, oneLine(client.DeviceID.String()))
 			return nil
 		},
 	}
@@ -142,7 +142,7 @@ Values in encrypted rooms stay readable with the account's recovery key. Where t
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.ErrOrStderr(), "Logged out %s.\n", kept.kept.User)
+			fmt.Fprintf(cmd.ErrOrStderr(), "Logged out %s.\n", oneLine(kept.kept.User.String()))
 			if key != "" {
 				fmt.Fprintf(cmd.ErrOrStderr(), "The account's recovery key is in %s.\nWithout it, encrypted values cannot be read again: give it as --recovery-key-file.\n", key)
 			}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -179,5 +180,11 @@ func (a *app) completeKeys(cmd *cobra.Command, _ []string, _ string) ([]string, 
 		return nil, none
 	}
 	keys, _ := store.Keys(ctx)
-	return keys, none
+	return slices.DeleteFunc(keys, func(key string) bool { return !isOffered(key) }), none
 }
+
+// activeHelp begins what cobra has the shell print as it is, in place of completing it.
+const activeHelp = "_activeHelp_ "
+
+// isOffered tells whether the shell can have a key: one of somebody else's could move the cursor, and cobra cuts one at a tab or a line break.
+func isOffered(key string) bool { return oneLine(key) == key && !strings.HasPrefix(key, activeHelp) }

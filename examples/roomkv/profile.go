@@ -23,7 +23,7 @@ const defaultProfile = "default"
 // loadProfile reads the profile of that name, which may have no login yet.
 func loadProfile(name string) (*profile, error) {
 	name = cmp.Or(name, os.Getenv(envProfile), defaultProfile)
-	if !filepath.IsLocal(name) || filepath.Base(name) != name {
+	if !filepath.IsLocal(name) || filepath.Base(name) != name || name == "." { // the last one is the folder of all profiles
 		return nil, usagef("%q cannot be the name of a profile", name)
 	}
 	dir, err := configDir()

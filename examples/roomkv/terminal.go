@@ -58,7 +58,7 @@ func prompt(ctx context.Context, question string, read func() (string, error)) (
 	if err != nil {
 		return "", err
 	}
-	fmt.Fprint(os.Stderr, question)
+	fmt.Fprint(os.Stderr, plain(question, os.Stderr))
 	type line struct {
 		text string
 		err  error

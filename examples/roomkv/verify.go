@@ -94,7 +94,7 @@ func (a *app) verify(cmd *cobra.Command, login *login, with id.UserID, yes bool)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "Waiting for %s to verify %s, device %s.\nCtrl-C ends that.\n", with, bot.Client.UserID, bot.Client.DeviceID)
+	fmt.Fprintf(out, "Waiting for %s to verify %s, device %s.\nCtrl-C ends that.\n", with, oneLine(bot.Client.UserID.String()), oneLine(bot.Client.DeviceID.String()))
 	over := make(chan error, 1)
 	go func() { over <- bot.Run(ctx) }()
 	select {
@@ -115,7 +115,7 @@ func (a *app) printVerified(cmd *cobra.Command, done verified, err error) error 
 		err = errors.Join(json.NewEncoder(cmd.OutOrStdout()).Encode(done), err)
 	}
 	if !done.Verified {
-		return errors.Join(fmt.Errorf("%s, device %s, is not verified: the verification was cancelled, or the emojis are not the same", done.User, done.Device), err)
+		return errors.Join(fmt.Errorf("%s, device %s, is not verified: the verification was cancelled, or the emojis are not the same", done.User, oneLine(done.Device.String())), err)
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "Verified: %s, device %s.\n", done.User, oneLine(done.Device.String()))
 	return err

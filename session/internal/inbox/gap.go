@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"maunium.net/go/mautrix"
@@ -23,6 +24,9 @@ const (
 
 	// mostGaps is how many times as many events are read of a gap as handlers are told of.
 	mostGaps = 10
+
+	// mostEmpty is how many pages in a row may bring nothing new. A homeserver leaves out what the user may not see, and [syncing.Page] what cannot be read.
+	mostEmpty = 100
 )
 
 var errNull = errors.New("the homeserver's answer is null")
@@ -67,9 +71,9 @@ func (i *Inbox) bridge(it *item) bool {
 func (i *Inbox) missing(it *item) (events []*event.Event, ok bool) {
 	log := i.config.Log.With().Stringer("room_id", it.room).Logger()
 	wait, seen := i.limits.Retry, map[id.EventID]bool{}
+	asked, empty, cut := map[string]bool{}, 0, false
 	defer func() {
-		if len(events) > i.limits.Gap {
-			events = events[len(events)-i.limits.Gap:]
+		if cut {
 			log.Warn().Int("events", len(events)).Msg("The sync has left out more events than handlers are told of. Older ones are missed.")
 		}
 	}()
@@ -103,6 +107,7 @@ func (i *Inbox) missing(it *item) (events []*event.Event, ok bool) {
 			from = cmp.Or(page.Start, it.gap.since)
 			continue
 		}
+		asked[from] = true
 		before := len(seen)
 		for _, evt := range syncing.Events(page.Chunk) {
 			if seen[evt.ID] { // Dendrite begins a page with the last event of the one before it
@@ -110,10 +115,16 @@ func (i *Inbox) missing(it *item) (events []*event.Event, ok bool) {
 			}
 			seen[evt.ID] = true
 			if events = append(events, evt); i.joins(evt) {
-				events = nil // what was there before the user came
+				events, cut = nil, false // what was there before the user came
 			}
 		}
-		if len(seen) == before || page.End == "" || page.End == from {
+		if more := len(events) - i.limits.Gap; more > 0 { // now, for each can be 64 KiB
+			events, cut = slices.Delete(events, 0, more), true
+		}
+		if empty++; len(seen) > before {
+			empty = 0
+		}
+		if empty == mostEmpty || page.End == "" || asked[page.End] {
 			return events, true
 		}
 		from = page.End

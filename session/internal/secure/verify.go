@@ -172,7 +172,7 @@ func (v *Verifier) leave(txn id.VerificationTransactionID, verified bool) {
 	delete(v.peers, txn)
 	v.mu.Unlock()
 	if known && v.policy.Done != nil {
-		v.running.Go(func() { v.policy.Done(from.user, from.device, verified) })
+		go v.policy.Done(from.user, from.device, verified) // Close does not wait for it, for it may call that
 	}
 }
 

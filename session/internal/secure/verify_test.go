@@ -245,6 +245,30 @@ func TestTheOtherSideConfirmsFirst(t *testing.T) {
 	})
 }
 
+// A bot that runs for one verification closes when that has ended.
+func TestDoneMayClose(t *testing.T) {
+	each(t, func(t *testing.T, server server) {
+		bot, alice := newAccount(t, server), newPerson(t, server)
+		made, closed := make(chan *secure.Verifier, 1), make(chan struct{})
+		_, verifier := verifiable(t, bot, secure.Policy{
+			Allow:   func(id.UserID) bool { return true },
+			Compare: func(context.Context, secure.SAS) (bool, error) { return false, nil },
+			Done: func(id.UserID, id.DeviceID, bool) {
+				(<-made).Close()
+				close(closed)
+			},
+		})
+		made <- verifier
+		fakehstest.Sync(t, alice.Client)
+		alice.asks(t, bot.user)
+		select {
+		case <-closed:
+		case <-time.After(20 * time.Second):
+			t.Fatal("Close waits for whoever calls it")
+		}
+	})
+}
+
 // Element verifies another user in a room of the two.
 func TestSomebodyVerifiesTheBotInARoom(t *testing.T) {
 	each(t, func(t *testing.T, server server) {

@@ -44,7 +44,7 @@ func get[T any](ctx context.Context, client *mautrix.Client, address string) (*T
 	if json.Unmarshal(body, &whole) == nil {
 		return whole, nil
 	}
-	readable, left, err := readable(body)
+	readable, left, err := readable(body, deepest)
 	if err == nil {
 		err = json.Unmarshal(readable, &rest)
 	}
@@ -55,15 +55,19 @@ func get[T any](ctx context.Context, client *mautrix.Client, address string) (*T
 	return rest, nil
 }
 
+// deepest is how many objects there are around a list of events: the answer, rooms, join, a room and its timeline. What is deeper is not looked into, for each
+// level is read anew.
+const deepest = 5
+
 // readable is an object without the events that mautrix cannot read, which are in lists of these names, and how many those are.
-func readable(text []byte) (_ []byte, left int, err error) {
+func readable(text []byte, levels int) (_ []byte, left int, err error) {
 	var object map[string]json.RawMessage
 	if err := json.Unmarshal(text, &object); err != nil {
 		return nil, 0, err
 	}
 	for name, value := range object {
 		switch {
-		case value[0] == '[' && (name == "events" || name == "chunk"):
+		case value[0] == '[' && (name == "events" || name == "chunk" || name == "state"):
 			var events []json.RawMessage
 			if err := json.Unmarshal(value, &events); err != nil {
 				return nil, 0, err
@@ -74,8 +78,8 @@ func readable(text []byte) (_ []byte, left int, err error) {
 			if object[name], err = json.Marshal(events); err != nil {
 				return nil, 0, err
 			}
-		case value[0] == '{':
-			inner, less, err := readable(value)
+		case value[0] == '{' && levels > 1:
+			inner, less, err := readable(value, levels-1)
 			if err != nil {
 				return nil, 0, err
 			}

@@ -128,9 +128,12 @@ func (p *part) order() {
 // assignLanes gives each edge a lane of its own as far as its parent's row. An event is in the leftmost lane that leads to it.
 func (p *part) assignLanes() {
 	var open []*drawn // by lane, where the edge in it leads
+	taken := 0        // so many lanes on the left are not free
 	free := func() int {
-		if i := slices.Index(open, nil); i >= 0 {
-			return i
+		for ; taken < len(open); taken++ {
+			if open[taken] == nil {
+				return taken
+			}
 		}
 		open = append(open, nil)
 		return len(open) - 1
@@ -142,6 +145,7 @@ func (p *part) assignLanes() {
 		for i, to := range open {
 			if to == d {
 				open[i] = nil
+				taken = min(taken, i)
 			}
 		}
 		for i := range d.edges {
